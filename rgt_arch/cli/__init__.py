@@ -1,0 +1,50 @@
+"""The console command `rgt`: one module per sub-command, each with `add_parser(subparsers)` and `run(args)`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+
+from rgt_arch.errors import UserError
+from rgt_arch.version import __version__
+
+# In the order `rgt --help` lists them; each is a module of this package.
+COMMANDS = ("demo", "info", "convert")
+
+
+def run_guarded(work: Callable[[], int | None], prog: str, verbose: bool = False) -> int:
+    """Call `work` and return its exit code; a UserError becomes its text on stderr and its exit code.
+
+    With `verbose` the traceback is let through. Ctrl-C gives 130.
+    """
+    try:
+        return work() or 0
+    except UserError as error:
+        if verbose:
+            raise
+        print(f"{prog}: error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(f"{prog}: interrupted", file=sys.stderr)
+        return 130
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of `rgt` with all sub-commands."""
+    parser = argparse.ArgumentParser(prog="rgt", description="Image super-resolution with RGT.")
+    parser.add_argument("--version", action="version", version=f"rgt-arch {__version__}")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name in COMMANDS:
+        module = importlib.import_module(f"rgt_arch.cli.{name}")
+        subparser = module.add_parser(subparsers)
+        subparser.add_argument("--verbose", action="store_true", help="show a traceback when something fails")
+        subparser.set_defaults(run=module.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of `rgt`; returns the exit code."""
+    args = build_parser().parse_args(argv)
+    return run_guarded(lambda: args.run(args), f"rgt {args.command}", args.verbose)

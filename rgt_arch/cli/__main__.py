@@ -1,0 +1,4 @@
+from rgt_arch.cli import main
+import sys
+
+sys.exit(main())

@@ -1,0 +1,1 @@
+"""Option files: safe loading, overrides and validation."""

@@ -1,0 +1,13 @@
+"""Errors a user can cause: the commands print them as they are, without a traceback, and exit with their code."""
+
+
+class UserError(Exception):
+    """Work that failed for a reason the user can act on. The text says what, where and what to do; exit code 1."""
+
+    exit_code = 1
+
+
+class UsageError(UserError):
+    """Input that cannot be worked on at all: flags, option files, missing or unfit files; exit code 2."""
+
+    exit_code = 2

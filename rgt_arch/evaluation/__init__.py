@@ -1,0 +1,1 @@
+"""Demo, tables, figures and measurements."""

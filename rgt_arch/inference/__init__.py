@@ -1,0 +1,1 @@
+"""Running a network on pictures: tiling and self-ensemble."""

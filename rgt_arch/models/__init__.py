@@ -1,0 +1,1 @@
+"""The BasicSR model class that trains and tests the network."""
