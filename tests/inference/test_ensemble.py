@@ -1,0 +1,89 @@
+"""Self-ensemble: the mean over the eight symmetries of the square, on inputs that are not square."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rgt_arch.inference.ensemble import self_ensemble
+from rgt_arch.inference.tiling import tiled_forward
+
+torch.set_num_threads(2)
+
+
+def network(image: Tensor) -> Tensor:
+    """Lopsided on purpose, non-linear, ×2, two channels out."""
+    kernel = torch.rand(8, image.shape[1], 3, 3, dtype=image.dtype, generator=torch.manual_seed(3))
+    return F.pixel_shuffle(F.conv2d(image, kernel, padding=1).sin(), 2)
+
+
+def reference(image: Tensor) -> Tensor:
+    """rot90 and left-right flips in NumPy, averaged at the end."""
+    outputs = []
+    for turns in range(4):
+        for mirror in (False, True):
+            view = np.rot90(image.numpy(), turns, (-2, -1))
+            view = view[..., ::-1] if mirror else view
+            output = network(torch.from_numpy(view.copy())).numpy()
+            output = output[..., ::-1] if mirror else output
+            outputs.append(np.rot90(output, -turns, (-2, -1)))
+    return torch.from_numpy(np.mean(outputs, 0))
+
+
+@pytest.mark.parametrize("size", [(7, 12), (12, 7), (1, 5), (8, 8)])
+def test_equals_rotations_and_mirrors_in_numpy(size):
+    image = torch.rand(2, 3, *size, dtype=torch.float64)
+    torch.testing.assert_close(self_ensemble(network, image), reference(image), rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    "move", [lambda x: x.flip(-1), lambda x: x.flip(-2), lambda x: x.transpose(-2, -1), lambda x: x.rot90(1, (-2, -1))]
+)
+def test_output_turns_with_the_input(move):
+    image = torch.rand(1, 3, 9, 14, dtype=torch.float64)
+    moved, straight = self_ensemble(network, move(image)), move(self_ensemble(network, image))
+    torch.testing.assert_close(moved, straight, rtol=0, atol=1e-14)
+    assert not torch.allclose(network(move(image)), move(network(image)))
+
+
+def test_tiles_inside_the_ensemble():
+    image = torch.rand(1, 3, 33, 50, dtype=torch.float64)
+    tiled = self_ensemble(partial(tiled_forward, network, scale=2, tile=16, overlap=8), image)
+    torch.testing.assert_close(tiled, self_ensemble(network, image), rtol=0, atol=1e-12)
+
+
+def test_half_precision_is_added_up_in_float32_and_the_input_is_left_alone():
+    image = torch.rand(1, 1, 16, 24)
+    before = image.clone()
+    result = self_ensemble(lambda x: x.half(), image)
+    assert result.dtype == torch.float32
+    assert torch.equal(image, before)
+    torch.testing.assert_close(result, image.half().float(), rtol=0, atol=1e-6)
+    same = self_ensemble(lambda x: x, image)
+    assert torch.equal(image, before)
+    torch.testing.assert_close(same, image, rtol=0, atol=1e-6)
+
+
+def test_channels_last_outputs_are_added_up():
+    image = torch.rand(2, 3, 6, 10, dtype=torch.float64)
+    result = self_ensemble(lambda x: network(x).contiguous(memory_format=torch.channels_last), image)
+    torch.testing.assert_close(result, reference(image), rtol=0, atol=1e-14)
+
+
+def test_memory_is_two_outputs_not_eight():
+    """What torch allocates at once, counted by its profiler: total, one output, one plane."""
+    image = torch.rand(1, 3, 64, 96)
+    live = peak = 0
+    with torch.profiler.profile(profile_memory=True) as profile:
+        self_ensemble(lambda x: x.repeat_interleave(4, -1).repeat_interleave(4, -2), image)
+    events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        live += event.nbytes()
+        peak = max(peak, live)
+    output = 3 * 256 * 384 * 4
+    assert 2 * output < peak < 2.7 * output  # repeat_interleave itself holds a quarter of an output for a moment

@@ -1,0 +1,195 @@
+"""Tiled inference: no seams, exact where the network looks no further than the margin, any size; official chops."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from rgt_arch.inference.tiling import blend_weights, chop_forward, tile_starts, tiled_forward
+
+torch.set_num_threads(2)
+
+
+def enlarge(scale: int):
+    return lambda image: image.repeat_interleave(scale, -2).repeat_interleave(scale, -1)
+
+
+def local_network(radius: int, scale: int):
+    """Looks exactly `radius` pixels far, with zero padding at the border as convolutions have it; then enlarges."""
+    kernel = torch.rand(1, 1, 2 * radius + 1, 2 * radius + 1, dtype=torch.float64, generator=torch.manual_seed(radius))
+
+    def run(image: Tensor) -> Tensor:
+        return enlarge(scale)(F.conv2d(image, kernel, padding=radius).sin())
+
+    return run
+
+
+@st.composite
+def tilings(draw):
+    tile = draw(st.integers(1, 24))
+    overlap = draw(st.integers(0, tile - 1))
+    return tile, overlap, draw(st.integers(1, 70)), draw(st.integers(1, 70))
+
+
+@settings(max_examples=150, deadline=None)
+@given(tilings(), st.integers(1, 4))
+def test_constant_stays_constant(tiling, scale):
+    tile, overlap, height, width = tiling
+    image = torch.full((1, 2, height, width), 0.7)
+    output = tiled_forward(enlarge(scale), image, scale, tile, overlap)
+    assert output.shape == (1, 2, height * scale, width * scale)
+    torch.testing.assert_close(output, torch.full_like(output, 0.7), rtol=0, atol=1e-6)
+
+
+@settings(max_examples=150, deadline=None)
+@given(tilings(), st.integers(1, 3), st.data())
+def test_equals_untiled_where_network_looks_no_further_than_margin(tiling, scale, data):
+    tile, overlap, height, width = tiling
+    margin = data.draw(st.integers(0, max(overlap - 1, 0) // 2))
+    network = local_network(margin, scale)
+    image = torch.rand(2, 1, height, width, dtype=torch.float64, generator=torch.manual_seed(7))
+    output = tiled_forward(network, image, scale, tile, overlap, margin=margin)
+    torch.testing.assert_close(output, network(image), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("overlap", [4, 8, 15])
+def test_default_margin_is_a_quarter_of_the_overlap(overlap):
+    image = torch.rand(1, 1, 61, 83, dtype=torch.float64)
+    network = local_network(overlap // 4, 2)
+    torch.testing.assert_close(tiled_forward(network, image, 2, 24, overlap), network(image), rtol=0, atol=1e-12)
+    farther = local_network(overlap // 4 + 2, 2)
+    assert (tiled_forward(farther, image, 2, 24, overlap) - farther(image)).abs().max() > 1e-6
+
+
+@settings(max_examples=200, deadline=None)
+@given(tilings(), st.integers(1, 4), st.data())
+def test_weights_are_smooth_add_up_to_one_and_are_full_at_the_border(tiling, scale, data):
+    tile, overlap, length, _ = tiling
+    margin = data.draw(st.integers(0, max(overlap - 1, 0) // 2))
+    starts, weights = (
+        tile_starts(length, tile, overlap),
+        blend_weights(length, tile, overlap, margin, scale),
+    )
+    total = torch.zeros(length * scale, dtype=torch.float64)
+    for start, weight in zip(starts, weights, strict=True):
+        assert len(weight) == min(tile, length) * scale
+        total[start * scale : start * scale + len(weight)] += weight
+        if start > 0:
+            assert not weight[: margin * scale].any()
+        if start + tile < length:
+            assert not weight[len(weight) - margin * scale :].any()
+    torch.testing.assert_close(total, torch.ones_like(total))
+    assert weights[0][0] > 0
+    assert weights[-1][-1] > 0
+
+
+def test_seam_between_disagreeing_tiles_is_a_gentle_slope():
+    """Tiles that disagree by 1 leave no step: neighbouring output pixels differ by little."""
+    calls = iter(range(100))
+    output = tiled_forward(
+        lambda image: enlarge(4)(torch.full_like(image, next(calls) % 2)), torch.zeros(1, 1, 20, 80), 4, 48, 16
+    )
+    assert output.max() == 1
+    assert output.min() == 0
+    assert output.diff(dim=-1).abs().max() < 0.06
+
+
+@settings(max_examples=60, deadline=None)
+@given(tilings())
+def test_tiles_have_one_size_and_inputs_overlap_enough(tiling):
+    tile, overlap, height, width = tiling
+    sizes = set()
+
+    def network(image: Tensor) -> Tensor:
+        sizes.add(tuple(image.shape[-2:]))
+        return image
+
+    reports: list[tuple[int, int]] = []
+    image = torch.rand(1, 1, height, width)
+    tiled_forward(network, image, 1, tile, overlap, progress=lambda done, tiles: reports.append((done, tiles)))
+    assert sizes == {(min(tile, height), min(tile, width))}
+    starts = tile_starts(height, tile, overlap)
+    assert starts[-1] + min(tile, height) == height
+    assert all(0 < b - a <= tile - overlap for a, b in pairwise(starts))
+    assert reports == [(i + 1, len(reports)) for i in range(len(reports))]
+
+
+def test_tile_larger_than_image_is_one_call_on_the_image_itself():
+    seen = []
+    image = torch.rand(1, 3, 9, 30)
+    output = tiled_forward(lambda x: seen.append(x) or x * 2, image, 1, 30, 8)
+    assert len(seen) == 1
+    assert seen[0] is image
+    assert torch.equal(output, image * 2)
+
+
+def test_half_precision_outputs_are_added_up_in_float32():
+    image = torch.full((1, 1, 40, 40), 0.7)
+    output = tiled_forward(lambda x: x.to(torch.float16), image, 1, 16, 8)
+    assert output.dtype == torch.float32
+    torch.testing.assert_close(output, image.half().float(), rtol=0, atol=1e-6)
+
+
+def test_network_may_change_the_number_of_channels():
+    assert tiled_forward(lambda x: x[:, :1], torch.rand(2, 3, 20, 30), 1, 16, 4).shape == (2, 1, 20, 30)
+
+
+@pytest.mark.parametrize(
+    ("tile", "overlap", "kwargs", "message"),
+    [
+        (16, 16, {}, "overlap"),
+        (64, 64, {}, "overlap"),  # also where the tile exceeds the image
+        (16, -1, {}, "overlap"),
+        (0, 0, {}, "tile"),
+        (16, 8, {"margin": 4}, "margin"),
+        (16, 8, {"margin": -1}, "margin"),
+        (16, 8, {"scale": 0}, "scale"),
+        (16, 8, {"scale": 2}, "expected"),
+    ],
+)
+def test_wrong_arguments_are_value_errors(tile, overlap, kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        tiled_forward(lambda x: x, torch.rand(1, 1, 40, 40), kwargs.pop("scale", 1), tile, overlap, **kwargs)
+
+
+def official_chop(network, image: Tensor, scale: int) -> Tensor:
+    """The rule of the official use_chop restated through an index per pixel: one piece and one place for each."""
+
+    def axis(length: int):
+        count = length // 200 + 1
+        padded = -(-length // count) * count
+        source = [i if i < length else 2 * length - 1 - i for i in range(padded)]
+        size = padded // count
+        spans = [(max(0, i * size - 16), min(padded, (i + 1) * size + 16)) for i in range(count)]
+        return source, size, spans
+
+    source_y, size_y, spans_y = axis(image.shape[-2])
+    source_x, size_x, spans_x = axis(image.shape[-1])
+    padded = image[..., source_y, :][..., source_x]
+    rows = []
+    for i, (top, bottom) in enumerate(spans_y):
+        row = []
+        for j, (left, right) in enumerate(spans_x):
+            result = network(padded[..., top:bottom, left:right])
+            y, x = (i * size_y - top) * scale, (j * size_x - left) * scale
+            row.append(result[..., y : y + size_y * scale, x : x + size_x * scale])
+        rows.append(torch.cat(row, -1))
+    return torch.cat(rows, -2)[..., : image.shape[-2] * scale, : image.shape[-1] * scale]
+
+
+@pytest.mark.parametrize("size", [(7, 5), (199, 200), (201, 399), (401, 603), (20, 1001)])
+@pytest.mark.parametrize("scale", [1, 2])
+def test_chop_equals_official_rule(size, scale):
+    def network(image: Tensor) -> Tensor:  # depends on the whole piece, so another cut gives other values
+        return enlarge(scale)(F.avg_pool2d(image, 5, 1, 2) + image.mean((-2, -1), keepdim=True))
+
+    image = torch.rand(2, 3, *size)
+    torch.testing.assert_close(
+        chop_forward(network, image, scale), official_chop(network, image, scale), rtol=0, atol=0
+    )
