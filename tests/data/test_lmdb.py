@@ -50,6 +50,8 @@ def test_basicsr_reads_pairs_with_the_very_samples_of_the_files(tmp_path):
 
 def test_png_files_are_kept_byte_for_byte_and_listed_in_basicsrs_format(tmp_path):
     files = write_images(tmp_path / "in", count=2)
+    # Encoded unlike OpenCV's default, so that decoding and encoding anew would show.
+    cv2.imwrite(str(files[0]), cv2.imread(str(files[0])), [cv2.IMWRITE_PNG_COMPRESSION, 0])
     cv2.imwrite(str(tmp_path / "in" / "grey.png"), np.zeros((5, 6), np.uint8))
     files.append(tmp_path / "in" / "grey.png")
     create_lmdb(files, tmp_path / "out.lmdb", progress=False)
