@@ -4,6 +4,7 @@ from rgt_arch import basicsr_compat
 
 basicsr_compat.install()  # before anything else imports BasicSR
 
+from rgt_arch.archs.rgt_arch import RGT, rgt, rgt_s, rgt_t  # noqa: E402
 from rgt_arch.version import __version__  # noqa: E402
 
-__all__ = ["__version__"]
+__all__ = ["RGT", "__version__", "rgt", "rgt_s", "rgt_t"]
