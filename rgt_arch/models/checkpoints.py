@@ -1,0 +1,88 @@
+"""Writing checkpoints whole or not at all, and loading weights into a network with errors in one line."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rgt_arch.errors import UserError
+from rgt_arch.weights.writing import write_whole
+
+
+def save_whole(content: Any, path: str | Path) -> None:
+    """torch.save that leaves the old file where it fails; raises UserError naming the file and the reason."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_whole(Path(path), buffer.getbuffer())
+
+
+def load_weights(network: nn.Module, weights: Mapping[str, Tensor], path: str | Path, strict: bool) -> None:
+    """`load_state_dict` whose failures are one line: UserError naming the file, the first few keys and the remedy.
+
+    Where `strict` is false, keys that are missing, unknown or of another shape must have been taken out of the way
+    (BasicSR renames the latter); it is an error if then nothing is left to load.
+    """
+    own = network.state_dict()
+    if not strict and not own.keys() & weights.keys():
+        raise UserError(
+            f"{path}: has no weight in common with {type(network).__name__} (it holds {_few(weights)}); "
+            "check path.pretrain_network_g and network_g.type"
+        )
+    try:
+        network.load_state_dict(weights, strict=strict)
+    except RuntimeError as error:
+        missing = own.keys() - weights.keys()
+        unknown = weights.keys() - own.keys()
+        reshaped = [
+            f"{key} is {_shape(weights[key])} in the file and {_shape(own[key])} in the network"
+            for key in sorted(own.keys() & weights.keys())
+            if own[key].shape != weights[key].shape
+        ]
+        reasons = [f"without {_few(missing)}"] * bool(missing) + [f"with unknown {_few(unknown)}"] * bool(unknown)
+        if reshaped:
+            reasons.append("; ".join(reshaped[:3]) + ("; …" if len(reshaped) > 3 else ""))
+        if not reasons:  # the network's own refusal
+            reasons = [" ".join(str(error).split())]
+        raise UserError(
+            f"{path}: does not fit {type(network).__name__}: {', '.join(reasons)}; make network_g what the file was "
+            "trained with, or set path.strict_load_g: false to take what fits"
+        ) from error
+
+
+def plain_metrics(best: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, dict[str, Any]]]:
+    """BasicSR's best metric results with Python numbers only: NumPy's would be refused by `weights_only` loading."""
+    return {
+        dataset: {
+            metric: {"better": str(entry["better"]), "val": float(entry["val"]), "iter": entry["iter"]}
+            for metric, entry in record.items()
+        }
+        for dataset, record in best.items()
+    }
+
+
+def read_best_metrics(stored: Any) -> dict[str, dict[str, dict[str, Any]]]:
+    """What `plain_metrics` wrote, out of a training state; entries of another form are left out."""
+    best: dict[str, dict[str, dict[str, Any]]] = {}
+    for dataset, record in stored.items() if isinstance(stored, Mapping) else ():
+        entries = record.items() if isinstance(record, Mapping) else ()
+        best[dataset] = {
+            metric: dict(entry)
+            for metric, entry in entries
+            if isinstance(entry, Mapping) and {"better", "val", "iter"} <= entry.keys() and not math.isnan(entry["val"])
+        }
+    return best
+
+
+def _few(keys: Any) -> str:
+    names = sorted(keys)
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _shape(tensor: Tensor) -> str:
+    return "×".join(map(str, tensor.shape)) or "a scalar"
