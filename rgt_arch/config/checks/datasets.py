@@ -1,0 +1,225 @@
+"""The data a file points at: folders, LMDBs, meta info, HR/LR pairs and sizes. Reads names and headers only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rgt_arch.config.checks.images import check_sizes
+from rgt_arch.config.checks.naming import sections, subsection
+from rgt_arch.config.checks.pairing import (
+    IMAGE_SUFFIXES,
+    Pair,
+    PairingError,
+    list_images,
+    pairs_from_folders,
+    pairs_from_meta_info,
+    spread,
+)
+from rgt_arch.config.classes import find_class
+from rgt_arch.config.report import Report
+
+# At most so many pairs are looked at per data set: 64 image headers.
+SAMPLED_PAIRS = 32
+
+
+def check_datasets(opt: dict[str, Any], report: Report, root: Path) -> None:
+    """Check every data set of a class whose layout is known; paths are relative to `root`."""
+    for phase, data in sections(opt.get("datasets")):
+        found = find_class("dataset", data.get("type"))
+        kinds = {parent.__name__ for parent in getattr(found, "__mro__", ())}
+        checker = _DataChecker(opt, phase, data, report, root)
+        if kinds & {"PairedImageDataset", "RealESRGANPairedDataset"}:
+            checker.paired("meta_info" if "RealESRGANPairedDataset" in kinds else "meta_info_file")
+        elif "SingleImageDataset" in kinds:
+            checker.single("dataroot_lq", "meta_info_file")
+        elif "RealESRGANDataset" in kinds:
+            checker.single("dataroot_gt", "meta_info")
+            if checker.backend != "lmdb" and "meta_info" not in data:
+                report.error((*checker.path, "meta_info"), "is missing; add a text file with one image name a line")
+
+
+def check_files(opt: dict[str, Any], report: Report, root: Path) -> None:
+    """Weights and training states that the file points at."""
+    for key, value in subsection(opt, "path").items():
+        if isinstance(value, str) and (key.startswith("pretrain_network") or key == "resume_state"):
+            file = root / Path(value).expanduser()
+            if not file.is_file():
+                what = "is a folder, not a file" if file.is_dir() else "no such file"
+                report.error(("path", key), f"{what}{_under(root, value)}; correct the path, or ~ for none", value)
+
+
+def _under(root: Path, value: str) -> str:
+    return "" if Path(value).expanduser().is_absolute() else f" under {root}"
+
+
+class _DataChecker:
+    """The checks of one data set."""
+
+    def __init__(self, opt: dict[str, Any], phase: str, data: dict[str, Any], report: Report, root: Path) -> None:
+        self.path = ("datasets", phase)
+        self.train = phase.split("_")[0] == "train"
+        self.data = data
+        self.report = report
+        self.root = root
+        self.backend = subsection(data, "io_backend").get("type")
+        self.scale = opt.get("scale", data.get("scale"))
+
+    def error(self, key: str, message: str, value: Any = None) -> None:
+        self.report.error((*self.path, key), message, value)
+
+    def folder(self, key: str) -> Path | None:
+        """The folder that a key names, if it is there and of the kind that the backend reads."""
+        value = self.data.get(key)
+        if not isinstance(value, str):
+            return None  # reported as missing or of the wrong type
+        folder = self.root / Path(value).expanduser()
+        lmdb = value.endswith(".lmdb")
+        if not folder.is_dir():
+            what = "is a file, not a folder" if folder.exists() else "no such folder"
+            self.error(key, f"{what}{_under(self.root, value)}; correct the path", value)
+        elif self.backend == "lmdb" and not lmdb:
+            self.error(
+                key, "io_backend is lmdb, but the name does not end with .lmdb; give an LMDB, or type: disk", value
+            )
+        elif self.backend == "disk" and lmdb:
+            self.error(key, "is an LMDB, but io_backend is disk; set io_backend: {type: lmdb}", value)
+        else:
+            return folder
+        return None
+
+    def meta_info(self, key: str) -> list[tuple[int, str]] | None:
+        """The lines of a meta-info file with their numbers, or None where there is no such key or file."""
+        value = self.data.get(key)
+        if not isinstance(value, str):
+            return None
+        file = self.root / Path(value).expanduser()
+        if not file.is_file():
+            self.error(key, f"no such file{_under(self.root, value)}; correct the path, or remove the line", value)
+            return None
+        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+        if not lines:
+            self.error(key, "is empty; write one image name a line", value)
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                self.error(key, f"line {number} is empty, which BasicSR takes for an image; remove it", value)
+                return None
+        return list(enumerate(lines, 1))
+
+    def single(self, root_key: str, meta_key: str) -> None:
+        """A data set of single images."""
+        if meta_key in self.data and self.data[meta_key] is None:
+            self.error(meta_key, "is nothing, which this data set would try to open; remove the line")
+        folder = self.folder(root_key)
+        if self.backend == "lmdb":
+            self.lmdb_keys(root_key, folder)
+            return
+        lines = self.meta_info(meta_key)
+        if folder is None:
+            return
+        if lines:
+            self.existing(meta_key, [(number, folder / line.split(" ")[0]) for number, line in lines])
+        elif meta_key not in self.data:
+            self.images(root_key, folder)
+
+    def paired(self, meta_key: str) -> None:
+        """A data set of HR/LR pairs."""
+        if not isinstance(self.scale, int):
+            self.report.error(("scale",), f"is missing, and {':'.join(self.path)} needs it; add scale: 4")
+        gt, lq = self.folder("dataroot_gt"), self.folder("dataroot_lq")
+        if self.backend == "lmdb":
+            self.paired_lmdb(gt, lq)
+            return
+        lines = self.meta_info(meta_key)
+        if gt is None or lq is None or (lines is None and self.data.get(meta_key) is not None):
+            return
+        template = self.data.get("filename_tmpl", "{}")
+        try:
+            if lines is not None:
+                pairs = pairs_from_meta_info(lines, gt, lq, template, comma=meta_key == "meta_info")
+                sample = spread(pairs, SAMPLED_PAIRS)
+                if not self.existing(meta_key, [(p.line, file) for p in sample for file in (p.gt, p.lq)]):
+                    return
+            else:
+                names_gt, names_lq = self.images("dataroot_gt", gt), self.images("dataroot_lq", lq)
+                if not names_gt or not names_lq:
+                    return
+                sample = spread(pairs_from_folders(names_gt, names_lq, gt, lq, template), SAMPLED_PAIRS)
+        except PairingError as error:
+            self.error(error.key, str(error), self.data.get(error.key))
+            return
+        self.sizes(sample)
+
+    def images(self, key: str, folder: Path) -> list[str]:
+        """The file names BasicSR would take for images; reports a folder that is empty or holds something else."""
+        names = list_images(folder)
+        value = self.data[key]
+        if not names:
+            self.error(key, "the folder holds no images; fill it or correct the path", value)
+        others = [name for name in names if Path(name).suffix.lower() not in IMAGE_SUFFIXES]
+        if others:
+            more = f" and {len(others) - 1} more files" if len(others) > 1 else ""
+            self.error(key, f"holds {others[0]}{more}, which BasicSR would read as an image; move it away", value)
+            return []
+        return names
+
+    def existing(self, key: str, files: list[tuple[int, Path]]) -> bool:
+        """Report the files of a meta-info file that are not there (of an evenly spread sample)."""
+        missing = [(number, file) for number, file in spread(files, 2 * SAMPLED_PAIRS) if not file.is_file()]
+        if missing:
+            number, file = missing[0]
+            self.error(key, f"line {number} stands for {file}, which does not exist; correct it or filename_tmpl")
+        return not missing
+
+    def lmdb_keys(self, key: str, folder: Path | None) -> dict[str, tuple[int, int]] | None:
+        """{key: (height, width)} of an LMDB folder, from its meta_info.txt; the database is not opened."""
+        if folder is None:
+            return None
+        for name in ("data.mdb", "meta_info.txt"):
+            if not (folder / name).is_file():
+                self.error(key, f"holds no {name}; make it again with create_lmdb", self.data[key])
+                return None
+        keys: dict[str, tuple[int, int]] = {}
+        for line in (folder / "meta_info.txt").read_text(encoding="utf-8", errors="replace").splitlines():
+            name = line.split(".")[0]
+            if name in keys or not name.isascii():
+                why = "not ASCII" if name not in keys else "used twice (keys end at the first dot of a name)"
+                self.error(key, f"the key {name!r} is {why}; rename the images and make it again", self.data[key])
+                return None
+            shape = line.partition("(")[2].partition(")")[0].split(",")
+            keys[name] = (int(shape[0]), int(shape[1])) if len(shape) >= 2 and shape[0].isdigit() else (0, 0)
+        if not keys:
+            self.error(key, "its meta_info.txt is empty; make it again with create_lmdb", self.data[key])
+        return keys or None
+
+    def paired_lmdb(self, gt: Path | None, lq: Path | None) -> None:
+        """HR and LR LMDBs need the same keys; the sizes in their meta_info.txt stand in for image headers."""
+        keys_gt, keys_lq = self.lmdb_keys("dataroot_gt", gt), self.lmdb_keys("dataroot_lq", lq)
+        if keys_gt is None or keys_lq is None:
+            return
+        odd = sorted(keys_gt.keys() ^ keys_lq.keys())
+        if odd:
+            where = "dataroot_gt" if odd[0] in keys_gt else "dataroot_lq"
+            self.error(
+                "dataroot_lq",
+                f"{len(odd)} keys are in one LMDB only, such as {odd[0]!r} (in {where}); make both from the same names",
+            )
+            return
+        names = spread(sorted(keys_gt), SAMPLED_PAIRS)
+        self.sizes([Pair(name, Path(name), Path(name), 0) for name in names], keys_gt, keys_lq)
+
+    def sizes(
+        self,
+        pairs: list[Pair],
+        gt_sizes: dict[str, tuple[int, int]] | None = None,
+        lq_sizes: dict[str, tuple[int, int]] | None = None,
+    ) -> None:
+        """Check HR against LR sizes, and LR sizes against the training patch."""
+        if not isinstance(self.scale, int):
+            return
+        size = self.data.get("gt_size")
+        patch = size // self.scale if self.train and isinstance(size, int) else 0
+        # RealESRGANPairedDataset does not cut off what is left over at the right and bottom, PairedImageDataset does.
+        spare = 0 if self.train or self.data.get("type") != "PairedImageDataset" else self.scale - 1
+        for key, message in check_sizes(pairs, self.scale, spare, patch, gt_sizes, lq_sizes):
+            self.error(key, message)

@@ -1,0 +1,206 @@
+"""Keys that must fit each other: scale and network, patch and recursion, schedule, micro-batches, tiles, logging."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+from typing import Any
+
+from rgt_arch.config.checks.naming import sections, subsection
+from rgt_arch.config.classes import find_class, signature_section
+from rgt_arch.config.report import Report
+
+_TRAIN = ("datasets", "train")
+
+
+def check_network(opt: dict[str, Any], report: Report) -> None:
+    """The network's upscaling factor against `scale`; for RGT, whether the arguments fit each other."""
+    arguments = subsection(opt, "network_g")
+    network = find_class("arch", arguments.get("type"))
+    if network is None:
+        return
+    known = signature_section(network).keys
+    for name in ("upscale", "scale"):
+        if name in known and "scale" in opt:
+            factor = arguments.get(name, _default(network, name))
+            if isinstance(factor, int) and factor != opt["scale"]:
+                report.error(("network_g", name), f"is {factor}, but scale is {opt['scale']}; give both the same value")
+    if is_rgt(network) and not report.is_faulty(("network_g",)):
+        _check_rgt(network, {key: value for key, value in arguments.items() if key in known}, report)
+
+
+def is_rgt(network: Any) -> bool:
+    """Whether a registered network is RGT, wherever the one file that defines it was dropped."""
+    return getattr(network, "__name__", "") == "RGT"
+
+
+def _default(network: Any, name: str) -> Any:
+    return inspect.signature(network).parameters[name].default
+
+
+def _check_rgt(network: Any, arguments: dict[str, Any], report: Report) -> None:
+    """Build the network without memory (on the meta device): its own checks name what does not fit."""
+    import torch
+
+    arguments = {key: value for key, value in arguments.items() if key not in ("type", "upsampler")}
+    try:
+        with torch.device("meta"):
+            network(**arguments)
+    except (ValueError, TypeError) as error:
+        report.error(("network_g",), f"{' '.join(str(error).split())}; correct it")
+
+
+def check_training(opt: dict[str, Any], report: Report) -> None:
+    """What only a training run needs to agree."""
+    data, train = subsection(subsection(opt, "datasets"), "train"), subsection(opt, "train")
+    _check_phases(opt, report, train=True)
+    _check_patch(opt, data, report)
+    _check_batches(data, train, report)
+    _check_schedule(train, report)
+    losses = [name for name, _ in sections(train) if name.endswith("_opt")]
+    if isinstance(opt.get("train"), dict) and not losses:
+        report.error(("train",), "no loss is given; add pixel_opt: {type: L1Loss, loss_weight: 1.0, reduction: mean}")
+    _check_logging(subsection(opt, "logger"), report)
+
+
+def check_validation(opt: dict[str, Any], report: Report, is_train: bool) -> None:
+    """Tiles, and metrics against the data sets they are to be computed on."""
+    if not is_train:
+        _check_phases(opt, report, train=False)
+        if "path" in opt and subsection(opt, "path").get("pretrain_network_g") is None:
+            report.warn(("path", "pretrain_network_g"), "is not set: a network with random weights is tested")
+    val = subsection(opt, "val")
+    tile = val.get("tile")
+    if isinstance(tile, dict) and isinstance(tile.get("size"), int) and isinstance(tile.get("overlap", 0), int):
+        if tile.get("overlap", 0) > tile["size"] // 2:
+            report.error(
+                ("val", "tile", "overlap"),
+                f"is over half of size {tile['size']}; take {tile['size'] // 8}",
+                tile["overlap"],
+            )
+        if val.get("use_chop"):
+            report.error(("val", "use_chop"), "cannot go with val:tile; remove one (tile has no seams)")
+    _check_metrics(opt, val, report)
+
+
+def _check_metrics(opt: dict[str, Any], val: dict[str, Any], report: Report) -> None:
+    """A metric with a second image needs data sets with GT; RGTModel leaves it out where there is none."""
+    model = find_class("model", opt.get("model_type"))
+    skips = any(parent.__name__ == "RGTModel" for parent in getattr(model, "__mro__", ()))
+    for name, section in sections(val.get("metrics")):
+        metric = find_class("metric", section.get("type"))
+        if metric is None or "img2" not in inspect.signature(metric).parameters:
+            continue
+        for phase, dataset in sections(opt.get("datasets")):
+            if phase.split("_")[0] == "train" or dataset.get("type") != "SingleImageDataset":
+                continue
+            path = ("val", "metrics", name)
+            if skips:
+                report.warn(path, f"needs HR images, and datasets:{phase} has none: not computed there")
+            else:
+                report.error(
+                    path,
+                    f"needs HR images, and datasets:{phase} (SingleImageDataset) has none; remove the metric, or give "
+                    "the data set dataroot_gt and type: PairedImageDataset",
+                )
+
+
+def _check_phases(opt: dict[str, Any], report: Report, train: bool) -> None:
+    datasets = opt.get("datasets")
+    if not isinstance(datasets, dict):
+        return
+    allowed = ("train", "val") if train else ("test", "val")
+    for name in datasets:
+        if name.split("_")[0] not in allowed or (name.startswith("train") and name != "train"):
+            names = "train, val, val_2, ..." if train else "test_1, test_2, ..."
+            report.error(("datasets", name), f"a {'training' if train else 'test'} run takes {names}; rename it")
+        if name.split("_")[0] != "train" and subsection(datasets, name).get("persistent_workers"):
+            report.error(
+                ("datasets", name, "persistent_workers"),
+                "breaks loaders without worker processes, which validation and tests use; remove it",
+            )
+    if train and "train" not in datasets:
+        report.error(_TRAIN, "is missing; add the training data, or use `basicsr test`")
+    if not train and not datasets:
+        report.error(("datasets",), "no data set to test on; add test_1")
+    if train and any(name.split("_")[0] == "val" for name in datasets) and not isinstance(opt.get("val"), dict):
+        report.warn(("val",), "is missing, so nothing is validated; add val: {val_freq: 5000, save_img: false}")
+
+
+def _check_patch(opt: dict[str, Any], data: dict[str, Any], report: Report) -> None:
+    size, scale = data.get("gt_size"), opt.get("scale", data.get("scale"))
+    if not isinstance(size, int) or not isinstance(scale, int):
+        return
+    path = (*_TRAIN, "gt_size")
+    if size % scale:
+        report.error(path, f"does not divide by scale {scale}; take {max(size // scale, 1) * scale}", size)
+        return
+    network = subsection(opt, "network_g")
+    stride = network.get("reduction_stride", 4)
+    if not is_rgt(find_class("arch", network.get("type"))) or network.get("recursion", "auto") != "auto":
+        return
+    if not isinstance(stride, int) or stride < 2 or network.get("global_blocks") == "none":
+        return
+    # Training recurses ⌊log_s(P // s)⌋ times, testing 2 times up to images of s⁵ pixels: equal for P from s³ to s⁴ - 1.
+    low, high = stride**3, stride**4 - 1
+    patch = size // scale
+    if not low <= patch <= high:
+        report.warn(
+            path,
+            f"LR patches of {patch} train RG-SA at another recursion depth than the 2 it has in tests; LR patches of "
+            f"{low} to {high} are safe: gt_size {low * scale} to {high * scale}",
+            size,
+        )
+
+
+def _check_batches(data: dict[str, Any], train: dict[str, Any], report: Report) -> None:
+    batch, parts = data.get("batch_size_per_gpu"), train.get("accumulate", 1)
+    if isinstance(batch, int) and isinstance(parts, int) and parts >= 1 and batch % parts:
+        path = ("train", "accumulate")
+        if parts > batch:
+            report.error(path, f"is more than batch_size_per_gpu {batch}, which it splits; take {batch} or less", parts)
+        else:
+            report.warn(path, f"does not divide batch_size_per_gpu {batch}: micro-batches differ by one image", parts)
+    if data.get("prefetch_mode") == "cuda" and data.get("pin_memory") is not True:
+        report.error((*_TRAIN, "prefetch_mode"), "needs pin_memory: true beside it; add that", "cuda")
+    if data.get("persistent_workers") and data.get("num_worker_per_gpu") == 0:
+        report.error((*_TRAIN, "persistent_workers"), "needs num_worker_per_gpu of 1 or more; set that, or false", True)
+    if data.get("use_shuffle") is False:
+        report.warn((*_TRAIN, "use_shuffle"), "is not read: BasicSR always shuffles the training data", False)
+
+
+def _check_schedule(train: dict[str, Any], report: Report) -> None:
+    scheduler, total = subsection(train, "scheduler"), train.get("total_iter")
+    path = ("train", "scheduler")
+    for lists in (("restarts", "restart_weights"), ("periods", "restart_weights")):
+        given = [scheduler[name] for name in lists if isinstance(scheduler.get(name), list)]
+        if len(given) == 2 and len(given[0]) != len(given[1]):
+            report.error((*path, lists[1]), f"has {len(given[1])} entries, {lists[0]} has {len(given[0])}; match them")
+    if not isinstance(total, int):
+        return
+    milestones = scheduler.get("milestones")
+    if isinstance(milestones, list) and all(isinstance(step, (int, float)) for step in milestones):
+        late = [step for step in milestones if step > total]
+        if late:
+            report.warn((*path, "milestones"), f"{late} come after total_iter {total} and change nothing", milestones)
+        if sorted(milestones) != milestones:
+            report.warn((*path, "milestones"), "are not in rising order", milestones)
+    periods = scheduler.get("periods")
+    if isinstance(periods, list) and all(isinstance(p, (int, float)) for p in periods) and sum(periods) < total:
+        report.error(
+            (*path, "periods"), f"end at {sum(periods)}, before total_iter {total}; add a period or train less", periods
+        )
+
+
+def _check_logging(logger: dict[str, Any], report: Report) -> None:
+    wandb = subsection(logger, "wandb").get("project")
+    if logger.get("use_tb_logger") and importlib.util.find_spec("tensorboard") is None:
+        report.error(
+            ("logger", "use_tb_logger"), "tensorboard is not installed; pip install tensorboard, or false", True
+        )
+    if wandb is None:
+        return
+    if not logger.get("use_tb_logger"):
+        report.error(("logger", "wandb", "project"), "needs use_tb_logger: true; set it, or project: ~", wandb)
+    if importlib.util.find_spec("wandb") is None:
+        report.error(("logger", "wandb", "project"), "wandb is not installed; pip install wandb, or project: ~", wandb)

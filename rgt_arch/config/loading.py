@@ -1,0 +1,149 @@
+"""Reading option files as plain data: safe YAML, with the line of every key and one-line errors.
+
+BasicSR's own loader (utils/options.py:12) is yaml.CLoader, which runs `!!python/object/apply` tags, keeps the last
+of two equal keys without a word, and leaves `lr: 2e-4` a text, because YAML 1.1 wants a
+dot in a number with an exponent.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rgt_arch.errors import UsageError
+
+KeyPath = tuple[str, ...]
+
+# Far above any real option file; they stop files whose aliases multiply ("billion laughs") or refer to themselves.
+MAX_VALUES = 20_000
+MAX_DEPTH = 24
+
+# Numbers as YAML 1.2 writes them: a dot is not needed before an exponent.
+_NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$")
+_MAP_TAG = "tag:yaml.org,2002:map"
+_SEQ_TAG = "tag:yaml.org,2002:seq"
+_MERGE_TAG = "tag:yaml.org,2002:merge"
+_TIMESTAMP_TAG = "tag:yaml.org,2002:timestamp"
+SCALAR_TAGS = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str"))
+
+
+class OptionLoader(yaml.SafeLoader):
+    """SafeLoader that knows `2e-4` for a number and leaves dates as text (a run may be called 2024-05-01)."""
+
+
+OptionLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != _TIMESTAMP_TAG]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+OptionLoader.add_implicit_resolver("tag:yaml.org,2002:float", _NUMBER, list("-+.0123456789"))
+
+
+class _Builder:
+    """Turns composed YAML nodes into dicts, lists and scalars, noting the line of each key.
+
+    Every alias becomes a copy of its own: BasicSR pops keys out of sections, which must not empty a second one.
+    """
+
+    def __init__(self, loader: OptionLoader, source: str) -> None:
+        self.loader = loader
+        self.source = source
+        self.lines: dict[KeyPath, int] = {}
+        self.count = 0
+
+    def fail(self, node: yaml.Node, message: str) -> UsageError:
+        return UsageError(f"{self.source}:{node.start_mark.line + 1}: {message}")
+
+    def build(self, node: yaml.Node, path: KeyPath) -> Any:
+        self.count += 1
+        if self.count > MAX_VALUES or len(path) > MAX_DEPTH:
+            raise self.fail(node, "the options are nested or repeated without end; write them out without & and *")
+        if isinstance(node, yaml.MappingNode) and node.tag == _MAP_TAG:
+            return self.mapping(node, path)
+        if isinstance(node, yaml.SequenceNode) and node.tag == _SEQ_TAG:
+            return [self.build(item, (*path, str(index))) for index, item in enumerate(node.value)]
+        if not isinstance(node, yaml.ScalarNode) or node.tag not in SCALAR_TAGS:
+            raise self.fail(
+                node,
+                f"the tag {node.tag.replace('tag:yaml.org,2002:', '!!')} is refused, because option files hold plain "
+                "text, numbers, lists and sections only; write the value without a tag",
+            )
+        try:
+            return self.loader.construct_object(node)
+        except (ValueError, KeyError, yaml.YAMLError) as error:
+            kind = node.tag.rpartition(":")[2]
+            raise self.fail(node, f"{node.value!r} is no {kind}; correct it or remove the tag !!{kind}") from error
+
+    def mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        own: dict[str, int] = {}
+        for key_node, value_node in node.value:
+            if key_node.tag == _MERGE_TAG:  # "<<: *defaults": what the section says itself wins over what it merges
+                sections = value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]
+                for section in sections:
+                    merged = self.build(section, path)
+                    if not isinstance(merged, dict):
+                        raise self.fail(value_node, "'<<' takes a section, or a list of sections; give it one")
+                    result = {**merged, **result}
+                continue
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise self.fail(key_node, "a key must be a name; write it as plain text")
+            key = key_node.value
+            line = key_node.start_mark.line + 1
+            if key in own:
+                where = ":".join((*path, key))
+                raise self.fail(key_node, f"{where} is given twice (first in line {own[key]}); keep one of the two")
+            own[key] = line
+            self.lines[(*path, key)] = line
+            result[key] = self.build(value_node, (*path, key))
+        return result
+
+
+def parse_yaml(text: str, source: str) -> tuple[Any, dict[KeyPath, int]]:
+    """Parse one YAML document into plain data and {path of a key: line, from 1}.
+
+    source: what to call the text in errors, a file name. Raises UsageError, one line, for anything but plain data.
+    """
+    try:
+        loader = OptionLoader(text)
+        node = loader.get_single_node()
+        builder = _Builder(loader, source)
+        return (None if node is None else builder.build(node, ())), builder.lines
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f":{mark.line + 1}" if mark else ""
+        what = " ".join(str(part) for part in (error.context, error.problem) if part)
+        hint = "indent with spaces, not tabs" if "\\t" in what else "check its indentation, quotes and brackets"
+        raise UsageError(f"{source}{line}: not valid YAML: {' '.join(what.split())}; {hint}") from error
+    except yaml.YAMLError as error:
+        raise UsageError(f"{source}: not valid YAML: {' '.join(str(error).split())}; save it as plain text") from error
+    except RecursionError as error:
+        raise UsageError(f"{source}: the options are nested too deeply; write them with fewer levels") from error
+
+
+def load_with_lines(path: str | Path) -> tuple[dict[str, Any], dict[KeyPath, int]]:
+    """`load_options`, and the line of every key: {("train", "optim_g", "lr"): 71, ...}."""
+    try:
+        text = Path(path).expanduser().read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise UsageError(f"{path}: no such option file; check -opt") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: not UTF-8 text; save the option file as UTF-8") from error
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror}); check -opt") from error
+    options, lines = parse_yaml(text, str(path))
+    if not isinstance(options, dict):
+        what = "is empty" if options is None else f"holds a {type(options).__name__}"
+        raise UsageError(f"{path}: {what}, but an option file is a list of 'key: value' lines; see options/")
+    return options, lines
+
+
+def load_options(path: str | Path) -> dict[str, Any]:
+    """Read a BasicSR option file: nested dicts in file order; numbers such as `2e-4` are numbers.
+
+    Nothing in the file is executed. Raises UsageError, one line with file and line number, for a missing file, text
+    that is not YAML, tags other than those of plain values (`!!float` is one), and keys given twice.
+    """
+    return load_with_lines(path)[0]

@@ -1,0 +1,217 @@
+"""The keys that BasicSR 1.4.2 and RGTModel read, as one set of tables; `describe_options` prints them."""
+
+from __future__ import annotations
+
+from rgt_arch.config.schema import Key
+
+# Keys of early BasicSR versions (its EDSR files of 2020 carry them) and what 1.4.2 calls them.
+RENAMED = {
+    "use_flip": "use_hflip",
+    "pretrain_model_g": "pretrain_network_g",
+    "pretrain_model_d": "pretrain_network_d",
+    "strict_load": "strict_load_g",
+}
+
+TOP = {
+    "name": Key("text", "name of the run: its folder under experiments/ or results/", "always", example="name: my_run"),
+    "model_type": Key("text", "model class; RGTModel, or one of BasicSR's", "always", example="model_type: RGTModel"),
+    "scale": Key("integer", "upscaling factor, handed to every data set", low=1, example="scale: 4"),
+    "num_gpu": Key("count or auto", "GPUs; 0 is the CPU, auto takes all", "always", low=0, example="num_gpu: auto"),
+    "manual_seed": Key("integer", "random seed; drawn at random when left out", nullable=True, low=0),
+    "datasets": Key("section", "data sets: train, val, val_2, test_1, ...", "always", example="datasets:"),
+    "network_g": Key("section", "the network: type, then its arguments", "always", example="network_g: {type: RGT}"),
+    "path": Key("section", "weights to start from, state to resume", nullable=True),
+    "train": Key("section", "optimiser, schedule and losses", "train", example="train:"),
+    "val": Key("section", "validation or test settings", "test", nullable=True, example="val: {save_img: true}"),
+    "logger": Key("section", "how often to log and to save", "train", example="logger:"),
+    "dist_params": Key("section", "backend and port of distributed runs", nullable=True),
+    "find_unused_parameters": Key("boolean", "handed to DistributedDataParallel"),
+}
+
+DIST_PARAMS = {
+    "backend": Key("text", "nccl on GPUs, gloo on CPUs", nullable=True),
+    "port": Key("integer", "port of the first process", low=0, high=65535),
+    "timeout": Key("number", "seconds that processes wait for each other", nullable=True, low=0),
+}
+
+PATH = {
+    "pretrain_network_g": Key("path", "weights to start from or to test", nullable=True),
+    "strict_load_g": Key("boolean", "false: skip weights that are missing or of another size (×2 weights for ×4)"),
+    "param_key_g": Key("text", "params or params_ema: which weights of the file", nullable=True),
+    "resume_state": Key("path", "training state to go on from (--auto_resume finds the latest)", nullable=True),
+    "ignore_resume_networks": Key("any", "networks that a resumed run does not load"),
+}
+PATH_D = {
+    "pretrain_network_d": Key("path", "weights of the discriminator", nullable=True),
+    "strict_load_d": Key("boolean", "false: skip discriminator weights that do not fit"),
+    "param_key_d": Key("text", "which weights of the discriminator file", nullable=True),
+}
+
+TRAIN = {
+    "total_iter": Key("integer", "optimiser steps", "train", low=1, example="total_iter: 500000"),
+    "warmup_iter": Key("integer", "linear warm-up steps; -1 is none", low=-1),
+    "ema_decay": Key("number", "decay of the averaged weights; 0 is none", low=0, high=1),
+    "optim_g": Key(
+        "section", "optimiser: type, then its arguments", "train", example="optim_g: {type: Adam, lr: 2e-4}"
+    ),
+    "scheduler": Key("section", "learning-rate schedule", "train", example="scheduler: {type: MultiStepLR, ...}"),
+    "pixel_opt": Key("section", "pixel loss", nullable=True),
+    "perceptual_opt": Key("section", "perceptual loss", nullable=True),
+}
+TRAIN_RGT = {
+    "amp": Key("text", "mixed precision: bf16 or fp16", nullable=True, choices=("bf16", "fp16")),
+    "grad_clip": Key("number", "largest norm of the gradient", nullable=True, low=1e-12),
+    "accumulate": Key("integer", "micro-batches per optimiser step; each loader batch is split into so many", low=1),
+}
+TRAIN_GAN = {
+    "optim_d": Key("section", "optimiser of the discriminator", "train", example="optim_d: {type: Adam, lr: 1e-4}"),
+    "gan_opt": Key("section", "adversarial loss", nullable=True),
+    "ldl_opt": Key("section", "locally discriminative loss", nullable=True),
+    "net_d_iters": Key("integer", "train the generator every so many steps", low=1),
+    "net_d_init_iters": Key("integer", "steps before the generator is trained", low=0),
+}
+
+VAL = {
+    "val_freq": Key("integer", "validate every so many steps", "train", low=1, example="val_freq: 5000"),
+    "save_img": Key("boolean", "write the images", "always", example="save_img: false"),
+    "suffix": Key("text", "ending of image names in a test; ~ is the name of the run", nullable=True),
+    "pbar": Key("boolean", "show a progress bar"),
+    "metrics": Key("section", "metrics by any name: type, then their arguments", nullable=True),
+}
+VAL_RGT = {
+    "use_chop": Key("boolean", "the official code's fixed 200-pixel pieces (tile is better)"),
+    "tile": Key("section", "{size, overlap} in LR pixels: tiles with blended seams, for little memory", nullable=True),
+    "self_ensemble": Key("boolean", "average over the 8 flips and rotations (RGT+)"),
+}
+TILE = {
+    "size": Key("integer", "side of a tile in LR pixels, overlap included", "always", low=16, example="size: 256"),
+    "overlap": Key("integer", "pixels shared by neighbours, in LR pixels", low=0, example="overlap: 32"),
+}
+
+LOGGER = {
+    "print_freq": Key("integer", "log every so many steps", "train", low=1, example="print_freq: 100"),
+    "save_checkpoint_freq": Key(
+        "integer", "save every so many steps", "train", low=1, example="save_checkpoint_freq: 5000"
+    ),
+    "use_tb_logger": Key("boolean", "write TensorBoard files"),
+    "wandb": Key("section", "Weights & Biases; needs use_tb_logger: true", nullable=True),
+}
+WANDB = {
+    "project": Key("text", "project name; ~ is off", nullable=True),
+    "resume_id": Key("text", "run to go on with", nullable=True),
+}
+
+IO_BACKEND = {
+    "type": Key("text", "disk or lmdb", "always", choices=("disk", "lmdb", "memcached"), example="type: disk"),
+}
+# Arguments that BasicSR's LmdbBackend and MemcachedBackend take (utils/file_client.py).
+IO_BACKEND_LMDB = {"readonly": Key("boolean"), "lock": Key("boolean"), "readahead": Key("boolean")}
+IO_BACKEND_MEMCACHED = {
+    "server_list_cfg": Key("path"),
+    "client_cfg": Key("path"),
+    "sys_path": Key("path", nullable=True),
+}
+
+DATASET = {
+    "name": Key("text", "name for logs and result folders", "always", example="name: Set5"),
+    "type": Key("text", "dataset class", "always", example="type: PairedImageDataset"),
+    "task": Key("text", "what the official RGT files call their job; not read"),
+    "io_backend": Key("section", "where the images come from", "always", example="io_backend: {type: disk}"),
+    "scale": Key("integer", "set by BasicSR from the top-level scale", low=1),
+    "use_shuffle": Key("boolean", "not read: BasicSR always shuffles"),
+    "num_worker_per_gpu": Key("integer", "loader processes per GPU", "train", low=0, example="num_worker_per_gpu: 4"),
+    "batch_size_per_gpu": Key("integer", "images per GPU and step", "train", low=1, example="batch_size_per_gpu: 8"),
+    "dataset_enlarge_ratio": Key("number", "repeat the images so often in an epoch", low=1e-6),
+    "prefetch_mode": Key("text", "~, cpu or cuda", nullable=True, choices=("cpu", "cuda")),
+    "num_prefetch_queue": Key("integer", "batches that prefetch_mode: cpu holds", low=1),
+    "pin_memory": Key("boolean", "page-locked memory, for fast copies to the GPU"),
+    "persistent_workers": Key("boolean", "keep loader processes between epochs"),
+}
+_NORMALISE = {
+    "mean": Key("numbers", "subtracted from both images", nullable=True),
+    "std": Key("numbers", "both images are divided by it", nullable=True),
+}
+_AUGMENT = {
+    "use_hflip": Key("boolean", "horizontal flips", "train", example="use_hflip: true"),
+    "use_rot": Key("boolean", "rotations by 90 degrees", "train", example="use_rot: true"),
+}
+_PAIRS = {
+    "dataroot_gt": Key("path", "folder or .lmdb of HR images", "always", example="dataroot_gt: datasets/DF2K/HR"),
+    "dataroot_lq": Key("path", "folder or .lmdb of LR images", "always", example="dataroot_lq: datasets/DF2K/LR"),
+    "filename_tmpl": Key("text", "LR name from HR name, without ending: '{}x4'"),
+    "gt_size": Key("integer", "side of HR training patches", "train", low=1, example="gt_size: 256"),
+    **_AUGMENT,
+    **_NORMALISE,
+}
+_KERNELS = {
+    "blur_kernel_size": Key("integer", required="train", low=1),
+    "kernel_list": Key("list", required="train"),
+    "kernel_prob": Key("numbers", required="train"),
+    "blur_sigma": Key("numbers", required="train"),
+    "betag_range": Key("numbers", required="train"),
+    "betap_range": Key("numbers", required="train"),
+    "sinc_prob": Key("number", required="train", low=0, high=1),
+}
+DATASETS: dict[str, dict[str, Key]] = {
+    "PairedImageDataset": {
+        **_PAIRS,
+        "meta_info_file": Key("path", "text file with one HR name a line", nullable=True),
+        "color": Key("text", "y: the Y channel alone"),
+    },
+    "SingleImageDataset": {
+        "dataroot_lq": Key("path", "folder or .lmdb of images", "always", example="dataroot_lq: datasets/single"),
+        "meta_info_file": Key("path", "text file with one name a line"),
+        "color": Key("text", "y: the Y channel alone"),
+        **_NORMALISE,
+    },
+    "RealESRGANPairedDataset": {
+        **_PAIRS,
+        "meta_info": Key("path", "text file with 'HR name, LR name' a line", nullable=True),
+    },
+    "RealESRGANDataset": {
+        "dataroot_gt": Key("path", "folder or .lmdb of HR images", "always", example="dataroot_gt: datasets/DF2K"),
+        "meta_info": Key("path", "text file with one HR name a line"),
+        "gt_size": Key("integer", "not read here: the model's top-level gt_size is", low=1),
+        **_AUGMENT,
+        **_KERNELS,
+        **{f"{name}2": key for name, key in _KERNELS.items()},
+        "final_sinc_prob": Key("number", required="train", low=0, high=1),
+    },
+}
+
+_DEGRADATION = {
+    name + order: key
+    for order in ("", "2")
+    for name, key in {
+        "resize_prob": Key("numbers", "up, down, keep"),
+        "resize_range": Key("numbers"),
+        "gaussian_noise_prob": Key("number", low=0, high=1),
+        "noise_range": Key("numbers"),
+        "poisson_scale_range": Key("numbers"),
+        "gray_noise_prob": Key("number", low=0, high=1),
+        "jpeg_range": Key("numbers"),
+    }.items()
+}
+_REAL_TOP = {
+    **_DEGRADATION,
+    "second_blur_prob": Key("number", low=0, high=1),
+    "gt_size": Key("integer", "side of HR training patches", low=1),
+    "queue_size": Key("integer", "pairs kept to mix degradations", low=1),
+    "high_order_degradation": Key("boolean"),
+}
+_NETWORK_D = {
+    "network_d": Key("section", "the discriminator", "train", example="network_d: {type: VGGStyleDiscriminator}")
+}
+
+# What each model class reads on top of its parents in the same table: class -> section -> keys.
+MODELS: dict[str, dict[str, dict[str, Key]]] = {
+    "SRModel": {"": {}, "path": PATH, "train": TRAIN, "val": VAL},
+    "SwinIRModel": {},
+    "RGTModel": {"train": TRAIN_RGT, "val": VAL_RGT},
+    "SRGANModel": {"": _NETWORK_D, "path": PATH_D, "train": TRAIN_GAN},
+    "ESRGANModel": {},
+    "RealESRNetModel": {"": {**_REAL_TOP, "gt_usm": Key("boolean", "sharpen the HR image")}},
+    "RealESRGANModel": {
+        "": {**_REAL_TOP, **{f"{loss}_gt_usm": Key("boolean") for loss in ("l1", "percep", "gan")}},
+    },
+}

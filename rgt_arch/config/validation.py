@@ -1,0 +1,91 @@
+"""`validate_options`: every check on one option file, before anything is created on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rgt_arch.config.checks.datasets import check_datasets, check_files
+from rgt_arch.config.checks.naming import check_classes, subsection
+from rgt_arch.config.checks.structure import check_structure
+from rgt_arch.config.checks.training import check_network, check_training, check_validation
+from rgt_arch.config.loading import load_with_lines
+from rgt_arch.config.report import Report
+from rgt_arch.errors import UsageError
+
+
+def validate_options(opt: dict[str, Any], *, file: str | Path, is_train: bool, root: str | Path) -> list[str]:
+    """Check the options of a training or test run and return warnings, one line each.
+
+    opt: as `load_options` and `apply_overrides` left it, before BasicSR adds keys of its own. file: where it was read
+    from, for names and line numbers in messages. root: what relative paths are relative to.
+
+    Raises one UsageError with all problems, one line each: file, line, key, value, what to do. Reads names, image
+    headers (at most 64 a data set) and meta-info files; creates nothing.
+
+    Changes `opt` in place where BasicSR 1.4.2 would trip over what is meant:
+    - numbers and booleans written as text become numbers and booleans, whole numbers such as `!!float 5e3` integers,
+      numeric names text; `amp: false` and `tile: false` become `~`;
+    - keys of early BasicSR get today's names (`use_flip`, `pretrain_model_g`, `strict_load`), each with a warning;
+    - `num_gpu` becomes the number of GPUs that are there, 0 without CUDA, with one warning (`auto` stays);
+      on the CPU `prefetch_mode: cuda` is dropped;
+    - a missing or empty `path:` becomes {}, in a test a missing `val:suffix` `~`, a missing
+      `logger:use_tb_logger` false.
+    """
+    try:
+        written, lines = load_with_lines(file)
+    except UsageError:  # options that did not come from a file
+        written, lines = {}, {}
+    report = Report(str(file), lines, written)
+    _fill_in(opt, is_train)
+    check_structure(opt, report, is_train)
+    check_classes(opt, report, is_train)
+    check_network(opt, report)
+    if is_train:
+        check_training(opt, report)
+    check_validation(opt, report, is_train)
+    check_files(opt, report, Path(root))
+    check_datasets(opt, report, Path(root))
+    _check_name(opt, report, is_train)
+    _fall_back_to_cpu(opt, report)
+    report.raise_errors()
+    return report.warnings
+
+
+def _fill_in(opt: dict[str, Any], is_train: bool) -> None:
+    """Set what may be left out but BasicSR looks up without asking."""
+    if opt.get("path") is None:
+        opt["path"] = {}
+    if is_train:
+        if isinstance(opt.get("logger"), dict):
+            opt["logger"].setdefault("use_tb_logger", False)  # utils/logger.py:63
+    elif isinstance(opt.get("val"), dict):
+        opt["val"].setdefault("suffix", None)  # models/sr_model.py:177
+    for section, key in (("train", "amp"), ("val", "tile")):
+        if subsection(opt, section).get(key) is False:
+            opt[section][key] = None
+
+
+def _check_name(opt: dict[str, Any], report: Report, is_train: bool) -> None:
+    name = opt.get("name")
+    if not isinstance(name, str):
+        return
+    if not name.strip() or name in (".", "..") or any(character in name for character in '/\\:*?"<>|\n'):
+        report.error(("name",), "is the name of a folder and a log file; use letters, digits, - and _", name)
+    elif is_train and "debug" in name:
+        report.warn(("name",), "contains 'debug': BasicSR validates and saves every 8 steps and logs each one", name)
+
+
+def _fall_back_to_cpu(opt: dict[str, Any], report: Report) -> None:
+    import torch
+
+    wanted = opt.get("num_gpu")
+    present = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if isinstance(wanted, int) and wanted > present:
+        what = f"only {present} GPUs are here; runs on those" if present else "no CUDA GPU is here; runs on the CPU"
+        report.warn(("num_gpu",), f"{what} (set num_gpu: {present or 0} to say so)", wanted)
+        opt["num_gpu"] = present
+    if present == 0 or opt.get("num_gpu") == 0:
+        data = subsection(subsection(opt, "datasets"), "train")
+        if data.get("prefetch_mode") == "cuda":
+            data["prefetch_mode"] = None
