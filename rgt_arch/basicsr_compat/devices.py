@@ -1,0 +1,61 @@
+"""Option files made for GPUs run on a machine without them, and DistributedDataParallel runs on CPUs.
+
+Where: basicsr/models/base_model.py:18 (`num_gpu: 1` means CUDA even without one), :98 (DDP asks for a CUDA device id)
+and basicsr/data/prefetch_dataloader.py:101 (a CUDA stream). What goes wrong: training dies at the first
+`.to('cuda')`. DDP also broadcasts buffers in the forward of rank 0's validation, which no other rank joins. Delete it
+once BasicSR chooses the device by what is there and builds DDP without device ids on CPUs and without buffer
+broadcasts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+
+Options = dict[str, Any]
+
+
+def usable_gpus() -> int:
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def one_gpu_each(opt: Options) -> None:
+    """Under a launcher every process takes one GPU, so `num_gpu`, the number over all machines, says whether to use
+    any."""
+    if isinstance(opt.get("num_gpu"), int) and opt["num_gpu"] > 1 and usable_gpus():
+        opt["num_gpu"] = 1
+
+
+def settle_devices(opt: Options) -> None:
+    """Set `num_gpu` to what this machine has, and drop data-loading options that only a GPU can serve.
+
+    `validate_options` has lowered a number that is too high and said so; here `auto` becomes a number.
+    """
+    wanted = opt.get("num_gpu", "auto")
+    opt["num_gpu"] = usable_gpus() if wanted == "auto" else min(wanted, usable_gpus())
+    if opt["num_gpu"] == 0:
+        for dataset in opt["datasets"].values():
+            dataset["pin_memory"] = False
+            if dataset.get("prefetch_mode") == "cuda":
+                dataset["prefetch_mode"] = None
+
+
+def to_device(_original: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+    """BaseModel.model_to_device for CPUs and GPUs."""
+
+    def model_to_device(self: Any, net: nn.Module) -> nn.Module:
+        net = net.to(self.device)
+        if self.opt["dist"]:
+            return DistributedDataParallel(
+                net,
+                device_ids=[torch.cuda.current_device()] if self.device.type == "cuda" else None,
+                broadcast_buffers=False,
+                find_unused_parameters=self.opt.get("find_unused_parameters", False),
+            )
+        return DataParallel(net) if self.opt["num_gpu"] > 1 else net
+
+    return model_to_device

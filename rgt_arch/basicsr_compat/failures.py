@@ -1,0 +1,41 @@
+"""What BasicSR raises over things a user can cause, told in one line.
+
+Where: everywhere in BasicSR; it checks little and lets KeyError, AssertionError and RuntimeError through from deep
+inside. No seam by itself: the commands use it. Delete it once BasicSR raises errors made for users.
+"""
+
+from __future__ import annotations
+
+import re
+import traceback
+from pathlib import Path
+
+import torch
+
+_WORKER = re.compile(r"^Caught (\w+) in \w+ .*?Original Traceback", re.DOTALL)
+
+
+def describe(error: BaseException) -> str:
+    """One line for an exception: what was raised, the value, where it comes from and what to do."""
+    text = str(error).strip()
+    if _WORKER.match(text):  # DataLoader hands over a worker's traceback as text; its last line has the message
+        return text.splitlines()[-1].split(": ", 1)[-1]
+    first = " ".join(text.splitlines()[0].split()) if text else ""
+    if isinstance(error, FileNotFoundError) and error.filename:
+        return f"{error.filename}: no such file or folder; correct the option that names it"
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, torch.OutOfMemoryError):
+        return f"{first}; lower batch_size_per_gpu or gt_size, or set network_g: use_chk"
+    if isinstance(error, RuntimeError) and text.startswith("Error(s) in loading state_dict"):
+        wrong = [line.strip() for line in text.splitlines()[1:] if line.strip()]
+        return f"{first} {wrong[0][:200] if wrong else ''}; the weights belong to other network options"
+    if isinstance(error, KeyError):
+        first = f"no key {first}"
+    return f"{type(error).__name__}: {first} ({_place(error)}); --verbose shows the traceback"
+
+
+def _place(error: BaseException) -> str:
+    """File and line that raised, as `sr_model.py:38`."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "unknown place"

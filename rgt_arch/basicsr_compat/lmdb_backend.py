@@ -1,0 +1,92 @@
+"""One read-only LMDB environment per path and process, and a clear error for a missing key.
+
+Where: basicsr/utils/file_client.py:112 and :125. What goes wrong: lmdb 3 refuses to open a path twice in a process,
+so training and validation from one LMDB end in lmdb.Error, as does a forked worker whose parent had it open; a
+missing key returns None and ends as a TypeError inside NumPy. Delete it once BasicSR shares environments and checks
+what it got.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+from rgt_arch.errors import UsageError, UserError
+
+_lock = threading.Lock()
+_environments: dict[str, tuple[int, Any]] = {}  # real path -> (process that opened it, lmdb.Environment)
+
+
+def _environment(path: str, **options: Any) -> Any:
+    """The environment of `path` in this process, opened at first use. An environment of the parent process is not used:
+    after a fork the child closes its copy (readers without locks share nothing) and opens its own."""
+    import lmdb
+
+    key = os.path.realpath(path)
+    with _lock:
+        owner, environment = _environments.get(key, (0, None))
+        if owner == os.getpid():
+            return environment
+        if environment is not None:
+            environment.close()
+        try:
+            environment = lmdb.open(key, **options)
+        except lmdb.Error as error:
+            raise UsageError(
+                f"{path}: cannot be opened as an LMDB ({error}); give a folder that holds data.mdb"
+            ) from error
+        _environments[key] = (os.getpid(), environment)
+        return environment
+
+
+class SharedLmdbBackend:
+    """BasicSR's LmdbBackend with shared environments. It holds paths only, so it can be sent to worker processes."""
+
+    def __init__(
+        self,
+        db_paths: str | list[str],
+        client_keys: str | list[str] = "default",
+        readonly: bool = True,
+        lock: bool = False,
+        readahead: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Same arguments as basicsr.utils.file_client.LmdbBackend. Raises UsageError for a folder that is no LMDB."""
+        paths = [str(path) for path in db_paths] if isinstance(db_paths, list) else [str(db_paths)]
+        names = client_keys if isinstance(client_keys, list) else [client_keys]
+        if len(names) != len(paths):
+            raise ValueError(f"{len(paths)} LMDB paths {paths} for {len(names)} client keys {names}; give one for each")
+        self.db_paths = paths
+        self._paths = dict(zip(names, paths, strict=True))
+        self._options = {"readonly": readonly, "lock": lock, "readahead": readahead, **kwargs}
+        for path in paths:
+            _environment(path, **self._options)
+
+    def get(self, filepath: str, client_key: str) -> bytes:
+        """The bytes stored under the key `filepath` in the LMDB named `client_key`.
+
+        Raises UserError when there are none.
+        """
+        path = self._paths[client_key]
+        key = str(filepath)
+        with _environment(path, **self._options).begin(write=False) as transaction:
+            value = transaction.get(key.encode())
+            if value is None:
+                raise UserError(f"{path}: no key {key!r}; {_remedy(transaction, key)}")
+        return value
+
+    def get_text(self, filepath: str) -> str:
+        raise NotImplementedError("an LMDB holds images, no text")
+
+
+def _remedy(transaction: Any, key: str) -> str:
+    """What to do about a missing key: BasicSR cuts the names in meta_info.txt at their first dot
+    (data/data_util.py:142)."""
+    with transaction.cursor() as cursor:
+        if cursor.set_range(f"{key}.".encode()) and cursor.key().startswith(f"{key}.".encode()):
+            longer = cursor.key().decode(errors="replace")
+            return (
+                f"it has {longer!r}, but BasicSR cuts names at the first dot: rename the images and make the LMDB again"
+            )
+    return "make the LMDB again, so that it and its meta_info.txt agree"

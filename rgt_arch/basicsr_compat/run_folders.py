@@ -1,0 +1,99 @@
+"""Folders of a run: what is archived, what is kept, and a run that must not be thrown away by mistake.
+
+Where: basicsr/utils/misc.py:24-49 (used at train.py:103, test.py:19) and utils/options.py:181 (used at train.py:108).
+What goes wrong: starting a run again renames the folder of an unfinished one away; `test` renames earlier results
+away; every unknown `path:` key becomes a directory; a run started from the copy of its option file in its own folder
+dies of SameFileError. Delete it once BasicSR asks before it archives and creates known folders only.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rgt_arch.errors import UsageError
+
+Options = dict[str, Any]
+
+FOLDER_KEYS = ("experiments_root", "results_root", "models", "training_states", "log", "visualization")
+_ITERATION = re.compile(r", iter: *[\d,]+, lr:")
+
+
+def with_known_folders(original: Callable[[Options], None]) -> Callable[[Options], None]:
+    """make_exp_dirs that archives and creates as BasicSR does for training, and keeps what is there for testing."""
+
+    def make_exp_dirs(opt: Options) -> None:
+        folders = {key: opt["path"][key] for key in FOLDER_KEYS if key in opt["path"]}
+        if opt["is_train"]:
+            original({**opt, "path": folders})
+        elif opt.get("rank", 0) == 0:
+            create(folders)
+
+    return make_exp_dirs
+
+
+def create(folders: dict[str, str]) -> None:
+    """Create the folders that are missing. Raises UsageError for one that cannot be created."""
+    for key in FOLDER_KEYS:
+        if key in folders:
+            try:
+                os.makedirs(folders[key], exist_ok=True)
+            except OSError as error:
+                raise UsageError(
+                    f"{folders[key]}: cannot be created ({error.strerror}); run in another folder"
+                ) from error
+
+
+def copy_once(original: Callable[[str, str], None]) -> Callable[[str, str], None]:
+    """copy_opt_file that leaves a file alone which is already the copy."""
+
+    def copy_opt_file(opt_file: str, experiments_root: str) -> None:
+        copy = Path(experiments_root, os.path.basename(opt_file))
+        if not (copy.exists() and copy.samefile(opt_file)):
+            original(opt_file, experiments_root)
+
+    return copy_opt_file
+
+
+def saved_iterations(training_states: str | os.PathLike[str]) -> list[int]:
+    """Iterations that have a training state in the folder, newest first."""
+    try:
+        names = os.listdir(training_states)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise UsageError(f"{training_states}: cannot be read ({error.strerror}); check its permissions") from error
+    return sorted((int(name[:-6]) for name in names if re.fullmatch(r"\d+\.state", name)), reverse=True)
+
+
+def refuse_unfinished(opt: Options, total_iter: int) -> None:
+    """Raise UsageError when the run's folder holds training that has not come to its end."""
+    root = Path(opt["path"]["experiments_root"])
+    if not root.is_dir():
+        return
+    iterations = saved_iterations(opt["path"]["training_states"])
+    models = Path(opt["path"]["models"])
+    ended = any(not _has_newer_state(root, iterations, latest) for latest in models.glob("net_*_latest.pth"))
+    if ended or (iterations and iterations[0] >= total_iter):
+        return
+    if iterations or any(models.glob("*.pth")) or any(_has_iterations(log) for log in root.glob("train_*.log")):
+        reached = f"it was saved at iteration {iterations[0]}" if iterations else "nothing to resume from is saved yet"
+        raise UsageError(
+            f"{root}: an unfinished run has this name ({reached} of {total_iter}); pass --auto_resume to continue it, "
+            "--restart to archive it and begin again, or choose another name"
+        )
+
+
+def _has_newer_state(root: Path, iterations: list[int], latest: Path) -> bool:
+    """Whether the newest state was written after `latest`, which BasicSR writes when a run ends."""
+    if not iterations:
+        return False
+    return (root / "training_states" / f"{iterations[0]}.state").stat().st_mtime > latest.stat().st_mtime
+
+
+def _has_iterations(log: Path) -> bool:
+    with log.open(encoding="utf-8", errors="replace") as file:
+        return any(_ITERATION.search(line) for line in file)

@@ -1,0 +1,103 @@
+"""The console command `basicsr`: BasicSR's train and test pipelines, with the current directory as their root."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import torch.distributed as dist
+
+from rgt_arch import basicsr_compat
+from rgt_arch.basicsr_compat import command_line, failures, notices, registries, working_directory
+from rgt_arch.basicsr_compat.distributed import environment_rank
+from rgt_arch.cli import run_guarded
+from rgt_arch.errors import UserError
+from rgt_arch.version import __version__
+
+_EPILOG = """examples:
+  basicsr train -opt options/train_RGT_x2.yml
+  basicsr train -opt options/train_RGT_x2.yml --auto_resume
+  basicsr train -opt options/train_RGT_x2.yml --force_yml num_gpu=0 datasets:train:batch_size_per_gpu=4
+  torchrun --nproc_per_node=4 -m rgt_arch.cli train -opt options/train_RGT_x2.yml --launcher pytorch
+  basicsr test -opt options/test_RGT_x2.yml
+
+Results go to experiments/NAME (train) and results/NAME (test) in the current directory, NAME being `name` in the file.
+Exit codes: 0 done, 1 failed, 2 wrong flags, options or files, 130 interrupted.
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of `basicsr`."""
+    parser = argparse.ArgumentParser(
+        prog="basicsr",
+        description="Train and test super-resolution networks with BasicSR.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"rgt-arch {__version__}")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="train|test")
+    for name, help_text in (
+        ("train", "train the network of an option file; a run does exactly its total_iter iterations"),
+        ("test", "run a trained network over the data sets of an option file"),
+    ):
+        subparser = subparsers.add_parser(
+            name,
+            help=help_text,
+            description=help_text,
+            epilog=_EPILOG,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        command_line.add_arguments(subparser, is_train=name == "train")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of `basicsr`; returns the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    args = build_parser().parse_args(arguments)
+    prog = f"basicsr {args.command}"
+    rank = environment_rank() if args.launcher != "none" else 0
+    before = sys.argv
+    # BasicSR reads its flags from sys.argv, and writes the line into the copy of the option file.
+    sys.argv = [prog, *arguments[arguments.index(args.command) + 1 :]]
+    try:
+        return run_guarded(lambda: _run(args, rank), prog)
+    finally:
+        sys.argv = before
+        for text in notices.take():
+            if rank == 0:
+                print(f"{prog}: warning: {text}", file=sys.stderr)
+
+
+def _run(args: argparse.Namespace, rank: int) -> int:
+    working_directory.put_current_directory_last()
+    basicsr_compat.install()
+    registries.prefer_ours()
+    from basicsr.test import test_pipeline
+    from basicsr.train import train_pipeline
+
+    pipeline = train_pipeline if args.command == "train" else test_pipeline
+    try:
+        pipeline(os.getcwd())
+    except Exception as error:  # BasicSR raises anything; users get one line
+        if args.verbose:
+            traceback.print_exc()
+        return _fail(error, rank)
+    if dist.is_initialized():
+        dist.destroy_process_group()
+    return 0
+
+
+def _fail(error: Exception, rank: int) -> int:
+    """Raise `error` as a UserError. Ranks other than 0 are silent about what all find before they have met, and return
+    the exit code; afterwards they say who they are."""
+    known = error if isinstance(error, UserError) else UserError(failures.describe(error))
+    if rank == 0:
+        raise known from error
+    if not dist.is_initialized():
+        return known.exit_code
+    raise type(known)(f"rank {rank}: {known}") from error

@@ -1,0 +1,94 @@
+"""The data sets given to DataLoader: BasicSR's own, wrapped so that workers, randomness and errors are in order.
+
+Spawned workers unpickle the data set first of all; because its class is ours, that imports rgt_arch and with it
+everything that lets BasicSR be imported (basicsr_compat), before BasicSR's class inside is looked up.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from rgt_arch.data.sampling import Item
+from rgt_arch.errors import UserError
+
+
+class NamingDataset(Dataset[Any]):
+    """A BasicSR data set whose errors name the image. Everything else is the wrapped data set's (`opt`, `paths`, …)."""
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name == "dataset":  # while unpickling, `dataset` is not there yet
+            raise AttributeError(name)
+        return getattr(self.dataset, name)
+
+    def __getitem__(self, index: Any) -> Any:
+        """Sample `index` of the wrapped data set. Raises UserError, one line, for an image that cannot be used."""
+        try:
+            return self.dataset[index]
+        except UserError:
+            raise
+        except (OSError, ValueError, TypeError, AttributeError, cv2.error) as error:
+            # What BasicSR's readers raise: cv2.imdecode gives None for a damaged file, on which `.astype` fails.
+            decoded = not isinstance(error, (AttributeError, TypeError))
+            reason = " ".join(str(error).split()) if decoded else "not a readable image"
+            raise UserError(f"data set {self._name()}, {self._files(index)}: {reason}; replace or remove it") from error
+
+    def _name(self) -> str:
+        return str((getattr(self.dataset, "opt", None) or {}).get("name", type(self.dataset).__name__))
+
+    def _files(self, index: int) -> str:
+        try:
+            files = self.dataset.paths[index]
+        except (AttributeError, KeyError, IndexError, TypeError):
+            return f"image {index}"
+        return " or ".join(sorted({*files.values()})) if isinstance(files, dict) else str(files)
+
+
+class TrainingDataset(NamingDataset):
+    """A BasicSR training set read by `IterationSampler`'s items.
+
+    Crops and flips come from (seed, sample number): they do not repeat from epoch to epoch, and depend neither on the
+    number of workers nor on what a worker did before. BasicSR seeds workers alike every epoch (data/__init__.py:97).
+    """
+
+    def __init__(self, dataset: Any, seed: int) -> None:
+        super().__init__(dataset)
+        self.seed = seed
+
+    def __getitem__(self, index: Item) -> Any:
+        image, sample_number = index
+        with seeded(self.seed, sample_number):
+            return super().__getitem__(image)
+
+
+@contextmanager
+def seeded(seed: int, sample_number: int) -> Iterator[None]:
+    """Seed Python's, NumPy's and torch's CPU generators from (seed, sample_number), and put them back afterwards.
+
+    Without workers the samples are drawn in the process that trains, whose own randomness (drop path) they must not
+    touch.
+    """
+    before = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    python, numpy, pytorch = (int(word) for word in np.random.SeedSequence([seed, sample_number]).generate_state(3))
+    random.seed(python)
+    np.random.seed(numpy)
+    torch.default_generator.manual_seed(pytorch)  # torch.manual_seed would reset the GPUs' generators too
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])
+        torch.set_rng_state(before[2])
