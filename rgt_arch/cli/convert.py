@@ -1,0 +1,52 @@
+"""`rgt convert`: one checkpoint into another file, layout, precision or size."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from rgt_arch.weights.converting import convert_checkpoint, describe_conversion, parse_arguments
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """The parser of `rgt convert`."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "convert",
+        help="make a release file, safetensors or the official layout of a checkpoint",
+        description="Write one set of weights as a release file. The output's suffix decides: .safetensors is small "
+        "and for this package; .pth has the official layout, which the official code and spandrel load.",
+    )
+    parser.add_argument("input", help="checkpoint (.pth, .pt, .ckpt, .safetensors)")
+    parser.add_argument("output", help="file to write (.safetensors, .pth, .pt, .ckpt)")
+    parser.add_argument(
+        "--key", choices=("params", "params_ema"), help="which weights (default: EMA if there are some)"
+    )
+    parser.add_argument("--half", action="store_true", help="float16 weights: half the size, slightly other results")
+    parser.add_argument(
+        "--slim",
+        action=argparse.BooleanOptionalAction,
+        help="leave out the derived tensors, which other programs need (default: in .safetensors only)",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="ARGUMENT=VALUE",
+        help="a constructor argument that the input cannot tell, such as img_range=255 or hai=identity; repeatable",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace the output if it exists")
+    return parser
+
+
+def run(args: argparse.Namespace) -> None:
+    """Convert and say what was written."""
+    done = convert_checkpoint(
+        args.input,
+        args.output,
+        param_key=args.key,
+        half=args.half,
+        slim=args.slim,
+        overwrite=args.overwrite,
+        known=parse_arguments(args.set),
+    )
+    print(describe_conversion(done))

@@ -1,0 +1,251 @@
+"""What network a state dict belongs to: constructor arguments and preset name, read off keys and shapes.
+
+Known from keys and shapes: upscale, in_chans, embed_dim, depth, num_heads, mlp_ratio, qkv_bias, resi_connection,
+c_ratio, reduction_stride, cpe, global_blocks, hai (`learned`), and split_size where the derived tensors are there.
+Known only from the file's own record (`rgt_config`), else taken as published: img_range, qk_scale, the drop rates,
+recursion; split_size in a slim file; c_ratio, reduction_stride and cpe where no block is an RG-SA block. Activation and
+norm classes are in no file and taken as published.
+Not knowable without a record, hence an error: `hai` of a file without gamma (`identity` and `none` look alike).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from rgt_arch.errors import UsageError
+
+# What the published models use where a file cannot say (official options/train/train_RGT_x2.yml).
+PUBLISHED: Mapping[str, Any] = {
+    "img_range": 1.0,
+    "qk_scale": None,
+    "drop_rate": 0.0,
+    "attn_drop_rate": 0.0,
+    "drop_path_rate": 0.1,
+    "split_size": [8, 32],
+    "c_ratio": 0.5,
+    "reduction_stride": 4,
+    "recursion": "auto",
+    "cpe": True,
+    "global_blocks": "rg_sa",
+}
+_COMMON = {
+    "in_chans": 3,
+    "mlp_ratio": 2.0,
+    "qkv_bias": True,
+    "resi_connection": "1conv",
+    "hai": "learned",
+    **{name: PUBLISHED[name] for name in PUBLISHED if "drop" not in name},
+}
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "RGT": {**_COMMON, "embed_dim": 180, "depth": [6] * 8, "num_heads": [6] * 8},
+    "RGT-S": {**_COMMON, "embed_dim": 180, "depth": [6] * 6, "num_heads": [6] * 6},
+    "RGT-T": {**_COMMON, "embed_dim": 96, "depth": [4] * 2, "num_heads": [6] * 2, "split_size": [8, 16]},
+}
+# The order in which people write them: that of the official option files, then the research switches.
+_ORDER = (
+    *("upscale", "in_chans", "img_range", "depth", "embed_dim", "num_heads", "mlp_ratio", "qkv_bias", "qk_scale"),
+    *("resi_connection", "split_size", "c_ratio", "drop_rate", "attn_drop_rate", "drop_path_rate"),
+    *("hai", "global_blocks", "recursion", "reduction_stride", "cpe"),
+)
+# Recorded values that no tensor contradicts and that the constructor takes unseen.
+_NUMBERS = frozenset({"img_range", "drop_rate", "attn_drop_rate", "drop_path_rate"})
+DERIVED_SUFFIXES = ("attn_mask_0", "attn_mask_1", "relative_position_index", "rpe_biases")
+
+_FIRST_BLOCK = "layers.0.blocks.0."
+# Every RGT has these, whatever its switches.
+_REQUIRED = (
+    "conv_first.weight",
+    "before_RG.1.weight",
+    _FIRST_BLOCK + "attn.qkv.weight",
+    _FIRST_BLOCK + "attn.attns.0.pos.pos3.2.weight",
+    _FIRST_BLOCK + "mlp.sg.conv.weight",
+    "conv_before_upsample.0.weight",
+    "conv_last.weight",
+)
+# Families that people mix up with RGT, by a key only they have.
+_OTHERS = (
+    (r"layers\.0\.residual_group\.blocks\.0\.attn\.relative_position_bias_table", "SwinIR"),
+    (r"layers\.0\.residual_group\.overlap_attn\.", "HAT"),
+    (r"layers\.0\.blocks\.0\.attn\.(channel|spatial)_interaction", "DAT"),
+    (r"layers\.0\.blocks\.0\.attn\.attns\.0\.pos\.", "a relative of RGT (CAT, DAT or ART)"),
+    (r"body\.0\.rdb1\.conv1", "RRDBNet (ESRGAN, Real-ESRGAN)"),
+    (r"RRDB_trunk\.|model\.1\.sub\.0\.RDB1", "ESRGAN of the old layout"),
+    (r"body\.0\.conv1\.weight", "EDSR"),
+    (r"body\.0\.body\.0\.rcab|body\.0\.residual_group\.0\.rcab", "RCAN"),
+    (r"body\.0\.weight", "SRVGGNet (Real-ESRGAN compact)"),
+    (r"conv0_0\.|linear1\.weight$", "a discriminator (net_d); name the generator (net_g)"),
+)
+
+
+def is_derived(key: str) -> bool:
+    """Whether a state-dict key holds what follows from the constructor arguments (masks, index, offsets)."""
+    return key.endswith(DERIVED_SUFFIXES)
+
+
+def require_rgt(state_dict: Mapping[str, Tensor]) -> None:
+    """Raise UsageError, naming what the weights look like instead, unless they are an RGT's."""
+    missing = [key for key in _REQUIRED if key not in state_dict]
+    if not missing:
+        return
+    lookalike = next((name for pattern, name in _OTHERS if any(re.match(pattern, key) for key in state_dict)), None)
+    looks = f"they look like {lookalike}; " if lookalike else ""
+    raise UsageError(f"its weights are not an RGT's: {looks}{missing[0]} is missing among {len(state_dict)} entries")
+
+
+def infer_config(state_dict: Mapping[str, Tensor], recorded: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Every constructor argument that decides what the network computes, as JSON-ready values.
+
+    state_dict: keys without wrapper prefixes, with or without the derived tensors. recorded: what the file says of
+    itself (`Checkpoint.config`) or the caller knows; it fills in what tensors cannot say, and must agree with them
+    where they can. Raises UsageError for weights that are not an RGT's, that contradict `recorded`, or whose HAI
+    cannot be told.
+    """
+    recorded = {name: _plain(value) for name, value in (recorded or {}).items()}
+    for name in _NUMBERS & recorded.keys():
+        if isinstance(recorded[name], bool) or not isinstance(recorded[name], (int, float)):
+            raise UsageError(f"{name} must be a number, not {recorded[name]!r}")
+    known = _known(state_dict, recorded)
+    for name in known.keys() & recorded.keys():
+        if recorded[name] != known[name]:
+            raise UsageError(
+                f"{name} is said to be {recorded[name]!r}, but the weights have {known[name]!r}; leave {name} out or "
+                "take the file that belongs to it"
+            )
+    config = {**PUBLISHED, **recorded, **known}
+    return {name: config[name] for name in (*_ORDER, *(name for name in config if name not in _ORDER))}
+
+
+def assumed_arguments(state_dict: Mapping[str, Tensor], recorded: Mapping[str, Any] | None = None) -> list[str]:
+    """Names of the arguments that neither the tensors nor the record tell, for which `infer_config` takes PUBLISHED."""
+    told = (recorded or {}).keys() | _known(state_dict, recorded or {}).keys()
+    return [name for name in PUBLISHED if name not in told]
+
+
+def preset_name(config: Mapping[str, Any]) -> str | None:
+    """Name of the published network (RGT, RGT-S) or the small one (RGT-T) with these arguments, at any scale."""
+    return next((name for name, preset in PRESETS.items() if all(config[key] == preset[key] for key in preset)), None)
+
+
+def _known(state_dict: Mapping[str, Tensor], recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """What the tensors tell."""
+    require_rgt(state_dict)
+    try:
+        embed_dim, in_chans = state_dict["conv_first.weight"].shape[:2]
+        depth = _depths(state_dict)
+        known: dict[str, Any] = {
+            "upscale": _upscale(state_dict),
+            "in_chans": in_chans,
+            "embed_dim": embed_dim,
+            "depth": depth,
+            "num_heads": [_heads(state_dict, group, embed_dim, recorded) for group in range(len(depth))],
+            "mlp_ratio": _ratio(
+                state_dict[_FIRST_BLOCK + "mlp.fc1.weight"].shape[0], embed_dim, recorded.get("mlp_ratio")
+            ),
+            "qkv_bias": _FIRST_BLOCK + "attn.qkv.bias" in state_dict,
+            "resi_connection": "3conv" if "conv_after_body.0.weight" in state_dict else "1conv",
+            "hai": _hai(state_dict, recorded),
+            **_global_attention(state_dict, embed_dim, recorded),
+        }
+        split_size = _split_size(state_dict)
+    except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
+        raise UsageError(f"its weights are not a complete RGT's ({type(error).__name__}: {error})") from error
+    return {**known, "split_size": split_size} if split_size else known
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _depths(state_dict: Mapping[str, Tensor]) -> list[int]:
+    """Blocks in each residual group; both levels must count up from 0 without a gap."""
+    blocks: dict[int, set[int]] = {}
+    for key in state_dict:
+        if match := re.match(r"layers\.(\d+)\.blocks\.(\d+)\.", key):
+            blocks.setdefault(int(match[1]), set()).add(int(match[2]))
+    for group in range(max(blocks) + 1):
+        for block in range(max(blocks.get(group, {0})) + 1):
+            if block not in blocks.get(group, ()):
+                raise UsageError(f"layers.{group}.blocks.{block} is missing: part of the network was not saved")
+    return [len(blocks[group]) for group in sorted(blocks)]
+
+
+def _upscale(state_dict: Mapping[str, Tensor]) -> int:
+    """Product of the pixel-shuffle factors; `upsample` holds a convolution at each even index, and none for ×1."""
+    factor = 1
+    for index in range(0, 2 * len(state_dict), 2):
+        weight = state_dict.get(f"upsample.{index}.weight")
+        if weight is None:
+            break
+        factor *= math.isqrt(weight.shape[0] // weight.shape[1])
+    return factor
+
+
+def _heads(state_dict: Mapping[str, Tensor], group: int, embed_dim: int, recorded: Mapping[str, Any]) -> int:
+    """Heads of a group: the position bias of either half of L-SA has num_heads // 2 outputs.
+
+    An odd count is taken only where the even one does not divide the channels, or where the record says so.
+    """
+    even = 2 * state_dict[f"layers.{group}.blocks.0.attn.attns.0.pos.pos3.2.weight"].shape[0]
+    said = recorded.get("num_heads")
+    if isinstance(said, (list, tuple)) and len(said) > group and said[group] == even + 1:
+        return even + 1
+    return even if embed_dim % even == 0 else even + 1
+
+
+def _ratio(rows: int, channels: int, said: float | None = None) -> float:
+    """A ratio with int(channels * ratio) == rows: the recorded one if it fits, as rounding hides its last digits."""
+    if isinstance(said, (int, float)) and int(channels * said) == rows:
+        return float(said)
+    ratio = rows / channels
+    return ratio if int(channels * ratio) == rows else math.nextafter(ratio, math.inf)
+
+
+def _hai(state_dict: Mapping[str, Tensor], recorded: Mapping[str, Any]) -> str:
+    if _FIRST_BLOCK + "gamma" in state_dict:
+        return "learned"
+    if recorded.get("hai") in ("identity", "none"):
+        return str(recorded["hai"])
+    raise UsageError(
+        "it holds no HAI weights (gamma) and does not say whether hai was identity or none; "
+        "pass hai=identity or hai=none"
+    )
+
+
+def _global_attention(state_dict: Mapping[str, Tensor], embed_dim: int, recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """What the odd blocks are, and what the first RG-SA block shows; empty where all depths are 1."""
+    odd = next((m for key in state_dict if (m := re.match(r"layers\.\d+\.blocks\.\d*[13579]\.", key))), None)
+    if odd is None:
+        return {}
+    attention = odd[0] + "attn."
+    if attention + "reduction1.weight" not in state_dict:
+        return {"global_blocks": "none"}
+    return {
+        "global_blocks": "rg_sa",
+        "c_ratio": _ratio(state_dict[attention + "conv.weight"].shape[0], embed_dim, recorded.get("c_ratio")),
+        "reduction_stride": state_dict[attention + "reduction1.weight"].shape[-1],
+        "cpe": attention + "cpe.weight" in state_dict,
+    }
+
+
+def _split_size(state_dict: Mapping[str, Tensor]) -> list[int] | None:
+    """Height and width of the first half's windows, from whichever derived tensor is there; None in a slim file.
+
+    `rpe_biases` lists the offsets (1-h … h-1, 1-w … w-1). `relative_position_index` has h·w rows, and its first row
+    counts down by one along each window row, so the first break comes after w entries.
+    """
+    attention = _FIRST_BLOCK + "attn.attns.0."
+    offsets = state_dict.get(attention + "rpe_biases")
+    if offsets is not None:
+        height, width = (offsets.amax(dim=0) + 1).tolist()
+        return [int(height), int(width)]
+    index = state_dict.get(attention + "relative_position_index")
+    if index is None:
+        return None
+    first_row = index[0].tolist()
+    width = next((at for at, value in enumerate(first_row) if value != first_row[0] - at), len(first_row))
+    return [len(first_row) // width, width]

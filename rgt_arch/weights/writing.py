@@ -1,0 +1,135 @@
+"""Writing checkpoints: whole files or none, small ones, and in layouts that the official code and spandrel load."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from rgt_arch.errors import UsageError, UserError
+from rgt_arch.weights.building import complete_state_dict, constructor_arguments
+from rgt_arch.weights.inspecting import assumed_arguments, infer_config, is_derived
+from rgt_arch.weights.reading import RECORD_KEYS, SAFETENSORS_ENTRY, strip_wrappers
+
+LAYOUTS = ("params", "params_ema", "plain", "safetensors")
+_TORCH_SUFFIXES = (".pth", ".pt", ".ckpt")
+
+
+def save_checkpoint(
+    path: str | Path,
+    weights: Mapping[str, Tensor] | nn.Module,
+    *,
+    layout: str | None = None,
+    slim: bool | None = None,
+    config: Mapping[str, Any] | None = None,
+    info: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write an RGT's weights and return the path; the file appears whole or not at all.
+
+    weights: a network, also wrapped or compiled, or its state dict, with or without the derived tensors.
+    layout: `safetensors` for `.safetensors`; for `.pth`, `.pt` and `.ckpt` the name around the state dict, `params`
+    (the default, as official files have it) or `params_ema`, or `plain` for none, which leaves no room for the record.
+    slim: without the derived tensors (70 % of an official file), for this package only; the default is True for
+    safetensors and False otherwise, where the official code and spandrel load the file strictly.
+    config: constructor arguments that tensors cannot show (a network brings its own). info: plain values to keep, such
+    as `iteration`. Raises UsageError for unfit arguments and weights, UserError if the file cannot be written.
+    """
+    path = Path(path).expanduser()
+    layout = check_target(path, layout)
+    slim = layout == "safetensors" if slim is None else slim
+    if isinstance(weights, nn.Module):
+        config = {**constructor_arguments(weights), **(config or {})}
+        weights = weights.state_dict()
+    state_dict = {strip_wrappers(key): tensor.detach() for key, tensor in weights.items()}
+    full_config = infer_config(state_dict, config)
+    assumed = assumed_arguments(state_dict, config)
+    if slim:
+        state_dict = {key: tensor for key, tensor in state_dict.items() if not is_derived(key)}
+        if layout == "plain":
+            raise UsageError(
+                f"{path}: a slim file needs room for its configuration; take layout 'params' or safetensors"
+            )
+    else:
+        state_dict = complete_state_dict(state_dict, full_config)
+    # a value that nobody knows is not written down as if somebody did
+    told = {name: value for name, value in full_config.items() if name not in assumed}
+    record = dict(zip(RECORD_KEYS, (told, dict(info or {})), strict=True))
+    data: bytes | memoryview
+    if layout == "safetensors":
+        data = _safetensors_bytes(state_dict, record)
+    else:
+        state_dict = {key: _owned(tensor) for key, tensor in state_dict.items()}
+        data = _torch_bytes(state_dict if layout == "plain" else {layout: state_dict, **record})
+    write_whole(path, data)
+    return path
+
+
+def check_target(path: Path, layout: str | None = None) -> str:
+    """The layout that a file of this name gets, before any work is done for it.
+
+    Raises UsageError where suffix and layout do not fit, or the folder is missing.
+    """
+    suffix = path.suffix.lower()
+    if suffix != ".safetensors" and suffix not in _TORCH_SUFFIXES:
+        raise UsageError(f"{path}: unknown suffix {suffix!r}; take .safetensors, {', '.join(_TORCH_SUFFIXES)}")
+    if layout is None:
+        layout = "safetensors" if suffix == ".safetensors" else "params"
+    if layout not in LAYOUTS:
+        raise UsageError(f"unknown layout {layout!r}; take one of {', '.join(LAYOUTS)}")
+    if (layout == "safetensors") != (suffix == ".safetensors"):
+        raise UsageError(f"{path}: layout {layout!r} does not go with the suffix {suffix}")
+    if path.is_dir():
+        raise UsageError(f"{path}: is a folder; name a file in it")
+    if not path.parent.is_dir():
+        raise UsageError(f"{path}: the folder {path.parent} does not exist; make it first")
+    return layout
+
+
+def write_whole(path: Path, data: bytes | memoryview) -> None:
+    """Write a file beside its place, flush it to the disk, then rename it over `path`; a failure leaves no trace.
+
+    Raises UserError naming the file and the reason.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with beside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror or error}; nothing was changed") from error
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+
+
+def _torch_bytes(content: Any) -> memoryview:
+    """torch.save into memory; tensors that share one storage are written once, which keeps official files small."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getbuffer()
+
+
+def _owned(tensor: Tensor) -> Tensor:
+    """The tensor on the CPU; a small view of a big storage is copied, because torch.save writes storages whole."""
+    tensor = tensor.cpu()
+    whole = tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
+    return tensor if whole else tensor.clone(memory_format=torch.contiguous_format)
+
+
+def _safetensors_bytes(state_dict: Mapping[str, Tensor], record: Mapping[str, Any]) -> bytes:
+    """safetensors refuses tensors that share storage, so each gets its own.
+
+    The record is one metadata entry: entries are written in a random order, and equal weights should give equal files.
+    """
+    owned = {key: tensor.cpu().clone(memory_format=torch.contiguous_format) for key, tensor in state_dict.items()}
+    return safetensors.torch.save(owned, metadata={SAFETENSORS_ENTRY: json.dumps(record)})
