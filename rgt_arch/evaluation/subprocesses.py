@@ -1,0 +1,99 @@
+"""Running `basicsr train` and `basicsr test` as commands of their own, with a progress bar over what they print."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from tqdm import tqdm
+
+from rgt_arch.errors import UserError
+
+_ITERATION = re.compile(r"\biter:\s*([\d,]+)")
+_PSNR = re.compile(r"# psnr:\s*([\d.]+)")
+_SECONDS_BETWEEN_LINES = 15
+
+
+def basicsr_train(option_file: Path, total_iter: int) -> list[tuple[int, float]]:
+    """Train in the folder of `option_file`, showing a bar; returns the validations as (iteration, PSNR in dB).
+
+    Raises UserError with the command's own message if it fails.
+    """
+    validations: list[tuple[int, float]] = []
+    iteration = 0
+    with _Progress(total_iter) as progress:
+        for line in _run("train", option_file):
+            if match := _ITERATION.search(line):
+                iteration = int(match[1].replace(",", ""))
+                progress.reach(iteration)
+            elif match := _PSNR.search(line):
+                validations.append((iteration, float(match[1])))
+    return validations
+
+
+def basicsr_test(option_file: Path) -> None:
+    """Test in the folder of `option_file`. Raises UserError with the command's own message if it fails."""
+    for _ in _run("test", option_file):
+        pass
+
+
+def _run(command: str, option_file: Path) -> Iterator[str]:
+    """The lines that `basicsr COMMAND -opt FILE` prints, which a file beside the option file keeps as well."""
+    output = option_file.with_name(f"{command}_output.txt")
+    arguments = [sys.executable, "-m", "rgt_arch.cli", command, "-opt", option_file.name]
+    last = ""
+    with (
+        output.open("w", encoding="utf-8") as copy,
+        subprocess.Popen(
+            arguments,
+            cwd=option_file.parent,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+        ) as process,
+    ):
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                copy.write(line)
+                last = line.strip() or last
+                yield line
+        except BaseException:
+            process.terminate()
+            raise
+    if process.returncode:
+        raise UserError(f"basicsr {command} ended with exit code {process.returncode}: {last} (all it said: {output})")
+
+
+class _Progress:
+    """A tqdm bar on a terminal; elsewhere the same text as a line from time to time."""
+
+    def __init__(self, total: int) -> None:
+        self._terminal = sys.stderr.isatty()
+        self._bar = tqdm(total=total, desc="training", unit="it", disable=not self._terminal)
+        self._start = self._printed = time.monotonic()
+        self._total = total
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.close()
+
+    def reach(self, iteration: int) -> None:
+        """Show that `iteration` iterations are done."""
+        if self._terminal:
+            self._bar.update(iteration - self._bar.n)
+            return
+        now = time.monotonic()
+        if iteration == self._total or now - self._printed >= _SECONDS_BETWEEN_LINES:
+            self._printed = now
+            text = tqdm.format_meter(iteration, self._total, now - self._start, prefix="training", unit="it", ncols=80)
+            print(text, file=sys.stderr, flush=True)
