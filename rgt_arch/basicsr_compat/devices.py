@@ -9,6 +9,7 @@ broadcasts.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,10 @@ from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 Options = dict[str, Any]
+
+# torch 2.15 renamed the argument; with the old name it warns.
+_NEW_NAME = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
+_NO_BUFFER_SYNC: dict[str, Any] = {"forward_sync_buffers" if _NEW_NAME else "broadcast_buffers": False}
 
 
 def usable_gpus() -> int:
@@ -53,7 +58,7 @@ def to_device(_original: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
             return DistributedDataParallel(
                 net,
                 device_ids=[torch.cuda.current_device()] if self.device.type == "cuda" else None,
-                broadcast_buffers=False,
+                **_NO_BUFFER_SYNC,
                 find_unused_parameters=self.opt.get("find_unused_parameters", False),
             )
         return DataParallel(net) if self.opt["num_gpu"] > 1 else net

@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -102,6 +103,11 @@ def environment_rank() -> int:
     return int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0)
 
 
+def let_rank_zero_speak() -> None:
+    """Wait before leaving with an error that rank 0 is about to print: torchrun ends all ranks when the first one exits."""
+    time.sleep(10)
+
+
 def on_rank_zero(work: Callable[[], T]) -> T:
     """What `work()` returns on rank 0, on every rank.
 
@@ -120,5 +126,6 @@ def on_rank_zero(work: Callable[[], T]) -> T:
     if failure is not None:
         raise failure
     if outcome[1]:
+        let_rank_zero_speak()
         raise SystemExit(outcome[1])
     return outcome[0]

@@ -32,7 +32,6 @@ def parsing_safely(original: ParseOptions) -> ParseOptions:
         args = command_line.parse(sys.argv[1:], is_train)
         opt = _read(args, root_path, is_train)
         distributed_run = args.launcher != "none"
-        devices.settle_devices(opt)
         if distributed_run:
             distributed.init_dist(args.launcher, cpu=opt["num_gpu"] == 0, **(opt.get("dist_params") or {}))
         if opt.get("manual_seed") is None:
@@ -48,7 +47,7 @@ def parsing_safely(original: ParseOptions) -> ParseOptions:
 
 
 def _read(args: argparse.Namespace, root_path: str, is_train: bool) -> Options:
-    """The option file with overrides, validated and with defaults. Raises UsageError with everything that is wrong."""
+    """The option file with overrides, validated and settled for this machine. Raises UsageError with everything that is wrong."""
     opt = load_options(args.opt)
     apply_overrides(opt, args.force_yml)
     for module in args.modules:
@@ -57,7 +56,8 @@ def _read(args: argparse.Namespace, root_path: str, is_train: bool) -> Options:
         devices.one_gpu_each(opt)
     for warning in validate_options(opt, file=args.opt, is_train=is_train, root=root_path):
         notice(warning)
-    validation.fill_in_defaults(opt, is_train)
+    validation.settle_loading(opt)
+    devices.settle_devices(opt)
     return opt
 
 

@@ -1,9 +1,9 @@
-"""Validation and testing that end in no KeyError or TypeError over things left out.
+"""Validation and testing that end in no KeyError or TypeError over what BasicSR's code does not expect.
 
-Where: basicsr/models/sr_model.py:194 (a metric without GT is a TypeError), :177 (`val: suffix` missing is a
-KeyError), test.py:16 (cudnn.benchmark is on for images that all have another size: each is timed anew),
-data/__init__.py:78 (`persistent_workers` is an error for loaders without workers, which validation loaders are).
-Delete it once BasicSR fills in defaults and skips metrics that it has no second image for.
+Where: basicsr/models/sr_model.py:194 (a metric without GT is a TypeError), data/__init__.py:78 (`persistent_workers` is an
+error for loaders without workers, which validation loaders are), test.py:15 (cudnn.benchmark is on for images that all
+have another size: each is timed anew). Delete it once BasicSR skips metrics that it has no second image for and keeps
+these settings to loaders and loops that they suit.
 """
 
 from __future__ import annotations
@@ -14,50 +14,20 @@ from typing import Any
 
 import torch
 
-from rgt_arch.basicsr_compat.notices import notice
-
 Options = dict[str, Any]
 
 NO_REFERENCE_METRICS = ("calculate_niqe",)
 
 
-def fill_in_defaults(opt: Options, is_train: bool) -> None:
-    """Give the options that BasicSR indexes without asking their defaults, in place."""
-    if opt.get("path") is None:
-        opt["path"] = {}
-    if is_train:
-        logger = opt["logger"] = opt.get("logger") or {}
-        for key, value in (("print_freq", 100), ("save_checkpoint_freq", 5000), ("use_tb_logger", False)):
-            logger.setdefault(key, value)
-        opt["train"]["total_iter"] = int(opt["train"]["total_iter"])
-    elif opt.get("val") is None:
-        opt["val"] = {}
-    if opt.get("val") is not None:
-        opt["val"].setdefault("save_img", not is_train)
-        opt["val"].setdefault("suffix", None)
-        if is_train:
-            opt["val"].setdefault("val_freq", opt["train"]["total_iter"])
-        _drop_metrics_nobody_can_compute(opt)
+def settle_loading(opt: Options) -> None:
+    """Take back loader options where there are no workers, in place; give a test without `val` an empty section."""
     for phase, dataset in opt["datasets"].items():
-        dataset.setdefault("name", phase)
-        workers = dataset.get("num_worker_per_gpu") if phase == "train" else 0
-        if not workers:
+        if phase != "train" or not dataset.get("num_worker_per_gpu"):
             dataset["persistent_workers"] = False
             if dataset.get("prefetch_mode") == "cpu":  # without workers, samples would be drawn in a second thread
                 dataset["prefetch_mode"] = None
-
-
-def _drop_metrics_nobody_can_compute(opt: Options) -> None:
-    """Without GT in any data set, leave only the metrics that need none, and say so."""
-    metrics = opt["val"].get("metrics")
-    tested = [dataset for phase, dataset in opt["datasets"].items() if phase != "train"]
-    if not metrics or any(dataset.get("type") != "SingleImageDataset" for dataset in tested):
-        return
-    kept = {name: metric for name, metric in metrics.items() if metric.get("type") in NO_REFERENCE_METRICS}
-    if len(kept) < len(metrics):
-        skipped = ", ".join(sorted(metrics.keys() - kept.keys()))
-        notice(f"val:metrics: {skipped} skipped: the images have no GT to compare with")
-        opt["val"]["metrics"] = kept or None
+    if "train" not in opt and opt.get("val") is None:
+        opt["val"] = {"save_img": True, "suffix": None}
 
 
 def nan_without_gt(original: Callable[..., Any]) -> Callable[..., Any]:

@@ -12,7 +12,7 @@ import torch.distributed as dist
 
 from rgt_arch import basicsr_compat
 from rgt_arch.basicsr_compat import command_line, failures, notices, registries, working_directory
-from rgt_arch.basicsr_compat.distributed import environment_rank
+from rgt_arch.basicsr_compat.distributed import environment_rank, let_rank_zero_speak
 from rgt_arch.cli import run_guarded
 from rgt_arch.errors import UserError
 from rgt_arch.version import __version__
@@ -99,5 +99,6 @@ def _fail(error: Exception, rank: int) -> int:
     if rank == 0:
         raise known from error
     if not dist.is_initialized():
+        let_rank_zero_speak()
         return known.exit_code
     raise type(known)(f"rank {rank}: {known}") from error
