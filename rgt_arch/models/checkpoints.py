@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from basicsr.utils import get_root_logger
 from torch import Tensor, nn
 
 from rgt_arch.errors import UserError
@@ -29,11 +30,14 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor], path: str | 
     (BasicSR renames the latter); it is an error if then nothing is left to load.
     """
     own = network.state_dict()
-    if not strict and not own.keys() & weights.keys():
+    common = own.keys() & weights.keys()
+    if not strict and not common:
         raise UserError(
             f"{path}: has no weight in common with {type(network).__name__} (it holds {_few(weights)}); "
             "check path.pretrain_network_g and network_g.type"
         )
+    if not strict:
+        get_root_logger().info(f"{len(common)} of {len(own)} tensors come from the file.")
     try:
         network.load_state_dict(weights, strict=strict)
     except RuntimeError as error:
@@ -41,17 +45,17 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor], path: str | 
         unknown = weights.keys() - own.keys()
         reshaped = [
             f"{key} is {_shape(weights[key])} in the file and {_shape(own[key])} in the network"
-            for key in sorted(own.keys() & weights.keys())
+            for key in sorted(common)
             if own[key].shape != weights[key].shape
         ]
         reasons = [f"without {_few(missing)}"] * bool(missing) + [f"with unknown {_few(unknown)}"] * bool(unknown)
         if reshaped:
-            reasons.append("; ".join(reshaped[:3]) + ("; …" if len(reshaped) > 3 else ""))
+            reasons.append("; ".join(reshaped[:2]) + (f" and {len(reshaped) - 2} more" if len(reshaped) > 2 else ""))
         if not reasons:  # the network's own refusal
             reasons = [" ".join(str(error).split())]
         raise UserError(
-            f"{path}: does not fit {type(network).__name__}: {', '.join(reasons)}; make network_g what the file was "
-            "trained with, or set path.strict_load_g: false to take what fits"
+            f"{path}: does not fit {type(network).__name__}: {', '.join(reasons)}; set network_g as the file was "
+            "trained, or path.strict_load_g: false to take what fits"
         ) from error
 
 

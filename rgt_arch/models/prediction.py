@@ -78,5 +78,5 @@ def fit_channels(image: Tensor, channels: int | None) -> Tensor:
             )
         return grey
     if channels == 3 and image.shape[1] == 1:
-        return image.expand(-1, 3, -1, -1)
+        return image.repeat(1, 3, 1, 1)  # not expand: tensor2img clamps in place
     return image

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
 import sys
@@ -123,6 +124,9 @@ def _write_image(image: ndarray, path: str) -> None:
         os.replace(partial, path)
     except (OSError, cv2.error) as error:
         raise UserError(f"{path}: cannot be written ({error}); free some space or check its folder's rights") from error
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(partial)
 
 
 def _needs_gt(metric_opt: Mapping[str, Any]) -> bool:

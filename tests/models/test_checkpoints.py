@@ -1,0 +1,218 @@
+"""RGTModel's files: whole or not at all, readable by everybody, resumable, with errors in one line."""
+
+from __future__ import annotations
+
+import copy
+import errno
+from pathlib import Path
+
+import pytest
+import torch
+
+from rgt_arch.errors import UserError
+
+from .conftest import CONV, RGT
+
+
+def train(model, batch, iterations) -> list[float]:
+    losses = []
+    for iteration in iterations:
+        model.update_learning_rate(iteration)
+        model.feed_data(batch(iteration % 3 + 1))
+        model.optimize_parameters(iteration)
+        losses.append(model.log_dict["l_pix"])
+    return losses
+
+
+@pytest.mark.parametrize("ema", [0, 0.9])
+def test_resumed_training_continues_as_if_unbroken(build, batch, loader, ema):
+    options = {"train": {"ema_decay": ema, "optim_g": {"type": "AdamW", "lr": 1e-2}}}
+    unbroken = build(**options)
+    train(unbroken, batch, range(1, 5))
+    unbroken.validation(loader(2), 4, None, False)
+    unbroken.save(0, 4)
+    path = Path(unbroken.opt["path"]["training_states"]) / "4.state"
+    expected = train(unbroken, batch, range(5, 8))
+
+    state = torch.load(path, weights_only=True)
+    assert (state["epoch"], state["iter"]) == (0, 4)
+    resumed = build(**options, path={"pretrain_network_g": f"{unbroken.opt['path']['models']}/net_g_4.pth"})
+    resumed.resume_training(state)
+    assert resumed.best_metric_results == unbroken.best_metric_results
+    assert resumed.iteration == 4
+    assert resumed.get_current_learning_rate() == [5e-3]
+    assert train(resumed, batch, range(5, 8)) == expected
+    for name in ("net_g", *(["net_g_ema"] if ema else [])):
+        for mine, other in zip(getattr(resumed, name).parameters(), getattr(unbroken, name).parameters(), strict=True):
+            assert torch.equal(mine, other)
+
+
+def test_state_of_basicsr_resumes(build, batch, options):
+    """As the official RGT code and BasicSR write it: no scaler, no best results."""
+    from basicsr.models.sr_model import SRModel
+
+    theirs = SRModel(options())
+    for iteration in (1, 2):
+        theirs.update_learning_rate(iteration)
+        theirs.feed_data(batch(2))
+        theirs.optimize_parameters(iteration)
+    theirs.save(0, 2)
+    ours = build(path={"pretrain_network_g": f"{theirs.opt['path']['models']}/net_g_2.pth"})
+    ours.resume_training(torch.load(f"{theirs.opt['path']['training_states']}/2.state", weights_only=True))
+    assert train(ours, batch, [3]) == pytest.approx([_step_of(theirs, batch)])
+    assert ours.best_metric_results == {}
+
+
+def _step_of(theirs, batch) -> float:
+    theirs.update_learning_rate(3)
+    theirs.feed_data(batch(3 % 3 + 1))
+    theirs.optimize_parameters(3)
+    return theirs.log_dict["l_pix"]
+
+
+def test_state_of_another_optimiser_is_a_user_error(build, batch):
+    model = build(train={"optim_g": {"type": "SGD", "lr": 1e-3}})
+    train(model, batch, [1])
+    model.save(0, 1)
+    state = torch.load(f"{model.opt['path']['training_states']}/1.state", weights_only=True)
+    state["optimizers"] = []
+    with pytest.raises(UserError, match=r"path\.resume_state: the state of iteration 1 does not fit train\.optim_g"):
+        build().resume_training(state)
+
+
+def test_best_results_survive_new_metrics_in_the_options(build, batch, loader):
+    model = build()
+    model.best_metric_results = {"Set": {"psnr": {"better": "higher", "val": 99.0, "iter": 3}}}
+    model.opt["val"]["metrics"]["ssim"] = {"type": "calculate_ssim", "crop_border": 2}
+    model.validation(loader(1), 4, None, False)
+    best = model.best_metric_results["Set"]
+    assert best["psnr"] == {"better": "higher", "val": 99.0, "iter": 3}
+    assert best["ssim"]["iter"] == 4
+
+
+@pytest.mark.parametrize("failing", ["torch.save", "os.replace", "os.fsync"])
+def test_failed_save_leaves_the_old_file_and_is_an_error(build, batch, monkeypatch, failing):
+    model = build()
+    train(model, batch, [1])
+    model.save(0, 1)
+    folder = Path(model.opt["path"]["models"])
+    before = {path: path.read_bytes() for path in folder.parent.rglob("*") if path.is_file()}
+    train(model, batch, [2])
+
+    def fail(content, target, *args):
+        if failing == "torch.save":
+            target.write(b"half of it")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(failing, fail if failing != "os.fsync" else lambda file: fail(None, None))
+        for save in (lambda: model.save_network(model.net_g, "net_g", 1), lambda: model.save_training_state(0, 1)):
+            with pytest.raises(OSError if failing == "torch.save" else UserError, match="No space left"):
+                save()
+    assert {path: path.read_bytes() for path in folder.parent.rglob("*") if path.is_file()} == before
+    model.save(0, 1)
+    assert (folder / "net_g_1.pth").read_bytes() != before[folder / "net_g_1.pth"]
+
+
+def test_latest_is_logged_with_its_iteration(build, batch, log):
+    model = build()
+    train(model, batch, [1, 2, 3])
+    model.save(epoch=-1, current_iter=-1)
+    assert log[-1] == "Saved iteration 3 as net_g_latest.pth"
+    saved = torch.load(f"{model.opt['path']['models']}/net_g_latest.pth", weights_only=True)
+    assert saved["rgt_info"] == {"iteration": 3}
+    assert not list(Path(model.opt["path"]["training_states"]).iterdir())
+
+
+def test_files_load_in_basicsr_and_in_spandrel(build, options, batch):
+    import spandrel
+    from basicsr.models.sr_model import SRModel
+
+    network = {**RGT, "depth": [2, 2], "num_heads": [6, 6], "mlp_ratio": 2}
+    model = build(network, train={"ema_decay": 0.9})
+    train(model, batch, [1])
+    model.save(0, 1)
+    path = f"{model.opt['path']['models']}/net_g_1.pth"
+    theirs = SRModel(options(network, is_train=False, path={"pretrain_network_g": path}))
+    for mine, other in zip(model.net_g.parameters(), theirs.net_g.parameters(), strict=True):
+        assert torch.equal(mine, other)
+    loaded = spandrel.ModelLoader().load_from_file(path)
+    lq = torch.rand(1, 3, 40, 48)
+    model.feed_data({"lq": lq})
+    model.test()
+    with torch.no_grad():
+        torch.testing.assert_close(loaded.model.eval()(lq), model.output, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("layout", ["plain", "params", "params_ema", "module."])
+def test_published_layouts_load(build, layout, log):
+    source = build(CONV, is_train=False)
+    weights = {key: torch.rand_like(value) for key, value in source.net_g.state_dict().items()}
+    path = f"{source.opt['path']['models']}/file.pth"
+    torch.save(
+        {"plain": weights, "module.": {"params": {f"module.{k}": v for k, v in weights.items()}}}.get(
+            layout, {layout: weights}
+        ),
+        path,
+    )
+    model = build(CONV, is_train=False, path={"pretrain_network_g": path, "param_key_g": "params"})
+    assert all(torch.equal(weights[key], value) for key, value in model.net_g.state_dict().items())
+    assert any("params does not exist" in line for line in log) == (layout in ("plain", "params_ema"))
+
+
+def test_x2_weights_start_an_x4_network(build, log):
+    two = build(RGT)
+    two.save_network(two.net_g, "net_g", 9)
+    path = f"{two.opt['path']['models']}/net_g_9.pth"
+    torch.manual_seed(1)
+    four = build({**RGT, "upscale": 4}, path={"pretrain_network_g": path, "strict_load_g": False})
+    own, other = four.net_g.state_dict(), two.net_g.state_dict()
+    assert torch.equal(own["conv_first.weight"], other["conv_first.weight"])
+    assert any("upsample.2" in line for line in log)  # BasicSR's list of what differs
+    assert f"{len(other)} of {len(own)} tensors come from the file." in log
+    with pytest.raises(
+        UserError, match=r"net_g_9\.pth: does not fit RGT: without upsample\.2\.bias.*strict_load_g"
+    ) as caught:
+        build({**RGT, "upscale": 4}, path={"pretrain_network_g": path})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("strict", "message"), [(True, "does not fit RGT: without"), (False, "no weight in common")])
+def test_weights_that_do_not_fit_are_one_line(build, tmp_path, strict, message):
+    torch.save({"params": {"conv.weight": torch.rand(2, 2)}}, tmp_path / "other.pth")
+    path = {"pretrain_network_g": str(tmp_path / "other.pth"), "strict_load_g": strict}
+    with pytest.raises(UserError, match=message) as caught:
+        build(RGT, path=path)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+def test_wrong_shapes_are_named_with_both_sizes(build, tmp_path):
+    source = build(CONV, is_train=False)
+    source.save_network(source.net_g, "net_g", 1)
+    path = {"pretrain_network_g": f"{tmp_path}/models/net_g_1.pth"}
+    with pytest.raises(UserError, match=r"body\.0\.conv1\.bias is 8 in the file and 16 in the network"):
+        build({**CONV, "num_feat": 16}, path=path)
+
+
+def test_missing_file_is_a_user_error(build, tmp_path):
+    with pytest.raises(UserError, match=r"nowhere\.pth: no such file"):
+        build(path={"pretrain_network_g": str(tmp_path / "nowhere.pth")})
+
+
+def test_file_that_would_run_code_is_refused(build, tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "ran",))
+
+    torch.save({"params": {"a": Evil()}}, tmp_path / "evil.pth")
+    with pytest.raises(UserError, match="run code"):
+        build(path={"pretrain_network_g": str(tmp_path / "evil.pth")})
+    assert not (tmp_path / "ran").exists()
+
+
+def test_saving_leaves_the_network_as_it_was(build):
+    model = build(RGT)
+    before = copy.deepcopy(model.net_g.state_dict())
+    model.save(0, 1)
+    assert all(torch.equal(before[key], value) for key, value in model.net_g.state_dict().items())
