@@ -112,7 +112,7 @@ def _foreign_words(path: Path, head: bytes, size: int) -> str:
 
 
 def _is_text(head: bytes) -> bool:
-    return all(byte >= 32 or byte in b"\t\r\n" for byte in head[:512])
+    return all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head[:512])
 
 
 def _neighbours(path: Path) -> str:

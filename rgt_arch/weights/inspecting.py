@@ -69,16 +69,16 @@ _REQUIRED = (
 )
 # Families that people mix up with RGT, by a key only they have.
 _OTHERS = (
-    (r"layers\.0\.residual_group\.blocks\.0\.attn\.relative_position_bias_table", "SwinIR"),
     (r"layers\.0\.residual_group\.overlap_attn\.", "HAT"),
-    (r"layers\.0\.blocks\.0\.attn\.(channel|spatial)_interaction", "DAT"),
-    (r"layers\.0\.blocks\.0\.attn\.attns\.0\.pos\.", "a relative of RGT (CAT, DAT or ART)"),
+    (r"layers\.0\.residual_group\.blocks\.0\.attn\.relative_position_bias_table", "SwinIR"),
+    (r"layers\.0\.blocks\.\d\.attn\.(channel|spatial)_interaction", "DAT"),
+    (r"layers\.0\.blocks\.0\.attn\.attns\.0\.pos\.", "a relative of RGT, such as CAT or DAT"),
     (r"body\.0\.rdb1\.conv1", "RRDBNet (ESRGAN, Real-ESRGAN)"),
     (r"RRDB_trunk\.|model\.1\.sub\.0\.RDB1", "ESRGAN of the old layout"),
     (r"body\.0\.conv1\.weight", "EDSR"),
-    (r"body\.0\.body\.0\.rcab|body\.0\.residual_group\.0\.rcab", "RCAN"),
+    (r"body\.0\.residual_group\.0\.rcab", "RCAN"),
+    (r"conv0_0\.|conv1\.weight_orig", "a discriminator (net_d); name the generator (net_g)"),
     (r"body\.0\.weight", "SRVGGNet (Real-ESRGAN compact)"),
-    (r"conv0_0\.|linear1\.weight$", "a discriminator (net_d); name the generator (net_g)"),
 )
 
 
