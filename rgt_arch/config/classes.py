@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from rgt_arch.config.schema import Key, Kind, Section
+from rgt_arch.config.tables import ARGUMENTS
 
 # Accepted by the RGT constructor and ignored with a notice: official option files of this family carry it.
 _IGNORED_ARGUMENTS = {"RGT": {"upsampler": Key("any", "accepted and ignored")}}
@@ -94,9 +95,11 @@ def is_known(target: Any) -> bool:
 def _argument_key(argument: inspect.Parameter) -> Key:
     default = argument.default
     if default is inspect.Parameter.empty:
-        return Key("any", required="always")
+        return ARGUMENTS.get(argument.name, Key("any", required="always"))
     kind: Kind = "any"
     annotation = str(argument.annotation)
+    if isinstance(default, str) and annotation in ("str", "<class 'str'>"):
+        return Key("text")  # "none" is a value of some of them, so it must not stand for nothing
     if isinstance(default, bool):
         kind = "boolean"
     elif isinstance(default, (int, float)) and not any(other in annotation for other in ("str", "tuple", "Sequence")):

@@ -17,7 +17,7 @@ from rgt_arch.config.schema import Key, Section
 from rgt_arch.config.sections import section_at
 from rgt_arch.errors import UsageError
 
-_NOTHING = ("", "~", "none", "null")
+_NOTHING = ("none", "null")
 
 
 def apply_overrides(opt: dict[str, Any], entries: Iterable[str]) -> None:
@@ -67,9 +67,10 @@ def _may_have(known: Section | None, key: str, path: KeyPath) -> bool:
 
 def _parse(text: str, spec: Key | None, entry: str) -> Any:
     """The value of an entry. Text stays text where the key takes text: `filename_tmpl={}x4` is no YAML."""
-    if text.lower() in _NOTHING:
+    is_text = spec is not None and spec.kind in ("text", "path")
+    if text in ("", "~") or (text.lower() in _NOTHING and (spec is None or spec.nullable or not is_text)):
         return None
-    if spec is not None and spec.kind in ("text", "path"):
+    if is_text:
         return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
     if text[0] in "[{!'\"":
         return parse_yaml(text, f"--force_yml {entry}")[0]

@@ -203,6 +203,13 @@ _NETWORK_D = {
     "network_d": Key("section", "the discriminator", "train", example="network_d: {type: VGGStyleDiscriminator}")
 }
 
+# Arguments of BasicSR's schedulers and metrics that have no default to tell their type.
+ARGUMENTS = {
+    "milestones": Key("integers", required="always", example="milestones: [250000, 400000]"),
+    "periods": Key("integers", required="always", example="periods: [500000]"),
+    "crop_border": Key("integer", required="always", low=0, example="crop_border: 4"),
+}
+
 # What each model class reads on top of its parents in the same table: class -> section -> keys.
 MODELS: dict[str, dict[str, dict[str, Key]]] = {
     "SRModel": {"": {}, "path": PATH, "train": TRAIN, "val": VAL},

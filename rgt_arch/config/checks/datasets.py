@@ -95,7 +95,7 @@ class _DataChecker:
             return None
         file = self.root / Path(value).expanduser()
         if not file.is_file():
-            self.error(key, f"no such file{_under(self.root, value)}; correct the path, or remove the line", value)
+            self.error(key, f"no such file{_under(self.root, value)}; correct the path", value)
             return None
         lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
         if not lines:
@@ -108,8 +108,6 @@ class _DataChecker:
 
     def single(self, root_key: str, meta_key: str) -> None:
         """A data set of single images."""
-        if meta_key in self.data and self.data[meta_key] is None:
-            self.error(meta_key, "is nothing, which this data set would try to open; remove the line")
         folder = self.folder(root_key)
         if self.backend == "lmdb":
             self.lmdb_keys(root_key, folder)
@@ -124,7 +122,7 @@ class _DataChecker:
 
     def paired(self, meta_key: str) -> None:
         """A data set of HR/LR pairs."""
-        if not isinstance(self.scale, int):
+        if self.scale is None:
             self.report.error(("scale",), f"is missing, and {':'.join(self.path)} needs it; add scale: 4")
         gt, lq = self.folder("dataroot_gt"), self.folder("dataroot_lq")
         if self.backend == "lmdb":

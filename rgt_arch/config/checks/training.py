@@ -21,7 +21,7 @@ def check_network(opt: dict[str, Any], report: Report) -> None:
         return
     known = signature_section(network).keys
     for name in ("upscale", "scale"):
-        if name in known and "scale" in opt:
+        if name in known and isinstance(opt.get("scale"), int):
             factor = arguments.get(name, _default(network, name))
             if isinstance(factor, int) and factor != opt["scale"]:
                 report.error(("network_g", name), f"is {factor}, but scale is {opt['scale']}; give both the same value")

@@ -1,0 +1,111 @@
+"""Tiny data folders for option files, and option files of the layouts that people have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import rgt_arch.models.rgt_model  # noqa: F401
+from rgt_arch.config import load_options, validate_options
+from rgt_arch.data.lmdb import create_lmdb
+from rgt_arch.errors import UsageError
+
+OPTIONS = Path(__file__).parents[2] / "options"
+LAYOUTS = Path(__file__).parent / "layouts"
+NAMES = ("0001", "baby")
+
+
+def write_image(path: Path, height: int, width: int) -> Path:
+    """A grey-blue image file of that size."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((height, width, 3), 90, np.uint8)).save(path)
+    return path
+
+
+def make_data(opt: dict[str, Any], root: Path) -> None:
+    """Make every folder, LMDB, meta-info and weight file that an option file points at, under `root`."""
+    for data in opt["datasets"].values():
+        scale, template = opt["scale"], data.get("filename_tmpl", "{}")
+        side = data.get("gt_size", 12 * scale)
+        for key, size in (("dataroot_gt", side), ("dataroot_lq", side // scale)):
+            if key not in data:
+                continue
+            folder, is_lq = root / data[key], key == "dataroot_lq"
+            if data["io_backend"]["type"] == "lmdb":
+                if not folder.exists():
+                    create_lmdb(
+                        [write_image(root / f"{size}/{n}.png", size, size) for n in NAMES], folder, progress=False
+                    )
+                continue
+            for name in NAMES:
+                write_image(folder / f"{template.format(name) if is_lq else name}.png", size, size)
+        meta_info = data.get("meta_info_file") or data.get("meta_info")
+        if meta_info:
+            meta = root / meta_info
+            meta.parent.mkdir(parents=True, exist_ok=True)
+            meta.write_text("".join(f"{name}.png ({side},{side},3)\n" for name in NAMES))
+    for key, value in opt["path"].items():
+        if value and key.startswith("pretrain"):
+            (root / value).parent.mkdir(parents=True, exist_ok=True)
+            (root / value).touch()
+
+
+class Checker:
+    """An option file of this project in a folder with data for it, to be broken and validated."""
+
+    def __init__(self, root: Path, source: Path = OPTIONS / "train_RGT_T_x2.yml") -> None:
+        self.root = root
+        self.is_train = not source.name.startswith("test")
+        self.file = root / source.name
+        self.file.write_text(source.read_text())
+        make_data(load_options(self.file), root)
+
+    def edit(self, old: str, new: str) -> Checker:
+        """Replace a piece of the file that is there exactly once."""
+        text = self.file.read_text()
+        assert text.count(old) == 1, f"{old!r} is {text.count(old)} times in {self.file.name}"
+        self.file.write_text(text.replace(old, new))
+        return self
+
+    def validate(self) -> tuple[dict[str, Any], list[str]]:
+        """The options after validation, and the warnings."""
+        opt = load_options(self.file)
+        return opt, validate_options(opt, file=self.file, is_train=self.is_train, root=self.root)
+
+    def errors(self) -> list[str]:
+        """The lines of the error that validation ends in, without the heading and the folder."""
+        with pytest.raises(UsageError) as caught:
+            self.validate()
+        lines = [line.strip().replace(f"{self.root}/", "") for line in str(caught.value).splitlines()]
+        return [line for line in lines if "problems in" not in line]
+
+    def error(self) -> str:
+        """The one error there is."""
+        lines = self.errors()
+        assert len(lines) == 1, lines
+        return lines[0]
+
+
+@pytest.fixture
+def train_file(tmp_path: Path) -> Checker:
+    return Checker(tmp_path)
+
+
+@pytest.fixture
+def testing_file(tmp_path: Path) -> Checker:
+    return Checker(tmp_path, OPTIONS / "test_RGT_T_x2.yml")
+
+
+@pytest.fixture
+def single_file(tmp_path: Path) -> Checker:
+    return Checker(tmp_path, OPTIONS / "test_single_x2.yml")
+
+
+@pytest.fixture
+def checker(tmp_path: Path) -> Callable[[Path], Checker]:
+    return lambda source: Checker(tmp_path, source)

@@ -1,0 +1,385 @@
+"""Every mistake in an option file is reported, all at once, with line, key and remedy, before anything is made."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from rgt_arch.config import apply_overrides, load_options, validate_options
+from rgt_arch.errors import UsageError
+
+TRAIN_EDITS = [
+    # unknown and misspelt keys
+    ("  total_iter:", "  totl_iter:", [":67: train:totl_iter: ", "did you mean total_iter?"]),
+    ("manual_seed: 10", "manual_sed: 10", [":12: manual_sed", "the top level", "did you mean manual_seed?"]),
+    ("  resume_state: ~", "  resume_states: ~", ["path:resume_states", "did you mean resume_state?"]),
+    ("  resume_state: ~", "  models: here", ["path:models", "set by BasicSR itself; remove it"]),
+    ("    gt_size: 128", "    gtsize: 128", ["datasets:train:gtsize", "PairedImageDataset", "did you mean gt_size?"]),
+    ("  print_freq: 100", "  printfreq: 100", ["logger:printfreq", "did you mean print_freq?"]),
+    ("    resume_id: ~", "    resumeid: ~", ["logger:wandb:resumeid", "did you mean resume_id?"]),
+    ("  port: 29500", "  prt: 29500", ["dist_params:prt", "did you mean port?"]),
+    ("  embed_dim: 96", "  embed_dims: 96", ["network_g:embed_dims", "(RGT)", "did you mean embed_dim?"]),
+    ("    gamma: 0.5", "    gama: 0.5", ["train:scheduler:gama", "did you mean gamma?"]),
+    (
+        "    weight_decay: 0",
+        "    weightdecay: 0",
+        ["train:optim_g:weightdecay", "(Adam)", "did you mean weight_decay?"],
+    ),
+    (
+        "    reduction: mean",
+        "    reductoin: mean",
+        ["train:pixel_opt:reductoin", "(L1Loss)", "did you mean reduction?"],
+    ),
+    (
+        "  val_freq: 5000",
+        "  val_freq: 5000\n  tile: {size: 64, overlp: 8}",
+        ["val:tile:overlp", "did you mean overlap?"],
+    ),
+    # wrong types and values
+    ("    lr: 5e-4", "    lr: fast", ["train:optim_g:lr = 'fast'", "a number such as 2e-4"]),
+    ("  total_iter: 100000", "  total_iter: 1.5", ["train:total_iter = 1.5", "whole number"]),
+    ("  total_iter: 100000", "  total_iter: 0", ["train:total_iter = 0", "1 or more"]),
+    ("  save_img: false", "  save_img: maybe", ["val:save_img = 'maybe'", "true or false"]),
+    ("    use_rot: true", "    use_rot: [1]", ["datasets:train:use_rot", "true or false"]),
+    ("\nscale: 2", "\nscale: two", ["scale = 'two'", "whole number"]),
+    ("num_gpu: auto", "num_gpu: all", ["num_gpu = 'all'", "auto"]),
+    (
+        "    milestones: [50000, 80000, 90000, 95000]",
+        "    milestones: 50000",
+        ["train:scheduler:milestones = 50000", "list of whole numbers"],
+    ),
+    ("    prefetch_mode: ~", "    prefetch_mode: gpu", ["prefetch_mode = 'gpu'", "cpu, cuda"]),
+    ("  warmup_iter: -1", "  warmup_iter: -1\n  amp: fp8", ["train:amp = 'fp8'", "bf16, fp16"]),
+    ("  warmup_iter: -1", "  warmup_iter: -1\n  grad_clip: -1", ["train:grad_clip = -1", "or more"]),
+    ("  warmup_iter: -1", "  warmup_iter: -1\n  ema_decay: 2", ["train:ema_decay = 2", "from 0 to 1"]),
+    ("  warmup_iter: -1", "  warmup_iter: -1\n  ema_decay: .nan", ["train:ema_decay", "a number"]),
+    ("    betas: [0.9, 0.99]", "    betas: [0.9, x]", ["train:optim_g:betas", "list of numbers"]),
+    ("    betas: [0.9, 0.99]", "    betas: [0.9, 1.5]", ["train:optim_g", "Adam refuses its arguments", "1.5"]),
+    ("  strict_load_g: true", "  strict_load_g: ~", ["path:strict_load_g", "not nothing"]),
+    (
+        "      crop_border: 2\n      test_y_channel: true\n    ssim",
+        "      crop_border: all\n    ssim",
+        ["val:metrics:psnr:crop_border = 'all'", "whole number"],
+    ),
+    # unknown classes
+    ("model_type: RGTModel", "model_type: RGTModle", [":9: model_type = 'RGTModle'", "did you mean RGTModel?"]),
+    ("  type: RGT\n", "  type: RGTT\n", ["network_g:type = 'RGTT'", "did you mean RGT?"]),
+    ("    type: L1Loss", "    type: L1Los", ["train:pixel_opt:type = 'L1Los'", "did you mean L1Loss?"]),
+    ("    type: Adam", "    type: Adm", ["train:optim_g:type = 'Adm'", "did you mean Adam"]),
+    (
+        "    type: MultiStepLR",
+        "    type: MultiStep",
+        ["train:scheduler:type = 'MultiStep'", "did you mean MultiStepLR?"],
+    ),
+    (
+        "      type: calculate_psnr",
+        "      type: calculate_psn",
+        ["val:metrics:psnr:type", "did you mean calculate_psnr"],
+    ),
+    # missing keys
+    ("  total_iter: 100000\n", "", ["train:total_iter", "is missing; add total_iter: 500000"]),
+    ("    lr: 5e-4\n", "", ["train:optim_g:lr", "is missing"]),
+    ("  save_img: false\n", "", ["val:save_img", "is missing; add save_img: false"]),
+    ("  val_freq: 5000\n", "", ["val:val_freq", "is missing; add val_freq: 5000"]),
+    ("  print_freq: 100\n", "", ["logger:print_freq", "is missing"]),
+    ("name: train_RGT_T_x2\n", "", [": name: is missing"]),
+    ("    use_hflip: true\n", "", ["datasets:train:use_hflip", "is missing; add use_hflip: true"]),
+    ("    batch_size_per_gpu: 16\n", "", ["datasets:train:batch_size_per_gpu", "is missing"]),
+    (
+        "      crop_border: 2\n      test_y_channel: true\n    ssim",
+        "      test_y_channel: true\n    ssim",
+        ["val:metrics:psnr:crop_border", "is missing"],
+    ),
+    # keys that do not fit each other
+    ("  upscale: 2", "  upscale: 4", ["network_g:upscale: is 4, but scale is 2"]),
+    ("    gt_size: 128", "    gt_size: 127", ["datasets:train:gt_size = 127", "does not divide by scale 2; take 126"]),
+    ("  num_heads: [6, 6]", "  num_heads: [6]", ["network_g: ", "depth", "num_heads"]),
+    ("  embed_dim: 96", "  embed_dim: 100", ["network_g: ", "100"]),
+    ("  warmup_iter: -1", "  warmup_iter: -1\n  accumulate: 17", ["train:accumulate = 17", "batch_size_per_gpu 16"]),
+    ("    prefetch_mode: ~", "    prefetch_mode: cuda", ["prefetch_mode = 'cuda'", "pin_memory: true"]),
+    (
+        "  val_freq: 5000",
+        "  val_freq: 5000\n  tile: {size: 64, overlap: 48}",
+        ["val:tile:overlap = 48", "half of size 64"],
+    ),
+    ("  val_freq: 5000", "  val_freq: 5000\n  tile: {size: 4}", ["val:tile:size = 4", "16 or more"]),
+    ("  val_freq: 5000", "  val_freq: 5000\n  use_chop: true\n  tile: {size: 64}", ["val:use_chop", "remove one"]),
+    ("    project: ~", "    project: mine", ["logger:wandb:project = 'mine'", "pip install wandb"]),
+    ("name: train_RGT_T_x2", "name: runs/one", [":8: name = 'runs/one'", "name of a folder"]),
+    ("  val:\n    name", "  test_1:\n    name", ["datasets:test_1", "rename it"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "parts"), TRAIN_EDITS, ids=[edit[1].strip() or edit[0].strip() for edit in TRAIN_EDITS]
+)
+def test_mistake_in_a_training_file_is_named(train_file, old, new, parts):
+    message = train_file.edit(old, new).errors()[0]
+    assert message.startswith("train_RGT_T_x2.yml:")
+    for part in parts:
+        assert part in message
+
+
+def test_all_mistakes_are_reported_at_once_each_on_a_line_of_its_own(train_file):
+    for old, new in (
+        ("  total_iter:", "  totl_iter:"),
+        ("    lr: 5e-4", "    lr: fast"),
+        ("    type: L1Loss", "    type: L1Los"),
+        ("  embed_dim: 96", "  embed_dims: 96"),
+        ("dataroot_gt: datasets/DF2K/HR", "dataroot_gt: datasets/DF2K/HRR"),
+        ("  upscale: 2", "  upscale: 3"),
+        ("  print_freq: 100", "  print_freq: often"),
+    ):
+        train_file.edit(old, new)
+    lines = train_file.errors()
+    keys = {
+        "train:totl_iter", "train:total_iter", "train:optim_g:lr", "train:pixel_opt:type", "network_g:embed_dims",
+        "datasets:train:dataroot_gt", "network_g:upscale", "logger:print_freq",
+    }  # fmt: skip
+    assert {re.split(r"[: ]{2,}| = ", line.partition(" ")[2])[0] for line in lines} == keys
+    assert all(re.match(r"train_RGT_T_x2\.yml:\d+: ", line) for line in lines)
+
+
+def test_heading_counts_the_mistakes(train_file):
+    train_file.edit("    lr: 5e-4", "    lr: fast").edit("\nscale: 2", "\nscale: two")
+    with pytest.raises(UsageError, match=rf"^2 problems in {re.escape(str(train_file.file))}:\n"):
+        train_file.validate()
+
+
+def test_nothing_is_made_on_disk(train_file, testing_file, monkeypatch):
+    monkeypatch.chdir(train_file.root)
+    before = sorted(train_file.root.rglob("*"))
+    train_file.validate()
+    testing_file.validate()
+    train_file.edit("\nscale: 2", "\nscale: two").errors()
+    assert sorted(train_file.root.rglob("*")) == before
+
+
+def test_key_that_the_model_would_ignore_names_the_model_that_reads_it(train_file):
+    train_file.edit("model_type: RGTModel", "model_type: SRModel")
+    train_file.edit("  warmup_iter: -1", "  warmup_iter: -1\n  amp: bf16\n  grad_clip: 1\n  accumulate: 2")
+    train_file.edit("  val_freq: 5000", "  val_freq: 5000\n  tile: {size: 64}\n  self_ensemble: true\n  use_chop: true")
+    lines = train_file.errors()
+    for key in ("train:amp", "train:grad_clip", "train:accumulate", "val:tile", "val:self_ensemble", "val:use_chop"):
+        line = next(line for line in lines if f" {key}: " in line)
+        assert line.endswith("SRModel would ignore it; set model_type: RGTModel, which reads it, or remove it")
+
+
+def test_keys_of_rgt_model_are_accepted_by_it(train_file):
+    train_file.edit("  warmup_iter: -1", "  warmup_iter: -1\n  amp: bf16\n  grad_clip: 1\n  accumulate: 2")
+    train_file.edit("  val_freq: 5000", "  val_freq: 5000\n  tile: {size: 64}\n  self_ensemble: true")
+    assert train_file.validate()[1] == []
+
+
+def test_optimiser_that_the_model_does_not_know_is_refused(train_file):
+    train_file.edit("    type: Adam", "    type: AdamW")
+    assert train_file.validate()[1] == []
+    train_file.edit("model_type: RGTModel", "model_type: SRModel")
+    assert "SRModel knows Adam only; set model_type: RGTModel" in train_file.error()
+
+
+def test_numbers_and_booleans_written_as_text_are_converted(train_file):
+    train_file.edit("    lr: 5e-4", "    lr: '5e-4'").edit("  total_iter: 100000", "  total_iter: !!float 1e5")
+    train_file.edit("  save_img: false", "  save_img: 'False'").edit("  val_freq: 5000", "  val_freq: '5000'")
+    train_file.edit("  embed_dim: 96", "  embed_dim: '96'").edit("name: train_RGT_T_x2", "name: 2024")
+    opt, warnings = train_file.validate()
+    assert warnings == []
+    assert opt["train"]["optim_g"]["lr"] == 5e-4
+    assert opt["train"]["total_iter"] == 100000
+    assert type(opt["train"]["total_iter"]) is int
+    assert opt["val"]["save_img"] is False
+    assert opt["val"]["val_freq"] == 5000
+    assert opt["network_g"]["embed_dim"] == 96
+    assert opt["name"] == "2024"
+
+
+def test_what_basicsr_looks_up_without_asking_is_filled_in(train_file, testing_file):
+    opt, _ = (
+        train_file.edit("  use_tb_logger: true\n", "")
+        .edit("  save_checkpoint_freq", "  # \n  save_checkpoint_freq")
+        .validate()
+    )
+    assert opt["logger"]["use_tb_logger"] is False
+    opt, _ = testing_file.edit("  suffix: ~  # ending of image names; ~ is the name of this run\n", "").validate()
+    assert opt["val"]["suffix"] is None
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_gpus_that_are_not_there_fall_back_to_the_cpu_with_one_warning(train_file):
+    train_file.edit("num_gpu: auto", "num_gpu: 4")
+    train_file.edit("    prefetch_mode: ~", "    prefetch_mode: cuda\n    pin_memory: true")
+    opt, warnings = train_file.validate()
+    assert opt["num_gpu"] == 0
+    assert opt["datasets"]["train"]["prefetch_mode"] is None
+    assert len(warnings) == 1
+    assert "num_gpu = 4: no CUDA GPU is here; runs on the CPU" in warnings[0]
+
+
+def test_missing_loss_is_named(train_file):
+    text = train_file.file.read_text()
+    train_file.file.write_text(
+        text.replace("  pixel_opt:\n    type: L1Loss\n    loss_weight: 1.0\n    reduction: mean\n", "")
+    )
+    assert "train: no loss is given; add pixel_opt" in train_file.error()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "part"),
+    [
+        ("  total_iter: 100000", "  total_iter: 60000", "train:scheduler:milestones"),
+        ("    gt_size: 128", "    gt_size: 96", "LR patches of 48 train RG-SA at another recursion depth"),
+        ("name: train_RGT_T_x2", "name: debug_run", "contains 'debug'"),
+        ("  warmup_iter: -1", "  warmup_iter: -1\n  accumulate: 3", "does not divide batch_size_per_gpu 16"),
+        ("    use_rot: true", "    use_rot: true\n    use_shuffle: false", "BasicSR always shuffles"),
+    ],
+)
+def test_what_is_odd_but_runs_is_a_warning(train_file, old, new, part):
+    _, warnings = train_file.edit(old, new).validate()
+    assert len(warnings) == 1
+    assert part in warnings[0]
+
+
+def test_recursion_warning_names_the_safe_range_and_ends_where_it_ends(train_file, checker):
+    from rgt_arch.archs.rgt_arch import recursion_depth
+
+    _, warnings = train_file.edit("    gt_size: 128", "    gt_size: 126").validate()
+    assert "64 to 255 are safe: gt_size 128 to 510" in warnings[0]
+    for patch in (48, 63, 64, 255, 256, 300):
+        opt = load_options(train_file.file)
+        opt["datasets"]["train"]["gt_size"] = 2 * patch
+        opt["datasets"]["train"].pop("dataroot_lq")
+        try:
+            warnings = validate_options(opt, file=train_file.file, is_train=True, root=train_file.root)
+        except UsageError:
+            continue
+        differs = recursion_depth(patch, patch, True) != recursion_depth(512, 512, False)
+        assert any("recursion depth" in warning for warning in warnings) is differs
+
+
+@pytest.mark.parametrize("argument", ["recursion: 2", "global_blocks: none"])
+def test_recursion_warning_is_for_the_automatic_depth_alone(train_file, argument):
+    train_file.edit("    gt_size: 128", "    gt_size: 96").edit("  embed_dim: 96", f"  embed_dim: 96\n  {argument}")
+    assert train_file.validate()[1] == []
+
+
+def test_periods_must_cover_the_run(train_file):
+    text = train_file.file.read_text()
+    block = "type: MultiStepLR\n    milestones: [50000, 80000, 90000, 95000]\n    gamma: 0.5"
+    cosine = "type: CosineAnnealingRestartLR\n    periods: [40000, 50000]\n    restart_weights: [1]"
+    train_file.file.write_text(text.replace(block, cosine))
+    lines = train_file.errors()
+    assert any("restart_weights" in line and "has 1 entries, periods has 2" in line for line in lines)
+    assert any("end at 90000, before total_iter 100000" in line for line in lines)
+
+
+def test_test_run_without_val_or_weights(testing_file):
+    text = testing_file.file.read_text()
+    testing_file.file.write_text(
+        text[: text.index("# images and metrics")].replace(
+            "pretrain_network_g: experiments/train_RGT_T_x2/models/net_g_latest.pth", "pretrain_network_g: ~"
+        )
+    )
+    assert "val: is missing; add val: {save_img: true}" in testing_file.error()
+    testing_file.file.write_text(testing_file.file.read_text() + "val:\n  save_img: false\n")
+    assert any("a network with random weights is tested" in warning for warning in testing_file.validate()[1])
+
+
+def test_missing_weights_are_named_with_the_folder_looked_in(testing_file):
+    testing_file.edit("models/net_g_latest.pth", "models/net_g_latst.pth")
+    with pytest.raises(UsageError) as caught:
+        testing_file.validate()
+    assert f"no such file under {testing_file.root}" in str(caught.value)
+    assert "path:pretrain_network_g" in str(caught.value)
+
+
+def test_metrics_without_hr_images_are_an_error_or_with_rgt_model_a_warning(single_file):
+    metric = "val:\n  metrics:\n    psnr: {type: calculate_psnr, crop_border: 2}\n    niqe: {type: calculate_niqe, "
+    metric += "crop_border: 2}"
+    single_file.edit("val:\n", f"{metric}\n")
+    _, warnings = single_file.validate()
+    assert len(warnings) == 1
+    assert "val:metrics:psnr: needs HR images" in warnings[0]
+    single_file.edit("  tile:\n    size: 256\n    overlap: 32\n", "").edit(
+        "model_type: RGTModel", "model_type: SRModel"
+    )
+    assert "needs HR images, and datasets:test_1 (SingleImageDataset) has none" in single_file.error()
+
+
+def test_persistent_workers_where_there_are_none(train_file):
+    train_file.edit("    num_worker_per_gpu: 4", "    num_worker_per_gpu: 0\n    persistent_workers: true")
+    train_file.edit("  val:\n    name: Set5", "  val:\n    persistent_workers: true\n    name: Set5")
+    lines = train_file.errors()
+    assert "datasets:val:persistent_workers" in lines[0]
+    assert "datasets:train:persistent_workers" in lines[1]
+
+
+def test_keys_of_foreign_classes_are_warnings(train_file):
+    from basicsr.models.sr_model import SRModel
+    from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY
+
+    class ForeignModel(SRModel):
+        pass
+
+    class ForeignNet(torch.nn.Module):
+        def __init__(self, upscale: int = 2, **kwargs: object) -> None:
+            super().__init__()
+
+    for registry, name, made in (
+        (MODEL_REGISTRY, "ForeignModel", ForeignModel),
+        (ARCH_REGISTRY, "ForeignNet", ForeignNet),
+    ):
+        made.__module__ = "somebody.else"
+        registry._obj_map[name] = made
+    try:
+        train_file.edit("model_type: RGTModel", "model_type: ForeignModel").edit(
+            "  type: RGT\n", "  type: ForeignNet\n"
+        )
+        train_file.edit("  warmup_iter: -1", "  warmup_iter: -1\n  own_key: 1\n  totaliter: 3")
+        _, warnings = train_file.validate()
+    finally:
+        MODEL_REGISTRY._obj_map.pop("ForeignModel")
+        ARCH_REGISTRY._obj_map.pop("ForeignNet")
+    assert any("train:own_key: unknown here; train (ForeignModel) may read it" in warning for warning in warnings)
+    assert any("train:totaliter" in warning and "did you mean total_iter?" in warning for warning in warnings)
+    assert any("network_g:embed_dim" in warning for warning in warnings)
+
+
+def test_basicsr_networks_are_strict_although_they_take_kwargs(tmp_path):
+    from .conftest import LAYOUTS, Checker
+
+    swinir = Checker(tmp_path, LAYOUTS / "test_basicsr_swinir.yml").edit("  window_size: 8", "  windowsize: 8")
+    assert "did you mean window_size?" in swinir.errors()[0]
+
+
+def test_value_from_the_command_line_is_not_blamed_on_a_line_of_the_file(train_file):
+    opt = load_options(train_file.file)
+    apply_overrides(opt, ["train:total_iter=0"])
+    with pytest.raises(UsageError) as caught:
+        validate_options(opt, file=train_file.file, is_train=True, root=train_file.root)
+    assert f"{train_file.file}: train:total_iter = 0" in str(caught.value)
+
+
+def test_reference_lists_every_key_of_the_shipped_files(train_file, testing_file):
+    from rgt_arch.config import describe_options
+
+    text = describe_options()
+    for file in (train_file.file, testing_file.file):
+        opt = load_options(file)
+        sections = [
+            opt,
+            opt["path"],
+            opt["val"],
+            opt.get("train", {}),
+            opt.get("logger", {}),
+            *opt["datasets"].values(),
+        ]
+        for key in {key for section in sections for key in section}:
+            assert f"| `{key}` |" in text, key
+
+
+def test_relative_paths_are_relative_to_the_root(train_file, monkeypatch):
+    monkeypatch.chdir(Path("/"))
+    train_file.validate()
