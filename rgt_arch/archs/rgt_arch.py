@@ -19,6 +19,8 @@ import inspect
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -30,7 +32,8 @@ from torch.utils.checkpoint import checkpoint
 
 __all__ = ["RGT", "explicit_attention", "recursion_depth", "rgt", "rgt_s", "rgt_t"]
 
-RGB_MEAN = (0.4488, 0.4371, 0.4040)
+# as float32 has it, in float64 networks too: the official code keeps it in float32
+RGB_MEAN = tuple(torch.tensor((0.4488, 0.4371, 0.4040)).tolist())
 MASK_VALUE = -100.0  # the published weights were trained with this value, not with -inf
 HEAD_MULTIPLE = 8  # fused attention kernels want head widths that are multiples of this
 SAVED_MASK_SIZE = 64  # the official code saves shift masks for a 64×64 map, whatever the patch size
@@ -169,6 +172,10 @@ def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return F.linear(x, weight, bias)
 
 
+def _norm_pointwise(norm: nn.Module, weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
+    return pointwise(norm(x), weight, bias)
+
+
 def convolve(x: Tensor, conv: Callable[[Tensor], Tensor]) -> Tensor:
     """Apply a convolution that wants (B, C, H, W) to channels-last features (B, H, W, C)."""
     return conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
@@ -210,7 +217,7 @@ class Geometry(NamedTuple):
     """T, the recursion depth of every RG-SA."""
     offsets: tuple[Tensor, Tensor]
     """Per branch of L-SA: `relative_offsets`."""
-    index: tuple[Tensor, Tensor]
+    indices: tuple[Tensor, Tensor]
     """Per branch of L-SA: `relative_index`."""
     masks: tuple[dict[tuple[bool, bool], Tensor], dict[tuple[bool, bool], Tensor]]
     """Per branch of L-SA: `shift_mask` by which of (rows, columns) the window wraps."""
@@ -430,8 +437,9 @@ class LocalAttention(_DerivedKeys):
         """Position bias plus shift mask of each branch, by which of (rows, columns) the window wraps."""
         result = []
         for branch, offsets, index, masks in zip(
-            self.attns, geometry.offsets, geometry.index, geometry.masks, strict=True
+            self.attns, geometry.offsets, geometry.indices, geometry.masks, strict=True
         ):
+            assert isinstance(branch, WindowBranch)
             bias = branch.bias(offsets, index)
             variants = {(False, False): bias}
             if self.shifted:
@@ -513,11 +521,10 @@ class LocalAttention(_DerivedKeys):
         for members in ((0,), (1,)) if self.shifted else ((0, 1),):
             window, shift = self._windows()[members[0]]
             rows = slice(members[0] * per_branch, (members[-1] + 1) * per_branch)
+            project = partial(_norm_pointwise, norm, weight[rows], None if bias is None else bias[rows])
             step = window if self.shifted else (side, side)
             for cell in _cells(x, step, shift, size):
-                qkv = cell.gather(
-                    x, lambda part, rows=rows: pointwise(norm(part), weight[rows], None if bias is None else bias[rows])
-                )
+                qkv = cell.gather(x, project)
                 for number, part in zip(members, qkv.chunk(len(members), dim=-1), strict=True):
                     v = part.reshape(*part.shape[:3], 3, self.branch_heads, head_width)[:, :, :, 2]
                     out = self._attend_windows(part, self._windows()[number][0], biases[number][cell.wraps], head_width)
@@ -579,7 +586,7 @@ def _spans(
 ) -> Iterator[tuple[int, bool, list[tuple[slice, slice]]]]:
     """Cut one axis of a shifted map into spans: (length, wraps, [(place in the span, place in the map)])."""
     bounds = [*range(0, padded - window if shift else padded, length), *([padded - window] if shift else []), padded]
-    for start, stop in zip(bounds, bounds[1:], strict=False):
+    for start, stop in pairwise(bounds):
         # position p of the shifted axis is position (p + shift) mod padded of the map
         wrap = min(stop, padded - shift)
         parts = []
@@ -707,7 +714,7 @@ class TransformerBlock(nn.Module):
     def __init__(
         self,
         dim: int,
-        attn: nn.Module,
+        attn: LocalAttention | RecursiveGeneralizationAttention,
         mlp: nn.Module,
         drop_path: float,
         norm_layer: Callable[[int], nn.Module],

@@ -1,0 +1,103 @@
+"""Constructor arguments: what is refused and how, and the switches for research."""
+
+import logging
+
+import pytest
+import torch
+from fill import fill
+
+from rgt_arch import RGT, rgt_t
+from rgt_arch.archs.rgt_arch import LocalAttention
+
+CONFIG = {"upscale": 2, "embed_dim": 96, "depth": [4], "num_heads": [6], "split_size": (8, 16), "mlp_ratio": 2.0}
+
+
+def test_unknown_arguments_name_the_nearest_valid_one() -> None:
+    with pytest.raises(TypeError, match="`num_head`: did you mean `num_heads`"):
+        RGT(**CONFIG, num_head=[6])
+
+
+def test_upsampler_is_ignored_with_a_notice(caplog: pytest.LogCaptureFixture) -> None:
+    logger = logging.getLogger("basicsr")
+    propagate, logger.propagate = logger.propagate, True
+    try:
+        with caplog.at_level(logging.INFO, logger="basicsr"):
+            RGT(**CONFIG, upsampler="pixelshuffle")
+    finally:
+        logger.propagate = propagate
+    assert "upsampler" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "message"),
+    [
+        ("upscale", 5, "upscale 5 .* 3 or a power of two"),
+        ("num_heads", [6, 6], "one entry for each group"),
+        ("num_heads", [5], "cannot be shared out|divisible"),
+        ("split_size", (8,), "two positive integers"),
+        ("resi_connection", "2conv", "'2conv' is not one of 1conv, 3conv"),
+        ("c_ratio", 0.3, "c_ratio 0.3 gives 28 channels for 6 heads"),
+        ("hai", "no", "learned, identity, none"),
+        ("global_blocks", "all", "rg_sa, none"),
+        ("recursion", -1, "`auto` or a depth"),
+        ("reduction_stride", 1, "at least 2"),
+    ],
+)
+def test_values_that_do_not_fit_are_refused_with_the_valid_ones(argument: str, value: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        RGT(**(CONFIG | {argument: value}))
+
+
+@pytest.mark.parametrize(
+    ("switch", "fewer"),
+    [
+        ({"hai": "identity"}, {"gamma"}),
+        ({"hai": "none"}, {"gamma"}),
+        ({"cpe": False}, {"cpe"}),
+        ({"global_blocks": "none"}, {"reduction1", "cpe"}),
+        ({"recursion": 0}, set()),
+        ({"recursion": 1}, set()),
+        ({"reduction_stride": 2}, set()),
+        ({"c_ratio": 1.0}, set()),
+    ],
+)
+def test_each_switch_changes_the_output_and_slices_agree(switch: dict, fewer: set[str]) -> None:
+    image = torch.rand(1, 3, 17, 20, generator=torch.Generator().manual_seed(0)).double()
+    paper = fill(RGT(**CONFIG).double()).eval()
+    net = fill(RGT(**(CONFIG | switch)).double()).eval()
+    out = net(image)
+    assert (out - paper(image)).abs().max() > 1e-3
+    with torch.no_grad():
+        torch.testing.assert_close(net(image), out, rtol=0, atol=1e-10)
+    names = {name for name, _ in net.named_parameters()}
+    for part in fewer:
+        assert not any(part in name for name in names)
+    net.train()(image).mean().backward()
+
+
+def test_hai_adds_the_weighted_input_of_the_block() -> None:
+    block_input = torch.rand(1, 16, 16, 96).double()
+    outputs = {}
+    for hai in ("learned", "identity", "none"):
+        net = fill(RGT(**CONFIG, hai=hai).double()).eval()
+        block = net.layers[0].blocks[1]
+        outputs[hai] = block(block_input, net.geometry(16, 16, block_input.device))
+        if hai == "learned":
+            gamma = block.gamma
+    torch.testing.assert_close(outputs["identity"] - outputs["none"], block_input)
+    torch.testing.assert_close(outputs["learned"] - outputs["none"], gamma * block_input)
+
+
+def test_without_global_blocks_every_second_block_is_shifted() -> None:
+    net = RGT(**(CONFIG | {"depth": [4, 4], "num_heads": [6, 6]}), global_blocks="none")
+    for group in net.layers:
+        shifted = [block.attn.shifted for block in group.blocks]
+        assert all(isinstance(block.attn, LocalAttention) for block in group.blocks)
+        assert shifted[0] != shifted[1]
+        assert shifted[2] != shifted[3]
+
+
+def test_rgt_t_is_small() -> None:
+    net = rgt_t(upscale=4)
+    assert sum(p.numel() for p in net.parameters()) < 2e6
+    assert net.upscale == 4

@@ -1,0 +1,114 @@
+"""The network against spandrel's RGT (the official forward unchanged) on random configurations and sizes."""
+
+import math
+
+import pytest
+import torch
+from fill import fill
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from spandrel.architectures.RGT import RGT as SpandrelRGT  # noqa: N811
+
+from rgt_arch import RGT
+from rgt_arch.archs import rgt_arch as arch
+
+
+@st.composite
+def configurations(draw: st.DrawFn) -> dict:
+    groups = draw(st.integers(1, 2))
+    heads, dim = draw(st.sampled_from([(4, 96), (6, 96), (6, 120), (8, 128), (4, 104)]))
+    return {
+        "embed_dim": dim,
+        "depth": [draw(st.integers(1, 4)) for _ in range(groups)],
+        "num_heads": [heads] * groups,
+        "split_size": draw(st.sampled_from([(8, 8), (4, 8), (8, 16), (16, 8), (2, 8), (8, 32)])),
+        "upscale": draw(st.sampled_from([1, 2, 3, 4, 8])),
+        "mlp_ratio": draw(st.sampled_from([1.0, 2.0, 2.5])),
+        "c_ratio": draw(st.sampled_from([0.25, 0.5, 1.0])) if dim % (4 * heads) == 0 else 0.5,
+        "qkv_bias": draw(st.booleans()),
+        "qk_scale": draw(st.sampled_from([None, 0.3])),
+        "resi_connection": draw(st.sampled_from(["1conv", "3conv"])),
+        "in_chans": draw(st.sampled_from([1, 3])),
+        "img_range": draw(st.sampled_from([1.0, 255.0])),
+        "drop_path_rate": 0.0,
+    }
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+@given(configurations(), st.integers(16, 36), st.integers(16, 44), st.booleans(), st.sampled_from([64, 512, 8192]))
+def test_output_and_gradients_equal_spandrel(
+    config: dict, height: int, width: int, training: bool, slice_pixels: int
+) -> None:
+    if (config["embed_dim"] * config["c_ratio"]) % config["num_heads"][0]:
+        config["c_ratio"] = 0.5
+    ours = fill(RGT(**config).double()).train(training)
+    theirs = SpandrelRGT(**config).double().train(training)
+    theirs.load_state_dict(ours.state_dict())
+    image = torch.rand(2, config["in_chans"], height, width, generator=torch.Generator().manual_seed(0)).double()
+    expected, out = theirs(image), ours(image)
+    scale = expected.abs().max().item()
+    torch.testing.assert_close(out, expected, rtol=0, atol=1e-9 * scale)
+    if training:
+        expected.square().mean().backward()
+        out.square().mean().backward()
+        largest = max(p.grad.abs().max().item() for p in theirs.parameters() if p.grad is not None)
+        for (name, p), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+            assert (p.grad is None) == (other.grad is None), name
+            if p.grad is not None:
+                torch.testing.assert_close(p.grad, other.grad, rtol=0, atol=1e-9 * largest, msg=name)
+    else:
+        with pytest.MonkeyPatch.context() as patch, torch.no_grad():
+            # slices smaller than the map, so that they have borders inside it
+            patch.setitem(arch.SLICE_PIXELS, "cpu", slice_pixels)
+            torch.testing.assert_close(ours(image), expected, rtol=0, atol=1e-9 * scale)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("size", [(64, 64), (72, 200), (256, 40), (1030, 17), (16, 4100)])
+def test_recursion_depth_follows_the_official_rule(size: tuple[int, int], training: bool) -> None:
+    divisor = 4 if training else 16
+    official = max(int(math.log(side // divisor, 4)) for side in size)
+    official = official if training else max(2, official)
+    fits = min(size) >= 4**official
+    assert arch.recursion_depth(*size, training) == (official if fits else int(math.log(min(size), 4)))
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (3, 3), (5, 2), (15, 15), (20, 1024), (1024, 3), (31, 17)])
+def test_any_size_works_and_slices_agree_with_the_whole(size: tuple[int, int], training: bool) -> None:
+    net = fill(RGT(upscale=2, embed_dim=96, depth=[3], num_heads=[4], split_size=(4, 8), drop_path_rate=0.0).double())
+    net.train(training)
+    image = torch.rand(1, 3, *size).double()
+    out = net(image)
+    assert out.shape == (1, 3, 2 * size[0], 2 * size[1])
+    assert out.isfinite().all()
+    out.mean().backward()
+    with torch.no_grad():
+        torch.testing.assert_close(net(image), out, rtol=0, atol=1e-10)
+
+
+def test_explicit_attention_equals_fused() -> None:
+    net = fill(RGT(upscale=2, embed_dim=96, depth=[2, 2], num_heads=[4, 4], split_size=(4, 8)).double()).eval()
+    image = torch.rand(1, 3, 21, 34).double()
+    fused = net(image)
+    with arch.explicit_attention():
+        torch.testing.assert_close(net(image), fused, rtol=0, atol=1e-10)
+
+
+def test_partition_and_reverse_are_inverse_and_pad_with_zeros() -> None:
+    x = torch.rand(2, 13, 9, 5)
+    windows, padded = arch.window_partition(x, (4, 8))
+    assert padded == (16, 16)
+    assert windows.shape == (2 * 4 * 2, 32, 5)
+    torch.testing.assert_close(arch.window_reverse(windows, (4, 8), padded, (13, 9)), x, rtol=0, atol=0)
+    assert arch.window_reverse(windows, (4, 8), padded)[:, 13:].abs().sum() == 0
+
+
+def test_initial_weights_equal_official_under_one_seed_in_distribution() -> None:
+    net = RGT(embed_dim=96, depth=[2], num_heads=[4], mlp_ratio=2.0)
+    linear = net.layers[0].blocks[0].attn.qkv
+    assert linear.weight.std().item() == pytest.approx(0.02, rel=0.1)
+    assert linear.weight.abs().max() < 0.2
+    assert not linear.bias.any()
+    assert torch.equal(net.layers[0].blocks[1].gamma, torch.full((96,), 1e-4))
+    assert net.conv_first.bias.any()  # convolutions keep torch's default
