@@ -218,6 +218,14 @@ def test_gpus_that_are_not_there_fall_back_to_the_cpu_with_one_warning(train_fil
     assert "num_gpu = 4: no CUDA GPU is here; runs on the CPU" in warnings[0]
 
 
+def test_training_data_without_hr_images_is_refused(train_file):
+    text = train_file.file.read_text()
+    block = text[text.index("    dataroot_gt") : text.index("    num_worker_per_gpu")]
+    single = "    dataroot_lq: datasets/DF2K/HR\n    io_backend:\n      type: disk\n"
+    train_file.file.write_text(text.replace(block, single).replace("PairedImageDataset", "SingleImageDataset", 1))
+    assert "datasets:train:type = 'SingleImageDataset': has no HR images to learn from" in train_file.error()
+
+
 def test_missing_loss_is_named(train_file):
     text = train_file.file.read_text()
     train_file.file.write_text(

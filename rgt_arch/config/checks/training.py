@@ -123,6 +123,8 @@ def _check_phases(opt: dict[str, Any], report: Report, train: bool) -> None:
         report.error(_TRAIN, "is missing; add the training data, or use `basicsr test`")
     if not train and not datasets:
         report.error(("datasets",), "no data set to test on; add test_1")
+    if train and subsection(datasets, "train").get("type") == "SingleImageDataset":
+        report.error((*_TRAIN, "type"), "has no HR images to learn from; take PairedImageDataset", "SingleImageDataset")
     if train and any(name.split("_")[0] == "val" for name in datasets) and not isinstance(opt.get("val"), dict):
         report.warn(("val",), "is missing, so nothing is validated; add val: {val_freq: 5000, save_img: false}")
 
