@@ -104,7 +104,7 @@ def environment_rank() -> int:
 
 
 def let_rank_zero_speak() -> None:
-    """Wait before leaving with an error that rank 0 is about to print: torchrun ends all ranks when the first one exits."""
+    """Wait before leaving with an error that rank 0 prints too: torchrun ends all ranks when the first one exits."""
     time.sleep(10)
 
 

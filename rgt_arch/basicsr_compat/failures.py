@@ -12,14 +12,23 @@ from pathlib import Path
 
 import torch
 
+from rgt_arch.errors import UserError
+
+# A DataLoader worker's exception arrives as text: its traceback, with the message in the last line.
 _WORKER = re.compile(r"^Caught (\w+) in \w+ .*?Original Traceback", re.DOTALL)
 
 
-def describe(error: BaseException) -> str:
-    """One line for an exception: what was raised, the value, where it comes from and what to do."""
+def as_user_error(error: Exception) -> UserError:
+    """A UserError with one line for any exception; one that is a UserError stays, but for a worker's traceback."""
+    from_worker = _WORKER.match(str(error)) is not None
+    if isinstance(error, UserError):
+        return type(error)(str(error).splitlines()[-1].partition(": ")[2]) if from_worker else error
+    return UserError(str(error).splitlines()[-1] if from_worker else describe(error))
+
+
+def describe(error: Exception) -> str:
+    """One line for an exception of BasicSR: what was raised, the value, where it comes from and what to do."""
     text = str(error).strip()
-    if _WORKER.match(text):  # DataLoader hands over a worker's traceback as text; its last line has the message
-        return text.splitlines()[-1].split(": ", 1)[-1]
     first = " ".join(text.splitlines()[0].split()) if text else ""
     if isinstance(error, FileNotFoundError) and error.filename:
         return f"{error.filename}: no such file or folder; correct the option that names it"

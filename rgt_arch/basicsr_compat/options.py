@@ -47,7 +47,10 @@ def parsing_safely(original: ParseOptions) -> ParseOptions:
 
 
 def _read(args: argparse.Namespace, root_path: str, is_train: bool) -> Options:
-    """The option file with overrides, validated and settled for this machine. Raises UsageError with everything that is wrong."""
+    """The option file with overrides, validated and settled for this machine.
+
+    Raises UsageError with everything that is wrong.
+    """
     opt = load_options(args.opt)
     apply_overrides(opt, args.force_yml)
     for module in args.modules:

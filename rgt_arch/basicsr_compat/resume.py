@@ -61,11 +61,7 @@ def _choose(opt: Options) -> str | None:
         found = _newest_complete(opt, Path(opt["path"]["training_states"]))
     if found is None and named:
         found = _named(opt, Path(named))
-    if (
-        opt.get("restart")
-        and found
-        and Path(opt["path"]["experiments_root"]).resolve() in Path(found).resolve().parents
-    ):
+    if opt.get("restart") and run_folders.belongs_to_run(opt, found):
         raise UsageError(
             f"--restart would archive the run that path:resume_state = {found} belongs to; drop one of the two"
         )

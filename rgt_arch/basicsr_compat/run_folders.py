@@ -70,9 +70,12 @@ def saved_iterations(training_states: str | os.PathLike[str]) -> list[int]:
 
 
 def refuse_unfinished(opt: Options, total_iter: int) -> None:
-    """Raise UsageError when the run's folder holds training that has not come to its end."""
+    """Raise UsageError when the run's folder holds training that has not come to its end.
+
+    Naming a state of it in `path: resume_state` says as clearly as --auto_resume that it goes on.
+    """
     root = Path(opt["path"]["experiments_root"])
-    if not root.is_dir():
+    if not root.is_dir() or belongs_to_run(opt, opt["path"].get("resume_state")):
         return
     iterations = saved_iterations(opt["path"]["training_states"])
     models = Path(opt["path"]["models"])
@@ -85,6 +88,11 @@ def refuse_unfinished(opt: Options, total_iter: int) -> None:
             f"{root}: an unfinished run has this name ({reached} of {total_iter}); pass --auto_resume to continue it, "
             "--restart to archive it and begin again, or choose another name"
         )
+
+
+def belongs_to_run(opt: Options, state: str | None) -> bool:
+    """Whether a training state lies in the folder of this run."""
+    return state is not None and Path(opt["path"]["experiments_root"]).resolve() in Path(state).resolve().parents
 
 
 def _has_newer_state(root: Path, iterations: list[int], latest: Path) -> bool:

@@ -1,9 +1,9 @@
-"""Validation and testing that end in no KeyError or TypeError over what BasicSR's code does not expect.
+"""Validation and testing without the TypeErrors and races that BasicSR leaves in them.
 
-Where: basicsr/models/sr_model.py:194 (a metric without GT is a TypeError), data/__init__.py:78 (`persistent_workers` is an
-error for loaders without workers, which validation loaders are), test.py:15 (cudnn.benchmark is on for images that all
-have another size: each is timed anew). Delete it once BasicSR skips metrics that it has no second image for and keeps
-these settings to loaders and loops that they suit.
+Where: basicsr/models/sr_model.py:194 (a metric without GT is a TypeError), data/prefetch_dataloader.py:25 (without
+workers, `prefetch_mode: cpu` draws samples in a second thread, whose random numbers mix with the training's),
+test.py:15 (cudnn.benchmark is on for images that all have another size: each is timed anew). Delete it once BasicSR
+skips metrics that it has no second image for and keeps these settings to loaders and loops that they suit.
 """
 
 from __future__ import annotations
@@ -20,12 +20,11 @@ NO_REFERENCE_METRICS = ("calculate_niqe",)
 
 
 def settle_loading(opt: Options) -> None:
-    """Take back loader options where there are no workers, in place; give a test without `val` an empty section."""
+    """Take back `prefetch_mode: cpu` where there are no workers, in place; give a test without `val` a section."""
     for phase, dataset in opt["datasets"].items():
-        if phase != "train" or not dataset.get("num_worker_per_gpu"):
-            dataset["persistent_workers"] = False
-            if dataset.get("prefetch_mode") == "cpu":  # without workers, samples would be drawn in a second thread
-                dataset["prefetch_mode"] = None
+        workers = dataset.get("num_worker_per_gpu") if phase == "train" else 0
+        if not workers and dataset.get("prefetch_mode") == "cpu":
+            dataset["prefetch_mode"] = None
     if "train" not in opt and opt.get("val") is None:
         opt["val"] = {"save_img": True, "suffix": None}
 

@@ -14,7 +14,6 @@ from rgt_arch import basicsr_compat
 from rgt_arch.basicsr_compat import command_line, failures, notices, registries, working_directory
 from rgt_arch.basicsr_compat.distributed import environment_rank, let_rank_zero_speak
 from rgt_arch.cli import run_guarded
-from rgt_arch.errors import UserError
 from rgt_arch.version import __version__
 
 _EPILOG = """examples:
@@ -95,7 +94,7 @@ def _run(args: argparse.Namespace, rank: int) -> int:
 def _fail(error: Exception, rank: int) -> int:
     """Raise `error` as a UserError. Ranks other than 0 are silent about what all find before they have met, and return
     the exit code; afterwards they say who they are."""
-    known = error if isinstance(error, UserError) else UserError(failures.describe(error))
+    known = failures.as_user_error(error)
     if rank == 0:
         raise known from error
     if not dist.is_initialized():

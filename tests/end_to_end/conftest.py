@@ -1,0 +1,153 @@
+"""A project folder with a few small photographs and an option file that trains a tiny EDSR in a second."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import lmdb
+import pytest
+import yaml
+from skimage import data
+
+SCALE = 2
+
+
+def _pairs(folder: Path, count: int, size: int) -> None:
+    """`count` crops of a photograph as HR images of size×size, and their halves as LR images, as files and as LMDBs."""
+    photograph = data.astronaut()[:, :, ::-1]
+    for kind, side in (("hr", size), ("lr", size // SCALE)):
+        (folder / kind).mkdir(parents=True)
+        names = []
+        with lmdb.open(str(folder / f"{kind}.lmdb"), map_size=1 << 22) as environment:
+            for index in range(count):
+                crop = photograph[40 * index : 40 * index + size, 100 : 100 + size]
+                crop = cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA)
+                png = cv2.imencode(".png", crop)[1].tobytes()
+                (folder / kind / f"img{index}.png").write_bytes(png)
+                with environment.begin(write=True) as transaction:
+                    transaction.put(f"img{index}".encode(), png)
+                names.append(f"img{index}.png ({side},{side},3) 1")
+        (folder / f"{kind}.lmdb" / "meta_info.txt").write_text("\n".join(names) + "\n")
+
+
+def _dataset(folder: str, **options: Any) -> dict[str, Any]:
+    return {
+        "type": "PairedImageDataset",
+        "dataroot_gt": f"{folder}/hr",
+        "dataroot_lq": f"{folder}/lr",
+        "io_backend": {"type": "disk"},
+        **options,
+    }
+
+
+def edsr_options() -> dict[str, Any]:
+    """Options in the shape of BasicSR's own EDSR files, made for a GPU."""
+    return {
+        "name": "tiny",
+        "model_type": "SRModel",
+        "scale": SCALE,
+        "num_gpu": 1,
+        "manual_seed": 0,
+        "datasets": {
+            "train": _dataset(
+                "train",
+                name="photographs",
+                gt_size=32,
+                use_hflip=True,
+                use_rot=True,
+                num_worker_per_gpu=0,
+                batch_size_per_gpu=8,
+                dataset_enlarge_ratio=1,
+                prefetch_mode=None,
+            ),
+            "val": _dataset("val", name="held_out"),
+        },
+        "network_g": {
+            "type": "EDSR",
+            "num_in_ch": 3,
+            "num_out_ch": 3,
+            "num_feat": 8,
+            "num_block": 1,
+            "upscale": SCALE,
+        },
+        "path": {"pretrain_network_g": None, "strict_load_g": True, "resume_state": None},
+        "train": {
+            "optim_g": {"type": "Adam", "lr": 1e-3, "betas": [0.9, 0.99]},
+            "scheduler": {"type": "MultiStepLR", "milestones": [3], "gamma": 0.5},
+            "total_iter": 5,
+            "warmup_iter": -1,
+            "pixel_opt": {"type": "L1Loss", "loss_weight": 1.0, "reduction": "mean"},
+        },
+        "val": {
+            "val_freq": 100,
+            "save_img": False,
+            "metrics": {"psnr": {"type": "calculate_psnr", "crop_border": 2, "test_y_channel": True}},
+        },
+        "logger": {"print_freq": 1, "save_checkpoint_freq": 2, "use_tb_logger": False},
+        "dist_params": {"backend": "nccl", "port": 29500},
+    }
+
+
+class Project:
+    """The current directory of the commands under test."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.options = edsr_options()
+
+    @property
+    def run_folder(self) -> Path:
+        return self.root / "experiments" / self.options["name"]
+
+    def write(self, name: str = "options.yml") -> str:
+        """Write the options to a file; returns its name."""
+        (self.root / name).write_text(yaml.safe_dump(self.options, sort_keys=False))
+        return name
+
+    def use_lmdb(self) -> None:
+        """Read every data set from the training LMDBs."""
+        for dataset in self.options["datasets"].values():
+            dataset.update(dataroot_gt="train/hr.lmdb", dataroot_lq="train/lr.lmdb", io_backend={"type": "lmdb"})
+
+    def start(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run a command here to its end; its output is text in `stdout`, stderr included."""
+        env = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+        env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", "")])
+        return subprocess.run(
+            command,
+            cwd=self.root,
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+
+    def logged_iterations(self) -> list[int]:
+        """Iterations in the newest log, in order."""
+        log = max(self.run_folder.glob("train_*.log"), key=lambda path: path.stat().st_mtime)
+        return [int(number.replace(",", "")) for number in re.findall(r"iter: *([\d,]+), lr", log.read_text())]
+
+
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`train` (6 pairs) and `val` (2 pairs), each with hr, lr, hr.lmdb and lr.lmdb."""
+    folder = tmp_path_factory.mktemp("photographs")
+    _pairs(folder / "train", count=6, size=48)
+    _pairs(folder / "val", count=2, size=32)
+    return folder
+
+
+@pytest.fixture
+def project(photographs: Path, tmp_path: Path) -> Project:
+    """A fresh project folder with the photographs in it."""
+    shutil.copytree(photographs, tmp_path, dirs_exist_ok=True)
+    return Project(tmp_path)

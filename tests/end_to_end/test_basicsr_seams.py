@@ -1,0 +1,269 @@
+"""BasicSR's pipelines, run in this process through the command, go through the seams and behave as those promise."""
+
+from __future__ import annotations
+
+import random
+import re
+
+import basicsr.test
+import basicsr.train
+import numpy as np
+import pytest
+import torch
+
+from rgt_arch.basicsr_compat import distributed, notices, validation
+from rgt_arch.cli.basicsr_command import main
+
+
+@pytest.fixture
+def basicsr_command(project, monkeypatch, capfd):
+    """Call `basicsr` in the project folder; returns the exit code and everything it printed."""
+    monkeypatch.chdir(project.root)
+    monkeypatch.setattr("sys.path", [*__import__("sys").path])
+    monkeypatch.setattr(distributed.time, "sleep", lambda _seconds: None)
+
+    def call(*arguments: str, command: str = "train") -> tuple[int, str]:
+        capfd.readouterr()
+        try:
+            code = main([command, "-opt", project.write(), *arguments])
+        except SystemExit as leaving:
+            code = leaving.code
+        printed = capfd.readouterr()
+        return code, printed.out + printed.err
+
+    return call
+
+
+TRAIN_SEAMS = (
+    "parse_options",
+    "make_exp_dirs",
+    "get_root_logger",
+    "copy_opt_file",
+    "load_resume_state",
+    "create_train_val_dataloader",
+    "build_model",
+    "MessageLogger",
+    "CPUPrefetcher",
+)
+
+
+def test_train_pipeline_calls_the_replaced_names(basicsr_command, monkeypatch):
+    called = []
+    for name in TRAIN_SEAMS:
+        replaced = getattr(basicsr.train, name)
+        assert replaced.__module__.startswith("rgt_arch.basicsr_compat"), name
+        monkeypatch.setattr(
+            basicsr.train, name, lambda *a, _name=name, _it=replaced, **k: (called.append(_name), _it(*a, **k))[1]
+        )
+    code, printed = basicsr_command()
+    assert code == 0, printed
+    assert sorted(called) == sorted(TRAIN_SEAMS)
+
+
+def test_test_pipeline_keeps_results_and_leaves_cudnn_benchmark_off(basicsr_command, project, monkeypatch):
+    assert basicsr_command()[0] == 0
+    seen = []
+    build_model = validation.without_benchmark(lambda opt: seen.append(torch.backends.cudnn.benchmark))
+    torch.backends.cudnn.benchmark = True
+    build_model({})
+    assert seen == [False]
+    for name in ("parse_options", "make_exp_dirs", "get_root_logger", "build_dataset", "build_model"):
+        assert getattr(basicsr.test, name).__module__.startswith("rgt_arch.basicsr_compat"), name
+
+    project.options["datasets"] = {"test_1": project.options["datasets"]["val"]}
+    project.options["path"] = {"pretrain_network_g": "experiments/tiny/models/net_g_latest.pth"}
+    project.options["val"]["save_img"] = True
+    kept = project.root / "results" / "tiny" / "mine.txt"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("earlier results")
+    for _ in range(2):
+        code, printed = basicsr_command(command="test")
+        assert code == 0, printed
+        assert not torch.backends.cudnn.benchmark
+    assert kept.exists()
+    assert [folder.name for folder in (project.root / "results").iterdir()] == ["tiny"]
+    assert len(list((kept.parent / "visualization" / "held_out").glob("*.png"))) == 2
+    assert "psnr" in max(kept.parent.glob("test_*.log")).read_text()
+
+
+@pytest.mark.parametrize(("batch", "enlarge", "workers"), [(8, 1, 0), (4, 1, 0), (5, 7, 2)])
+def test_run_ends_at_total_iter_whatever_the_sizes(basicsr_command, project, batch, enlarge, workers):
+    project.options["datasets"]["train"].update(
+        batch_size_per_gpu=batch, dataset_enlarge_ratio=enlarge, num_worker_per_gpu=workers
+    )
+    code, printed = basicsr_command()
+    assert code == 0, printed
+    assert project.logged_iterations() == [1, 2, 3, 4, 5]
+    assert re.findall(r"@ (\d+) iter", printed) == ["5"]
+    epochs = [int(epoch) for epoch in re.findall(r"\[epoch: *(\d+),", printed)]
+    assert epochs == [iteration * batch // (6 * enlarge) for iteration in range(5)]
+    assert "-1 day" not in printed
+
+
+def _losses(project):
+    log = max(project.run_folder.glob("train_*.log"), key=lambda path: path.stat().st_mtime)
+    return re.findall(r"l_pix: (\S+)", log.read_text())
+
+
+def test_resumed_run_sees_the_same_samples(basicsr_command, project):
+    """Loss for loss; with workers, so that nothing may depend on what a worker did before."""
+    assert basicsr_command()[0] == 0
+    unbroken = _losses(project)
+    project.options["datasets"]["train"]["num_worker_per_gpu"] = 2
+    assert basicsr_command("--restart", "--force_yml", "train:total_iter=2")[0] == 0
+    code, printed = basicsr_command("--auto_resume")
+    assert code == 0, printed
+    assert _losses(project) == unbroken[2:]
+    assert "epoch:  2, iter:       3," in printed
+
+
+def test_truncated_state_and_missing_network_are_passed_over(basicsr_command, project):
+    project.options["logger"]["save_checkpoint_freq"] = 1
+    assert basicsr_command("--force_yml", "train:total_iter=4")[0] == 0
+    states = project.run_folder / "training_states"
+    newest = states / "4.state"
+    newest.write_bytes(newest.read_bytes()[:1000])
+    (project.run_folder / "models" / "net_g_3.pth").unlink()
+    code, printed = basicsr_command("--auto_resume", "--force_yml", "train:total_iter=6")
+    assert code == 0, printed
+    said = [line for line in printed.splitlines() if "resuming from" in line]
+    assert len(said) == 1
+    assert all(part in said[0] for part in ("4.state", "net_g_3.pth", "2.state"))
+    assert project.logged_iterations() == [3, 4, 5, 6]
+
+    newest = states / "6.state"
+    newest.write_bytes(b"")
+    project.options["path"]["resume_state"] = str(newest)
+    code, printed = basicsr_command("--force_yml", "train:total_iter=7")
+    assert code == 0, printed
+    assert project.logged_iterations() == [6, 7]
+
+
+def test_state_of_another_run_brings_its_network_and_folders(basicsr_command, project):
+    assert basicsr_command()[0] == 0
+    project.options["path"]["resume_state"] = "experiments/tiny/training_states/4.state"
+    project.options["name"] = "second"
+    code, printed = basicsr_command("--force_yml", "train:total_iter=6")
+    assert code == 0, printed
+    assert "tiny/models/net_g_4.pth" in printed
+    assert project.logged_iterations() == [5, 6]
+
+
+def test_finished_run_is_left_alone_by_auto_resume_and_archived_otherwise(basicsr_command, project):
+    project.options["logger"]["save_checkpoint_freq"] = 5
+    code, printed = basicsr_command("--auto_resume")  # nothing to resume: starts
+    assert code == 0, printed
+    code, printed = basicsr_command("--auto_resume")
+    assert code == 0
+    assert "this run is finished (5 iterations)" in printed
+    assert basicsr_command()[0] == 0
+    assert len(list((project.root / "experiments").glob("tiny_archived_*"))) == 1
+
+
+def test_run_can_start_from_the_copy_of_its_own_options(basicsr_command, project):
+    assert basicsr_command()[0] == 0
+    copy = project.run_folder / "options.yml"
+    code = main(["train", "-opt", str(copy), "--auto_resume", "--force_yml", "train:total_iter=6"])
+    assert code == 0
+
+
+def test_seed_of_the_command_line_counts(basicsr_command, project):
+    losses = []
+    for seed in ("7", "7", "8"):
+        assert basicsr_command("--restart", "--force_yml", f"manual_seed={seed}")[0] == 0
+        losses.append(_losses(project))
+    assert losses[0] == losses[1] != losses[2]
+
+
+@pytest.mark.parametrize("prefetch", [None, "cpu", "cuda"])
+def test_prefetching_works_without_gpu_and_workers(basicsr_command, project, prefetch):
+    project.options["datasets"]["train"].update(prefetch_mode=prefetch, pin_memory=True)
+    code, printed = basicsr_command()
+    assert code == 0, printed
+    assert project.logged_iterations()[-1] == 5
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_damaged_image_is_named_in_one_line(basicsr_command, project, workers):
+    for image in (project.root / "train" / "lr").glob("*.png"):
+        image.write_bytes(image.read_bytes()[:150])  # the header is whole, the pixels are not
+    project.options["datasets"]["train"].update(num_worker_per_gpu=workers, prefetch_mode="cpu")
+    code, printed = basicsr_command()
+    assert code == 1, printed
+    [line] = [line for line in printed.splitlines() if "error:" in line]
+    assert re.search(r"data set photographs, \S*hr\S*img\d\.png or \S*lr\S*img\d\.png: not a readable image", line)
+    assert "Traceback" not in printed
+
+
+def test_weights_of_other_options_end_in_one_line(basicsr_command, project):
+    assert basicsr_command()[0] == 0
+    project.options["path"]["pretrain_network_g"] = "experiments/tiny/models/net_g_latest.pth"
+    project.options["name"] = "wider"
+    code, printed = basicsr_command("--force_yml", "network_g:num_feat=16")
+    assert code == 1
+    assert "error: Error(s) in loading state_dict for EDSR" in printed
+    assert "Traceback" not in printed
+
+
+def test_imported_module_registers_and_cannot_take_our_names(basicsr_command, project):
+    (project.root / "my_models.py").write_text(
+        "from basicsr.utils.registry import ARCH_REGISTRY\n"
+        "from basicsr.archs.edsr_arch import EDSR\n"
+        "@ARCH_REGISTRY.register()\n"
+        "class MyEDSR(EDSR): pass\n"
+        "@ARCH_REGISTRY.register()\n"
+        "class RGT(EDSR): pass\n"
+    )
+    project.options["network_g"]["type"] = "MyEDSR"
+    code, printed = basicsr_command("--import", "my_models")
+    assert code == 0, printed
+    assert len([line for line in printed.splitlines() if "RGT is registered by rgt_arch" in line]) == 1
+    from basicsr.utils.registry import ARCH_REGISTRY
+
+    import rgt_arch
+
+    assert ARCH_REGISTRY.get("RGT") is rgt_arch.RGT
+    code, printed = basicsr_command("--import", "not_there")
+    assert code == 2
+    assert "--import not_there: ModuleNotFoundError" in printed
+
+
+def test_samples_leave_the_generators_of_training_alone(basicsr_command, project, monkeypatch):
+    """Iterators, samplers and samples (drawn in this process) must not use up the randomness of drop path."""
+    states = []
+    train = basicsr.train.build_model
+
+    def build_model(opt):
+        model = train(opt)
+        step = model.optimize_parameters
+
+        def optimize_parameters(current_iter):
+            states.append((torch.get_rng_state().sum().item(), random.random(), np.random.rand()))
+            random.seed(0)
+            np.random.seed(0)
+            step(current_iter)
+
+        model.optimize_parameters = optimize_parameters
+        return model
+
+    monkeypatch.setattr(basicsr.train, "build_model", build_model)
+    assert basicsr_command()[0] == 0
+    assert len({state[0] for state in states}) == 1
+    assert len({state[1:] for state in states[1:]}) == 1
+
+
+def test_warnings_come_once_and_reach_the_log(basicsr_command, project):
+    code, printed = basicsr_command()
+    assert code == 0
+    log = next(project.run_folder.glob("train_*.log")).read_text()
+    assert printed.count("no CUDA GPU is here") == log.count("no CUDA GPU is here") == 1
+    assert notices.take() == []
+
+
+def test_unknown_path_key_makes_no_directory(basicsr_command, project, monkeypatch):
+    project.options["path"]["elsewhere"] = "made_by_mistake"
+    monkeypatch.setattr("rgt_arch.basicsr_compat.options.validate_options", lambda *_a, **_k: [])
+    monkeypatch.setitem(project.options, "num_gpu", 0)
+    code, printed = basicsr_command()
+    assert code == 0, printed
+    assert not (project.root / "made_by_mistake").exists()
