@@ -63,7 +63,8 @@ def load_strictly(network: RGT, state_dict: Mapping[str, Tensor]) -> None:
     try:
         network.load_state_dict(dict(state_dict))
     except RuntimeError as error:
-        raise UsageError(" ".join(str(error).split())) from error
+        lines = str(error).splitlines()  # a heading, then one line for each tensor that does not fit
+        raise UsageError(lines[min(1, len(lines) - 1)].strip()) from error
 
 
 def complete_state_dict(state_dict: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Tensor]:

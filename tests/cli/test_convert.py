@@ -1,0 +1,141 @@
+"""`rgt convert`: what it writes loads where it should, and what it refuses leaves nothing behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from spandrel import ModelLoader
+
+from rgt_arch import RGT, rgt_t
+from rgt_arch.cli import main
+from rgt_arch.weights import load_model, read_checkpoint
+from rgt_arch.weights.inspecting import is_derived
+
+
+@pytest.fixture(scope="module")
+def network() -> RGT:
+    torch.manual_seed(0)
+    return rgt_t(2).eval()
+
+
+@pytest.fixture
+def training_file(tmp_path: Path, network: RGT) -> Path:
+    """net_g_500.pth as a run with EMA leaves it, wrapped by DDP; `network` is the average."""
+    ema = network.state_dict()
+    live = {"module." + key: tensor if is_derived(key) else tensor + 1 for key, tensor in ema.items()}
+    path = tmp_path / "net_g_500.pth"
+    torch.save({"params": live, "params_ema": {"module." + key: tensor for key, tensor in ema.items()}}, path)
+    return path
+
+
+def convert(*arguments: object) -> int:
+    return main(["convert", *map(str, arguments)])
+
+
+def test_a_training_file_becomes_a_release_file(
+    training_file: Path, network: RGT, capsys: pytest.CaptureFixture[str]
+) -> None:
+    release, back = training_file.with_name("RGT_T_x2.safetensors"), training_file.with_name("RGT_T_x2.pth")
+    assert convert(training_file, release) == 0
+    out = capsys.readouterr().out
+    assert f"{release}: params_ema weights of net_g_500.pth, float32, safetensors" in out
+    assert f"{training_file.stat().st_size / 1e6:.1f} MB before, {release.stat().st_size / 1e6:.1f} MB after" in out
+    assert convert(release, back) == 0
+    content = torch.load(back, weights_only=True)
+    assert content["rgt_info"] == {"param_key": "params_ema", "iteration": 500}
+    for key, tensor in network.state_dict().items():
+        assert torch.equal(content["params"][key], tensor)
+    image = torch.rand(1, 3, 17, 20)
+    loaded = ModelLoader().load_from_file(back).model.eval()
+    with torch.inference_mode():
+        expected = network(image)
+        assert torch.allclose(loaded(image), expected, atol=1e-5)
+        assert torch.equal(load_model(release)(image), expected)
+
+
+def test_key_picks_the_weights(training_file: Path, network: RGT) -> None:
+    target = training_file.with_name("live.pth")
+    assert convert(training_file, target, "--key", "params") == 0
+    taken = read_checkpoint(target).state_dict()["norm.weight"]
+    assert torch.equal(taken, network.state_dict()["norm.weight"] + 1)
+
+
+def test_half_halves_and_slim_is_a_choice(training_file: Path) -> None:
+    sizes = {}
+    for name, flags in {
+        "a.safetensors": [],
+        "half.safetensors": ["--half"],
+        "full.safetensors": ["--no-slim"],
+        "a.pth": [],
+        "slim.pth": ["--slim"],
+    }.items():
+        assert convert(training_file, training_file.with_name(name), *flags) == 0
+        sizes[name] = training_file.with_name(name).stat().st_size
+        assert load_model(training_file.with_name(name)).split_size == (8, 16)
+    assert sizes["half.safetensors"] < 0.55 * sizes["a.safetensors"]
+    assert sizes["slim.pth"] < sizes["a.pth"] < sizes["full.safetensors"]
+    half = read_checkpoint(training_file.with_name("half.safetensors")).state_dict()
+    assert {tensor.dtype for tensor in half.values()} == {torch.float16}
+
+
+def test_half_refuses_values_that_float16_cannot_hold(
+    tmp_path: Path, network: RGT, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state_dict = network.state_dict()
+    state_dict["norm.bias"] = torch.full_like(state_dict["norm.bias"], 1e5)
+    torch.save(state_dict, tmp_path / "net.pth")
+    assert convert(tmp_path / "net.pth", tmp_path / "half.pth", "--half") == 2
+    assert "norm.bias has values that float16 cannot hold" in capsys.readouterr().err
+    assert not (tmp_path / "half.pth").exists()
+
+
+def test_set_records_what_the_file_cannot_tell(training_file: Path) -> None:
+    target = training_file.with_name("a.safetensors")
+    assert convert(training_file, target, "--set", "img_range=255.0", "--set", "qk_scale=~") == 0
+    assert read_checkpoint(target).config["img_range"] == 255.0
+    assert load_model(target).img_range == 255.0
+
+
+@pytest.mark.parametrize(
+    ("target", "flags", "words"),
+    [
+        ("net_g_500.pth", ["--overwrite"], "input and output are the same file"),
+        ("link.pth", ["--overwrite"], "input and output are the same file"),
+        ("there.pth", [], "exists already; pass --overwrite"),
+        ("nowhere/a.pth", [], "nowhere does not exist; make it first"),
+        ("a.onnx", [], "unknown suffix '.onnx'"),
+        (".", [], "unknown suffix"),
+        ("a.pth", ["--set", "img_range"], "write ARGUMENT=VALUE"),
+        ("a.pth", ["--set", "img_range=[1"], "is no value"),
+        ("a.pth", ["--set", "embed_dim=180"], "embed_dim is said to be 180, but the weights have 96"),
+        ("a.pth", ["--set", "img_rang=1"], "did you mean `img_range`?"),
+    ],
+)
+def test_refusals_end_in_one_line_and_write_nothing(
+    training_file: Path, capsys: pytest.CaptureFixture[str], target: str, flags: list[str], words: str
+) -> None:
+    folder = training_file.parent
+    (folder / "there.pth").write_bytes(b"precious")
+    (folder / "link.pth").symlink_to(training_file)
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    assert convert(training_file, folder / target, *flags) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count("\n") == 1
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+
+
+def test_a_key_that_is_not_there_is_named(training_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    release = training_file.with_name("release.pth")
+    assert convert(training_file, release) == 0
+    assert convert(release, training_file.with_name("a.pth"), "--key", "params_ema") == 2
+    assert "has no params_ema, it holds params" in capsys.readouterr().err
+
+
+def test_overwrite_replaces(training_file: Path) -> None:
+    target = training_file.with_name("there.safetensors")
+    target.write_bytes(b"old")
+    assert convert(training_file, target, "--overwrite") == 0
+    assert load_model(target).upscale == 2
