@@ -22,7 +22,7 @@ class Panel:
     """One method's picture of the scene.
 
     image: (H, W, 3) uint8 RGB. It may be smaller than the photograph by a whole factor, as an LR image is.
-    label: what stands below it; may have several lines.
+    label: what stands below it, in ASCII (what the font has); may have several lines.
     """
 
     label: str
@@ -40,7 +40,7 @@ class Box:
 
 
 def comparison_figure(photograph: NDArray[np.uint8], panels: Sequence[Panel], box: Box, zoom: int = 4) -> Image.Image:
-    """Draw the photograph with `box` marked, and beside it the boxed part of every panel in two rows, `zoom` times larger.
+    """Draw the photograph with `box` marked, and in two rows beside it the boxed part of every panel, `zoom` times larger.
 
     photograph: (H, W, 3) uint8 RGB, usually the HR image. Magnified by repeating pixels, so that what is seen is what
     the method gave. Raises ValueError if the box does not lie in the photograph or on the pixels of a smaller panel.
@@ -65,7 +65,9 @@ def comparison_figure(photograph: NDArray[np.uint8], panels: Sequence[Panel], bo
     draw = ImageDraw.Draw(canvas)
     font = ImageFont.load_default(_FONT_SIZE)
 
-    canvas.paste(Image.fromarray(photograph).resize((photo_width, photo_height), Image.Resampling.LANCZOS), (_GAP, _GAP))
+    canvas.paste(
+        Image.fromarray(photograph).resize((photo_width, photo_height), Image.Resampling.LANCZOS), (_GAP, _GAP)
+    )
     ratio = photo_height / height
     corners = [box.left, box.top, box.left + box.width, box.top + box.height]
     outline = [round(_GAP + ratio * value) for value in corners]
@@ -95,7 +97,9 @@ def _crop(panel: Panel, box: Box, size: tuple[int, int], zoom: int) -> Image.Ima
     height, width = panel.image.shape[:2]
     factor = size[0] // height
     if (height * factor, width * factor) != size:
-        raise ValueError(f"{panel.label!r} has {width}×{height} pixels, the photograph {size[1]}×{size[0]}: no whole factor")
+        raise ValueError(
+            f"{panel.label!r} has {width}×{height} pixels, the photograph {size[1]}×{size[0]}: no whole factor"
+        )
     corners = (box.left, box.top, box.left + box.width, box.top + box.height)
     if any(value % factor for value in corners):
         raise ValueError(f"{box} does not lie on the pixels of {panel.label!r}, which are {factor} times as large")

@@ -1,0 +1,157 @@
+"""The commands of README.md, run one after the other on tiny data; each block there says how it is run, or why not."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from skimage import data
+
+from rgt_arch import rgt_t
+from rgt_arch.data.bicubic import hr_lr_pair
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^<!-- (.+) -->\n```(bash|python)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+TINY_NETWORK = "network_g:depth=[2] network_g:num_heads=[6] network_g:embed_dim=96 network_g:split_size=[8,16]"
+CHEAPER = {
+    "train": f"num_gpu=0 {TINY_NETWORK} train:total_iter=2 train:scheduler:milestones=[1] val:val_freq=2"
+    " datasets:train:batch_size_per_gpu=1 datasets:train:num_worker_per_gpu=0",
+    "test": f"num_gpu=0 {TINY_NETWORK}",
+    "checkpoints": "",
+    "as it stands": "",
+}
+
+
+def write_rgb(path: Path, image: np.ndarray) -> None:
+    Image.fromarray(image).save(path)
+
+
+def write_pairs(folder: Path, scales: tuple[int, ...], template: str = "{}x{}", size: int = 144) -> None:
+    """Two photographs as HR and LR in the layout of the benchmarks; 144 divides by 2, 3 and 4."""
+    for name in ("astronaut", "coffee"):
+        photograph = getattr(data, name)()[100 : 100 + size, 150 : 150 + size]
+        (folder / "HR").mkdir(parents=True, exist_ok=True)
+        write_rgb(folder / "HR" / f"{name}.png", photograph)
+        for scale in scales:
+            (folder / f"LR_bicubic/X{scale}").mkdir(parents=True, exist_ok=True)
+            lr = hr_lr_pair(photograph, scale)[1]
+            write_rgb(folder / f"LR_bicubic/X{scale}" / f"{template.format(name, scale)}.png", lr)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A clone as README expects it, with tiny data and weights."""
+    root = tmp_path_factory.mktemp("clone")
+    for name in ("options", "realesrgan_style_scripts"):
+        (root / name).symlink_to(ROOT / name)
+    write_pairs(root / "datasets/DF2K", (2,))
+    for name in ("Set5", "Set14", "B100", "Urban100"):
+        write_pairs(root / "datasets/benchmark" / name, (2, 4), size=48)
+    write_pairs(root / "datasets/benchmark/Manga109", (2, 4), "{}_LRBI_x{}", size=48)
+    (root / "datasets/single").mkdir()
+    write_rgb(root / "datasets/single/cat.png", data.chelsea()[100:131, 100:140])
+    weights = root / "experiments/pretrained_models/RGT-S/RGT_S_x4.pth"
+    weights.parent.mkdir(parents=True)
+    torch.save({"params": rgt_t(4, depth=[2], num_heads=[6]).state_dict()}, weights)
+    return root
+
+
+def run(arguments: list[str], project: Path) -> str:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.run(arguments, cwd=project, env=environment, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, f"{shlex.join(arguments)}\n{process.stdout}\n{process.stderr}"
+    return process.stdout
+
+
+def command_line(line: str, kind: str) -> list[str]:
+    """A line of README with this interpreter's commands, made cheaper."""
+    program, *arguments = shlex.split(line)
+    if CHEAPER[kind]:
+        arguments += [*([] if "--force_yml" in arguments else ["--force_yml"]), *CHEAPER[kind].split()]
+    return [sys.executable, *([] if program == "python" else ["-m", "rgt_arch.cli"]), *arguments]
+
+
+def test_every_block_of_commands_says_how_it_is_tested():
+    assert len(BLOCKS) == len(re.findall(r"^```(?:bash|python)$", README, re.MULTILINE)) > 8
+    for mark, _, _ in BLOCKS:
+        assert mark == "the test command" or re.fullmatch(
+            rf"not run by tests: .{{10,}}|run by tests: ({'|'.join(CHEAPER)})", mark
+        )
+
+
+def test_commands_do_what_readme_says(project):
+    for mark, language, text in BLOCKS:
+        if not mark.startswith("run by tests: "):
+            continue
+        if language == "python":
+            assert run([sys.executable, "-c", text], project) == "torch.Size([1, 3, 132, 188])\n"
+            continue
+        for line in text.splitlines():
+            run(command_line(line, mark.removeprefix("run by tests: ")), project)
+    assert (project / "experiments/train_RGT_S_x2/models/net_g_latest.pth").is_file()
+    assert (
+        (project / "datasets/DF2K/LR_bicubic/X2.lmdb/meta_info.txt").read_text().startswith("astronaut.png (72,72,3)")
+    )
+    assert len(list((project / "results/test_RGT_S_x4/visualization").glob("*/*.png"))) == 10
+    assert len(list((project / "results/test_single_x4/visualization").glob("*/cat*.png"))) == 1
+    assert (project / "RGT_S_x2.safetensors").stat().st_size > 100_000
+
+
+def test_ci_runs_the_test_command_of_readme():
+    extraction = re.search(r"^test_command=.*$", (ROOT / ".ci/run").read_text(), re.MULTILINE)
+    command = subprocess.run(
+        ["bash", "-c", f'{extraction[0]}; printf %s "$test_command"'],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert [command.stdout + "\n"] == [text for mark, _, text in BLOCKS if mark == "the test command"]
+    assert command.stdout == 'pip install -e ".[test]" && pytest'
+
+
+def test_ci_fails_when_tests_or_lint_fail(tmp_path):
+    """The script itself in a project whose commands are stand-ins: its exit code is what acceptance hangs on."""
+    (tmp_path / ".ci").mkdir()
+    (tmp_path / ".ci/run").write_text((ROOT / ".ci/run").read_text())
+    stubs = tmp_path / "stubs"
+    stubs.mkdir()
+    # A stand-in for `python3 -m venv --clear .ci/venv` that needs no time: an activate script with the stand-ins' path.
+    stub = f'#!/bin/sh\nmkdir -p .ci/venv/bin; echo "PATH={stubs}:$PATH" > .ci/venv/bin/activate\n'
+    for name, text in {
+        "python3": stub,
+        **dict.fromkeys(("ruff", "mypy"), "#!/bin/sh\ntest ! -e fail-$(basename $0)\n"),
+    }.items():
+        (stubs / name).write_text(text)
+        (stubs / name).chmod(0o755)
+
+    def ci(test_command: str) -> subprocess.CompletedProcess[str]:
+        (tmp_path / "README.md").write_text(f"# x\n<!-- the test command -->\n```bash\n{test_command}\n```\n")
+        environment = {**os.environ, "PATH": f"{stubs}:{os.environ['PATH']}"}
+        return subprocess.run(
+            ["bash", tmp_path / ".ci/run"], env=environment, capture_output=True, text=True, check=False
+        )
+
+    passed = ci("echo 3 passed && true")
+    assert (passed.returncode, passed.stdout.splitlines()[-1]) == (0, "3 passed")
+    assert ci("true && echo 1 failed && false").returncode != 0
+    assert ci("false && echo unreached").returncode != 0
+    for tool in ("ruff", "mypy"):
+        (tmp_path / f"fail-{tool}").touch()
+        assert ci("echo 3 passed").returncode != 0
+        (tmp_path / f"fail-{tool}").unlink()
+    assert ci("").returncode != 0
+
+
+def test_links_to_files_lead_somewhere():
+    for document in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"):
+        for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / document).read_text(encoding="utf-8")):
+            assert target.startswith("https://") or (ROOT / target).exists(), f"{document}: {target}"
