@@ -45,6 +45,7 @@ class RGTModel(SRModel):
         self.metric_results: dict[str, float] = {}
         self._validated: dict[str, tuple[int | str, bool, dict[str, float]]] = {}
         self._warned: set[str] = set()
+        self._saved_state: tuple[int, int] | None = None
         self._bad_steps = 0
         self.prediction = Prediction.from_options(opt)
         network = opt["network_g"]
@@ -179,6 +180,8 @@ class RGTModel(SRModel):
             return
         validate(self, dataloader, current_iter, tb_logger, save_img)
         self._validated[name] = (current_iter, bool(save_img), dict(self.metric_results))
+        if self._saved_state and self._saved_state[1] == current_iter:
+            self.save_training_state(*self._saved_state)  # BasicSR saves before it validates: add the best results
 
     def dist_validation(self, dataloader: DataLoader, current_iter: int | str, tb_logger: Any, save_img: bool) -> None:
         """As `nondist_validation`, which shares the images out."""
@@ -255,6 +258,7 @@ class RGTModel(SRModel):
             "best_metric_results": plain_metrics(self.best_metric_results),
         }
         save_whole(state, osp.join(self.opt["path"]["training_states"], f"{current_iter}.state"))
+        self._saved_state = (epoch, current_iter)
 
     def save(self, epoch: int, current_iter: int) -> None:
         """Save the networks and the training state; -1 stands for the latest, of which only the networks are saved."""
