@@ -1,0 +1,116 @@
+"""One mistake at a time in a training file: each is named with its line, key, value and remedy."""
+
+from __future__ import annotations
+
+import pytest
+
+TRAIN_EDITS = [
+    # unknown and misspelt keys
+    ("  total_iter:", "  totl_iter:", [":67: train:totl_iter: ", "did you mean total_iter?"]),
+    ("manual_seed: 10", "manual_sed: 10", [":12: manual_sed", "the top level", "did you mean manual_seed?"]),
+    ("  resume_state: ~", "  resume_states: ~", ["path:resume_states", "did you mean resume_state?"]),
+    ("  resume_state: ~", "  models: here", ["path:models", "set by BasicSR itself; remove it"]),
+    ("    gt_size: 128", "    gtsize: 128", ["datasets:train:gtsize", "PairedImageDataset", "did you mean gt_size?"]),
+    ("  print_freq: 100", "  printfreq: 100", ["logger:printfreq", "did you mean print_freq?"]),
+    ("    resume_id: ~", "    resumeid: ~", ["logger:wandb:resumeid", "did you mean resume_id?"]),
+    ("  port: 29500", "  prt: 29500", ["dist_params:prt", "did you mean port?"]),
+    ("  embed_dim: 96", "  embed_dims: 96", ["network_g:embed_dims", "(RGT)", "did you mean embed_dim?"]),
+    ("    gamma: 0.5", "    gama: 0.5", ["train:scheduler:gama", "did you mean gamma?"]),
+    (
+        "    weight_decay: 0",
+        "    weightdecay: 0",
+        ["train:optim_g:weightdecay", "(Adam)", "did you mean weight_decay?"],
+    ),
+    (
+        "    reduction: mean",
+        "    reductoin: mean",
+        ["train:pixel_opt:reductoin", "(L1Loss)", "did you mean reduction?"],
+    ),
+    (
+        "  val_freq: 5000",
+        "  val_freq: 5000\n  tile: {size: 64, overlp: 8}",
+        ["val:tile:overlp", "did you mean overlap?"],
+    ),
+    # wrong types and values
+    ("    lr: 5e-4", "    lr: fast", ["train:optim_g:lr = 'fast'", "a number such as 2e-4"]),
+    ("  total_iter: 100000", "  total_iter: 1.5", ["train:total_iter = 1.5", "whole number"]),
+    ("  total_iter: 100000", "  total_iter: 0", ["train:total_iter = 0", "1 or more"]),
+    ("  save_img: false", "  save_img: maybe", ["val:save_img = 'maybe'", "true or false"]),
+    ("    use_rot: true", "    use_rot: [1]", ["datasets:train:use_rot", "true or false"]),
+    ("\nscale: 2", "\nscale: two", ["scale = 'two'", "whole number"]),
+    ("num_gpu: auto", "num_gpu: all", ["num_gpu = 'all'", "auto"]),
+    (
+        "    milestones: [50000, 80000, 90000, 95000]",
+        "    milestones: 50000",
+        ["train:scheduler:milestones = 50000", "list of whole numbers"],
+    ),
+    ("    prefetch_mode: ~", "    prefetch_mode: gpu", ["prefetch_mode = 'gpu'", "cpu, cuda"]),
+    ("  warmup_iter: -1", "  warmup_iter: -1\n  amp: fp8", ["train:amp = 'fp8'", "bf16, fp16"]),
+    ("  warmup_iter: -1", "  warmup_iter: -1\n  grad_clip: -1", ["train:grad_clip = -1", "or more"]),
+    ("  warmup_iter: -1", "  warmup_iter: -1\n  ema_decay: 2", ["train:ema_decay = 2", "from 0 to 1"]),
+    ("  warmup_iter: -1", "  warmup_iter: -1\n  ema_decay: .nan", ["train:ema_decay", "a number"]),
+    ("    betas: [0.9, 0.99]", "    betas: [0.9, x]", ["train:optim_g:betas", "list of numbers"]),
+    ("    betas: [0.9, 0.99]", "    betas: [0.9, 1.5]", ["train:optim_g", "Adam refuses its arguments", "1.5"]),
+    ("  strict_load_g: true", "  strict_load_g: ~", ["path:strict_load_g", "not nothing"]),
+    (
+        "      crop_border: 2\n      test_y_channel: true\n    ssim",
+        "      crop_border: all\n    ssim",
+        ["val:metrics:psnr:crop_border = 'all'", "whole number"],
+    ),
+    # unknown classes
+    ("model_type: RGTModel", "model_type: RGTModle", [":9: model_type = 'RGTModle'", "did you mean RGTModel?"]),
+    ("  type: RGT\n", "  type: RGTT\n", ["network_g:type = 'RGTT'", "did you mean RGT?"]),
+    ("    type: L1Loss", "    type: L1Los", ["train:pixel_opt:type = 'L1Los'", "did you mean L1Loss?"]),
+    ("    type: Adam", "    type: Adm", ["train:optim_g:type = 'Adm'", "did you mean Adam"]),
+    (
+        "    type: MultiStepLR",
+        "    type: MultiStep",
+        ["train:scheduler:type = 'MultiStep'", "did you mean MultiStepLR?"],
+    ),
+    (
+        "      type: calculate_psnr",
+        "      type: calculate_psn",
+        ["val:metrics:psnr:type", "did you mean calculate_psnr"],
+    ),
+    # missing keys
+    ("  total_iter: 100000\n", "", ["train:total_iter", "is missing; add total_iter: 500000"]),
+    ("    lr: 5e-4\n", "", ["train:optim_g:lr", "is missing"]),
+    ("  save_img: false\n", "", ["val:save_img", "is missing; add save_img: false"]),
+    ("  val_freq: 5000\n", "", ["val:val_freq", "is missing; add val_freq: 5000"]),
+    ("  print_freq: 100\n", "", ["logger:print_freq", "is missing"]),
+    ("name: train_RGT_T_x2\n", "", [": name: is missing"]),
+    ("    use_hflip: true\n", "", ["datasets:train:use_hflip", "is missing; add use_hflip: true"]),
+    ("    batch_size_per_gpu: 16\n", "", ["datasets:train:batch_size_per_gpu", "is missing"]),
+    (
+        "      crop_border: 2\n      test_y_channel: true\n    ssim",
+        "      test_y_channel: true\n    ssim",
+        ["val:metrics:psnr:crop_border", "is missing"],
+    ),
+    # keys that do not fit each other
+    ("  upscale: 2", "  upscale: 4", ["network_g:upscale: is 4, but scale is 2"]),
+    ("    gt_size: 128", "    gt_size: 127", ["datasets:train:gt_size = 127", "does not divide by scale 2; take 126"]),
+    ("  num_heads: [6, 6]", "  num_heads: [6]", ["network_g: ", "depth", "num_heads"]),
+    ("  embed_dim: 96", "  embed_dim: 100", ["network_g: ", "100"]),
+    ("  warmup_iter: -1", "  warmup_iter: -1\n  accumulate: 17", ["train:accumulate = 17", "batch_size_per_gpu 16"]),
+    ("    prefetch_mode: ~", "    prefetch_mode: cuda", ["prefetch_mode = 'cuda'", "pin_memory: true"]),
+    (
+        "  val_freq: 5000",
+        "  val_freq: 5000\n  tile: {size: 64, overlap: 48}",
+        ["val:tile:overlap = 48", "half of size 64"],
+    ),
+    ("  val_freq: 5000", "  val_freq: 5000\n  tile: {size: 4}", ["val:tile:size = 4", "16 or more"]),
+    ("  val_freq: 5000", "  val_freq: 5000\n  use_chop: true\n  tile: {size: 64}", ["val:use_chop", "remove one"]),
+    ("    project: ~", "    project: mine", ["logger:wandb:project = 'mine'", "pip install wandb"]),
+    ("name: train_RGT_T_x2", "name: runs/one", [":8: name = 'runs/one'", "name of a folder"]),
+    ("  val:\n    name", "  test_1:\n    name", ["datasets:test_1", "rename it"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "parts"), TRAIN_EDITS, ids=[edit[1].strip() or edit[0].strip() for edit in TRAIN_EDITS]
+)
+def test_mistake_in_a_training_file_is_named(train_file, old, new, parts):
+    message = train_file.edit(old, new).errors()[0]
+    assert message.startswith("train_RGT_T_x2.yml:")
+    for part in parts:
+        assert part in message
