@@ -1,0 +1,63 @@
+"""LMDBs are opened once in a process, again in a forked one, and say which key is missing."""
+
+from __future__ import annotations
+
+import os
+import pickle
+
+import lmdb
+import pytest
+from basicsr.utils.file_client import FileClient
+
+from rgt_arch.errors import UsageError, UserError
+
+
+@pytest.fixture
+def database(tmp_path):
+    path = tmp_path / "images.lmdb"
+    with lmdb.open(str(path), map_size=1 << 20) as environment, environment.begin(write=True) as transaction:
+        transaction.put(b"baboon", b"png of baboon")
+        transaction.put(b"img.v1", b"png of img.v1")
+    return str(path)
+
+
+def client(path):
+    return FileClient("lmdb", db_paths=[path, path], client_keys=["lq", "gt"])
+
+
+def test_one_path_serves_several_clients_and_keys(database):
+    """Training and validation, LR and HR; under another name of the folder, too."""
+    for path in (database, database, os.path.join(os.path.dirname(database), ".", "images.lmdb")):
+        assert client(path).get("baboon", "gt") == b"png of baboon"
+
+
+def test_forked_worker_opens_its_own_and_leaves_the_parents_alone(database):
+    ours = client(database)
+    assert ours.get("baboon", "lq") == b"png of baboon"
+    child = os.fork()
+    if not child:
+        try:
+            os._exit(0 if ours.get("baboon", "gt") == client(database).get("baboon", "gt") else 1)
+        finally:
+            os._exit(2)
+    assert os.waitpid(child, 0)[1] == 0
+    assert ours.get("baboon", "lq") == b"png of baboon"
+
+
+def test_client_can_be_sent_to_a_worker(database):
+    assert pickle.loads(pickle.dumps(client(database))).get("baboon", "lq") == b"png of baboon"
+
+
+def test_missing_key_names_key_and_lmdb(database):
+    with pytest.raises(UserError, match=r"images.lmdb: no key 'lenna'; make the LMDB again"):
+        client(database).get("lenna", "gt")
+
+
+def test_key_cut_at_its_dot_is_explained(database):
+    with pytest.raises(UserError, match=r"no key 'img'; it has 'img.v1', but BasicSR cuts names at the first dot"):
+        client(database).get("img", "gt")
+
+
+def test_folder_that_is_no_lmdb_is_named(tmp_path):
+    with pytest.raises(UsageError, match=r"empty.lmdb: cannot be opened as an LMDB"):
+        client(str(tmp_path / "empty.lmdb"))

@@ -1,0 +1,103 @@
+"""Which runs count as unfinished, and what may be archived or created."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from rgt_arch.basicsr_compat import resume, run_folders
+from rgt_arch.errors import UsageError, UserError
+
+
+@pytest.fixture
+def opt(tmp_path):
+    root = tmp_path / "experiments" / "run"
+    folders = {"experiments_root": root, "models": root / "models", "training_states": root / "training_states"}
+    for folder in folders.values():
+        folder.mkdir(parents=True)
+    return {
+        "name": "run",
+        "is_train": True,
+        "auto_resume": False,
+        "rank": 0,
+        "network_g": {},
+        "train": {"total_iter": 10},
+        "path": {key: str(folder) for key, folder in folders.items()},
+    }
+
+
+def write(opt, key, name, age=0, content=""):
+    path = os.path.join(opt["path"][key], name)
+    with open(path, "w") as file:
+        file.write(content)
+    os.utime(path, (1_000_000 - age, 1_000_000 - age))
+
+
+def test_folder_without_training_in_it_may_be_archived(opt):
+    write(opt, "experiments_root", "train_run_1.log", content="INFO: Start training from epoch: 0, iter: 0\n")
+    run_folders.refuse_unfinished(opt, 10)
+
+
+@pytest.mark.parametrize(
+    ("key", "name", "content"),
+    [
+        ("training_states", "4.state", ""),
+        ("models", "net_g_4.pth", ""),
+        ("experiments_root", "train_run_1.log", "INFO: [run..][epoch:  0, iter:   1,000, lr:(1e-4,)] \n"),
+    ],
+)
+def test_traces_of_training_are_not_archived_unasked(opt, key, name, content):
+    write(opt, key, name, content=content)
+    with pytest.raises(UsageError, match=r"an unfinished run has this name .*--auto_resume .*--restart"):
+        run_folders.refuse_unfinished(opt, 10)
+
+
+def test_run_is_finished_at_total_iter_or_when_its_last_weights_are_newest(opt):
+    write(opt, "training_states", "10.state")
+    run_folders.refuse_unfinished(opt, 10)
+    with pytest.raises(UsageError):
+        run_folders.refuse_unfinished(opt, 20)
+    write(opt, "models", "net_g_latest.pth")
+    run_folders.refuse_unfinished(opt, 20)
+    write(opt, "models", "net_g_latest.pth", age=10)  # resumed with more iterations, and stopped again
+    with pytest.raises(UsageError):
+        run_folders.refuse_unfinished(opt, 20)
+
+
+def test_naming_a_state_of_the_run_continues_it(opt):
+    write(opt, "training_states", "4.state")
+    opt["path"]["resume_state"] = os.path.join(opt["path"]["training_states"], "4.state")
+    run_folders.refuse_unfinished(opt, 10)
+
+
+def test_restart_and_a_state_of_the_same_run_exclude_each_other(opt):
+    import torch
+
+    state = {"epoch": 0, "iter": 4, "optimizers": [], "schedulers": []}
+    opt["path"]["resume_state"] = os.path.join(opt["path"]["training_states"], "4.state")
+    torch.save(state, opt["path"]["resume_state"])
+    torch.save({}, os.path.join(opt["path"]["models"], "net_g_4.pth"))
+    with pytest.raises(UsageError, match="--restart would archive the run"):
+        resume.load_resume_state({**opt, "restart": True})
+
+
+def test_named_state_that_is_missing_or_foreign_is_an_error(opt):
+    opt["path"]["resume_state"] = os.path.join(opt["path"]["training_states"], "4.state")
+    with pytest.raises(UsageError, match=r"path:resume_state = .*4.state: no such file"):
+        resume.load_resume_state(opt)
+    write(opt, "training_states", "4.state", content="text")
+    with pytest.raises(UserError, match=r"4.state: not a readable checkpoint .* no other state beside it"):
+        resume.load_resume_state(opt)
+
+
+def test_nothing_to_resume_begins(opt):
+    opt["auto_resume"] = True
+    assert resume.load_resume_state(opt) is None
+    assert (opt["start_iter"], opt["start_epoch"]) == (0, 0)
+
+
+def test_folder_that_cannot_be_created_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="file/run: cannot be created"):
+        run_folders.create({"log": str(tmp_path / "file" / "run")})

@@ -1,0 +1,188 @@
+"""Seams of a few lines: logger, prefetchers, registry, option parsing, failures."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import basicsr.train
+import basicsr.utils.options
+import pytest
+import yaml
+from basicsr.data.prefetch_dataloader import PrefetchDataLoader
+from basicsr.utils.registry import ARCH_REGISTRY, Registry
+from torch.utils.data import DataLoader
+
+import rgt_arch
+from rgt_arch.basicsr_compat import failures, message_logger, notices, options, registries, validation
+from rgt_arch.errors import UsageError, UserError
+
+
+def test_log_file_is_written_though_the_logger_was_used_before(tmp_path):
+    get_root_logger = basicsr.train.get_root_logger
+    get_root_logger().warning("too early")
+    notices.notice("said before there was a log")
+    for run in ("first", "second"):
+        get_root_logger(logger_name="basicsr", log_level=logging.INFO, log_file=str(tmp_path / run)).info(run)
+    assert (tmp_path / "first").read_text().count("said before there was a log") == 1
+    assert "second" not in (tmp_path / "first").read_text()
+    assert (tmp_path / "second").read_text().endswith("second\n")
+    assert get_root_logger() is logging.getLogger("basicsr")
+
+
+def test_prefetcher_makes_one_iterator():
+    made = []
+
+    class Loader:
+        def __iter__(self):
+            made.append(1)
+            return iter([7])
+
+    prefetcher = basicsr.train.CPUPrefetcher(Loader())
+    prefetcher.reset()
+    assert (prefetcher.next(), prefetcher.next(), len(made)) == (7, None, 1)
+
+
+def test_error_in_the_prefetch_thread_reaches_the_loop():
+    class Broken:
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            if index:
+                raise UserError("image 1 is broken")
+            return index
+
+    batches = iter(PrefetchDataLoader(num_prefetch_queue=1, dataset=Broken()))
+    assert next(batches) == 0
+    with pytest.raises(UserError, match="image 1 is broken"):
+        next(batches)
+    assert list(PrefetchDataLoader(num_prefetch_queue=1, dataset=[1, 2])) == list(DataLoader([1, 2]))
+
+
+def test_clash_with_our_names_keeps_the_first_and_says_so():
+    registry = Registry("test")
+    theirs = type("RGT", (), {"__module__": "fork.archs"})
+    ours = type("RGT", (), {"__module__": "rgt_arch.archs.rgt_arch"})
+    for first, second in ((theirs, ours), (ours, theirs)):
+        registry._obj_map.clear()
+        registry.register(first)
+        registry.register(second)
+        assert registry.get("RGT") is first
+        assert len(notices.take()) == 1
+    registry._obj_map.clear()
+    registry.register(theirs)
+    with pytest.raises(AssertionError):
+        registry.register(type("RGT", (), {"__module__": "other.fork"}))
+
+
+def test_our_command_takes_its_names_from_a_fork(monkeypatch):
+    monkeypatch.setitem(ARCH_REGISTRY._obj_map, "RGT", type("RGT", (), {"__module__": "fork.archs"}))
+    registries.prefer_ours()
+    assert ARCH_REGISTRY.get("RGT") is rgt_arch.RGT
+    assert notices.take() == ["RGT of fork.archs is replaced by the one of rgt_arch.archs.rgt_arch"]
+
+
+def test_basicsr_gets_the_options_read_by_us_and_argv_comes_back(monkeypatch, tmp_path):
+    """Also where BasicSR reads them with `yaml_load`, as basicsr-fixed does."""
+    monkeypatch.setattr(options, "load_options", lambda _file: {"num_gpu": 0, "datasets": {}, "path": {}})
+    monkeypatch.setattr(options, "validate_options", lambda *_a, **_k: [])
+    (tmp_path / "options.yml").write_text("evil: !!python/object/apply:os.mkdir [made]")
+    monkeypatch.chdir(tmp_path)
+    flags = [
+        "train.py",
+        "-opt",
+        "options.yml",
+        "--restart",
+        "--local-rank",
+        "0",
+        "--import",
+        "json",
+        "--force-yml",
+        "num_gpu=0",
+    ]
+    monkeypatch.setattr(sys, "argv", flags)
+    before = basicsr.utils.options.ordered_yaml
+
+    def original(root_path, is_train):
+        seen = sys.argv[1:]
+        with open(seen[seen.index("-opt") + 1]) as file:
+            return yaml.load(file, Loader=basicsr.utils.options.ordered_yaml()[0]), seen
+
+    opt, seen = options.parsing_safely(original)(str(tmp_path), is_train=True)
+    assert seen == ["-opt", "options.yml", "--launcher", "none", "--local_rank", "0"]
+    assert opt["restart"]
+    assert 1 <= opt["manual_seed"] <= 10000
+    assert sys.argv == flags
+    assert basicsr.utils.options.ordered_yaml is before
+    assert not (tmp_path / "made").exists()
+
+
+def test_module_that_cannot_be_imported_is_a_usage_error():
+    with pytest.raises(UsageError, match="--import not_there: ModuleNotFoundError"):
+        options.import_module("not_there")
+
+
+def test_eta_is_the_recent_pace_times_what_is_left(caplog):
+    class Lines:
+        def __init__(self, opt, start_iter, tb_logger):
+            self.start_iter = start_iter
+
+        def __call__(self, log_vars):
+            import time
+
+            spent = time.time() - self.start_time
+            self.eta = spent / (log_vars["iter"] - self.start_iter + 1) * (self.max_iters - log_vars["iter"] - 1)
+            self.epoch = log_vars["epoch"]
+
+    opt = {"train": {"total_iter": 1000}, "samples_per_epoch": 100, "samples_per_iter": 8}
+    lines = message_logger.with_real_epochs(Lines)(opt, 900, None)
+    lines({"iter": 901, "epoch": 3, "time": 2.0})
+    assert lines.eta == pytest.approx(2.0 * 99, abs=1)
+    assert lines.epoch == 72
+    lines({"iter": 1000, "epoch": 3, "time": 2.0})
+    assert lines.eta == pytest.approx(0, abs=0.1)
+
+
+def test_metric_without_gt_is_nan_beside_sets_that_have_it():
+    assert basicsr.models.sr_model.calculate_metric.__module__ == validation.__name__
+    value = basicsr.models.sr_model.calculate_metric({"img": None}, {"type": "calculate_psnr", "crop_border": 0})
+    assert value != value
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (
+            FileNotFoundError(2, "No such file or directory", "hr/a.png"),
+            "hr/a.png: no such file or folder; correct the",
+        ),
+        (KeyError("gt_size"), "KeyError: no key 'gt_size' "),
+        (
+            AssertionError("lq and gt datasets have\ndifferent"),
+            "AssertionError: lq and gt datasets have (unknown place)",
+        ),
+        (
+            RuntimeError("Error(s) in loading state_dict for EDSR:\n\tsize mismatch for a: one\n\tsize mismatch for b"),
+            "Error(s) in loading state_dict for EDSR: size mismatch for a: one; the weights belong to",
+        ),
+        (
+            UserError(
+                "Caught UserError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n"
+                '  File "x"\nrgt_arch.errors.UserError: data set a, b.png: broken; remove it\n'
+            ),
+            "data set a, b.png: broken; remove it",
+        ),
+        (
+            KeyError(
+                "Caught KeyError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n"
+                "  File \"x\"\nKeyError: 'gt_size'\n"
+            ),
+            "KeyError: ",
+        ),
+    ],
+)
+def test_failures_are_told_in_one_line(error, line):
+    told = str(failures.as_user_error(error))
+    assert told.startswith(line)
+    assert "\n" not in told
