@@ -40,7 +40,7 @@ class Box:
 
 
 def comparison_figure(photograph: NDArray[np.uint8], panels: Sequence[Panel], box: Box, zoom: int = 4) -> Image.Image:
-    """Draw the photograph with `box` marked, and in two rows beside it the boxed part of every panel, `zoom` times larger.
+    """Draw the photograph with `box` marked, and beside it in two rows that part of every panel, `zoom` times larger.
 
     photograph: (H, W, 3) uint8 RGB, usually the HR image. Magnified by repeating pixels, so that what is seen is what
     the method gave. Raises ValueError if the box does not lie in the photograph or on the pixels of a smaller panel.

@@ -18,7 +18,7 @@ from rgt_arch.data.bicubic import hr_lr_pair
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^<!-- (.+) -->\n```(bash|python)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+BLOCKS = re.findall(r"^<!-- ([^\n]+) -->\n```(bash|python)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 
 TINY_NETWORK = "network_g:depth=[2] network_g:num_heads=[6] network_g:embed_dim=96 network_g:split_size=[8,16]"
 CHEAPER = {
