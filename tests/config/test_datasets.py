@@ -217,6 +217,8 @@ def test_lmdb_keys_that_clash_at_the_first_dot_are_named(tmp_path):
     meta = tmp_path / "datasets/DF2K/HR_sub.lmdb/meta_info.txt"
     meta.write_text("a.1.png (128,128,3) 1\na.2.png (128,128,3) 1\n")
     assert "the key 'a' is used twice" in file.error()
+    meta.write_text("")
+    assert "its meta_info.txt is empty" in file.error()
 
 
 def test_scale_is_needed_for_pairs(train_file):

@@ -72,6 +72,10 @@ TRAIN_EDITS = [
         "      type: calculate_psn",
         ["val:metrics:psnr:type", "did you mean calculate_psnr"],
     ),
+    ("  type: RGT\n", "", ["network_g:type", "is missing; name a class"]),
+    ("    type: L1Loss\n", "", ["train:pixel_opt:type", "is missing; name a class"]),
+    ("    type: Adam\n", "", ["train:optim_g:type", "add 'type: Adam'"]),
+    ("    type: MultiStepLR\n", "", ["train:scheduler:type", "add 'type: MultiStepLR'"]),
     # missing keys
     ("  total_iter: 100000\n", "", ["train:total_iter", "is missing; add total_iter: 500000"]),
     ("    lr: 5e-4\n", "", ["train:optim_g:lr", "is missing"]),

@@ -205,6 +205,44 @@ def test_metrics_without_hr_images_are_an_error_or_with_rgt_model_a_warning(sing
     assert "needs HR images, and datasets:test_1 (SingleImageDataset) has none" in single_file.error()
 
 
+def test_runs_without_the_data_they_are_about_are_refused(train_file, testing_file):
+    for file, name, part in (
+        (train_file, "train", "datasets:train: is missing; add the training data"),
+        (testing_file, "test", "datasets: no data set to test on; add test_1"),
+    ):
+        opt = load_options(file.file)
+        opt["datasets"] = {key: value for key, value in opt["datasets"].items() if not key.startswith(name)}
+        with pytest.raises(UsageError, match=part):
+            validate_options(opt, file=file.file, is_train=name == "train", root=file.root)
+
+
+def test_validation_data_that_nothing_asks_for_is_a_warning(train_file):
+    opt = load_options(train_file.file)
+    opt.pop("val")
+    (warning,) = validate_options(opt, file=train_file.file, is_train=True, root=train_file.root)
+    assert "val: is missing, so nothing is validated" in warning
+
+
+def test_milestones_out_of_order_are_a_warning(train_file):
+    train_file.edit("[50000, 80000, 90000, 95000]", "[80000, 50000, 90000, 95000]")
+    (warning,) = train_file.validate()[1]
+    assert "train:scheduler:milestones" in warning
+    assert "are not in rising order" in warning
+
+
+def test_loggers_that_are_not_installed_are_named(train_file, monkeypatch):
+    import importlib.util
+
+    find_spec = importlib.util.find_spec
+    missing = {"tensorboard", "wandb"}
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in missing else find_spec(name))
+    assert "logger:use_tb_logger = True: tensorboard is not installed" in train_file.error()
+    train_file.edit("  use_tb_logger: true", "  use_tb_logger: false").edit("    project: ~", "    project: mine")
+    needs, install = train_file.errors()
+    assert "logger:wandb:project = 'mine': needs use_tb_logger: true" in needs
+    assert "pip install wandb" in install
+
+
 def test_persistent_workers_where_there_are_none(train_file):
     train_file.edit("    num_worker_per_gpu: 4", "    num_worker_per_gpu: 0\n    persistent_workers: true")
     train_file.edit("  val:\n    name: Set5", "  val:\n    persistent_workers: true\n    name: Set5")
