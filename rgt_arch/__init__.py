@@ -1,4 +1,4 @@
-"""RGT (Recursive Generalization Transformer, ICLR 2024) as a BasicSR plugin: importing it registers RGT and RGTModel."""
+"""RGT (Recursive Generalization Transformer, ICLR 2024) for BasicSR: importing it registers RGT and RGTModel."""
 
 from rgt_arch import basicsr_compat
 
@@ -6,5 +6,9 @@ basicsr_compat.install()  # before anything else imports BasicSR
 
 from rgt_arch.archs.rgt_arch import RGT, rgt, rgt_s, rgt_t  # noqa: E402
 from rgt_arch.version import __version__  # noqa: E402
+from rgt_arch.weights import load_model  # noqa: E402
 
-__all__ = ["RGT", "__version__", "rgt", "rgt_s", "rgt_t"]
+if basicsr_compat.is_installed():  # else one of BasicSR's own modules imports us, before its models exist
+    from rgt_arch.models import rgt_model as _  # registers RGTModel
+
+__all__ = ["RGT", "__version__", "load_model", "rgt", "rgt_s", "rgt_t"]

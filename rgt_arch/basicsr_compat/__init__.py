@@ -12,6 +12,11 @@ from rgt_arch.basicsr_compat import distutils_version, functional_tensor, scipy_
 _installed = False
 
 
+def is_installed() -> bool:
+    """Whether all seams are in place, and BasicSR can be used."""
+    return _installed
+
+
 def install() -> None:
     """Install every seam. Safe and cheap to call again.
 

@@ -51,10 +51,10 @@ def _read(args: argparse.Namespace, root_path: str, is_train: bool) -> Options:
 
     Raises UsageError with everything that is wrong.
     """
+    for module in args.modules:  # first, so that its classes' keys are known
+        import_module(module)
     opt = load_options(args.opt)
     apply_overrides(opt, args.force_yml)
-    for module in args.modules:
-        import_module(module)
     if args.launcher != "none":
         devices.one_gpu_each(opt)
     for warning in validate_options(opt, file=args.opt, is_train=is_train, root=root_path):

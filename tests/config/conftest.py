@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import rgt_arch.models.rgt_model  # noqa: F401
 from rgt_arch.config import load_options, validate_options
 from rgt_arch.data.lmdb import create_lmdb
 from rgt_arch.errors import UsageError
