@@ -1,5 +1,7 @@
 """RGT (Recursive Generalization Transformer, ICLR 2024) for BasicSR: importing it registers RGT and RGTModel."""
 
+import importlib
+
 from rgt_arch import basicsr_compat
 
 basicsr_compat.install()  # before anything else imports BasicSR
@@ -9,6 +11,6 @@ from rgt_arch.version import __version__  # noqa: E402
 from rgt_arch.weights import load_model  # noqa: E402
 
 if basicsr_compat.is_installed():  # else one of BasicSR's own modules imports us, before its models exist
-    from rgt_arch.models import rgt_model as _  # registers RGTModel
+    importlib.import_module("rgt_arch.models.rgt_model")  # registers RGTModel
 
 __all__ = ["RGT", "__version__", "load_model", "rgt", "rgt_s", "rgt_t"]
