@@ -183,7 +183,7 @@ def official_chop(network, image: Tensor, scale: int) -> Tensor:
     return torch.cat(rows, -2)[..., : image.shape[-2] * scale, : image.shape[-1] * scale]
 
 
-@pytest.mark.parametrize("size", [(7, 5), (199, 200), (201, 399), (401, 603), (20, 1001)])
+@pytest.mark.parametrize("size", [(7, 5), (199, 200), (201, 399), (400, 601), (20, 1001)])
 @pytest.mark.parametrize("scale", [1, 2])
 def test_chop_equals_official_rule(size, scale):
     def network(image: Tensor) -> Tensor:  # depends on the whole piece, so another cut gives other values

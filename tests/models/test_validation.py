@@ -202,6 +202,9 @@ def test_second_validation_without_training_between_repeats_the_result(build, lo
     model.optimize_parameters(2)
     assert validate_all(2) != first
     assert len(calls) == 3
+    model.optimize_parameters(2)  # the same number again, other weights
+    validate_all(2)
+    assert len(calls) == 3
 
 
 def test_values_go_to_tensorboard_under_the_iteration(build, loader):
