@@ -202,6 +202,7 @@ def test_second_validation_without_training_between_repeats_the_result(build, lo
     model.optimize_parameters(2)
     assert validate_all(2) != first
     assert len(calls) == 3
+    model.feed_data(batch(2))
     model.optimize_parameters(2)  # the same number again, other weights
     validate_all(2)
     assert len(calls) == 3
