@@ -30,6 +30,7 @@ def install() -> None:
     import basicsr.test
     import basicsr.train
     import basicsr.utils.file_client
+    import basicsr.utils.misc
     import basicsr.utils.options
     import basicsr.utils.registry
 
@@ -37,6 +38,8 @@ def install() -> None:
         _replace(pipeline, "parse_options", options.parsing_safely)
         _replace(pipeline, "make_exp_dirs", run_folders.with_known_folders)
         _replace(pipeline, "get_root_logger", root_logger.with_log_file)
+    for module in (basicsr.utils.misc, basicsr.train):
+        _replace(module, "mkdir_and_rename", run_folders.archiving_apart)
     _replace(basicsr.train, "copy_opt_file", run_folders.copy_once)
     _replace(basicsr.train, "load_resume_state", lambda _: resume.load_resume_state)
     _replace(basicsr.train, "create_train_val_dataloader", lambda _: iterations.create_train_val_dataloader)

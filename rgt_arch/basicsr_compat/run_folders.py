@@ -3,13 +3,15 @@
 Where: basicsr/utils/misc.py:24-49 (used at train.py:103, test.py:19) and utils/options.py:181 (used at train.py:108).
 What goes wrong: starting a run again renames the folder of an unfinished one away; `test` renames earlier results
 away; every unknown `path:` key becomes a directory; a run started from the copy of its option file in its own folder
-dies of SameFileError. Delete it once BasicSR asks before it archives and creates known folders only.
+dies of SameFileError. Two archives within a second are an OSError. Delete it once BasicSR asks before it archives and
+creates known folders only.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,19 @@ def with_known_folders(original: Callable[[Options], None]) -> Callable[[Options
             create(folders)
 
     return make_exp_dirs
+
+
+def archiving_apart(original: Callable[[str], None]) -> Callable[[str], None]:
+    """mkdir_and_rename that waits when the archive's name, which holds the second, is taken by one just made."""
+
+    def mkdir_and_rename(path: str) -> None:
+        from basicsr.utils.misc import get_time_str
+
+        while os.path.exists(f"{path}_archived_{get_time_str()}"):
+            time.sleep(0.1)
+        original(path)
+
+    return mkdir_and_rename
 
 
 def create(folders: dict[str, str]) -> None:

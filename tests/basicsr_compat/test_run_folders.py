@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import basicsr.utils.misc
 import pytest
 
 from rgt_arch.basicsr_compat import resume, run_folders
@@ -95,6 +96,14 @@ def test_nothing_to_resume_begins(opt):
     opt["auto_resume"] = True
     assert resume.load_resume_state(opt) is None
     assert (opt["start_iter"], opt["start_epoch"]) == (0, 0)
+
+
+def test_two_runs_archived_within_a_second_get_two_names(tmp_path):
+    for number in range(3):
+        basicsr.utils.misc.mkdir_and_rename(str(tmp_path / "run"))
+        (tmp_path / "run" / "kept").write_text(str(number))
+    kept = [path.read_text() for path in sorted(tmp_path.glob("run*/kept"))]
+    assert sorted(kept) == ["0", "1", "2"]
 
 
 def test_folder_that_cannot_be_created_is_named(tmp_path):

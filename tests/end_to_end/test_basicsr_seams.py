@@ -170,7 +170,8 @@ def test_run_can_start_from_the_copy_of_its_own_options(basicsr_command, project
 def test_seed_of_the_command_line_counts(basicsr_command, project):
     losses = []
     for seed in ("7", "7", "8"):
-        assert basicsr_command("--restart", "--force_yml", f"manual_seed={seed}")[0] == 0
+        code, printed = basicsr_command("--restart", "--force_yml", f"manual_seed={seed}")
+        assert code == 0, printed
         losses.append(_losses(project))
     assert losses[0] == losses[1] != losses[2]
 
