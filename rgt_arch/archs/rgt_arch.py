@@ -20,7 +20,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any, NamedTuple
 
 import torch
@@ -402,15 +402,14 @@ class LocalAttention(_DerivedKeys):
         cpu = torch.device("cpu")
         masks = {}
         for number, (window, shift) in enumerate(self._windows()):
-            rows, cols = SAVED_MASK_SIZE // window[0], SAVED_MASK_SIZE // window[1]
-            grid = torch.stack(
-                [
-                    shift_mask(window, shift, (row == rows - 1, col == cols - 1), cpu)
-                    for row in range(rows)
-                    for col in range(cols)
-                ]
+            last_row, last_col = SAVED_MASK_SIZE // window[0] - 1, SAVED_MASK_SIZE // window[1] - 1
+            kinds = {
+                (rows, cols): shift_mask(window, shift, (rows, cols), cpu)
+                for rows, cols in product((False, True), repeat=2)
+            }
+            masks[f"attn_mask_{number}"] = torch.stack(
+                [kinds[row == last_row, col == last_col] for row in range(last_row + 1) for col in range(last_col + 1)]
             )
-            masks[f"attn_mask_{number}"] = grid
         return masks
 
     # -- forward -------------------------------------------------------------------------------------------------------
