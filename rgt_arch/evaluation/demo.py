@@ -160,7 +160,7 @@ def _train_options(iterations: int) -> dict[str, Any]:
         "train": {
             "total_iter": iterations,
             "warmup_iter": -1,
-            "optim_g": {"type": "Adam", "lr": 1e-3, "weight_decay": 0, "betas": [0.9, 0.99]},
+            "optim_g": {"type": "Adam", "lr": 5e-4, "weight_decay": 0, "betas": [0.9, 0.99]},
             "scheduler": {
                 "type": "CosineAnnealingRestartLR",
                 "periods": [iterations],

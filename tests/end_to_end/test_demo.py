@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -26,7 +27,7 @@ def demo(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo") / "rgt_demo"
-    process = demo(folder, "--iterations", "10")
+    process = demo(folder, "--iterations", "12")
     assert process.returncode == 0, process.stdout + process.stderr
     return folder, process
 
@@ -84,7 +85,7 @@ def test_option_files_train_rgt_t_through_lmdb_on_other_photographs_than_the_tes
 
 def test_progress_is_shown_without_a_terminal(finished):
     _, process = finished
-    assert re.search(r"training: 100%.*10/10", process.stderr)
+    assert re.search(r"training: 100%.*12/12", process.stderr)
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
@@ -97,8 +98,8 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
-def test_a_second_demo_replaces_its_own_files_only(finished, monkeypatch):
-    folder, _ = finished
+def test_a_second_demo_replaces_its_own_files_only(finished, tmp_path, monkeypatch):
+    folder = shutil.copytree(finished[0], tmp_path / "copy")
     (folder / "notes.txt").write_text("mine")
     before = (folder / "train.yml").read_text()
 
@@ -107,7 +108,7 @@ def test_a_second_demo_replaces_its_own_files_only(finished, monkeypatch):
 
     monkeypatch.setattr("rgt_arch.evaluation.demo.basicsr_train", stop)
     with pytest.raises(UserError, match="stop here"):
-        run_demo(folder, 10)
+        run_demo(folder, 12)
     assert (folder / "notes.txt").read_text() == "mine"
     assert (folder / "train.yml").read_text() == before
     assert not (folder / "experiments").exists()
