@@ -101,7 +101,7 @@ def test_dropped_in_file_trains(project: Path, layout: str, beside: str) -> None
     run = subprocess.run(
         [sys.executable, "train.py", "-opt", "option.yml"],
         cwd=project,
-        env=os.environ | {"PYTHONPATH": str(project), "OMP_NUM_THREADS": "2"},
+        env=os.environ | {"PYTHONPATH": str(project), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
     )
