@@ -8,6 +8,7 @@ finished files into place.
 
 from __future__ import annotations
 
+import io
 import os
 import types
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 
 from rgt_arch.errors import UserError
+from rgt_arch.files import written_whole
 
 
 def load_data_only(path: str | os.PathLike[str], map_location: Any = "cpu", **kwargs: Any) -> Any:
@@ -31,18 +33,12 @@ def load_data_only(path: str | os.PathLike[str], map_location: Any = "cpu", **kw
 
 
 def save_whole(value: Any, path: str | os.PathLike[str], **kwargs: Any) -> None:
-    """torch.save beside `path`, then rename, so that `path` is the old file or the complete new one."""
-    target = os.fspath(path)
-    beside = f"{target}.{os.getpid()}.tmp"
-    try:
-        with open(beside, "wb") as file:
-            torch.save(value, file, **kwargs)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, target)
-    finally:
-        if os.path.exists(beside):
-            os.unlink(beside)
+    """torch.save after which `path` is the old file or the complete new one; UserError where it cannot be written."""
+    # through memory: torch's own writer turns a full disk into a RuntimeError about positions
+    buffer = io.BytesIO()
+    torch.save(value, buffer, **kwargs)
+    with written_whole(path) as beside:
+        beside.write_bytes(buffer.getbuffer())
 
 
 class SafeTorch(types.ModuleType):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+
+from rgt_arch.files import written_whole
 
 _GAP = 12
 _FONT_SIZE = 20
@@ -87,9 +88,8 @@ def comparison_figure(photograph: NDArray[np.uint8], panels: Sequence[Panel], bo
 
 def save_figure(figure: Image.Image, path: Path) -> None:
     """Write a figure as PNG; `path` appears only once it is complete."""
-    partial = path.with_name(f".{path.name}.partial")
-    figure.save(partial, format="PNG", optimize=True)
-    os.replace(partial, path)
+    with written_whole(path) as beside:
+        figure.save(beside, format="PNG", optimize=True)
 
 
 def _crop(panel: Panel, box: Box, size: tuple[int, int], zoom: int) -> Image.Image:

@@ -1,26 +1,16 @@
-"""Writing checkpoints whole or not at all, and loading weights into a network with errors in one line."""
+"""Loading weights into a network with errors in one line, and best metrics as plain values."""
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from basicsr.utils import get_root_logger
 from torch import Tensor, nn
 
 from rgt_arch.errors import UserError
-from rgt_arch.weights.writing import write_whole
-
-
-def save_whole(content: Any, path: str | Path) -> None:
-    """torch.save that leaves the old file where it fails; raises UserError naming the file and the reason."""
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    write_whole(Path(path), buffer.getbuffer())
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor], path: str | Path, strict: bool) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
-import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -20,7 +18,8 @@ from numpy import ndarray
 from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
-from rgt_arch.errors import UsageError, UserError
+from rgt_arch.errors import UsageError
+from rgt_arch.files import written_whole
 
 if TYPE_CHECKING:
     from rgt_arch.models.rgt_model import RGTModel
@@ -118,15 +117,11 @@ def _image_path(opt: Mapping[str, Any], dataset_name: str, image_name: str, curr
 
 
 def _write_image(image: ndarray, path: str) -> None:
-    partial = f"{path}.{os.getpid()}.partial.png"
-    try:
-        imwrite(image, partial)
-        os.replace(partial, path)
-    except (OSError, cv2.error) as error:
-        raise UserError(f"{path}: cannot be written ({error}); free some space or check its folder's rights") from error
-    finally:
-        with contextlib.suppress(OSError):
-            os.unlink(partial)
+    with written_whole(path) as beside:
+        try:
+            imwrite(image, str(beside))
+        except cv2.error as error:
+            raise OSError(str(error)) from error
 
 
 def _needs_gt(metric_opt: Mapping[str, Any]) -> bool:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +11,9 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from rgt_arch.errors import UsageError, UserError
+from rgt_arch.basicsr_compat.torch_files import save_whole
+from rgt_arch.errors import UsageError
+from rgt_arch.files import written_whole
 from rgt_arch.weights.building import complete_state_dict, constructor_arguments
 from rgt_arch.weights.inspecting import assumed_arguments, infer_config, is_derived
 from rgt_arch.weights.reading import RECORD_KEYS, SAFETENSORS_ENTRY, strip_wrappers
@@ -62,13 +61,13 @@ def save_checkpoint(
     # a value that nobody knows is not written down as if somebody did
     told = {name: value for name, value in full_config.items() if name not in assumed}
     record = dict(zip(RECORD_KEYS, (told, dict(info or {})), strict=True))
-    data: bytes | memoryview
     if layout == "safetensors":
-        data = _safetensors_bytes(state_dict, record)
+        with written_whole(path) as beside:
+            beside.write_bytes(_safetensors_bytes(state_dict, record))
     else:
+        # tensors that share one storage are written once, which keeps official files small
         state_dict = {key: _owned(tensor) for key, tensor in state_dict.items()}
-        data = _torch_bytes(state_dict if layout == "plain" else {layout: state_dict, **record})
-    write_whole(path, data)
+        save_whole(state_dict if layout == "plain" else {layout: state_dict, **record}, path)
     return path
 
 
@@ -91,32 +90,6 @@ def check_target(path: Path, layout: str | None = None) -> str:
     if not path.parent.is_dir():
         raise UsageError(f"{path}: the folder {path.parent} does not exist; make it first")
     return layout
-
-
-def write_whole(path: Path, data: bytes | memoryview) -> None:
-    """Write a file beside its place, flush it to the disk, then rename it over `path`; a failure leaves no trace.
-
-    Raises UserError naming the file and the reason.
-    """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with beside.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}; nothing was changed") from error
-    finally:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
-
-
-def _torch_bytes(content: Any) -> memoryview:
-    """torch.save into memory; tensors that share one storage are written once, which keeps official files small."""
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    return buffer.getbuffer()
 
 
 def _owned(tensor: Tensor) -> Tensor:

@@ -232,8 +232,8 @@ def test_unwritable_image_is_a_user_error_and_leaves_nothing(build, loader, tmp_
     def full_disk(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("rgt_arch.models.validation.os.replace", full_disk)
-    with pytest.raises(UserError, match=r"img0_tiny\.png: cannot be written .*No space left"):
+    monkeypatch.setattr("rgt_arch.files.os.replace", full_disk)
+    with pytest.raises(UserError, match=r"img0_tiny\.png: cannot be written: No space left"):
         model.validation(loader(1), "tiny", None, True)
     assert not list(Path(tmp_path / "visualization").rglob("*.png"))
 

@@ -1,0 +1,69 @@
+"""Files appear whole or not at all, whatever stops the writing."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from rgt_arch.basicsr_compat.torch_files import save_whole
+from rgt_arch.errors import UserError
+from rgt_arch.files import written_whole
+
+
+def _bytes(path: Path) -> None:
+    with written_whole(path) as beside:
+        beside.write_bytes(bytes(100_000))
+
+
+def _torch(path: Path) -> None:
+    save_whole({"weights": torch.zeros(100_000)}, path)
+
+
+def _half(path: Path) -> None:
+    with written_whole(path) as beside:
+        beside.write_bytes(b"half")
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("write", [_bytes, _torch])
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path, write: Callable[[Path], None]) -> None:
+    path = tmp_path / "net.pth"
+    path.write_bytes(b"old")
+    # a real failure half-way: this process may not write files beyond 4096 bytes for a moment
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(UserError) as caught:
+            write(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert str(caught.value) == f"{path}: cannot be written: File too large; nothing was changed"
+    assert path.read_bytes() == b"old"
+    assert [file.name for file in tmp_path.iterdir()] == ["net.pth"]
+
+
+def test_a_failed_rename_leaves_no_partial_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("os.replace", refuse)
+    with pytest.raises(UserError, match="Permission denied; nothing was changed"):
+        _bytes(tmp_path / "a")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_of_the_writer_passes_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError):
+        _half(tmp_path / "a.png")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_name_written_to_keeps_the_suffix_and_the_content_arrives(tmp_path: Path) -> None:
+    with written_whole(tmp_path / "ä b.png") as to:
+        assert to.suffix == ".png"
+        to.write_bytes(b"whole")
+    assert (tmp_path / "ä b.png").read_bytes() == b"whole"
