@@ -19,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
+from rgt_arch.archs.rgt_arch import RGT
 from rgt_arch.basicsr_compat.torch_files import save_whole
 from rgt_arch.errors import UserError
 from rgt_arch.models.checkpoints import load_weights, plain_metrics, read_best_metrics
@@ -26,6 +27,7 @@ from rgt_arch.models.optimisation import StepSettings, build_optimizer, loss_wei
 from rgt_arch.models.prediction import Prediction, fit_channels
 from rgt_arch.models.validation import validate
 from rgt_arch.weights import read_checkpoint
+from rgt_arch.weights.building import constructor_arguments
 
 # fp16 overflows now and then and the scaler skips such steps; as many in a row mean that it does not recover.
 _BAD_FP16_STEPS = 20
@@ -234,7 +236,10 @@ class RGTModel(SRModel):
     def save_network(
         self, net: nn.Module | list[nn.Module], net_label: str, current_iter: int, param_key: str | list[str] = "params"
     ) -> None:
-        """BasicSR's file, `{param_key: state dict}`, whole or not at all; `rgt_info` adds the iteration."""
+        """BasicSR's file, `{param_key: state dict}`, whole or not at all.
+
+        Added are `rgt_info`, the iteration, and `rgt_config`, the arguments of an RGT that no tensor shows.
+        """
         name = "latest" if current_iter == -1 else current_iter
         nets = net if isinstance(net, list) else [net]
         keys = param_key if isinstance(param_key, list) else [param_key]
@@ -243,6 +248,8 @@ class RGTModel(SRModel):
             state_dict = self.get_bare_model(net_).state_dict()
             state_dict.update({parameter: tensor.cpu() for parameter, tensor in state_dict.items()})
             content[key] = state_dict
+        if isinstance(self.get_bare_model(nets[0]), RGT):
+            content["rgt_config"] = constructor_arguments(nets[0])
         save_whole(content, osp.join(self.opt["path"]["models"], f"{net_label}_{name}.pth"))
 
     @master_only

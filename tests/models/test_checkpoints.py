@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from rgt_arch import load_model
 from rgt_arch.errors import UserError
 
 from .conftest import CONV, RGT
@@ -216,3 +217,12 @@ def test_saving_leaves_the_network_as_it_was(build):
     before = copy.deepcopy(model.net_g.state_dict())
     model.save(0, 1)
     assert all(torch.equal(before[key], value) for key, value in model.net_g.state_dict().items())
+
+
+def test_a_training_file_keeps_arguments_that_no_tensor_shows(build):
+    model = build({**RGT, "img_range": 255.0, "hai": "identity"})
+    model.save(0, 1)
+    network = load_model(Path(model.opt["path"]["models"]) / "net_g_1.pth")
+    image = torch.rand(1, 3, 20, 20)
+    with torch.no_grad():
+        assert torch.equal(network(image), model.net_g.eval()(image))
