@@ -16,7 +16,6 @@ import torch
 import rgt_arch  # noqa: F401 - makes BasicSR importable
 from rgt_arch.models.rgt_model import RGTModel
 
-
 CONV = {"type": "MSRResNet", "num_in_ch": 3, "num_out_ch": 3, "num_feat": 8, "num_block": 1, "upscale": 2}
 RGT = {"type": "RGT", "upscale": 2, "in_chans": 3, "img_size": 64, "img_range": 1.0, "depth": [2], "embed_dim": 96}
 RGT |= {"num_heads": [6], "mlp_ratio": 1, "resi_connection": "1conv", "split_size": [8, 16], "drop_path_rate": 0.0}
