@@ -43,6 +43,17 @@ SAVED_MASK_SIZE = 64  # the official code saves shift masks for a 64×64 map, wh
 SLICE_PIXELS = {"cpu": 8192}
 SLICE_PIXELS_DEFAULT = 1 << 18
 
+# State-dict entries that are derived from the arguments; no buffers here, but other implementations expect them.
+DERIVED_NAMES = ("attn_mask_0", "attn_mask_1", "rpe_biases", "relative_position_index")
+
+# Arguments of the published networks, and of RGT-T, which is small enough to train and run on a CPU.
+_PAPER = {"embed_dim": 180, "split_size": [8, 32], "mlp_ratio": 2.0, "qkv_bias": True, "c_ratio": 0.5}
+PRESETS: dict[str, dict[str, Any]] = {
+    "RGT": {**_PAPER, "depth": [6] * 8, "num_heads": [6] * 8},
+    "RGT-S": {**_PAPER, "depth": [6] * 6, "num_heads": [6] * 6},
+    "RGT-T": {**_PAPER, "embed_dim": 96, "split_size": [8, 16], "depth": [4] * 2, "num_heads": [6] * 2},
+}
+
 _fused_attention = True
 
 
@@ -323,7 +334,7 @@ class _DerivedKeys(nn.Module):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
-        for name in ("attn_mask_0", "attn_mask_1", "rpe_biases", "relative_position_index"):
+        for name in DERIVED_NAMES:
             saved = state_dict.pop(prefix + name, None)
             if saved is not None and not saved.is_meta:
                 problem = self.check_derived(name, saved)
@@ -598,7 +609,7 @@ def _spans(
 
 def _compute_dtype(x: Tensor) -> torch.dtype:
     """The dtype in which matrix products of x come out: autocast's, where it is on, else its own."""
-    if torch.is_autocast_enabled(x.device.type):
+    if torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64:  # which autocast leaves alone
         return torch.get_autocast_dtype(x.device.type)
     return x.dtype
 
@@ -810,7 +821,8 @@ class RGT(nn.Module):
     img_size: LR patch size the official code builds its saved masks for; accepted, without effect.
     in_chans: image channels; the RGB mean is subtracted only where there are 3.
     embed_dim: C. Below 96 the position bias degenerates (its MLP is C/32 wide).
-    depth, num_heads: blocks and attention heads of each group; blocks alternate L-SA and RG-SA.
+    depth, num_heads: blocks and attention heads of each group; blocks alternate L-SA and RG-SA. The two branches of
+        L-SA have num_heads // 2 each, so an odd number gives L-SA one head less.
     mlp_ratio: width of the MLP over C.
     qkv_bias, qk_scale: bias of the q, k, v projections; scale of the scores (default: head width^-0.5).
     drop_rate, attn_drop_rate, drop_path_rate: dropout after attention projections (not in the MLP), on attention
@@ -820,7 +832,7 @@ class RGT(nn.Module):
     upscale: 1, 2, 3, 4, 8, any power of two, or 3.
     img_range: the image is multiplied by it after the mean is subtracted.
     resi_connection: `1conv` or `3conv`.
-    split_size: window (h, w) of L-SA; the second branch has it turned round.
+    split_size: window (h, w) of L-SA, one side a multiple of the other; the second branch has it turned round.
     c_ratio: c_r, channels of queries and keys in RG-SA over C.
 
     Switches for research, the paper's setting first: `hai`: `learned`, `identity` (α = 1), `none`;
@@ -860,12 +872,20 @@ class RGT(nn.Module):
         cpe: bool = True,
         **unknown: Any,
     ) -> None:
+        # first of all, while the local names are the arguments and nothing else
+        arguments = {name: value for name, value in locals().items() if name not in ("self", "unknown", "__class__")}
         super().__init__()
         _refuse_unknown(unknown)
         _check_arguments(
-            embed_dim, depth, num_heads, mlp_ratio, upscale, resi_connection, split_size, c_ratio, hai, global_blocks,
-            recursion, reduction_stride,
+            embed_dim, depth, num_heads, mlp_ratio, upscale, resi_connection, split_size, c_ratio, drop_rate,
+            attn_drop_rate, drop_path_rate, hai, global_blocks, recursion, reduction_stride,
         )  # fmt: skip
+        self.config: dict[str, Any] = {
+            name: list(value) if isinstance(value, (list, tuple)) else value
+            for name, value in arguments.items()
+            if not callable(value)
+        }
+        """The arguments as plain values, those that are classes left out."""
         self.upscale = upscale
         self.img_range = img_range
         self.in_chans = in_chans
@@ -1014,6 +1034,9 @@ def _check_arguments(
     resi_connection: str,
     split_size: Sequence[int],
     c_ratio: float,
+    drop_rate: float,
+    attn_drop_rate: float,
+    drop_path_rate: float,
     hai: str,
     global_blocks: str,
     recursion: str | int,
@@ -1024,8 +1047,16 @@ def _check_arguments(
         raise ValueError(f"depth {list(depth)} and num_heads {list(num_heads)} need one entry for each group")
     if upscale < 1 or (upscale != 3 and upscale & (upscale - 1)):
         raise ValueError(f"upscale {upscale} is not supported: it must be 3 or a power of two")
-    if len(split_size) != 2 or min(split_size) < 1:
-        raise ValueError(f"split_size {list(split_size)} must be two positive integers, height and width of a window")
+    if len(split_size) != 2 or min(split_size) < 1 or max(split_size) % min(split_size):
+        # maps are padded to a multiple of the longer side, and the windows of both branches have to fit into that
+        raise ValueError(f"split_size {list(split_size)} must be two positive integers, one a multiple of the other")
+    for name, rate in (
+        ("drop_rate", drop_rate),
+        ("attn_drop_rate", attn_drop_rate),
+        ("drop_path_rate", drop_path_rate),
+    ):
+        if not 0 <= rate < 1:
+            raise ValueError(f"{name} {rate} must be from 0 to below 1")
     for name, value, valid in (
         ("resi_connection", resi_connection, ("1conv", "3conv")),
         ("hai", hai, ("learned", "identity", "none")),
@@ -1051,27 +1082,19 @@ def _check_arguments(
                 raise ValueError(f"c_ratio {c_ratio} gives {int(embed_dim * c_ratio)} channels for {heads} heads")
 
 
-def _preset(upscale: int, defaults: dict[str, Any], overrides: dict[str, Any]) -> RGT:
-    return RGT(**{"upscale": upscale, "mlp_ratio": 2.0, "qkv_bias": True, "c_ratio": 0.5, **defaults, **overrides})
-
-
 def rgt(upscale: int = 4, **overrides: Any) -> RGT:
     """RGT as published: 8 groups of 6 blocks, 180 channels. Further arguments as for `RGT`."""
-    return _preset(
-        upscale, {"embed_dim": 180, "depth": [6] * 8, "num_heads": [6] * 8, "split_size": (8, 32)}, overrides
-    )
+    return RGT(**{"upscale": upscale, **PRESETS["RGT"], **overrides})
 
 
 def rgt_s(upscale: int = 4, **overrides: Any) -> RGT:
     """RGT-S as published: 6 groups of 6 blocks, 180 channels. Further arguments as for `RGT`."""
-    return _preset(
-        upscale, {"embed_dim": 180, "depth": [6] * 6, "num_heads": [6] * 6, "split_size": (8, 32)}, overrides
-    )
+    return RGT(**{"upscale": upscale, **PRESETS["RGT-S"], **overrides})
 
 
 def rgt_t(upscale: int = 4, **overrides: Any) -> RGT:
     """RGT-T: 2 groups of 4 blocks, 96 channels; small enough to train and run on a CPU. Arguments as for `RGT`."""
-    return _preset(upscale, {"embed_dim": 96, "depth": [4] * 2, "num_heads": [6] * 2, "split_size": (8, 16)}, overrides)
+    return RGT(**{"upscale": upscale, **PRESETS["RGT-T"], **overrides})
 
 
 # A host that already has an RGT, such as this file under another name, keeps it: registering twice is an error there.

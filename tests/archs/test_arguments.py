@@ -35,6 +35,8 @@ def test_upsampler_is_ignored_with_a_notice(caplog: pytest.LogCaptureFixture) ->
         ("num_heads", [6, 6], "one entry for each group"),
         ("num_heads", [5], "cannot be shared out|divisible"),
         ("split_size", (8,), "two positive integers"),
+        ("split_size", (8, 12), "one a multiple of the other"),
+        ("drop_path_rate", 1.0, "drop_path_rate 1.0 must be from 0 to below 1"),
         ("resi_connection", "2conv", "'2conv' is not one of 1conv, 3conv"),
         ("c_ratio", 0.3, "c_ratio 0.3 gives 28 channels for 6 heads"),
         ("hai", "no", "learned, identity, none"),
@@ -101,3 +103,12 @@ def test_rgt_t_is_small() -> None:
     net = rgt_t(upscale=4)
     assert sum(p.numel() for p in net.parameters()) < 2e6
     assert net.upscale == 4
+
+
+def test_config_builds_the_same_network_again() -> None:
+    arguments = CONFIG | {"num_heads": [3], "c_ratio": 0.51, "img_range": 255.0, "hai": "identity", "cpe": False}
+    net = RGT(**arguments)
+    twin = RGT(**net.config)
+    assert twin.config == net.config
+    assert twin.state_dict().keys() == net.state_dict().keys()
+    assert all(net.config[name] == (list(v) if isinstance(v, tuple) else v) for name, v in arguments.items())

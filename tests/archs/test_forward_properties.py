@@ -99,11 +99,11 @@ def test_gradients_are_bit_identical_in_20_repeats_on_2_threads() -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        net = fill(RGT(**(CONFIG | {"depth": [2, 2]}), drop_path_rate=0.0)).train()
+        net = fill(RGT(**(CONFIG | {"depth": [4], "num_heads": [6]}), drop_path_rate=0.0)).train()
         first = None
         for _ in range(20):
             net.zero_grad()
-            net(image(16, 32)).square().mean().backward()
+            net(image(16, 16)).square().mean().backward()
             grads = [p.grad.clone() for p in net.parameters()]
             first = first or grads
             assert all(torch.equal(a, b) for a, b in zip(first, grads, strict=True))
@@ -125,12 +125,12 @@ def test_checkpointing_gives_the_same_gradients_and_recomputes_blocks() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("mode", ["eval", "train"])
+@pytest.mark.parametrize("mode", ["eval", "eval without gradients", "train"])
 def test_autocast_stays_finite_and_close(net: RGT, dtype: torch.dtype, mode: str) -> None:
     net.train(mode == "train")
     with torch.no_grad():
         expected = net(image())
-    with torch.autocast("cpu", dtype):
+    with torch.autocast("cpu", dtype), torch.set_grad_enabled(mode != "eval without gradients"):
         out = net(image())
     assert out.isfinite().all()
     assert (out - expected).abs().mean() < 0.05 * expected.abs().mean()
@@ -177,3 +177,12 @@ def test_drop_path_drops_whole_samples_and_keeps_the_mean() -> None:
     assert set(per_sample[:, 0].tolist()) == {0.0, 1 / 0.75} or torch.allclose(per_sample.max(), torch.tensor(1 / 0.75))
     assert out.mean().item() == pytest.approx(1.0, abs=0.05)
     assert drop.eval()(torch.ones(2, 1, 1, 3)).eq(1).all()
+
+
+@pytest.mark.parametrize("grad", [False, True])
+def test_autocast_leaves_a_float64_network_alone(net: RGT, grad: bool) -> None:
+    net.eval().double()
+    with torch.no_grad():
+        expected = net(image().double())
+    with torch.set_grad_enabled(grad), torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(net(image().double()), expected, rtol=0, atol=1e-9)
