@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from rgt_arch.basicsr_compat.torch_files import save_whole
 from rgt_arch.errors import UserError
 from rgt_arch.files import written_whole
+from rgt_arch.torch_files import save_whole
 
 
 def _bytes(path: Path) -> None:

@@ -53,6 +53,8 @@ def install() -> None:
     _replace(basicsr.utils.options, "init_dist", lambda _: distributed.init_dist)
     _replace(basicsr.utils.registry.Registry, "_do_register", registries.keep_first)
     _replace(basicsr.models.base_model, "torch", torch_files.safe_torch)
+    for name in ("save_network", "save_training_state"):
+        _replace(basicsr.models.base_model.BaseModel, name, torch_files.failing_loudly)
     _replace(basicsr.models.base_model.BaseModel, "model_to_device", devices.to_device)
     _replace(basicsr.models.sr_model, "calculate_metric", validation.nan_without_gt)
     basicsr.utils.file_client.FileClient._backends["lmdb"] = lmdb_backend.SharedLmdbBackend

@@ -17,8 +17,8 @@ from typing import Any, NoReturn
 from rgt_arch.basicsr_compat import run_folders
 from rgt_arch.basicsr_compat.distributed import on_rank_zero
 from rgt_arch.basicsr_compat.notices import notice
-from rgt_arch.basicsr_compat.torch_files import load_data_only
 from rgt_arch.errors import UsageError, UserError
+from rgt_arch.torch_files import load_data_only
 
 Options = dict[str, Any]
 
@@ -111,7 +111,7 @@ def _problem(opt: Options, state: Path) -> str | None:
         for path in _networks(opt, state, iteration).values():
             load_data_only(path)
     except UserError as error:
-        return str(error).rpartition(";")[0]
+        return str(error).rpartition(";")[0] or str(error)
     return None
 
 

@@ -20,12 +20,12 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from rgt_arch.archs.rgt_arch import RGT
-from rgt_arch.basicsr_compat.torch_files import save_whole
 from rgt_arch.errors import UserError
 from rgt_arch.models.checkpoints import load_weights, plain_metrics, read_best_metrics
 from rgt_arch.models.optimisation import StepSettings, build_optimizer, loss_weight
 from rgt_arch.models.prediction import Prediction, fit_channels
 from rgt_arch.models.validation import validate
+from rgt_arch.torch_files import save_whole
 from rgt_arch.weights import read_checkpoint
 from rgt_arch.weights.building import constructor_arguments
 

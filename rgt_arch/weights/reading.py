@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from rgt_arch import file_kinds
 from rgt_arch.errors import UsageError
-from rgt_arch.weights import file_kinds
+from rgt_arch.torch_files import load_data_only
 
 PLAIN = ""
 """Name of the weights of a file that is a state dict itself, without `params` or `params_ema` around it."""
@@ -87,7 +87,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     if kind == file_kinds.SAFETENSORS:
         tensors, record = _read_safetensors(path)
         return Checkpoint(path, kind, {PLAIN: _unwrap_keys(path, tensors)}, *_parse_record(path, record))
-    content = _torch_load(path, mmap=kind == file_kinds.TORCH_ZIP)
+    content = load_data_only(path, mmap=True)
     if not isinstance(content, Mapping):
         raise UsageError(f"{path}: holds {_a(content)}, not a state dict; save network.state_dict() instead")
     config, info = _parse_record(path, content)
@@ -107,26 +107,6 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 def strip_wrappers(key: str) -> str:
     """A state-dict key without the names that DataParallel, DDP, torch.compile and FSDP put into it, in any order."""
     return ".".join(part for part in key.split(".") if part not in _WRAPPERS)
-
-
-def _torch_load(path: Path, mmap: bool) -> Any:
-    """torch.load that builds tensors and plain containers only; a lying or damaged pickle may raise nearly anything."""
-    try:
-        # Given explicitly, weights_only stands against TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD (torch/serialization.py, load).
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    except Exception as error:
-        text = str(error)
-        asked = re.search(r"(?:GLOBAL|function|class) ([\w.]+)", text)
-        if asked:
-            raise UsageError(
-                f"{path}: refused, because loading it would run code ({asked[1].rstrip('.')}); get the weights "
-                "from a source you trust, or save the bare state dict where the file was made"
-            ) from error
-        lines = [line for line in text.splitlines() if line.strip() and "documentation of torch.load" not in line]
-        reason = lines[-1].strip()[:120] if lines else type(error).__name__
-        raise UsageError(
-            f"{path}: is damaged and cannot be read ({reason}); download the weights again or save them again"
-        ) from error
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

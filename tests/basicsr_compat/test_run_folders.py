@@ -88,7 +88,7 @@ def test_named_state_that_is_missing_or_foreign_is_an_error(opt):
     with pytest.raises(UsageError, match=r"path:resume_state = .*4.state: no such file"):
         resume.load_resume_state(opt)
     write(opt, "training_states", "4.state", content="text")
-    with pytest.raises(UserError, match=r"4.state: not a readable checkpoint .* no other state beside it"):
+    with pytest.raises(UserError, match=r"4.state: is a text file .* no other state beside it"):
         resume.load_resume_state(opt)
 
 

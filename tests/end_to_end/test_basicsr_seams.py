@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from rgt_arch.basicsr_compat import distributed, notices, validation
+from rgt_arch.basicsr_compat import distributed, notices, torch_files, validation
 from rgt_arch.cli.basicsr_command import main
+from rgt_arch.errors import UserError
 
 
 @pytest.fixture
@@ -271,3 +272,17 @@ def test_unknown_path_key_makes_no_directory(basicsr_command, project, monkeypat
     code, printed = basicsr_command()
     assert code == 0, printed
     assert not (project.root / "made_by_mistake").exists()
+
+
+def test_checkpoint_that_cannot_be_written_ends_the_run_in_one_line(basicsr_command, project, monkeypatch):
+    def refuse(_value, path, **_kwargs):
+        raise UserError(f"{path}: cannot be written: No space left on device; nothing was changed")
+
+    monkeypatch.setattr(torch_files, "save_whole", refuse)
+    monkeypatch.setattr(torch_files.time, "sleep", lambda _seconds: None)
+    code, printed = basicsr_command()
+    assert code == 1, printed
+    [line] = [line for line in printed.splitlines() if "error:" in line]
+    assert line.endswith("net_g_2.pth: cannot be written: No space left on device; nothing was changed")
+    assert "Traceback" not in printed
+    assert project.logged_iterations() == [1, 2]
