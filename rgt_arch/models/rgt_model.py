@@ -72,7 +72,8 @@ class RGTModel(SRModel):
         return build_optimizer(optim_type, params, lr, **kwargs)
 
     def feed_data(self, data: Mapping[str, Any]) -> None:
-        """Take a batch: `lq` and, where there is one, `gt`, both (B, C, H, W) in [0, 1]."""
+        """Take a batch: `lq` and, where there is one, `gt`, both (B, C, H, W) in [0, 1]; `lq_path`: the files' names."""
+        self._lq_paths: list[str] = list(data.get("lq_path", ()))
         self.lq = fit_channels(data["lq"], self._channels_in).to(self.device, non_blocking=True)
         if "gt" in data:
             self.gt = fit_channels(data["gt"], self._channels_out).to(self.device, non_blocking=True)
@@ -82,19 +83,22 @@ class RGTModel(SRModel):
     def optimize_parameters(self, current_iter: int) -> None:
         """One optimiser step on the batch that `feed_data` took, in `train.accumulate` passes.
 
-        Raises UserError before the step where the loss is not finite, so that the weights stay usable; with fp16, where
-        the scaler skips such steps, only after 20 in a row.
+        Raises UserError before the step where the loss or a gradient is not finite, so that the weights stay usable;
+        with fp16, where the scaler skips such steps, only after 20 in a row.
         """
         self.iteration = current_iter
         self._validated.clear()
         self.optimizer_g.zero_grad()
         loss_dict = self._accumulate_gradients()
+        self.scaler.unscale_(self.optimizer_g)
+        params = [param for group in self.optimizer_g.param_groups for param in group["params"]]
+        loss_dict["grad_norm"] = nn.utils.get_total_norm([param.grad for param in params if param.grad is not None])
         if self.step_settings.grad_clip:
-            self.scaler.unscale_(self.optimizer_g)
-            params = [param for group in self.optimizer_g.param_groups for param in group["params"]]
-            loss_dict["grad_norm"] = nn.utils.clip_grad_norm_(params, self.step_settings.grad_clip)
+            nn.utils.clip_grads_with_norm_(params, self.step_settings.grad_clip, loss_dict["grad_norm"])
         self.log_dict = self.reduce_loss_dict(loss_dict)
         self._check_finite()
+        if not self.step_settings.grad_clip:
+            del self.log_dict["grad_norm"]  # as BasicSR logs it
         self.scaler.step(self.optimizer_g)
         self.scaler.update()
         if self.ema_decay > 0:
@@ -143,16 +147,22 @@ class RGTModel(SRModel):
             return OrderedDict(zip(loss_dict, values.tolist(), strict=True))
 
     def _check_finite(self) -> None:
-        bad = [name for name, value in self.log_dict.items() if name.startswith("l_") and not math.isfinite(value)]
+        bad = next((name for name, value in self.log_dict.items() if not math.isfinite(value)), None)
         self._bad_steps = self._bad_steps + 1 if bad else 0
-        if self._bad_steps > (_BAD_FP16_STEPS if self.scaler.is_enabled() else 0):
-            remedy = (
-                "set train.amp: bf16" if self.scaler.is_enabled() else "lower train.optim_g.lr or set train.grad_clip"
-            )
-            raise UserError(
-                f"iteration {self.iteration}: the loss {bad[0]} is {self.log_dict[bad[0]]}; {remedy}, look for broken "
-                "images, and go on from the last saved state"
-            )
+        if bad is None or self._bad_steps <= (_BAD_FP16_STEPS if self.scaler.is_enabled() else 0):
+            return
+        paths = [self._lq_paths]
+        if self.opt["dist"]:  # the values are means over ranks, so that all of them come here
+            paths = [[]] * self.opt["world_size"]
+            torch.distributed.all_gather_object(paths, self._lq_paths)
+        images = ", ".join(path for rank_paths in paths for path in rank_paths)
+        what = "norm of the gradients" if bad == "grad_norm" else f"loss {bad}"
+        remedy = "set train.amp: bf16" if self.scaler.is_enabled() else "lower train.optim_g.lr or set train.grad_clip"
+        raise UserError(
+            f"iteration {self.iteration}: the {what} is {self.log_dict[bad]}; the weights were left as they were; "
+            f"{remedy}, look for broken images{f' among {images}' if images else ''}, and go on from the last saved "
+            "state"
+        )
 
     # --- validation ---
 
@@ -216,15 +226,18 @@ class RGTModel(SRModel):
     ) -> None:
         """Load weights of any published layout without running code from the file; UserError where they do not fit.
 
-        With `strict` false, what differs is listed and left out; an EMA network then starts from the network's values.
+        `param_key` None takes the average where there is one, but what was trained where training resumes. With `strict`
+        false, what differs is listed and left out; an EMA network then starts from the network's values.
         """
         net, logger = self.get_bare_model(net), get_root_logger()
         checkpoint = read_checkpoint(load_path)
+        if param_key is None and self.is_train and self.opt["path"].get("resume_state"):
+            param_key = "params"  # training goes on with what the optimiser trained, not with its average
         used = checkpoint.resolve_key(param_key)
         if param_key is not None and used != param_key:
             logger.info(f"Loading: {param_key} does not exist, use {used or 'the state dict that the file is'}.")
         logger.info(f"Loading {type(net).__name__} model from {load_path}, with param key: [{used or None}].")
-        weights = checkpoint.state_dict(param_key)
+        weights = checkpoint.state_dict(used)
         if not strict:
             self._print_different_keys_loading(net, weights, strict)
             if net is getattr(self, "net_g_ema", None):

@@ -1,7 +1,7 @@
 """One process of a run for test_ranks.py: `python ranks.py FOLDER`, with torchrun's environment variables.
 
-Validates folders of images, trains an RGT two steps on its share of a fixed batch, and writes what it got to
-FOLDER/WORLD_SIZE-RANK.json.
+Validates folders of images, trains an RGT two steps on its share of a fixed batch and one on a broken image, and writes
+what it got to FOLDER/WORLD_SIZE-RANK.json.
 """
 
 import json
@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 import rgt_arch  # noqa: F401 - makes BasicSR importable
+from rgt_arch.errors import UserError
 from rgt_arch.models.rgt_model import RGTModel
 
 
@@ -43,6 +44,14 @@ def main(folder: Path) -> None:
     weights = [param.double().sum().item() for param in model.net_g.parameters()]
     found = {"log": model.log_dict, "results": results, "weights": weights, "reductions": sum(reductions)}
     found["best"] = model.best_metric_results
+    if rank == world_size - 1:
+        batch["gt"][rank, 0, 0, 0] = float("inf")
+    model.feed_data({key: value[rank::world_size] for key, value in batch.items()} | {"lq_path": [f"{rank}.png"]})
+    try:
+        model.optimize_parameters(3)
+    except UserError as error:
+        found["refusal"] = str(error)
+    found["kept"] = weights == [param.double().sum().item() for param in model.net_g.parameters()]
     (folder / f"{world_size}-{rank}.json").write_text(json.dumps(found))
     if world_size > 1:
         torch.distributed.destroy_process_group()

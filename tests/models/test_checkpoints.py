@@ -26,7 +26,8 @@ def train(model, batch, iterations) -> list[float]:
 
 
 @pytest.mark.parametrize("ema", [0, 0.9])
-def test_resumed_training_continues_as_if_unbroken(build, batch, loader, ema):
+@pytest.mark.parametrize("param_key", [{}, {"param_key_g": None}])
+def test_resumed_training_continues_as_if_unbroken(build, batch, loader, ema, param_key):
     options = {"train": {"ema_decay": ema, "optim_g": {"type": "AdamW", "lr": 1e-2}}}
     unbroken = build(**options)
     train(unbroken, batch, range(1, 5))
@@ -37,7 +38,8 @@ def test_resumed_training_continues_as_if_unbroken(build, batch, loader, ema):
 
     state = torch.load(path, weights_only=True)
     assert (state["epoch"], state["iter"]) == (0, 4)
-    resumed = build(**options, path={"pretrain_network_g": f"{unbroken.opt['path']['models']}/net_g_4.pth"})
+    network = f"{unbroken.opt['path']['models']}/net_g_4.pth"
+    resumed = build(**options, path={"pretrain_network_g": network, "resume_state": str(path), **param_key})
     resumed.resume_training(state)
     assert resumed.best_metric_results == unbroken.best_metric_results != {}
     assert resumed.iteration == 4

@@ -72,3 +72,8 @@ def test_two_ranks_equal_one_process(results, tmp_path):
     assert 1 <= first["reductions"] <= 4
     saved = sorted(path.name for path in (tmp_path / "visualization").rglob("*.png"))
     assert saved == [f"img{number}_0.png" for number in range(5)]
+    # the last rank's broken image stops both, and each names the images of both
+    assert first["refusal"] == second["refusal"]
+    assert "0.png, 1.png" in first["refusal"]
+    assert first["kept"]
+    assert second["kept"]

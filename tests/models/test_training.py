@@ -7,6 +7,7 @@ import re
 
 import pytest
 import torch
+from torch.utils._pytree import tree_flatten
 
 from rgt_arch.errors import UsageError, UserError
 
@@ -144,6 +145,23 @@ def test_broken_loss_stops_before_it_reaches_the_weights(build, batch):
     with pytest.raises(UserError, match=r"iteration 2: the loss l_pix is nan; .*lr"):
         step(model, data, 2)
     assert all(torch.equal(before[key], value) for key, value in model.net_g.state_dict().items())
+
+
+@pytest.mark.parametrize("grad_clip", [None, 1.0])
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_a_broken_gradient_of_a_finite_loss_does_not_reach_the_weights(build, batch, grad_clip, value):
+    model = build(train={"grad_clip": grad_clip, "ema_decay": 0.5})
+    step(model, batch(2))
+    before = copy.deepcopy([model.net_g.state_dict(), model.net_g_ema.state_dict(), model.optimizer_g.state_dict()])
+    model.net_g.conv_first.weight.register_hook(lambda gradient: gradient * value)
+    data = {**batch(2), "lq_path": ["LR/first.png", "LR/second.png"]}
+    words = r"iteration 2: the norm of the gradients is (inf|nan); .*optim_g\.lr.* LR/first\.png, LR/second\.png"
+    with pytest.raises(UserError, match=words) as caught:
+        step(model, data, 2)
+    assert "\n" not in str(caught.value)
+    after = [model.net_g.state_dict(), model.net_g_ema.state_dict(), model.optimizer_g.state_dict()]
+    for old, new in zip(tree_flatten(before)[0], tree_flatten(after)[0], strict=True):
+        assert torch.equal(old, new) if isinstance(old, torch.Tensor) else old == new
 
 
 def test_ema_follows_the_network_and_is_what_is_tested(build, batch):
