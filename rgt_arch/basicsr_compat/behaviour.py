@@ -40,7 +40,7 @@ def install() -> None:
         _replace(pipeline, "get_root_logger", root_logger.with_log_file)
     for module in (basicsr.utils.misc, basicsr.train):
         _replace(module, "mkdir_and_rename", run_folders.archiving_apart)
-    _replace(basicsr.train, "copy_opt_file", run_folders.copy_once)
+    _replace(basicsr.train, "copy_opt_file", lambda _: run_folders.copy_opt_file)
     _replace(basicsr.train, "load_resume_state", lambda _: resume.load_resume_state)
     _replace(basicsr.train, "create_train_val_dataloader", lambda _: iterations.create_train_val_dataloader)
     _replace(basicsr.train, "build_model", iterations.saving_real_epochs)

@@ -8,6 +8,7 @@ Where: basicsr/utils/options.py:83-92. What is missing there: --restart, --impor
 from __future__ import annotations
 
 import argparse
+import os
 
 
 def add_arguments(parser: argparse.ArgumentParser, is_train: bool) -> None:
@@ -51,7 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser, is_train: bool) -> None:
         help="import a Python module that registers networks, models or data sets of your own; may be repeated",
     )
     parser.add_argument(
-        "--debug", action="store_true", help="BasicSR's debug run: validate and save every 8 iterations"
+        "--debug",
+        action="store_true",
+        help="BasicSR's debug run: validate and save every 8 iterations" if is_train else argparse.SUPPRESS,
     )
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--verbose", action="store_true", help="show a traceback when something fails")
@@ -61,7 +64,9 @@ def parse(arguments: list[str], is_train: bool) -> argparse.Namespace:
     """Parse what follows `basicsr train` or a host's own `train.py`. Exits with 2, as argparse does, on wrong flags."""
     parser = argparse.ArgumentParser(allow_abbrev=False)
     add_arguments(parser, is_train)
-    return parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
+    args.opt = os.path.expanduser(args.opt)  # shells leave a quoted ~ alone, and one after --opt=
+    return args
 
 
 def for_basicsr(args: argparse.Namespace) -> list[str]:

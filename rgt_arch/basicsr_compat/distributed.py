@@ -32,10 +32,10 @@ def init_dist(
 ) -> None:
     """Join the process group that `launcher` ("pytorch" for torchrun, "slurm") describes in the environment.
 
-    backend: nccl on GPUs and gloo on CPUs unless given; nccl without a GPU becomes gloo. port: of the first machine,
-    for Slurm. timeout: of collectives, in seconds. cpu: leave the GPUs alone. Does nothing in a process that has
-    joined already. Raises UsageError when the environment lacks what the launcher sets, or this machine has fewer
-    GPUs than processes.
+    backend: nccl on GPUs and gloo on CPUs unless given; nccl without a GPU becomes gloo. port: of the first machine, for
+    Slurm, unless MASTER_PORT is set. timeout: of collectives, in seconds. cpu: leave the GPUs alone. Does nothing in a
+    process that has joined already. Raises UsageError when the environment lacks what the launcher sets, or this
+    machine has fewer GPUs than processes.
     """
     if dist.is_initialized():
         return
@@ -78,9 +78,7 @@ def _translate_slurm(port: int | None) -> None:
     os.environ.update(RANK=rank, WORLD_SIZE=tasks, LOCAL_RANK=os.environ.get("SLURM_LOCALID", "0"))
     if "MASTER_ADDR" not in os.environ:
         os.environ["MASTER_ADDR"] = _first_node(nodes)
-    if port is not None:
-        os.environ["MASTER_PORT"] = str(port)
-    os.environ.setdefault("MASTER_PORT", str(DEFAULT_PORT))
+    os.environ.setdefault("MASTER_PORT", str(DEFAULT_PORT if port is None else port))
 
 
 def _first_node(nodes: str) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import random
 import sys
 from collections.abc import Callable, Iterator
@@ -57,7 +58,9 @@ def _read(args: argparse.Namespace, root_path: str, is_train: bool) -> Options:
     apply_overrides(opt, args.force_yml)
     if args.launcher != "none":
         devices.one_gpu_each(opt)
-    for warning in validate_options(opt, file=args.opt, is_train=is_train, root=root_path):
+    # BasicSR opens what an option file names from the current directory; its own folders are below root_path.
+    resume_root = root_path if args.auto_resume else None
+    for warning in validate_options(opt, file=args.opt, is_train=is_train, root=os.getcwd(), resume_root=resume_root):
         notice(warning)
     validation.settle_loading(opt)
     devices.settle_devices(opt)

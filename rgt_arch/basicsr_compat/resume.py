@@ -125,7 +125,10 @@ def _networks(opt: Options, state: Path | str, iteration: int) -> dict[str, str]
 
 
 def _point_networks_at(opt: Options, state: str, iteration: int) -> None:
-    """BasicSR's check_resume (it sets the weights to load, and says so), for the folder that `state` lies in."""
+    """BasicSR's check_resume (it sets the weights to load, and says so), for the folder that `state` lies in.
+
+    Under `param_key_g: ~` a file's averaged weights come first, from which no optimiser may go on.
+    """
     import basicsr.train
 
     said = io.StringIO()
@@ -133,6 +136,7 @@ def _point_networks_at(opt: Options, state: str, iteration: int) -> None:
         basicsr.train.check_resume(opt, iteration)
     for name, path in _networks(opt, state, iteration).items():
         opt["path"][f"pretrain_{name}"] = path
+        opt["path"][f"param_key_{name.removeprefix('network_')}"] = "params"
 
 
 def _stop_finished(opt: Options, iteration: int) -> NoReturn:

@@ -3,20 +3,26 @@
 Where: basicsr/utils/misc.py:24-49 (used at train.py:103, test.py:19) and utils/options.py:181 (used at train.py:108).
 What goes wrong: starting a run again renames the folder of an unfinished one away; `test` renames earlier results
 away; every unknown `path:` key becomes a directory; a run started from the copy of its option file in its own folder
-dies of SameFileError. Two archives within a second are an OSError. Delete it once BasicSR asks before it archives and
-creates known folders only.
+dies of SameFileError, and any with a letter that the locale cannot read (×, say) of UnicodeDecodeError. Two archives
+within a second are an OSError. Delete it once BasicSR asks before it archives, creates known folders only and copies
+the option file as UTF-8.
 """
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch.distributed as dist
+
 from rgt_arch.errors import UsageError
+from rgt_arch.files import written_whole
 
 Options = dict[str, Any]
 
@@ -62,15 +68,19 @@ def create(folders: dict[str, str]) -> None:
                 ) from error
 
 
-def copy_once(original: Callable[[str, str], None]) -> Callable[[str, str], None]:
-    """copy_opt_file that leaves a file alone which is already the copy."""
+def copy_opt_file(opt_file: str, experiments_root: str) -> None:
+    """Copy the option file into the run's folder, under a heading with time and command, on rank 0.
 
-    def copy_opt_file(opt_file: str, experiments_root: str) -> None:
-        copy = Path(experiments_root, os.path.basename(opt_file))
-        if not (copy.exists() and copy.samefile(opt_file)):
-            original(opt_file, experiments_root)
-
-    return copy_opt_file
+    Byte for byte, so that neither locale nor line ends matter. A file that is the copy already is left alone.
+    """
+    copy = Path(experiments_root, os.path.basename(opt_file))
+    if (dist.is_initialized() and dist.get_rank()) or (copy.exists() and copy.samefile(opt_file)):
+        return
+    command = " ".join(" ".join(sys.argv).splitlines())
+    heading = f"# GENERATE TIME: {time.asctime()}\n# CMD:\n# {command}\n\n"
+    content = Path(opt_file).read_bytes().removeprefix(codecs.BOM_UTF8)
+    with written_whole(copy) as beside:
+        beside.write_bytes(heading.encode(errors="backslashreplace") + content)
 
 
 def saved_iterations(training_states: str | os.PathLike[str]) -> list[int]:

@@ -20,13 +20,11 @@ NO_REFERENCE_METRICS = ("calculate_niqe",)
 
 
 def settle_loading(opt: Options) -> None:
-    """Take back `prefetch_mode: cpu` where there are no workers, in place; give a test without `val` a section."""
+    """Take back `prefetch_mode: cpu` where there are no workers, in place."""
     for phase, dataset in opt["datasets"].items():
         workers = dataset.get("num_worker_per_gpu") if phase == "train" else 0
         if not workers and dataset.get("prefetch_mode") == "cpu":
             dataset["prefetch_mode"] = None
-    if "train" not in opt and opt.get("val") is None:
-        opt["val"] = {"save_img": True, "suffix": None}
 
 
 def nan_without_gt(original: Callable[..., Any]) -> Callable[..., Any]:

@@ -22,7 +22,7 @@ TOP = {
     "network_g": Key("section", "the network: type, then its arguments", "always", example="network_g: {type: RGT}"),
     "path": Key("section", "weights to start from, state to resume", nullable=True),
     "train": Key("section", "optimiser, schedule and losses", "train", example="train:"),
-    "val": Key("section", "validation or test settings", "test", nullable=True, example="val: {save_img: true}"),
+    "val": Key("section", "validation or test settings", nullable=True),
     "logger": Key("section", "how often to log and to save", "train", example="logger:"),
     "dist_params": Key("section", "backend and port of distributed runs", nullable=True),
     "find_unused_parameters": Key("boolean", "handed to DistributedDataParallel"),

@@ -14,11 +14,14 @@ from rgt_arch.config.report import Report
 from rgt_arch.errors import UsageError
 
 
-def validate_options(opt: dict[str, Any], *, file: str | Path, is_train: bool, root: str | Path) -> list[str]:
+def validate_options(
+    opt: dict[str, Any], *, file: str | Path, is_train: bool, root: str | Path, resume_root: str | Path | None = None
+) -> list[str]:
     """Check the options of a training or test run and return warnings, one line each.
 
     opt: as `load_options` and `apply_overrides` left it, before BasicSR adds keys of its own. file: where it was read
-    from, for names and line numbers in messages. root: what relative paths are relative to.
+    from, for names and line numbers in messages. root: what relative paths are relative to. resume_root: the folder
+    whose experiments/ --auto_resume looks in, None without it; a run that goes on needs no weights to start from.
 
     Raises one UsageError with all problems, one line each: file, line, key, value, what to do. Reads names, image
     headers (at most 64 a data set) and meta-info files; creates nothing.
@@ -29,8 +32,8 @@ def validate_options(opt: dict[str, Any], *, file: str | Path, is_train: bool, r
     - keys of early BasicSR get today's names (`use_flip`, `pretrain_model_g`, `strict_load`), each with a warning;
     - `num_gpu` becomes the number of GPUs that are there, 0 without CUDA, with one warning (`auto` stays);
       on the CPU `prefetch_mode: cuda` is dropped;
-    - a missing or empty `path:` becomes {}, in a test a missing `val:suffix` `~`, a missing
-      `logger:use_tb_logger` false.
+    - a missing or empty `path:` becomes {}, a missing `logger:use_tb_logger` false; in a test a missing or empty `val:`
+      asks for images, and a missing `val:suffix` becomes `~`.
     """
     try:
         written, lines = load_with_lines(file)
@@ -44,7 +47,7 @@ def validate_options(opt: dict[str, Any], *, file: str | Path, is_train: bool, r
     if is_train:
         check_training(opt, report)
     check_validation(opt, report, is_train)
-    check_files(opt, report, Path(root))
+    check_files(opt, report, Path(root), None if resume_root is None else Path(resume_root))
     check_datasets(opt, report, Path(root))
     _check_name(opt, report, is_train)
     _fall_back_to_cpu(opt, report)
@@ -59,8 +62,11 @@ def _fill_in(opt: dict[str, Any], is_train: bool) -> None:
     if is_train:
         if isinstance(opt.get("logger"), dict):
             opt["logger"].setdefault("use_tb_logger", False)  # utils/logger.py:63
-    elif isinstance(opt.get("val"), dict):
-        opt["val"].setdefault("suffix", None)  # models/sr_model.py:177
+    else:
+        if opt.get("val") is None:
+            opt["val"] = {"save_img": True}  # test.py:42
+        if isinstance(opt["val"], dict):
+            opt["val"].setdefault("suffix", None)  # models/sr_model.py:177
     for section, key in (("train", "amp"), ("val", "tile")):
         if subsection(opt, section).get(key) is False:
             opt[section][key] = None

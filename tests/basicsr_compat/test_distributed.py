@@ -88,6 +88,15 @@ def test_slurm_variables_become_those_of_torch(joined, monkeypatch, tmp_path):
     assert [os.environ[name] for name in NAMES] == ["3", "4", "1", "gpu03", "1234"]
 
 
+def test_port_of_the_environment_wins_over_the_option_file(joined, monkeypatch):
+    for name, value in {"PROCID": "0", "NTASKS": "1", "NODELIST": "gpu03"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    monkeypatch.setenv("MASTER_PORT", "4321")
+    gpus(monkeypatch, 0)
+    distributed.init_dist("slurm", port=1234)
+    assert os.environ["MASTER_PORT"] == "4321"
+
+
 def test_single_slurm_node_needs_no_scontrol(joined, monkeypatch):
     for name, value in {"PROCID": "0", "NTASKS": "1", "NODELIST": "gpu03"}.items():
         monkeypatch.setenv(f"SLURM_{name}", value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import basicsr.train
 import basicsr.utils.misc
 import pytest
 
@@ -110,3 +111,27 @@ def test_folder_that_cannot_be_created_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="file/run: cannot be created"):
         run_folders.create({"log": str(tmp_path / "file" / "run")})
+
+
+@pytest.mark.parametrize("content", [b"\xef\xbb\xbfname: run\r\n", "# ×2\nname: run\n".encode()])
+def test_copy_of_the_option_file_is_its_bytes_below_time_and_command(opt, tmp_path, monkeypatch, content):
+    source = tmp_path / "options.yml"
+    source.write_bytes(content)
+    monkeypatch.setattr("sys.argv", ["basicsr train", "-opt", "options.yml", "--force_yml", "name=a\nb: c \udcff"])
+    folder = opt["path"]["experiments_root"]
+    for file in (source, os.path.join(folder, "options.yml")):  # the second is the copy itself
+        basicsr.train.copy_opt_file(str(file), folder)
+    with open(os.path.join(folder, "options.yml"), "rb") as file:
+        heading, _, rest = file.read().partition(b"\n\n")
+    assert heading.startswith(b"# GENERATE TIME: ")
+    assert heading.endswith(rb"# CMD:" + b"\n" + rb"# basicsr train -opt options.yml --force_yml name=a b: c \udcff")
+    assert rest == content.removeprefix(b"\xef\xbb\xbf")
+
+
+def test_only_rank_zero_copies_the_option_file(opt, tmp_path, monkeypatch):
+    (tmp_path / "options.yml").write_text("name: run")
+    monkeypatch.setattr(run_folders.dist, "is_initialized", lambda: True)
+    for rank in (1, 0):
+        monkeypatch.setattr(run_folders.dist, "get_rank", lambda rank=rank: rank)
+        basicsr.train.copy_opt_file(str(tmp_path / "options.yml"), opt["path"]["experiments_root"])
+        assert os.path.exists(os.path.join(opt["path"]["experiments_root"], "options.yml")) is (rank == 0)

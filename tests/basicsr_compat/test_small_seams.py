@@ -14,7 +14,7 @@ from basicsr.utils.registry import ARCH_REGISTRY, Registry
 from torch.utils.data import DataLoader
 
 import rgt_arch
-from rgt_arch.basicsr_compat import failures, message_logger, notices, options, registries, validation
+from rgt_arch.basicsr_compat import command_line, failures, message_logger, notices, options, registries, validation
 from rgt_arch.errors import UsageError, UserError
 
 
@@ -186,3 +186,19 @@ def test_failures_are_told_in_one_line(error, line):
     told = str(failures.as_user_error(error))
     assert told.startswith(line)
     assert "\n" not in told
+
+
+def test_home_in_the_name_of_the_option_file_is_expanded_once_for_all(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/somebody")
+    for arguments in (["-opt", "~/x.yml"], ["--opt=~/x.yml"]):
+        args = command_line.parse(arguments, is_train=True)
+        assert args.opt == "/home/somebody/x.yml"
+        assert command_line.for_basicsr(args)[1] == "/home/somebody/x.yml"
+
+
+@pytest.mark.parametrize("is_train", [True, False])
+def test_flags_of_training_are_shown_for_training(capsys, is_train):
+    with pytest.raises(SystemExit):
+        command_line.parse(["--help"], is_train)
+    shown = capsys.readouterr().out
+    assert all((flag in shown) is is_train for flag in ("--debug", "--auto_resume", "--restart"))

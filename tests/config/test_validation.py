@@ -172,16 +172,18 @@ def test_periods_must_cover_the_run(train_file):
     assert any("end at 90000, before total_iter 100000" in line for line in lines)
 
 
-def test_test_run_without_val_or_weights(testing_file):
+def test_test_run_without_val_or_weights_runs_and_says_so(testing_file):
     text = testing_file.file.read_text()
     testing_file.file.write_text(
         text[: text.index("# images and metrics")].replace(
             "pretrain_network_g: experiments/train_RGT_T_x2/models/net_g_latest.pth", "pretrain_network_g: ~"
         )
     )
-    assert "val: is missing; add val: {save_img: true}" in testing_file.error()
-    testing_file.file.write_text(testing_file.file.read_text() + "val:\n  save_img: false\n")
-    assert any("a network with random weights is tested" in warning for warning in testing_file.validate()[1])
+    for val in ("", "val: ~\n"):
+        testing_file.file.write_text(testing_file.file.read_text() + val)
+        opt, (warning,) = testing_file.validate()
+        assert opt["val"] == {"save_img": True, "suffix": None}
+        assert "a network with random weights is tested" in warning
 
 
 def test_missing_weights_are_named_with_the_folder_looked_in(testing_file):
@@ -318,3 +320,33 @@ def test_reference_lists_every_key_of_the_shipped_files(train_file, testing_file
 def test_relative_paths_are_relative_to_the_root(train_file, monkeypatch):
     monkeypatch.chdir(Path("/"))
     train_file.validate()
+
+
+@pytest.mark.parametrize("state", ["auto_resume", "resume_state"])
+def test_weights_to_start_from_may_be_gone_when_a_run_goes_on(train_file, state):
+    train_file.edit("pretrain_network_g: ~", "pretrain_network_g: gone.pth")
+    assert "path:pretrain_network_g = 'gone.pth': no such file" in train_file.error()
+    states = train_file.root / "experiments" / "train_RGT_T_x2" / "training_states"
+    states.mkdir(parents=True)
+    resume_root = train_file.root if state == "auto_resume" else None
+    opt = load_options(train_file.file)
+    with pytest.raises(UsageError, match="no such file"):
+        validate_options(opt, file=train_file.file, is_train=True, root=train_file.root, resume_root=resume_root)
+    (states / "40.state").touch()
+    if state == "resume_state":
+        opt["path"]["resume_state"] = str(states / "40.state")
+    assert validate_options(
+        opt, file=train_file.file, is_train=True, root=train_file.root, resume_root=resume_root
+    ) == []  # fmt: skip
+    opt["path"]["ignore_resume_networks"] = ["network_g"]
+    with pytest.raises(UsageError, match=r"pretrain_network_g = 'gone.pth': no such file"):
+        validate_options(opt, file=train_file.file, is_train=True, root=train_file.root, resume_root=resume_root)
+
+
+def test_windows_that_do_not_go_into_each_other_are_a_problem_like_any_other(train_file):
+    train_file.edit("  split_size: [8, 16]", "  split_size: [8, 12]").edit("  print_freq: 100", "  print_freq: often")
+    network, logger = train_file.errors()
+    if "network_g" not in network:
+        network, logger = logger, network
+    assert "network_g: split_size [8, 12] must be" in network
+    assert "logger:print_freq" in logger

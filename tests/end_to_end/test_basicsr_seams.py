@@ -286,3 +286,42 @@ def test_checkpoint_that_cannot_be_written_ends_the_run_in_one_line(basicsr_comm
     assert line.endswith("net_g_2.pth: cannot be written: No space left on device; nothing was changed")
     assert "Traceback" not in printed
     assert project.logged_iterations() == [1, 2]
+
+
+@pytest.mark.parametrize("key", [None, "params_ema"])
+def test_resumed_network_goes_on_from_its_own_weights_not_the_averaged_ones(basicsr_command, project, monkeypatch, key):
+    project.options["train"]["ema_decay"] = 0.9
+    project.options["path"]["param_key_g"] = key
+    assert basicsr_command()[0] == 0
+    saved = torch.load(project.run_folder / "models" / "net_g_4.pth", weights_only=True)
+    loaded = {}
+    build = basicsr.train.build_model
+
+    def build_model(opt):
+        model = build(opt)
+        for name in ("net_g", "net_g_ema"):
+            loaded[name] = getattr(model, name).conv_first.weight.detach().clone()
+        return model
+
+    monkeypatch.setattr(basicsr.train, "build_model", build_model)
+    code, printed = basicsr_command("--auto_resume", "--force_yml", "train:total_iter=6")
+    assert code == 0, printed
+    assert torch.equal(loaded["net_g"], saved["params"]["conv_first.weight"])
+    assert torch.equal(loaded["net_g_ema"], saved["params_ema"]["conv_first.weight"])
+    assert not torch.equal(loaded["net_g"], loaded["net_g_ema"])
+
+
+def test_weights_to_start_from_may_be_gone_when_the_run_goes_on(basicsr_command, project):
+    assert basicsr_command()[0] == 0
+    project.options["path"]["pretrain_network_g"] = "gone.pth"
+    code, printed = basicsr_command("--auto_resume", "--force_yml", "train:total_iter=6")
+    assert code == 0, printed
+    assert project.logged_iterations() == [5, 6]
+
+
+def test_test_file_without_val_writes_images(basicsr_command, project):
+    project.options["datasets"] = {"test_1": project.options["datasets"]["val"]}
+    project.options.pop("val")
+    code, printed = basicsr_command(command="test")
+    assert code == 0, printed
+    assert len(list(project.root.glob("results/tiny/visualization/held_out/*.png"))) == 2

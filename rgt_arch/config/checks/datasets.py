@@ -39,14 +39,26 @@ def check_datasets(opt: dict[str, Any], report: Report, root: Path) -> None:
                 report.error((*checker.path, "meta_info"), "is missing; add a text file with one image name a line")
 
 
-def check_files(opt: dict[str, Any], report: Report, root: Path) -> None:
-    """Weights and training states that the file points at."""
-    for key, value in subsection(opt, "path").items():
-        if isinstance(value, str) and (key.startswith("pretrain_network") or key == "resume_state"):
+def check_files(opt: dict[str, Any], report: Report, root: Path, resume_root: Path | None = None) -> None:
+    """Weights and training states that the file points at, but for weights that a resumed run takes elsewhere."""
+    paths = subsection(opt, "path")
+    resumed = isinstance(paths.get("resume_state"), str) or _has_states(opt, resume_root)
+    kept = paths.get("ignore_resume_networks") or ()
+    for key, value in paths.items():
+        is_weights = key.startswith("pretrain_network") and not (resumed and key.removeprefix("pretrain_") not in kept)
+        if isinstance(value, str) and (is_weights or key == "resume_state"):
             file = root / Path(value).expanduser()
             if not file.is_file():
                 what = "is a folder, not a file" if file.is_dir() else "no such file"
                 report.error(("path", key), f"{what}{_under(root, value)}; correct the path, or ~ for none", value)
+
+
+def _has_states(opt: dict[str, Any], resume_root: Path | None) -> bool:
+    """Whether --auto_resume finds a state of this run."""
+    if resume_root is None or not isinstance(opt.get("name"), str):
+        return False
+    states = resume_root / "experiments" / opt["name"] / "training_states"
+    return any(states.glob("[0-9]*.state"))
 
 
 def _under(root: Path, value: str) -> str:
