@@ -69,7 +69,13 @@ def measured(project: Any, opt: dict[str, Any], *flags: str) -> tuple[float, flo
 @pytest.mark.parametrize(("scale", "psnr", "ssim"), [(2, 38.27, 0.9614), (3, 34.74, 0.9299), (4, 32.63, 0.9002)])
 def test_published_rcan_images_give_the_papers_numbers(project: Any, scale: int, psnr: float, ssim: float) -> None:
     (project.root / "as_it_is.py").write_text(IDENTITY)
-    opt = options(1, DATA / f"published/RCAN_Set5_SR/Set5/x{scale}", f"{{}}_RCAN_x{scale}", {"type": "AsItIs"}, path={})
+    published = DATA / f"published/RCAN_Set5_SR/Set5/x{scale}"
+    opt = options(1, published, f"{{}}_RCAN_x{scale}", {"type": "AsItIs"})
+    opt["datasets"]["test"]["dataroot_gt"] = str(project.root / "HR")
+    (project.root / "HR").mkdir()
+    for path in (DATA / "benchmark/Set5/HR").glob("*.png"):  # cut to the multiple of the scale that was super-resolved
+        height, width = cv2.imread(str(published / f"{path.stem}_RCAN_x{scale}.png")).shape[:2]
+        assert cv2.imwrite(str(project.root / "HR" / path.name), cv2.imread(str(path))[:height, :width])
     for metric in opt["val"]["metrics"].values():
         metric["crop_border"] = scale
     got = measured(project, opt, "--import", "as_it_is")
