@@ -2,9 +2,9 @@
 
 Where: basicsr/models/base_model.py:18 (`num_gpu: 1` means CUDA even without one), :98 (DDP asks for a CUDA device id)
 and basicsr/data/prefetch_dataloader.py:101 (a CUDA stream). What goes wrong: training dies at the first
-`.to('cuda')`. DDP also broadcasts buffers in the forward of rank 0's validation, which no other rank joins. Delete it
-once BasicSR chooses the device by what is there and builds DDP without device ids on CPUs and without buffer
-broadcasts.
+`.to('cuda')`; rgt_arch.config.hardware sets the options right, this seam the model. DDP also broadcasts buffers in the
+forward of rank 0's validation, which no other rank joins. Delete it once BasicSR chooses the device by what is there
+and builds DDP without device ids on CPUs and without buffer broadcasts.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import torch
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
+from rgt_arch.config.hardware import usable_gpus
+
 Options = dict[str, Any]
 
 # torch 2.15 renamed the argument; with the old name it warns.
@@ -24,29 +26,11 @@ _NEW_NAME = "forward_sync_buffers" in inspect.signature(DistributedDataParallel)
 _NO_BUFFER_SYNC: dict[str, Any] = {"forward_sync_buffers" if _NEW_NAME else "broadcast_buffers": False}
 
 
-def usable_gpus() -> int:
-    return torch.cuda.device_count() if torch.cuda.is_available() else 0
-
-
 def one_gpu_each(opt: Options) -> None:
     """Under a launcher every process takes one GPU, so `num_gpu`, the number over all machines, says whether to use
     any."""
     if isinstance(opt.get("num_gpu"), int) and opt["num_gpu"] > 1 and usable_gpus():
         opt["num_gpu"] = 1
-
-
-def settle_devices(opt: Options) -> None:
-    """Set `num_gpu` to what this machine has, and drop data-loading options that only a GPU can serve.
-
-    `validate_options` has lowered a number that is too high and said so; here `auto` becomes a number.
-    """
-    wanted = opt.get("num_gpu", "auto")
-    opt["num_gpu"] = usable_gpus() if wanted == "auto" else min(wanted, usable_gpus())
-    if opt["num_gpu"] == 0:
-        for dataset in opt["datasets"].values():
-            dataset["pin_memory"] = False
-            if dataset.get("prefetch_mode") == "cuda":
-                dataset["prefetch_mode"] = None
 
 
 def to_device(_original: Callable[..., nn.Module]) -> Callable[..., nn.Module]:

@@ -32,9 +32,9 @@ def init_dist(
 ) -> None:
     """Join the process group that `launcher` ("pytorch" for torchrun, "slurm") describes in the environment.
 
-    backend: nccl on GPUs and gloo on CPUs unless given; nccl without a GPU becomes gloo. port: of the first machine, for
-    Slurm, unless MASTER_PORT is set. timeout: of collectives, in seconds. cpu: leave the GPUs alone. Does nothing in a
-    process that has joined already. Raises UsageError when the environment lacks what the launcher sets, or this
+    backend: nccl on GPUs and gloo on CPUs unless given; nccl without a GPU becomes gloo. port: of the first machine,
+    for Slurm, unless MASTER_PORT is set. timeout: of collectives, in seconds. cpu: leave the GPUs alone. Does nothing
+    in a process that has joined already. Raises UsageError when the environment lacks what the launcher sets, or this
     machine has fewer GPUs than processes.
     """
     if dist.is_initialized():

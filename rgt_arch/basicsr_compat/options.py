@@ -63,7 +63,6 @@ def _read(args: argparse.Namespace, root_path: str, is_train: bool) -> Options:
     for warning in validate_options(opt, file=args.opt, is_train=is_train, root=os.getcwd(), resume_root=resume_root):
         notice(warning)
     validation.settle_loading(opt)
-    devices.settle_devices(opt)
     return opt
 
 

@@ -1,4 +1,5 @@
-"""The console command `basicsr`: BasicSR's train and test pipelines, with the current directory as their root."""
+"""The console command `basicsr`: BasicSR's train and test pipelines, with the current directory as their root, and the
+reference of option-file keys."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from rgt_arch import basicsr_compat
 from rgt_arch.basicsr_compat import command_line, failures, notices, registries, working_directory
 from rgt_arch.basicsr_compat.distributed import environment_rank, let_rank_zero_speak
 from rgt_arch.cli import run_guarded
+from rgt_arch.config import describe_options
 from rgt_arch.version import __version__
 
 _EPILOG = """examples:
@@ -22,6 +24,7 @@ _EPILOG = """examples:
   basicsr train -opt options/train_RGT_x2.yml --force_yml num_gpu=0 datasets:train:batch_size_per_gpu=4
   torchrun --nproc_per_node=4 -m rgt_arch.cli train -opt options/train_RGT_x2.yml --launcher pytorch
   basicsr test -opt options/test_RGT_x2.yml
+  basicsr options
 
 Results go to experiments/NAME (train) and results/NAME (test) in the current directory, NAME being `name` in the file.
 Exit codes: 0 done, 1 failed, 2 wrong flags, options or files, 130 interrupted.
@@ -37,7 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"rgt-arch {__version__}")
-    subparsers = parser.add_subparsers(dest="command", required=True, metavar="train|test")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="train|test|options")
     for name, help_text in (
         ("train", "train the network of an option file; a run does exactly its total_iter iterations"),
         ("test", "run a trained network over the data sets of an option file"),
@@ -51,6 +54,8 @@ def build_parser() -> argparse.ArgumentParser:
             allow_abbrev=False,
         )
         command_line.add_arguments(subparser, is_train=name == "train")
+    help_text = "print every key that option files may have, as Markdown tables"
+    subparsers.add_parser("options", help=help_text, description=help_text, allow_abbrev=False)
     return parser
 
 
@@ -58,6 +63,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `basicsr`; returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     args = build_parser().parse_args(arguments)
+    if args.command == "options":
+        print(describe_options())
+        return 0
     prog = f"basicsr {args.command}"
     rank = environment_rank() if args.launcher != "none" else 0
     before = sys.argv

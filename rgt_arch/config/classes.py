@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from rgt_arch.config.schema import Key, Kind, Section
@@ -48,19 +48,15 @@ def class_names(kind: str) -> list[str]:
 
 
 def optimizer_class(name: Any) -> Any:
-    """The torch.optim class of that name, or None."""
+    """The class of an optimiser that RGTModel offers, or None."""
     return optimizers().get(name) if isinstance(name, str) else None
 
 
-def optimizers() -> dict[str, Any]:
-    """All optimisers of torch.optim by name."""
-    import torch
+def optimizers() -> Mapping[str, Any]:
+    """The optimisers that RGTModel offers, by name."""
+    from rgt_arch.models.optimisation import OPTIMIZERS
 
-    return {
-        name: found
-        for name, found in vars(torch.optim).items()
-        if inspect.isclass(found) and issubclass(found, torch.optim.Optimizer) and found is not torch.optim.Optimizer
-    }
+    return OPTIMIZERS
 
 
 def scheduler_class(name: Any) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import yaml
 
@@ -27,6 +27,7 @@ _MAP_TAG = "tag:yaml.org,2002:map"
 _SEQ_TAG = "tag:yaml.org,2002:seq"
 _MERGE_TAG = "tag:yaml.org,2002:merge"
 _TIMESTAMP_TAG = "tag:yaml.org,2002:timestamp"
+NUMBER_TAGS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 SCALAR_TAGS = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str"))
 
 
@@ -41,6 +42,15 @@ OptionLoader.yaml_implicit_resolvers = {
 OptionLoader.add_implicit_resolver("tag:yaml.org,2002:float", _NUMBER, list("-+.0123456789"))
 
 
+class WrittenOptions(NamedTuple):
+    """An option file: its options as plain data, the line of each key (from 1), and numbers as they are written."""
+
+    options: Any
+    lines: dict[KeyPath, int]
+    numbers: dict[KeyPath, str]
+    """{("name",): "0012"}: what a key that takes text must not lose."""
+
+
 class _Builder:
     """Turns composed YAML nodes into dicts, lists and scalars, noting the line of each key.
 
@@ -51,6 +61,7 @@ class _Builder:
         self.loader = loader
         self.source = source
         self.lines: dict[KeyPath, int] = {}
+        self.numbers: dict[KeyPath, str] = {}
         self.count = 0
 
     def fail(self, node: yaml.Node, message: str) -> UsageError:
@@ -70,6 +81,8 @@ class _Builder:
                 f"the tag {node.tag.replace('tag:yaml.org,2002:', '!!')} is refused, because option files hold plain "
                 "text, numbers, lists and sections only; write the value without a tag",
             )
+        if node.tag in NUMBER_TAGS:
+            self.numbers[path] = node.value
         try:
             return self.loader.construct_object(node)
         except (ValueError, KeyError, yaml.YAMLError) as error:
@@ -101,8 +114,8 @@ class _Builder:
         return result
 
 
-def parse_yaml(text: str, source: str) -> tuple[Any, dict[KeyPath, int]]:
-    """Parse one YAML document into plain data and {path of a key: line, from 1}.
+def parse_yaml(text: str, source: str) -> WrittenOptions:
+    """Parse one YAML document; None for an empty one.
 
     source: what to call the text in errors, a file name. Raises UsageError, one line, for anything but plain data.
     """
@@ -110,7 +123,8 @@ def parse_yaml(text: str, source: str) -> tuple[Any, dict[KeyPath, int]]:
         loader = OptionLoader(text)
         node = loader.get_single_node()
         builder = _Builder(loader, source)
-        return (None if node is None else builder.build(node, ())), builder.lines
+        options = None if node is None else builder.build(node, ())
+        return WrittenOptions(options, builder.lines, builder.numbers)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}" if mark else ""
@@ -123,8 +137,8 @@ def parse_yaml(text: str, source: str) -> tuple[Any, dict[KeyPath, int]]:
         raise UsageError(f"{source}: the options are nested too deeply; write them with fewer levels") from error
 
 
-def load_with_lines(path: str | Path) -> tuple[dict[str, Any], dict[KeyPath, int]]:
-    """`load_options`, and the line of every key: {("train", "optim_g", "lr"): 71, ...}."""
+def read_written(path: str | Path) -> WrittenOptions:
+    """`load_options`, and how the file writes them; `options` is a dict."""
     try:
         text = Path(path).expanduser().read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
@@ -133,11 +147,12 @@ def load_with_lines(path: str | Path) -> tuple[dict[str, Any], dict[KeyPath, int
         raise UsageError(f"{path}: not UTF-8 text; save the option file as UTF-8") from error
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror}); check -opt") from error
-    options, lines = parse_yaml(text, str(path))
+    written = parse_yaml(text, str(path))
+    options = written.options
     if not isinstance(options, dict):
         what = "is empty" if options is None else f"holds a {type(options).__name__}"
         raise UsageError(f"{path}: {what}, but an option file is a list of 'key: value' lines; see options/")
-    return options, lines
+    return written
 
 
 def load_options(path: str | Path) -> dict[str, Any]:
@@ -146,4 +161,4 @@ def load_options(path: str | Path) -> dict[str, Any]:
     Nothing in the file is executed. Raises UsageError, one line with file and line number, for a missing file, text
     that is not YAML, tags other than those of plain values (`!!float` is one), and keys given twice.
     """
-    return load_with_lines(path)[0]
+    return cast(dict[str, Any], read_written(path).options)

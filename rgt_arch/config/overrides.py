@@ -73,7 +73,7 @@ def _parse(text: str, spec: Key | None, entry: str) -> Any:
     if is_text:
         return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
     if text[0] in "[{!'\"":
-        return parse_yaml(text, f"--force_yml {entry}")[0]
+        return parse_yaml(text, f"--force_yml {entry}").options
     # A plain scalar: only its type is YAML's business, so that '#' and ': ' in it mean nothing.
     loader = OptionLoader("")
     tag = loader.resolve(yaml.ScalarNode, text, (True, False))

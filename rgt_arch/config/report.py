@@ -6,7 +6,8 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from rgt_arch.config.loading import KeyPath
+from rgt_arch.config.loading import KeyPath, WrittenOptions
+from rgt_arch.config.tree import value_at
 from rgt_arch.errors import UsageError
 
 
@@ -35,13 +36,12 @@ def key_name(path: KeyPath) -> str:
 class Report:
     """Errors and warnings about one option file, each one line with file, line number, key, value and remedy."""
 
-    def __init__(self, file: str, lines: Mapping[KeyPath, int], written: Mapping[str, Any]) -> None:
-        """file: its name for messages. lines, written: line numbers and values as the file has them ({} if unread)."""
+    def __init__(self, file: str, written: WrittenOptions) -> None:
+        """file: its name for messages. written: what it says (empty if unread)."""
         self.file = file
         self.errors: list[str] = []
         self.warnings: list[str] = []
         self._faulty: set[KeyPath] = set()
-        self._lines = lines
         self._written = written
 
     def error(self, path: KeyPath, message: str, value: Any = None) -> None:
@@ -56,6 +56,12 @@ class Report:
     def warn(self, path: KeyPath, message: str, value: Any = None) -> None:
         """Note something that is worth knowing and lets the run go on."""
         self._add(self.warnings, path, message, value)
+
+    def as_written(self, path: KeyPath, value: Any) -> Any:
+        """A number as the text that stands in the file (0012, 1e3, 1:30), unless --force_yml has replaced it."""
+        if isinstance(value, str) or value_at(self._written.options, path) != value:
+            return value
+        return self._written.numbers.get(path, value)
 
     def raise_errors(self) -> None:
         """Raise UsageError with all errors, one line each, if there are any."""
@@ -73,7 +79,7 @@ class Report:
 
     def _line(self, path: KeyPath, value: Any) -> str:
         """':LINE' of the key, or of the nearest section around it; nothing where --force_yml has replaced the value."""
-        written: Any = self._written
+        written: Any = self._written.options
         for depth, key in enumerate(path):
             if not isinstance(written, Mapping) or key not in written:
                 path = path[:depth]
@@ -82,7 +88,7 @@ class Report:
         else:
             if value is not None and not isinstance(written, (dict, list)) and str(written) != str(value):
                 return ""
-        line = self._lines.get(path)
+        line = self._written.lines.get(path)
         return f":{line}" if line else ""
 
 

@@ -15,6 +15,7 @@ from rgt_arch.config.classes import (
 )
 from rgt_arch.config.loading import KeyPath
 from rgt_arch.config.schema import Key, Section
+from rgt_arch.config.tree import value_at
 
 _TYPE = Key("text", "class name", "always")
 _FREE = Section({}, "", free=True)
@@ -34,7 +35,7 @@ def section_at(opt: Mapping[str, Any], path: KeyPath) -> Section | None:
         case ("val", "metrics"):
             return _FREE
         case ("val", "metrics", _):
-            return _metric_section(_at(opt, path))
+            return _metric_section(value_at(opt, path))
         case ("logger",):
             return Section(tables.LOGGER, "logger")
         case ("logger", "wandb"):
@@ -44,25 +45,18 @@ def section_at(opt: Mapping[str, Any], path: KeyPath) -> Section | None:
         case ("datasets",):
             return _FREE
         case ("datasets", _):
-            return _dataset_section(_at(opt, path))
+            return _dataset_section(value_at(opt, path))
         case ("datasets", _, "io_backend"):
-            return _io_backend_section(_at(opt, path))
+            return _io_backend_section(value_at(opt, path))
         case (name,) if name.startswith("network_"):
-            return _class_section(find_class("arch", _type_of(_at(opt, path))))
+            return _class_section(find_class("arch", _type_of(value_at(opt, path))))
         case ("train", name) if name.startswith("optim_"):
-            return _class_section(optimizer_class(_type_of(_at(opt, path))), skip=("params",))
+            return _class_section(optimizer_class(_type_of(value_at(opt, path))), skip=("params",))
         case ("train", "scheduler"):
-            return _class_section(scheduler_class(_type_of(_at(opt, path))), skip=("optimizer", "last_epoch"))
+            return _class_section(scheduler_class(_type_of(value_at(opt, path))), skip=("optimizer", "last_epoch"))
         case ("train", name) if name.endswith("_opt"):
-            return _class_section(find_class("loss", _type_of(_at(opt, path))))
+            return _class_section(find_class("loss", _type_of(value_at(opt, path))))
     return None
-
-
-def _at(opt: Mapping[str, Any], path: KeyPath) -> Any:
-    value: Any = opt
-    for key in path:
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value
 
 
 def _type_of(section: Any) -> Any:

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from rgt_arch.config.checks.datasets import check_datasets, check_files
-from rgt_arch.config.checks.naming import check_classes, subsection
+from rgt_arch.config.checks.naming import check_classes
 from rgt_arch.config.checks.structure import check_structure
 from rgt_arch.config.checks.training import check_network, check_training, check_validation
-from rgt_arch.config.loading import load_with_lines
+from rgt_arch.config.hardware import settle_devices
+from rgt_arch.config.loading import WrittenOptions, read_written
 from rgt_arch.config.report import Report
+from rgt_arch.config.tree import subsection
 from rgt_arch.errors import UsageError
 
 
@@ -28,18 +30,18 @@ def validate_options(
 
     Changes `opt` in place where BasicSR 1.4.2 would trip over what is meant:
     - numbers and booleans written as text become numbers and booleans, whole numbers such as `!!float 5e3` integers,
-      numeric names text; `amp: false` and `tile: false` become `~`;
+      names such as 0012 text, as they are written; `amp: false` and `tile: false` become `~`;
     - keys of early BasicSR get today's names (`use_flip`, `pretrain_model_g`, `strict_load`), each with a warning;
-    - `num_gpu` becomes the number of GPUs that are there, 0 without CUDA, with one warning (`auto` stays);
-      on the CPU `prefetch_mode: cuda` is dropped;
+    - `num_gpu` becomes the number of GPUs to use, 0 without CUDA, with one warning where that is less than asked for;
+      on the CPU `pin_memory` and `prefetch_mode: cuda` are dropped;
     - a missing or empty `path:` becomes {}, a missing `logger:use_tb_logger` false; in a test a missing or empty `val:`
       asks for images, and a missing `val:suffix` becomes `~`.
     """
     try:
-        written, lines = load_with_lines(file)
+        written = read_written(file)
     except UsageError:  # options that did not come from a file
-        written, lines = {}, {}
-    report = Report(str(file), lines, written)
+        written = WrittenOptions({}, {}, {})
+    report = Report(str(file), written)
     _fill_in(opt, is_train)
     check_structure(opt, report, is_train)
     check_classes(opt, report, is_train)
@@ -50,7 +52,7 @@ def validate_options(
     check_files(opt, report, Path(root), None if resume_root is None else Path(resume_root))
     check_datasets(opt, report, Path(root))
     _check_name(opt, report, is_train)
-    _fall_back_to_cpu(opt, report)
+    settle_devices(opt, report)
     report.raise_errors()
     return report.warnings
 
@@ -80,18 +82,3 @@ def _check_name(opt: dict[str, Any], report: Report, is_train: bool) -> None:
         report.error(("name",), "is the name of a folder and a log file; use letters, digits, - and _", name)
     elif is_train and "debug" in name:
         report.warn(("name",), "contains 'debug': BasicSR validates and saves every 8 steps and logs each one", name)
-
-
-def _fall_back_to_cpu(opt: dict[str, Any], report: Report) -> None:
-    import torch
-
-    wanted = opt.get("num_gpu")
-    present = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if isinstance(wanted, int) and wanted > present:
-        what = f"only {present} GPUs are here; runs on those" if present else "no CUDA GPU is here; runs on the CPU"
-        report.warn(("num_gpu",), f"{what} (set num_gpu: {present or 0} to say so)", wanted)
-        opt["num_gpu"] = present
-    if present == 0 or opt.get("num_gpu") == 0:
-        data = subsection(subsection(opt, "datasets"), "train")
-        if data.get("prefetch_mode") == "cuda":
-            data["prefetch_mode"] = None

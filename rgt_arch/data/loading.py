@@ -7,8 +7,10 @@ everything that lets BasicSR be imported (basicsr_compat), before BasicSR's clas
 from __future__ import annotations
 
 import random
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -40,11 +42,10 @@ class NamingDataset(Dataset[Any]):
             return self.dataset[index]
         except UserError:
             raise
-        except (OSError, ValueError, TypeError, AttributeError, cv2.error) as error:
-            # What BasicSR's readers raise: cv2.imdecode gives None for a damaged file, on which `.astype` fails.
-            decoded = not isinstance(error, (AttributeError, TypeError))
-            reason = " ".join(str(error).split()) if decoded else "not a readable image"
-            raise UserError(f"data set {self._name()}, {self._files(index)}: {reason}; replace or remove it") from error
+        except Exception as error:  # a data set of the user's can raise anything
+            if isinstance(error, IndexError) and index >= len(self):
+                raise  # how iterating over a data set ends
+            raise UserError(f"data set {self._name()}, {self._files(index)}: {_reason(error)}") from error
 
     def _name(self) -> str:
         return str((getattr(self.dataset, "opt", None) or {}).get("name", type(self.dataset).__name__))
@@ -55,6 +56,18 @@ class NamingDataset(Dataset[Any]):
         except (AttributeError, KeyError, IndexError, TypeError):
             return f"image {index}"
         return " or ".join(sorted({*files.values()})) if isinstance(files, dict) else str(files)
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong with an image, or else with the data set: type and place of the exception."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    text = " ".join(str(error).split())
+    if last.name == "imfrombytes" and isinstance(error, (AttributeError, cv2.error)):
+        # BasicSR's decoder (utils/img_util.py:122): cv2.imdecode gave None, or refused empty bytes
+        return "not a readable image; replace or remove it"
+    if isinstance(error, OSError) or (isinstance(error, ValueError) and "basicsr" in Path(last.filename).parts):
+        return f"{text}; replace or remove it"
+    return f"{type(error).__name__}: {text} ({Path(last.filename).name}:{last.lineno}); --verbose shows the traceback"
 
 
 class TrainingDataset(NamingDataset):

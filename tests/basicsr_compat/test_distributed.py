@@ -9,6 +9,9 @@ import torch
 from basicsr.models.base_model import BaseModel
 
 from rgt_arch.basicsr_compat import devices, distributed
+from rgt_arch.config import hardware
+from rgt_arch.config.loading import WrittenOptions
+from rgt_arch.config.report import Report
 from rgt_arch.errors import UsageError
 
 NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -122,7 +125,7 @@ def test_num_gpu_is_what_is_there(monkeypatch, wanted, present, launcher, settle
     opt = {"num_gpu": wanted, "datasets": {"train": {"prefetch_mode": "cuda", "pin_memory": True}}}
     if launcher:
         devices.one_gpu_each(opt)
-    devices.settle_devices(opt)
+    hardware.settle_devices(opt, Report("options.yml", WrittenOptions({}, {}, {})))
     assert opt["num_gpu"] == settled
     on_gpu = settled > 0
     assert opt["datasets"]["train"] == {"prefetch_mode": "cuda" if on_gpu else None, "pin_memory": on_gpu}

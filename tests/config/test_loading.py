@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rgt_arch.config import load_options
-from rgt_arch.config.loading import load_with_lines
+from rgt_arch.config.loading import read_written
 from rgt_arch.errors import UsageError
 
 
@@ -65,7 +65,7 @@ def test_order_of_the_file_is_kept(tmp_path):
 
 def test_lines_are_those_of_the_keys(tmp_path):
     file = write(tmp_path, "# comment\na: 1\nb:\n\n  c: 2\n  d: [1,\n      2]\n")
-    assert load_with_lines(file)[1] == {("a",): 2, ("b",): 3, ("b", "c"): 5, ("b", "d"): 6}
+    assert read_written(file).lines == {("a",): 2, ("b",): 3, ("b", "c"): 5, ("b", "d"): 6}
 
 
 def test_file_with_a_byte_order_mark_and_windows_line_ends_loads(tmp_path):

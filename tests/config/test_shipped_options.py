@@ -41,7 +41,7 @@ def test_shipped_file_validates_without_a_warning(file, checker):
     assert opt["name"] == file.stem
     assert "debug" not in opt["name"]
     assert opt["model_type"] == "RGTModel"
-    assert opt["num_gpu"] == "auto"
+    assert opt["num_gpu"] == (torch.cuda.device_count() if torch.cuda.is_available() else 0)
     assert opt["scale"] == opt["network_g"]["upscale"] == int(file.stem.split("_x")[1][0])
 
 

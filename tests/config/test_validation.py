@@ -70,6 +70,39 @@ def test_optimiser_that_the_model_does_not_know_is_refused(train_file):
     assert "SRModel knows Adam only; set model_type: RGTModel" in train_file.error()
 
 
+@pytest.mark.parametrize("name", ["0012", "1e3", "0x10", "1_000", "2024.10"])
+def test_name_that_looks_like_a_number_stays_as_it_is_written(train_file, name):
+    train_file.edit("name: train_RGT_T_x2", f"name: {name}")
+    assert train_file.validate()[0]["name"] == name
+    train_file.edit("    name: Set5\n", "    name: 1:30\n")
+    opt = load_options(train_file.file)
+    apply_overrides(opt, ["name=7"])
+    validate_options(opt, file=train_file.file, is_train=True, root=train_file.root)
+    assert opt["name"] == "7"
+    assert opt["datasets"]["val"]["name"] == "1:30"
+
+
+@pytest.mark.parametrize("name", ["LBFGS", "SparseAdam", "Muon", "NoSuch"])
+def test_optimiser_that_cannot_train_a_network_is_refused(train_file, name):
+    """LBFGS calls the loss by itself, SparseAdam wants sparse gradients, Muon refuses biases and convolutions."""
+    train_file.edit("    type: Adam", f"    type: {name}").edit("    betas: [0.9, 0.99]\n", "")
+    message = train_file.error()
+    assert f"{name} refuses its arguments: " in message if name == "Muon" else "no optimiser of torch.optim" in message
+    assert not re.search("did you mean (LBFGS|SparseAdam)", message)
+
+
+def test_convolutions_count_when_an_optimiser_is_tried(train_file, monkeypatch):
+    seen = []
+    from rgt_arch.models.rgt_model import RGTModel
+
+    build = RGTModel.get_optimizer
+    monkeypatch.setattr(
+        RGTModel, "get_optimizer", lambda self, name, params, **k: (seen.extend(params), build(self, name, params, **k))
+    )
+    train_file.validate()
+    assert {parameter.dim() for parameter in seen} == {1, 2, 4}
+
+
 def test_numbers_and_booleans_written_as_text_are_converted(train_file):
     train_file.edit("    lr: 5e-4", "    lr: '5e-4'").edit("  total_iter: 100000", "  total_iter: !!float 1e5")
     train_file.edit("  save_img: false", "  save_img: 'False'").edit("  val_freq: 5000", "  val_freq: '5000'")

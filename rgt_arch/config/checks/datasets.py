@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from rgt_arch.config.checks.images import check_sizes
-from rgt_arch.config.checks.naming import sections, subsection
 from rgt_arch.config.checks.pairing import (
     IMAGE_SUFFIXES,
     Pair,
@@ -18,6 +17,7 @@ from rgt_arch.config.checks.pairing import (
 )
 from rgt_arch.config.classes import find_class
 from rgt_arch.config.report import Report
+from rgt_arch.config.tree import sections, subsection
 
 # At most so many pairs are looked at per data set: 64 image headers.
 SAMPLED_PAIRS = 32

@@ -14,6 +14,7 @@ from rgt_arch.config.classes import (
 )
 from rgt_arch.config.loading import KeyPath
 from rgt_arch.config.report import Report, suggestion
+from rgt_arch.config.tree import sections, subsection
 from rgt_arch.errors import UserError
 
 
@@ -37,17 +38,6 @@ def check_classes(opt: dict[str, Any], report: Report, is_train: bool) -> None:
         _check_scheduler(train.get("scheduler"), report)
 
 
-def subsection(opt: dict[str, Any], name: str) -> dict[str, Any]:
-    """The section of that name, empty where there is none."""
-    section = opt.get(name)
-    return section if isinstance(section, dict) else {}
-
-
-def sections(value: Any) -> list[tuple[str, dict[str, Any]]]:
-    """The keys of `value` that are sections, with them."""
-    return [(k, v) for k, v in value.items() if isinstance(v, dict)] if isinstance(value, dict) else []
-
-
 def _typed(kind: str, section: Any, path: KeyPath, report: Report) -> None:
     if not isinstance(section, dict):
         return  # reported as a wrong type
@@ -68,7 +58,8 @@ def _registered(kind: str, name: Any, path: KeyPath, report: Report) -> None:
 
 
 def _check_optimizer(opt: dict[str, Any], section: dict[str, Any], path: KeyPath, report: Report) -> None:
-    """Build the optimiser for one number, as the model would: that tells names, arguments and ranges at once."""
+    """Build the optimiser for parameters of the shapes that networks have (biases, linear layers, convolutions), as the
+    model would: that tells names, arguments, ranges and shapes at once."""
     name = section.get("type")
     if "lr" not in section:
         report.error((*path, "lr"), "is missing; add 'lr: 2e-4'")
@@ -78,7 +69,9 @@ def _check_optimizer(opt: dict[str, Any], section: dict[str, Any], path: KeyPath
             report.error((*path, "type"), "is missing; add 'type: Adam'")
         else:
             report.error(
-                (*path, "type"), f"no such optimiser in torch.optim; {suggestion(str(name), optimizers())}", name
+                (*path, "type"),
+                f"no optimiser of torch.optim that fits training step by step; {suggestion(str(name), optimizers())}",
+                name,
             )
         return
     model = find_class("model", opt.get("model_type"))
@@ -88,14 +81,14 @@ def _check_optimizer(opt: dict[str, Any], section: dict[str, Any], path: KeyPath
         return
     import torch
 
-    parameter = torch.nn.Parameter(torch.zeros(2, 2))
+    parameters = [torch.nn.Parameter(torch.zeros(shape)) for shape in ((2,), (2, 2), (2, 2, 1, 1))]
     try:
         # get_optimizer (models/base_model.py:101) uses nothing of the model: one without __init__ will do.
-        model.get_optimizer(model.__new__(model), name, [parameter], **arguments)
+        model.get_optimizer(model.__new__(model), name, parameters, **arguments)
     except NotImplementedError:
         report.error((*path, "type"), f"{model.__name__} knows Adam only; set model_type: RGTModel or type: Adam", name)
     except (ValueError, TypeError, RuntimeError, UserError) as error:
-        report.error(path, f"{name} refuses its arguments: {_reason(error)}; correct them")
+        report.error(path, f"{name} refuses its arguments: {_reason(error)}; correct them, or take another type")
 
 
 def _reason(error: Exception) -> str:

@@ -43,7 +43,8 @@ def _check_section(opt: dict[str, Any], section: dict[str, Any], path: KeyPath, 
             _unknown(known, where, report)
             continue
         try:
-            section[key] = coerce(known.keys[key], value)
+            spec = known.keys[key]
+            section[key] = coerce(spec, report.as_written(where, value) if spec.kind == "text" else value)
         except WrongValueError as error:
             report.error(where, str(error), value)
             continue

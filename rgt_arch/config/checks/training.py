@@ -6,9 +6,9 @@ import importlib.util
 import inspect
 from typing import Any
 
-from rgt_arch.config.checks.naming import sections, subsection
 from rgt_arch.config.classes import find_class, signature_section
 from rgt_arch.config.report import Report
+from rgt_arch.config.tree import sections, subsection
 
 _TRAIN = ("datasets", "train")
 

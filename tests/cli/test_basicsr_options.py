@@ -1,0 +1,17 @@
+"""`basicsr options` prints the reference of option-file keys."""
+
+from __future__ import annotations
+
+import pytest
+
+from rgt_arch.cli.basicsr_command import main
+from rgt_arch.config import describe_options
+
+
+def test_reference_is_printed_and_help_names_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["options"]) == 0
+    assert capsys.readouterr().out == f"{describe_options()}\n"
+    with pytest.raises(SystemExit) as leaving:
+        main(["--help"])
+    assert leaving.value.code == 0
+    assert "basicsr options" in capsys.readouterr().out
