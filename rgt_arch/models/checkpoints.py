@@ -1,4 +1,4 @@
-"""Loading weights into a network with errors in one line, and best metrics as plain values."""
+"""Loading weights into a model's network, and best metrics as plain values."""
 
 from __future__ import annotations
 
@@ -10,42 +10,30 @@ from typing import Any
 from basicsr.utils import get_root_logger
 from torch import Tensor, nn
 
-from rgt_arch.errors import UserError
+from rgt_arch.errors import UsageError, UserError
+from rgt_arch.weights.fitting import few, load_weights
 
 
-def load_weights(network: nn.Module, weights: Mapping[str, Tensor], path: str | Path, strict: bool) -> None:
-    """`load_state_dict` whose failures are one line: UserError naming the file, the first few keys and the remedy.
+def load_file_weights(network: nn.Module, weights: Mapping[str, Tensor], path: str | Path, strict: bool) -> None:
+    """`load_weights` for the file `path`: UserError naming the file, the first few keys and the option to change.
 
     Where `strict` is false, keys that are missing, unknown or of another shape must have been taken out of the way
     (BasicSR renames the latter); it is an error if then nothing is left to load.
     """
-    own = network.state_dict()
-    common = own.keys() & weights.keys()
-    if not strict and not common:
-        raise UserError(
-            f"{path}: has no weight in common with {type(network).__name__} (it holds {_few(weights)}); "
-            "check path.pretrain_network_g and network_g.type"
-        )
     if not strict:
+        own = network.state_dict()
+        common = own.keys() & weights.keys()
+        if not common:
+            raise UserError(
+                f"{path}: has no weight in common with {type(network).__name__} (it holds {few(sorted(weights))}); "
+                "check path.pretrain_network_g and network_g.type"
+            )
         get_root_logger().info(f"{len(common)} of {len(own)} tensors come from the file.")
     try:
-        network.load_state_dict(weights, strict=strict)
-    except RuntimeError as error:
-        missing = own.keys() - weights.keys()
-        unknown = weights.keys() - own.keys()
-        reshaped = [
-            f"{key} is {_shape(weights[key])} in the file and {_shape(own[key])} in the network"
-            for key in sorted(common)
-            if own[key].shape != weights[key].shape
-        ]
-        reasons = [f"without {_few(missing)}"] * bool(missing) + [f"with unknown {_few(unknown)}"] * bool(unknown)
-        if reshaped:
-            reasons.append("; ".join(reshaped[:2]) + (f" and {len(reshaped) - 2} more" if len(reshaped) > 2 else ""))
-        if not reasons:  # the network's own refusal
-            reasons = [" ".join(str(error).split())]
+        load_weights(network, weights, strict)
+    except UsageError as error:
         raise UserError(
-            f"{path}: does not fit {type(network).__name__}: {', '.join(reasons)}; set network_g as the file was "
-            "trained, or path.strict_load_g: false to take what fits"
+            f"{path}: {error}; set network_g as the file was trained, or path.strict_load_g: false to take what fits"
         ) from error
 
 
@@ -71,12 +59,3 @@ def read_best_metrics(stored: Any) -> dict[str, dict[str, dict[str, Any]]]:
             if isinstance(entry, Mapping) and {"better", "val", "iter"} <= entry.keys() and not math.isnan(entry["val"])
         }
     return best
-
-
-def _few(keys: Any) -> str:
-    names = sorted(keys)
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-
-
-def _shape(tensor: Tensor) -> str:
-    return "×".join(map(str, tensor.shape)) or "a scalar"

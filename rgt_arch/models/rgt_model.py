@@ -21,13 +21,13 @@ from torch.utils.data import DataLoader
 
 from rgt_arch.archs.rgt_arch import RGT
 from rgt_arch.errors import UserError
-from rgt_arch.models.checkpoints import load_weights, plain_metrics, read_best_metrics
+from rgt_arch.models.checkpoints import load_file_weights, plain_metrics, read_best_metrics
 from rgt_arch.models.optimisation import StepSettings, build_optimizer, loss_weight
 from rgt_arch.models.prediction import Prediction, fit_channels
 from rgt_arch.models.validation import validate
 from rgt_arch.torch_files import save_whole
 from rgt_arch.weights import read_checkpoint
-from rgt_arch.weights.building import constructor_arguments
+from rgt_arch.weights.inspecting import constructor_arguments, is_derived
 
 # fp16 overflows now and then and the scaler skips such steps; as many in a row mean that it does not recover.
 _BAD_FP16_STEPS = 20
@@ -72,7 +72,7 @@ class RGTModel(SRModel):
         return build_optimizer(optim_type, params, lr, **kwargs)
 
     def feed_data(self, data: Mapping[str, Any]) -> None:
-        """Take a batch: `lq` and, where there is one, `gt`, both (B, C, H, W) in [0, 1]; `lq_path`: the files' names."""
+        """Take a batch: `lq` and perhaps `gt`, both (B, C, H, W) in [0, 1], and the names `lq_path`, for messages."""
         self._lq_paths: list[str] = list(data.get("lq_path", ()))
         self.lq = fit_channels(data["lq"], self._channels_in).to(self.device, non_blocking=True)
         if "gt" in data:
@@ -226,8 +226,8 @@ class RGTModel(SRModel):
     ) -> None:
         """Load weights of any published layout without running code from the file; UserError where they do not fit.
 
-        `param_key` None takes the average where there is one, but what was trained where training resumes. With `strict`
-        false, what differs is listed and left out; an EMA network then starts from the network's values.
+        `param_key` None takes the average where there is one, but what was trained where training resumes.
+        With `strict` false, what differs is listed and left out; an EMA network then starts from the network's values.
         """
         net, logger = self.get_bare_model(net), get_root_logger()
         checkpoint = read_checkpoint(load_path)
@@ -242,7 +242,7 @@ class RGTModel(SRModel):
             self._print_different_keys_loading(net, weights, strict)
             if net is getattr(self, "net_g_ema", None):
                 self.model_ema(0)  # what the file does not have was initialised apart from net_g
-        load_weights(net, weights, load_path, strict)
+        load_file_weights(net, weights, load_path, strict)
         self._validated.clear()
 
     @master_only
@@ -251,17 +251,21 @@ class RGTModel(SRModel):
     ) -> None:
         """BasicSR's file, `{param_key: state dict}`, whole or not at all.
 
-        Added are `rgt_info`, the iteration, and `rgt_config`, the arguments of an RGT that no tensor shows.
+        Added are `rgt_info`, the iteration, and `rgt_config`, the arguments of an RGT.
         """
         name = "latest" if current_iter == -1 else current_iter
         nets = net if isinstance(net, list) else [net]
         keys = param_key if isinstance(param_key, list) else [param_key]
         content: dict[str, Any] = {"rgt_info": {"iteration": self.iteration}}
+        derived: dict[str, Tensor] = {}  # the same for the network and its average: written once
+        is_rgt = isinstance(self.get_bare_model(nets[0]), RGT)
         for net_, key in zip(nets, keys, strict=True):
             state_dict = self.get_bare_model(net_).state_dict()
-            state_dict.update({parameter: tensor.cpu() for parameter, tensor in state_dict.items()})
             content[key] = state_dict
-        if isinstance(self.get_bare_model(nets[0]), RGT):
+            for entry, tensor in state_dict.items():
+                shared = is_rgt and is_derived(entry)
+                state_dict[entry] = derived.setdefault(entry, tensor) if shared else tensor.cpu()
+        if is_rgt:
             content["rgt_config"] = constructor_arguments(nets[0])
         save_whole(content, osp.join(self.opt["path"]["models"], f"{net_label}_{name}.pth"))
 

@@ -10,42 +10,30 @@ Not knowable without a record, hence an error: `hai` of a file without gamma (`i
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from rgt_arch.archs.rgt_arch import DERIVED_NAMES, PRESETS, RGT
 from rgt_arch.errors import UsageError
 
-# What the published models use where a file cannot say (official options/train/train_RGT_x2.yml).
-PUBLISHED: Mapping[str, Any] = {
-    "img_range": 1.0,
-    "qk_scale": None,
-    "drop_rate": 0.0,
-    "attn_drop_rate": 0.0,
-    "drop_path_rate": 0.1,
-    "split_size": [8, 32],
-    "c_ratio": 0.5,
-    "reduction_stride": 4,
-    "recursion": "auto",
-    "cpe": True,
-    "global_blocks": "rg_sa",
+# The constructor's defaults under the published RGT's arguments.
+_PAPER: Mapping[str, Any] = {
+    **{name: parameter.default for name, parameter in inspect.signature(RGT).parameters.items()},
+    **PRESETS["RGT"],
 }
-_COMMON = {
-    "in_chans": 3,
-    "mlp_ratio": 2.0,
-    "qkv_bias": True,
-    "resi_connection": "1conv",
-    "hai": "learned",
-    **{name: PUBLISHED[name] for name in PUBLISHED if "drop" not in name},
-}
-PRESETS: Mapping[str, Mapping[str, Any]] = {
-    "RGT": {**_COMMON, "embed_dim": 180, "depth": [6] * 8, "num_heads": [6] * 8},
-    "RGT-S": {**_COMMON, "embed_dim": 180, "depth": [6] * 6, "num_heads": [6] * 6},
-    "RGT-T": {**_COMMON, "embed_dim": 96, "depth": [4] * 2, "num_heads": [6] * 2, "split_size": [8, 16]},
-}
+_UNTOLD = (
+    *("img_range", "qk_scale", "drop_rate", "attn_drop_rate", "drop_path_rate", "split_size", "c_ratio"),
+    *("reduction_stride", "recursion", "cpe", "global_blocks"),
+)
+PUBLISHED: Mapping[str, Any] = {name: _PAPER[name] for name in _UNTOLD}
+"""What the published models use where a file cannot say (official options/train/train_RGT_x2.yml)."""
+# They change nothing about a trained network.
+_FOR_TRAINING = ("img_size", "drop_rate", "attn_drop_rate", "drop_path_rate", "use_chk")
 # The order in which people write them: that of the official option files, then the research switches.
 _ORDER = (
     *("upscale", "in_chans", "img_range", "depth", "embed_dim", "num_heads", "mlp_ratio", "qkv_bias", "qk_scale"),
@@ -54,7 +42,6 @@ _ORDER = (
 )
 # Recorded values that no tensor contradicts and that the constructor takes unseen.
 _NUMBERS = frozenset({"img_range", "drop_rate", "attn_drop_rate", "drop_path_rate"})
-DERIVED_SUFFIXES = ("attn_mask_0", "attn_mask_1", "relative_position_index", "rpe_biases")
 
 _FIRST_BLOCK = "layers.0.blocks.0."
 # Every RGT has these, whatever its switches.
@@ -84,7 +71,7 @@ _OTHERS = (
 
 def is_derived(key: str) -> bool:
     """Whether a state-dict key holds what follows from the constructor arguments (masks, index, offsets)."""
-    return key.endswith(DERIVED_SUFFIXES)
+    return key.rpartition(".")[2] in DERIVED_NAMES
 
 
 def require_rgt(state_dict: Mapping[str, Tensor]) -> None:
@@ -128,7 +115,22 @@ def assumed_arguments(state_dict: Mapping[str, Tensor], recorded: Mapping[str, A
 
 def preset_name(config: Mapping[str, Any]) -> str | None:
     """Name of the published network (RGT, RGT-S) or the small one (RGT-T) with these arguments, at any scale."""
-    return next((name for name, preset in PRESETS.items() if all(config[key] == preset[key] for key in preset)), None)
+    decisive = [name for name in _ORDER if name not in ("upscale", *_FOR_TRAINING)]
+    return next(
+        (name for name, preset in PRESETS.items() if all(config[key] == {**_PAPER, **preset}[key] for key in decisive)),
+        None,
+    )
+
+
+def constructor_arguments(network: nn.Module) -> dict[str, Any]:
+    """The arguments of an RGT, also of a wrapped or compiled one, that decide what it computes, for a file's record.
+
+    All of them, because tensors show some only to rounding: `c_ratio`, `mlp_ratio`, odd head counts.
+    """
+    bare = next((module for module in network.modules() if isinstance(module, RGT)), None)
+    if bare is None:
+        raise UsageError(f"a {type(network).__name__} is not an RGT; save its state dict with torch.save")
+    return {name: value for name, value in bare.config.items() if name not in _FOR_TRAINING}
 
 
 def _known(state_dict: Mapping[str, Tensor], recorded: Mapping[str, Any]) -> dict[str, Any]:

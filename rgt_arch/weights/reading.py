@@ -15,6 +15,7 @@ from torch import Tensor
 from rgt_arch import file_kinds
 from rgt_arch.errors import UsageError
 from rgt_arch.torch_files import load_data_only
+from rgt_arch.weights.fitting import few
 
 PLAIN = ""
 """Name of the weights of a file that is a state dict itself, without `params` or `params_ema` around it."""
@@ -98,8 +99,9 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     else:
         weights = {name: value for name, value in content.items() if isinstance(name, str) and _is_state_dict(value)}
     if not weights:
+        entries = few(f"{key} ({type(value).__name__})" for key, value in content.items()) or "none"
         raise UsageError(
-            f"{path}: holds no weights (its entries: {_few(content)}); expected a state dict, params or params_ema"
+            f"{path}: holds no weights (its entries: {entries}); expected a state dict, params or params_ema"
         )
     return Checkpoint(path, kind, {name: _unwrap_keys(path, value) for name, value in weights.items()}, config, info)
 
@@ -165,8 +167,3 @@ def _unwrap_keys(path: Path, state_dict: Mapping[str, Tensor]) -> dict[str, Tens
 
 def _a(content: object) -> str:
     return f"a {type(content).__name__}"
-
-
-def _few(content: Mapping[Any, Any]) -> str:
-    names = [f"{key} ({type(value).__name__})" for key, value in list(content.items())[:4]]
-    return ", ".join(names) + (", …" if len(content) > 4 else "") if names else "none"

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from rgt_arch.errors import UsageError
 from rgt_arch.files import written_whole
 from rgt_arch.torch_files import save_whole
-from rgt_arch.weights.building import complete_state_dict, constructor_arguments
-from rgt_arch.weights.inspecting import assumed_arguments, infer_config, is_derived
+from rgt_arch.weights.building import complete_state_dict
+from rgt_arch.weights.inspecting import assumed_arguments, constructor_arguments, infer_config, is_derived
 from rgt_arch.weights.reading import RECORD_KEYS, SAFETENSORS_ENTRY, strip_wrappers
 
 LAYOUTS = ("params", "params_ema", "plain", "safetensors")

@@ -11,6 +11,7 @@ import torch
 
 from rgt_arch import load_model
 from rgt_arch.errors import UserError
+from rgt_arch.weights.inspecting import is_derived
 
 from .conftest import CONV, RGT
 
@@ -174,7 +175,7 @@ def test_x2_weights_start_an_x4_network(build, log):
     assert any("upsample.2" in line for line in log)  # BasicSR's list of what differs
     assert f"{len(other)} of {len(own)} tensors come from the file." in log
     with pytest.raises(
-        UserError, match=r"net_g_9\.pth: does not fit RGT: without upsample\.2\.bias.*strict_load_g"
+        UserError, match=r"net_g_9\.pth: does not fit RGT: without upsample\.2\.weight.*strict_load_g"
     ) as caught:
         build({**RGT, "upscale": 4}, path={"pretrain_network_g": path})
     assert "\n" not in str(caught.value)
@@ -194,7 +195,7 @@ def test_wrong_shapes_are_named_with_both_sizes(build, tmp_path):
     source = build(CONV, is_train=False)
     source.save_network(source.net_g, "net_g", 1)
     path = {"pretrain_network_g": f"{tmp_path}/models/net_g_1.pth"}
-    with pytest.raises(UserError, match=r"body\.0\.conv1\.bias is 8 in the file and 16 in the network"):
+    with pytest.raises(UserError, match=r"body\.0\.conv1\.bias \(8 in the file, 16 in the network\)"):
         build({**CONV, "num_feat": 16}, path=path)
 
 
@@ -228,3 +229,16 @@ def test_a_training_file_keeps_arguments_that_no_tensor_shows(build):
     image = torch.rand(1, 3, 20, 20)
     with torch.no_grad():
         assert torch.equal(network(image), model.net_g.eval()(image))
+
+
+def test_the_average_shares_the_derived_tensors_of_the_network_in_a_file(build, batch):
+    model = build(RGT, train={"ema_decay": 0.5})
+    train(model, batch, [1])
+    model.save(0, 1)
+    saved = torch.load(f"{model.opt['path']['models']}/net_g_1.pth", weights_only=True)
+    for key, tensor in saved["params"].items():
+        shared = tensor.data_ptr() == saved["params_ema"][key].data_ptr()
+        assert shared == is_derived(key), key
+    for name, network in (("params", model.net_g), ("params_ema", model.net_g_ema)):
+        for key, tensor in network.state_dict().items():
+            assert torch.equal(saved[name][key], tensor)

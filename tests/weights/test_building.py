@@ -65,6 +65,28 @@ def test_what_the_file_cannot_tell_comes_from_its_record_or_the_caller(tmp_path:
         load_model(tmp_path / "bare.pth")
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"num_heads": [3]},
+        {"num_heads": [3, 2], "depth": [2, 1]},
+        {"c_ratio": 0.508},
+        {"mlp_ratio": 1.337},
+        {"depth": [1], "c_ratio": 0.25, "reduction_stride": 2, "cpe": False, "global_blocks": "none"},
+    ],
+)
+@pytest.mark.parametrize("name", ["net.pth", "net.safetensors"])
+def test_arguments_that_tensors_show_vaguely_come_from_the_record(
+    tmp_path: Path, arguments: dict[str, Any], name: str
+) -> None:
+    torch.manual_seed(0)
+    network = RGT(**{"embed_dim": 96, "depth": [2], "num_heads": [6], "split_size": [4, 8], **arguments}).eval()
+    save_checkpoint(tmp_path / name, network)
+    loaded = load_model(tmp_path / name)
+    assert loaded.config == network.config
+    assert torch.equal(outputs(loaded), outputs(network))
+
+
 def test_half_precision_files_give_float32_networks(tmp_path: Path, official: dict[str, Tensor]) -> None:
     halved = {key: tensor.half() if tensor.is_floating_point() else tensor for key, tensor in official.items()}
     torch.save({"params": halved}, tmp_path / "half.pth")
@@ -83,14 +105,14 @@ def test_overrides_reach_the_network_and_wrong_ones_are_named(tmp_path: Path, of
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda w: w.pop("norm.weight"), r"misses norm\.weight"),
-        (lambda w: w.update(extra=torch.ones(1)), "has foreign extra"),
+        (lambda w: w.pop("norm.weight"), r"does not fit RGT: without norm\.weight"),
+        (lambda w: w.update(extra=torch.ones(1)), "with unknown extra"),
         (
             lambda w: w.update({"norm.bias": torch.ones(5)}),
-            r"other shapes for norm\.bias \(\(5,\) instead of \(96,\)\)",
+            r"other shapes of norm\.bias \(5 in the file, 96 in the network\)",
         ),
         (lambda w: w.update({"layers.0.blocks.2.attn.attns.0.rpe_biases": torch.ones(5, 2)}), "made for other windows"),
-        (lambda w: [w.pop(key) for key in list(w) if "norm2" in key], "misses .* and 5 more"),
+        (lambda w: [w.pop(key) for key in list(w) if "norm2" in key], "without .* and 5 more"),
     ],
 )
 def test_weights_that_do_not_fit_are_named_in_one_line(
