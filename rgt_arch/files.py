@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all: everything this package writes goes through here."""
+"""Files that appear whole or not at all; folders such as LMDBs are made beside their place and moved there."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +23,8 @@ _MAX_KEY_BYTES = 511  # LMDB's own limit
 def create_lmdb(images: Sequence[Path], path: Path, keys: Sequence[str] | None = None, progress: bool = True) -> None:
     """Write image files into a new LMDB folder with a `meta_info.txt`, as BasicSR's datasets expect it.
 
-    images: PNG files are stored byte for byte; what else OpenCV reads is stored as PNG with the same samples.
+    images: PNG files are stored byte for byte; what else OpenCV reads is stored as the 8-bit colour image that
+    BasicSR's data sets make of the file on a disk (utils/img_util.py:142), turned as its EXIF data says.
     path: the new folder; its name must end with `.lmdb`. It appears once it is complete.
     keys: one per image, by default the file names without extension. GT and LQ of a data set need the same keys.
     BasicSR cuts keys at the first dot and names at the first space (data/data_util.py:98, :149), so neither may occur.
@@ -42,27 +42,28 @@ def create_lmdb(images: Sequence[Path], path: Path, keys: Sequence[str] | None =
     names = [image.stem for image in images] if keys is None else list(keys)
     _check_keys(images, names)
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # BasicSR's maker wants a new path that ends with .lmdb; a folder beside the target holds it until it is whole.
-    workspace = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    map_size = _map_size(images)
     try:
-        partial = workspace / path.name
-        maker = LmdbMaker(str(partial), map_size=_map_size(images))
-        try:
-            for image, key in zip(tqdm(images, desc=f"writing {path.name}", disable=not progress), names, strict=True):
-                content, shape = _png(image)
-                maker.put(content, key, shape)
-        except BaseException:
-            maker.txn.abort()
-            maker.env.close()
-            maker.txt_file.close()
-            raise
-        maker.close()
-        partial.replace(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # BasicSR's maker wants a new path that ends with .lmdb; a folder beside the target holds it until it is whole.
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as workspace:
+            partial = Path(workspace, path.name)
+            maker = LmdbMaker(str(partial), map_size=map_size)
+            try:
+                bar = tqdm(images, desc=f"writing {path.name}", disable=not progress)
+                for image, key in zip(bar, names, strict=True):
+                    content, shape = _png(image)
+                    maker.put(content, key, shape)
+            except BaseException:
+                maker.txn.abort()
+                maker.env.close()
+                maker.txt_file.close()
+                raise
+            maker.close()
+            partial.replace(path)
     except (lmdb.Error, OSError) as error:
-        raise UserError(f"{path}: could not be written ({error})") from error
-    finally:
-        shutil.rmtree(workspace)
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path}: could not be written ({reason}); name a folder on a disk that has room") from error
 
 
 def _check_keys(images: Sequence[Path], keys: Sequence[str]) -> None:
@@ -87,12 +88,12 @@ def _png(image: Path) -> tuple[bytes, tuple[int, int, int]]:
         content = image.read_bytes()
     except OSError as error:
         raise UsageError(f"{image}: cannot be read ({error.strerror})") from error
-    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED) if content else None
+    is_png = content.startswith(_PNG_SIGNATURE)
+    flag = cv2.IMREAD_UNCHANGED if is_png else cv2.IMREAD_COLOR
+    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flag) if content else None
     if pixels is None:
-        raise UsageError(f"{image}: not an image that OpenCV can read")
-    if not content.startswith(_PNG_SIGNATURE):
-        if pixels.dtype not in (np.uint8, np.uint16):
-            raise UsageError(f"{image}: {pixels.dtype} samples do not fit into a PNG; convert it to 8 or 16 bit first")
+        raise UsageError(f"{image}: not an image that OpenCV can read in 8-bit colour; convert it to PNG")
+    if not is_png:
         content = cv2.imencode(".png", pixels)[1].tobytes()
     height, width = pixels.shape[:2]
     return content, (height, width, 1 if pixels.ndim == 2 else pixels.shape[2])

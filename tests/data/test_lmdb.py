@@ -1,8 +1,12 @@
 """LMDB folders, read back through BasicSR's own data set and file client."""
 
+import errno
+import struct
+
 import cv2
 import numpy as np
 import pytest
+import torch
 from basicsr.data.paired_image_dataset import PairedImageDataset
 from basicsr.utils import FileClient, imfrombytes
 
@@ -71,6 +75,36 @@ def test_other_formats_are_stored_as_png_with_the_same_samples(tmp_path):
     np.testing.assert_array_equal(imfrombytes(content), cv2.imread(str(tmp_path / "a.jpg")))
 
 
+def with_orientation(jpeg, orientation):
+    """The JPEG bytes with an EXIF block that says how the camera was held (TIFF tag 0x112)."""
+    tiff = b"II*\0" + struct.pack("<IHHHIHHI", 8, 1, 0x112, 3, 1, orientation, 0, 0)
+    block = b"Exif\0\0" + tiff
+    return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block + jpeg[2:]
+
+
+@pytest.mark.parametrize("kind", ["turned.jpg", "grey.jpg", "deep.tiff"])
+def test_a_data_set_gives_the_same_tensors_from_lmdb_and_from_the_files(tmp_path, kind):
+    samples = np.random.default_rng(0).integers(0, 65536, (16, 24, 3), dtype=np.uint16)
+    (tmp_path / "in").mkdir()
+    file = tmp_path / "in" / kind
+    if kind == "deep.tiff":
+        cv2.imwrite(str(file), samples)
+    else:
+        image = (samples[..., 0] if kind == "grey.jpg" else samples) >> 8
+        cv2.imwrite(str(file), image.astype(np.uint8))
+    if kind == "turned.jpg":
+        file.write_bytes(with_orientation(file.read_bytes(), 6))
+    create_lmdb([file], tmp_path / "out.lmdb", progress=False)
+    options = {"phase": "val", "scale": 1}
+    disk = {"dataroot_lq": str(tmp_path / "in"), "dataroot_gt": str(tmp_path / "in"), "io_backend": {"type": "disk"}}
+    stored = dict.fromkeys(("dataroot_lq", "dataroot_gt"), str(tmp_path / "out.lmdb"))
+    one, other = (
+        PairedImageDataset({**options, **where})[0] for where in (disk, {**stored, "io_backend": {"type": "lmdb"}})
+    )
+    assert torch.equal(one["gt"], other["gt"])
+    assert one["gt"].shape == ((3, 24, 16) if kind == "turned.jpg" else (3, 16, 24))
+
+
 def test_the_map_holds_images_that_are_far_larger_than_the_first(tmp_path):
     small = write_images(tmp_path / "small", count=1, size=(2, 2))
     large = write_images(tmp_path / "large", count=4, size=(700, 700), suffix="L")
@@ -95,6 +129,22 @@ def test_a_full_disk_is_a_plain_message(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"out\.lmdb: could not be written"):
         create_lmdb(files, tmp_path / "out.lmdb", progress=False)
     assert [entry.name for entry in tmp_path.iterdir()] == ["in"]
+
+
+def test_a_target_that_cannot_be_written_is_a_plain_message(tmp_path, monkeypatch):
+    files = write_images(tmp_path / "in")
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(UserError, match=r"out\.lmdb: could not be written"):
+        create_lmdb(files, tmp_path / "file" / "out.lmdb", progress=False)
+
+    def refuse(*args, **kwargs):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("tempfile.mkdtemp", refuse)
+    with pytest.raises(UserError, match=r"out\.lmdb: could not be written \(Permission denied\)") as caught:
+        create_lmdb(files, tmp_path / "out.lmdb", progress=False)
+    assert "\n" not in str(caught.value)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file", "in"]
 
 
 def test_an_existing_folder_is_not_touched(tmp_path):
