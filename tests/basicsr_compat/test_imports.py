@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.machinery
+import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -67,6 +69,28 @@ def test_basicsr_imports_where_distutils_and_two_more_modules_are_gone():
 def test_basicsr_does_not_import_without_this_package():
     """Otherwise the seam can be deleted."""
     assert "functional_tensor" in python("import basicsr").stderr
+
+
+def test_package_can_be_imported_by_a_file_of_a_hosts_basicsr(tmp_path):
+    """Such a file is read while BasicSR is half imported: models wait until all of it is there."""
+    spec = importlib.util.find_spec("basicsr")
+    shutil.copytree(Path(spec.origin).parent, tmp_path / "basicsr", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "basicsr" / "archs" / "mine_arch.py").write_text(
+        "import rgt_arch\nassert rgt_arch.RGT\nassert not rgt_arch.basicsr_compat.is_installed()\n"
+    )
+    run = python(
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+        "import basicsr\n"
+        f"assert basicsr.__file__.startswith({str(tmp_path)!r}), basicsr.__file__\n"
+        "from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY\n"
+        "assert 'RGT' in ARCH_REGISTRY and 'RGTModel' not in MODEL_REGISTRY\n"
+        "from rgt_arch import basicsr_compat\n"
+        "basicsr_compat.install()\n"
+        "from rgt_arch.models.rgt_model import RGTModel\n"
+        "assert basicsr_compat.is_installed() and MODEL_REGISTRY.get('RGTModel') is RGTModel\n"
+        "print('fine')"
+    )
+    assert run.stdout.strip().endswith("fine"), run.stderr
 
 
 def test_modules_that_exist_are_not_replaced():

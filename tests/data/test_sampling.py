@@ -9,6 +9,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from basicsr.utils import imfrombytes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -102,7 +103,7 @@ class RandomCrops:
 
     def __getitem__(self, index):
         if index == 1:
-            return None.astype  # what BasicSR does with an image that cv2 cannot decode
+            return imfrombytes(b"no picture", float32=True)
         return random.random(), np.random.rand(), torch.rand(1).item()
 
 
