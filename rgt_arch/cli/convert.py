@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import Any
 
-from rgt_arch.weights.converting import convert_checkpoint, describe_conversion, parse_arguments
+from rgt_arch.config.loading import parse_yaml
+from rgt_arch.errors import UsageError
+from rgt_arch.weights.converting import convert_checkpoint, describe_conversion
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -47,6 +50,17 @@ def run(args: argparse.Namespace) -> None:
         half=args.half,
         slim=args.slim,
         overwrite=args.overwrite,
-        known=parse_arguments(args.set),
+        known=_parse_arguments(args.set),
     )
     print(describe_conversion(done))
+
+
+def _parse_arguments(assignments: Sequence[str]) -> dict[str, Any]:
+    """`["img_range=255", "hai=identity"]` as constructor arguments; values are read as in option files."""
+    arguments = {}
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not equals or not name.isidentifier():
+            raise UsageError(f"--set {assignment}: write ARGUMENT=VALUE, for example img_range=255")
+        arguments[name] = parse_yaml(text, f"--set {assignment}")[0]
+    return arguments

@@ -15,12 +15,15 @@ from torch.optim import Optimizer
 from rgt_arch.errors import UsageError
 
 AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-# LBFGS calls the loss again by itself, SparseAdam wants sparse gradients: neither fits a training loop of single steps.
+# LBFGS calls the loss again by itself, SparseAdam wants sparse gradients, Muon takes matrices only: none fits
+# the single steps of a training loop over convolutions.
+_UNFIT = ("LBFGS", "SparseAdam", "Muon")
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     name: member
     for name, member in inspect.getmembers(torch.optim, inspect.isclass)
-    if issubclass(member, Optimizer) and member is not Optimizer and name not in ("LBFGS", "SparseAdam")
+    if issubclass(member, Optimizer) and member is not Optimizer and name not in _UNFIT
 }
+"""Optimisers that `train.optim_g.type` may name."""
 
 
 @dataclass(frozen=True)

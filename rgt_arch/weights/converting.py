@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor
 
 from rgt_arch.errors import UsageError
@@ -90,20 +89,6 @@ def describe_conversion(done: Conversion) -> str:
         f"{done.target}: {done.param_key or 'plain'} weights of {done.source.name}, {done.dtype}, {layout}, {content}\n"
         f"{done.size_before / 1e6:.1f} MB before, {done.size_after / 1e6:.1f} MB after"
     )
-
-
-def parse_arguments(assignments: Sequence[str]) -> dict[str, Any]:
-    """`["img_range=255", "hai=identity"]` as constructor arguments; values are read as YAML, without code."""
-    arguments = {}
-    for assignment in assignments:
-        name, equals, text = assignment.partition("=")
-        if not equals or not name.isidentifier():
-            raise UsageError(f"--set {assignment}: write ARGUMENT=VALUE, for example img_range=255")
-        try:
-            arguments[name] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise UsageError(f"--set {assignment}: {text!r} is no value: {' '.join(str(error).split())}") from error
-    return arguments
 
 
 def _halved(key: str, tensor: Tensor) -> Tensor:

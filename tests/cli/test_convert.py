@@ -98,6 +98,14 @@ def test_set_records_what_the_file_cannot_tell(training_file: Path) -> None:
     assert load_model(target).img_range == 255.0
 
 
+@pytest.mark.parametrize(("text", "value"), [("1e-1", 0.1), ("2.5e2", 250.0), ("255", 255), (".5", 0.5)])
+def test_set_reads_numbers_as_option_files_do(training_file: Path, text: str, value: float) -> None:
+    target = training_file.with_name("a.safetensors")
+    assert convert(training_file, target, "--set", f"img_range={text}") == 0
+    assert read_checkpoint(target).config["img_range"] == value
+    assert load_model(target).img_range == value
+
+
 @pytest.mark.parametrize(
     ("target", "flags", "words"),
     [
@@ -108,7 +116,7 @@ def test_set_records_what_the_file_cannot_tell(training_file: Path) -> None:
         ("a.onnx", [], "unknown suffix '.onnx'"),
         (".", [], "unknown suffix"),
         ("a.pth", ["--set", "img_range"], "write ARGUMENT=VALUE"),
-        ("a.pth", ["--set", "img_range=[1"], "is no value"),
+        ("a.pth", ["--set", "img_range=[1"], "not valid YAML"),
         ("a.pth", ["--set", "embed_dim=180"], "embed_dim is said to be 180, but the weights have 96"),
         ("a.pth", ["--set", "img_rang=1"], "did you mean `img_range`?"),
     ],
