@@ -1,5 +1,5 @@
-"""`python -m rgt_arch.cli`: `train` and `test` are those of `basicsr`, everything else is `rgt` (torchrun needs a
-module)."""
+"""`python -m rgt_arch.cli`: `train`, `test` and `options` are those of `basicsr`, everything else is `rgt` (torchrun
+needs a module)."""
 
 import sys
 
@@ -7,4 +7,4 @@ from rgt_arch.cli import basicsr_command, main
 
 # Spawned data workers import this file again, under another name, and must not start a second run.
 if __name__ == "__main__":
-    sys.exit(basicsr_command.main() if sys.argv[1:2] in (["train"], ["test"]) else main())
+    sys.exit(basicsr_command.main() if sys.argv[1:2] in (["train"], ["test"], ["options"]) else main())
