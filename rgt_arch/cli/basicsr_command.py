@@ -64,7 +64,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     args = build_parser().parse_args(arguments)
     if args.command == "options":
-        print(describe_options())
+        try:
+            print(describe_options(), flush=True)
+        except BrokenPipeError:  # `| head` has seen enough; Python would flush the rest at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     prog = f"basicsr {args.command}"
     rank = environment_rank() if args.launcher != "none" else 0

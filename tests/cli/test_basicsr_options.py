@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from rgt_arch.cli.basicsr_command import main
@@ -15,3 +18,12 @@ def test_reference_is_printed_and_help_names_the_command(capsys: pytest.CaptureF
         main(["--help"])
     assert leaving.value.code == 0
     assert "basicsr options" in capsys.readouterr().out
+
+
+def test_reader_may_leave_early() -> None:
+    command = [sys.executable, "-m", "rgt_arch.cli", "options"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert "BrokenPipe" not in process.communicate()[1]
+    assert process.returncode == 0
