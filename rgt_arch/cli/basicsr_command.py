@@ -75,9 +75,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     # BasicSR reads its flags from sys.argv, and writes the line into the copy of the option file.
     sys.argv = [prog, *arguments[arguments.index(args.command) + 1 :]]
     try:
-        return run_guarded(lambda: _run(args, rank), prog)
+        return run_guarded(lambda: _run_and_say(args, rank, prog), prog)
     finally:
         sys.argv = before
+
+
+def _run_and_say(args: argparse.Namespace, rank: int, prog: str) -> int:
+    """Run, and say what still waits to be said before an error is printed: the error is to be the last line."""
+    try:
+        return _run(args, rank)
+    finally:
         for text in notices.take():
             if rank == 0:
                 print(f"{prog}: warning: {text}", file=sys.stderr)
