@@ -64,6 +64,20 @@ def test_wrong_template_is_reported_with_the_right_one(train_file):
     assert "set filename_tmpl: '{}x2'" in message
 
 
+def test_one_misnamed_lr_file_of_many_is_to_be_renamed(train_file):
+    for index in range(2, 9):
+        write_image(train_file.root / GT / f"000{index}.png", 128, 128)
+        write_image(train_file.root / LQ / f"{'9x' * (index == 8)}000{index}{'x2' * (index < 8)}.png", 64, 64)
+    message = train_file.error()
+    assert "0008.png needs 0008x2.png" in message
+    assert "rename 9x0008.png" in message
+    assert "set filename_tmpl" not in message
+    (train_file.root / LQ / "9x0008.png").rename(train_file.root / LQ / "0008x2.PNG")
+    message = train_file.error()
+    assert "endings must be the same" in message
+    assert "set filename_tmpl" not in message
+
+
 @pytest.mark.parametrize("template", ["x2", "{}{}", "{name}x2", "{"])
 def test_template_without_one_place_for_the_name_is_refused(train_file, template):
     text = train_file.file.read_text().replace("'{}x2'", f"'{template}'", 1)

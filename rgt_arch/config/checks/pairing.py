@@ -69,19 +69,17 @@ def pairs_from_folders(names_gt: list[str], names_lq: list[str], gt: Path, lq: P
     present = set(names_lq)
     missing = [name for name in wanted if name not in present]
     spare = [name for name in names_lq if name not in wanted]
+    other = _likely_template(names_gt, spare, template) if 2 * len(missing) > len(names_gt) else None
     if missing and len(names_gt) == len(names_lq):
-        other = _likely_template(names_gt, spare)
-        hint = f"set filename_tmpl: '{other}'" if other else "rename the files or correct filename_tmpl"
         raise PairingError(
-            "filename_tmpl",
-            f"{template!r} finds no LR image for {len(missing)} of {len(names_gt)} HR images: "
-            f"{wanted[missing[0]]} needs {missing[0]} in {lq}, where there is "
-            f"{spare[0]}; {hint} (endings must be the same, too)",
+            "filename_tmpl" if other else "dataroot_lq",
+            f"filename_tmpl {template!r} finds no LR image for {len(missing)} of {len(names_gt)} HR images: "
+            f"{wanted[missing[0]]} needs {missing[0]} in {lq}, where there is {spare[0]}; "
+            + (f"set filename_tmpl: '{other}'" if other else _rename_hint(missing, spare)),
         )
     if missing or spare:
         lone = [f"{wanted[missing[0]]} has no LR image {missing[0]}"] if missing else []
         lone += [f"{spare[0]} has no HR image"] if spare else []
-        other = _likely_template(names_gt, spare) if len(missing) == len(names_gt) else None
         hint = f"set filename_tmpl: '{other}' and add or remove images" if other else "add or remove images"
         raise PairingError(
             "dataroot_lq",
@@ -105,13 +103,31 @@ def pairs_from_meta_info(lines: list[tuple[int, str]], gt: Path, lq: Path, templ
     return pairs
 
 
-def _likely_template(names_gt: list[str], names_lq: list[str]) -> str | None:
-    """The template that most LR names follow, or None: what surrounds an HR name in each of a few LR names."""
-    stems = sorted({os.path.splitext(name)[0] for name in names_gt}, key=len, reverse=True)
+def _rename_hint(missing: list[str], spare: list[str]) -> str:
+    """What to do about LR files whose names do not fit a template that is right."""
+    stems = {_stem(name) for name in spare}
+    if any(_stem(name) in stems for name in missing):
+        return "the endings must be the same: save the LR images in the format of the HR images"
+    return f"rename {spare[0]}" if len(spare) == 1 else f"rename {spare[0]} and the {len(spare) - 1} others like it"
+
+
+def _stem(name: str) -> str:
+    return os.path.splitext(name)[0]
+
+
+def _likely_template(names_gt: list[str], spare: list[str], template: str) -> str | None:
+    """Another template than `template` that finds an LR image among `spare` for most HR names, or None: what surrounds
+    an HR name in each of a few LR names."""
+    stems = sorted({_stem(name) for name in names_gt}, key=len, reverse=True)
     found: Counter[str] = Counter()
-    for name in spread(names_lq, 8):
-        stem = os.path.splitext(name)[0]
+    for stem in map(_stem, spread(spare, 8)):
         inside = next((candidate for candidate in stems if candidate in stem), None)
         if inside is not None:
-            found[stem.replace(inside, "{}", 1)] += 1
-    return found.most_common(1)[0][0] if found else None
+            around = stem.replace("{", "{{").replace("}", "}}").partition(inside)
+            found[f"{around[0]}{{}}{around[2]}"] += 1
+    present = {_stem(name) for name in spare}
+    for candidate, _ in found.most_common():
+        fits = sum(candidate.format(stem) in present for stem in stems)
+        if candidate != template and 2 * fits > len(stems):
+            return candidate
+    return None
