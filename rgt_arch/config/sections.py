@@ -96,7 +96,8 @@ def _dataset_section(section: Any) -> Section:
     keys = dict(tables.DATASET)
     for parent in reversed(found.__mro__):
         keys.update(tables.DATASETS.get(parent.__name__, {}))
-    elsewhere = {key: other for other, table in tables.DATASETS.items() for key in table if key not in keys}
+    # Backwards, so that of several classes that read a key the first and plainest is the one to propose.
+    elsewhere = {key: other for other, table in reversed(tables.DATASETS.items()) for key in table if key not in keys}
     known = found.__name__ in tables.DATASETS and is_known(found)
     return Section(keys, found.__name__, strict=known, elsewhere=elsewhere)
 
