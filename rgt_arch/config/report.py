@@ -42,12 +42,26 @@ class Report:
         self.errors: list[str] = []
         self.warnings: list[str] = []
         self._faulty: set[KeyPath] = set()
+        self._misspelt: set[KeyPath] = set()
         self._written = written
 
     def error(self, path: KeyPath, message: str, value: Any = None) -> None:
         """Note a problem that stops the run. `value` is quoted unless None."""
         self._faulty.add(path)
         self._add(self.errors, path, message, value)
+
+    def unknown(self, path: KeyPath, owner: str, valid: Iterable[str]) -> None:
+        """Note a key that nobody reads as an error, with what it may stand for; `missing` says no more about that."""
+        names = list(valid)
+        near = nearest(path[-1], names)
+        if near is not None:
+            self._misspelt.add((*path[:-1], near))
+        self.error(path, f"unknown key of {owner}; {suggestion(path[-1], names)}")
+
+    def missing(self, path: KeyPath, message: str) -> None:
+        """Note that a key is not there, unless it is there misspelt, which `unknown` has said already."""
+        if path not in self._misspelt:
+            self.error(path, message)
 
     def is_faulty(self, path: KeyPath) -> bool:
         """Whether there is an error about a key at `path` or below it, so that a closer look would only repeat it."""

@@ -36,7 +36,7 @@ def check_datasets(opt: dict[str, Any], report: Report, root: Path) -> None:
         elif "RealESRGANDataset" in kinds:
             checker.single("dataroot_gt", "meta_info")
             if checker.backend != "lmdb" and "meta_info" not in data:
-                report.error((*checker.path, "meta_info"), "is missing; add a text file with one image name a line")
+                report.missing((*checker.path, "meta_info"), "is missing; add a text file with one image name a line")
 
 
 def check_files(opt: dict[str, Any], report: Report, root: Path, resume_root: Path | None = None) -> None:
@@ -135,7 +135,7 @@ class _DataChecker:
     def paired(self, meta_key: str) -> None:
         """A data set of HR/LR pairs."""
         if self.scale is None:
-            self.report.error(("scale",), f"is missing, and {':'.join(self.path)} needs it; add scale: 4")
+            self.report.missing(("scale",), f"is missing, and {':'.join(self.path)} needs it; add scale: 4")
         gt, lq = self.folder("dataroot_gt"), self.folder("dataroot_lq")
         if self.backend == "lmdb":
             self.paired_lmdb(gt, lq)

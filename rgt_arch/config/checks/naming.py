@@ -62,11 +62,11 @@ def _check_optimizer(opt: dict[str, Any], section: dict[str, Any], path: KeyPath
     model would: that tells names, arguments, ranges and shapes at once."""
     name = section.get("type")
     if "lr" not in section:
-        report.error((*path, "lr"), "is missing; add 'lr: 2e-4'")
+        report.missing((*path, "lr"), "is missing; add 'lr: 2e-4'")
         return
     if optimizer_class(name) is None:
         if name is None:
-            report.error((*path, "type"), "is missing; add 'type: Adam'")
+            report.missing((*path, "type"), "is missing; add 'type: Adam'")
         else:
             report.error(
                 (*path, "type"),

@@ -52,7 +52,7 @@ def _check_section(opt: dict[str, Any], section: dict[str, Any], path: KeyPath, 
             _check_section(opt, section[key], where, report, train)
     for key, spec in known.keys.items():
         if key not in section and _required(spec, path, train):
-            report.error((*path, key), f"is missing; {_how_to_add(key, spec)}")
+            report.missing((*path, key), f"is missing; {_how_to_add(key, spec)}")
 
 
 def _check_free(opt: dict[str, Any], section: dict[str, Any], path: KeyPath, report: Report, train: bool) -> None:
@@ -83,7 +83,7 @@ def _unknown(known: Section, where: KeyPath, report: Report) -> None:
         text = f"{known.owner} would ignore it; set {kind}: {other}, which reads it, or remove it"
         (report.error if known.strict else report.warn)(where, text)
     elif known.strict:
-        report.error(where, f"unknown key of {_of(known, where)}; {suggestion(key, known.keys)}")
+        report.unknown(where, _of(known, where), known.keys)
     else:
         near = suggestion(key, known.keys)
         report.warn(where, f"unknown here; {_of(known, where)} may read it" + (f" ({near})" if "mean" in near else ""))
