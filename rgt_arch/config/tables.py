@@ -25,7 +25,9 @@ TOP = {
     "val": Key("section", "validation or test settings", nullable=True),
     "logger": Key("section", "how often to log and to save", "train", example="logger:"),
     "dist_params": Key("section", "backend and port of distributed runs", nullable=True),
-    "find_unused_parameters": Key("boolean", "handed to DistributedDataParallel"),
+    "find_unused_parameters": Key(
+        "boolean", "handed to DistributedDataParallel; left out: true if patches are too small for RG-SA"
+    ),
 }
 
 DIST_PARAMS = {

@@ -12,8 +12,12 @@ from rgt_arch.config.checks.training import check_network, check_training, check
 from rgt_arch.config.hardware import settle_devices
 from rgt_arch.config.loading import WrittenOptions, read_written
 from rgt_arch.config.report import Report
-from rgt_arch.config.tree import subsection
+from rgt_arch.config.tree import sections, subsection
 from rgt_arch.errors import UsageError
+
+# What parts of paths cannot hold, and what the name of a run, which people carry between systems, does without.
+_NOT_IN_PATHS = "/\\\n\0"
+_NOT_IN_RUN_NAMES = _NOT_IN_PATHS + ':*?"<>|'
 
 
 def validate_options(
@@ -35,7 +39,9 @@ def validate_options(
     - `num_gpu` becomes the number of GPUs to use, 0 without CUDA, with one warning where that is less than asked for;
       on the CPU `pin_memory` and `prefetch_mode: cuda` are dropped;
     - a missing or empty `path:` becomes {}, a missing `logger:use_tb_logger` false; in a test a missing or empty `val:`
-      asks for images, and a missing `val:suffix` becomes `~`.
+      asks for images, and a missing `val:suffix` becomes `~`;
+    - where training patches are too small for RG-SA to recurse, its unused weights would stop DistributedDataParallel:
+      a missing `find_unused_parameters` becomes true.
     """
     try:
         written = read_written(file)
@@ -51,7 +57,7 @@ def validate_options(
     check_validation(opt, report, is_train)
     check_files(opt, report, Path(root), None if resume_root is None else Path(resume_root))
     check_datasets(opt, report, Path(root))
-    _check_name(opt, report, is_train)
+    _check_names(opt, report, is_train)
     settle_devices(opt, report)
     report.raise_errors()
     return report.warnings
@@ -74,11 +80,25 @@ def _fill_in(opt: dict[str, Any], is_train: bool) -> None:
             opt[section][key] = None
 
 
-def _check_name(opt: dict[str, Any], report: Report, is_train: bool) -> None:
+def _check_names(opt: dict[str, Any], report: Report, is_train: bool) -> None:
+    """Names that become parts of paths: none may lead out of the folder of the run."""
+    for phase, data in sections(opt.get("datasets")):
+        name = data.get("name")
+        if isinstance(name, str) and not _is_folder_name(name, _NOT_IN_PATHS):
+            report.error(
+                ("datasets", phase, "name"), "is the name of a folder of results; use letters, digits, - and _", name
+            )
+    suffix = subsection(opt, "val").get("suffix")
+    if isinstance(suffix, str) and any(character in suffix for character in _NOT_IN_PATHS):
+        report.error(("val", "suffix"), "ends the names of images; use letters, digits, - and _", suffix)
     name = opt.get("name")
     if not isinstance(name, str):
         return
-    if not name.strip() or name in (".", "..") or any(character in name for character in '/\\:*?"<>|\n'):
+    if not _is_folder_name(name, _NOT_IN_RUN_NAMES):
         report.error(("name",), "is the name of a folder and a log file; use letters, digits, - and _", name)
     elif is_train and "debug" in name:
         report.warn(("name",), "contains 'debug': BasicSR validates and saves every 8 steps and logs each one", name)
+
+
+def _is_folder_name(name: str, refused: str) -> bool:
+    return bool(name.strip()) and name not in (".", "..") and not any(character in name for character in refused)

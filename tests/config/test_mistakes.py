@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from rgt_arch.basicsr_compat import notices
+from rgt_arch.cli import basicsr_command
+from rgt_arch.errors import UserError
+
 TRAIN_EDITS = [
     # unknown and misspelt keys
     ("  total_iter:", "  totl_iter:", [":67: train:totl_iter: ", "did you mean total_iter?"]),
@@ -106,6 +110,10 @@ TRAIN_EDITS = [
     ("  val_freq: 5000", "  val_freq: 5000\n  use_chop: true\n  tile: {size: 64}", ["val:use_chop", "remove one"]),
     ("    project: ~", "    project: mine", ["logger:wandb:project = 'mine'", "pip install wandb"]),
     ("name: train_RGT_T_x2", "name: runs/one", [":8: name = 'runs/one'", "name of a folder"]),
+    ("    name: Set5", "    name: ../../Set5", ["datasets:val:name = '../../Set5'", "name of a folder"]),
+    ("    name: Set5", "    name: ..", ["datasets:val:name = '..'", "name of a folder"]),
+    ("  val_freq: 5000", "  val_freq: 5000\n  suffix: ../x", ["val:suffix = '../x'", "names of images"]),
+    ("  val_freq: 5000", "  val_freq: 5000\n  suffix: 'a\\b'", ["val:suffix = ", "names of images"]),
     ("  val:\n    name", "  test_1:\n    name", ["datasets:test_1", "rename it"]),
 ]
 
@@ -118,3 +126,48 @@ def test_mistake_in_a_training_file_is_named(train_file, old, new, parts):
     assert message.startswith("train_RGT_T_x2.yml:")
     for part in parts:
         assert part in message
+
+
+def test_dataset_names_with_dots_and_spaces_and_plain_suffixes_are_fine(train_file):
+    train_file.edit("    name: Set5", "    name: My Set-5_v1.0").edit(
+        "  val_freq: 5000", "  val_freq: 5000\n  suffix: a-1"
+    )
+    assert train_file.validate()[1] == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("    gt_size: 128", "    gtsize: 128"),
+        ("  total_iter:", "  totl_iter:"),
+        ("    lr: 5e-4", "    lrr: 5e-4"),
+        ("\nscale: 2", "\nscal: 2"),
+    ],
+)
+def test_misspelt_required_key_is_reported_once(train_file, old, new):
+    assert "did you mean" in train_file.edit(old, new).error()
+
+
+def test_size_that_an_overlap_asks_for_is_one_that_is_taken(train_file):
+    train_file.edit("  val_freq: 5000", "  val_freq: 5000\n  tile: {size: 8, overlap: 9}")
+    assert "val:tile:overlap = 9: is over half of size 8; take size 18 or more" in train_file.errors()[1]
+    train_file.edit("{size: 8, overlap: 9}", "{size: 64, overlap: 48}")
+    assert "take size 96 or more, or overlap 8" in train_file.error()
+
+
+def test_hr_images_of_a_single_image_data_set_ask_for_the_plain_paired_one(single_file):
+    single_file.edit("    io_backend:", "    dataroot_gt: datasets/single\n    io_backend:")
+    assert "set type: PairedImageDataset, which reads it" in single_file.error()
+
+
+def test_error_comes_after_everything_else_that_waits_to_be_said(monkeypatch, capsys):
+    def fail(*_):
+        notices.notice("said before there was a log")
+        raise UserError("stopped")
+
+    monkeypatch.setattr(basicsr_command, "_run", fail)
+    assert basicsr_command.main(["train", "-opt", "any.yml"]) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "basicsr train: warning: said before there was a log",
+        "basicsr train: error: stopped",
+    ]

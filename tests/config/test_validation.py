@@ -25,7 +25,7 @@ def test_all_mistakes_are_reported_at_once_each_on_a_line_of_its_own(train_file)
         train_file.edit(old, new)
     lines = train_file.errors()
     keys = {
-        "train:totl_iter", "train:total_iter", "train:optim_g:lr", "train:pixel_opt:type", "network_g:embed_dims",
+        "train:totl_iter", "train:optim_g:lr", "train:pixel_opt:type", "network_g:embed_dims",
         "datasets:train:dataroot_gt", "network_g:upscale", "logger:print_freq",
     }  # fmt: skip
     assert {re.split(r"[: ]{2,}| = ", line.partition(" ")[2])[0] for line in lines} == keys
@@ -193,6 +193,27 @@ def test_recursion_warning_names_the_safe_range_and_ends_where_it_ends(train_fil
 def test_recursion_warning_is_for_the_automatic_depth_alone(train_file, argument):
     train_file.edit("    gt_size: 128", "    gt_size: 96").edit("  embed_dim: 96", f"  embed_dim: 96\n  {argument}")
     assert train_file.validate()[1] == []
+
+
+@pytest.mark.parametrize(
+    ("gt_size", "arguments", "unused"),
+    [
+        (30, {}, True),
+        (32, {}, None),
+        (30, {"recursion": 1}, None),
+        (30, {"recursion": 0}, True),
+        (30, {"global_blocks": "none"}, None),
+    ],
+)
+def test_weights_that_small_patches_leave_unused_are_announced(train_file, gt_size, arguments, unused):
+    opt = load_options(train_file.file)
+    opt["datasets"]["train"]["gt_size"] = gt_size
+    opt["network_g"].update(arguments)
+    validate_options(opt, file=train_file.file, is_train=True, root=train_file.root)
+    assert opt.get("find_unused_parameters") is unused
+    opt["find_unused_parameters"] = False
+    validate_options(opt, file=train_file.file, is_train=True, root=train_file.root)
+    assert opt["find_unused_parameters"] is False
 
 
 def test_periods_must_cover_the_run(train_file):

@@ -8,6 +8,7 @@ from typing import Any
 
 from rgt_arch.config.classes import find_class, signature_section
 from rgt_arch.config.report import Report
+from rgt_arch.config.tables import TILE
 from rgt_arch.config.tree import sections, subsection
 
 _TRAIN = ("datasets", "train")
@@ -73,11 +74,11 @@ def check_validation(opt: dict[str, Any], report: Report, is_train: bool) -> Non
     tile = val.get("tile")
     if isinstance(tile, dict) and isinstance(tile.get("size"), int) and isinstance(tile.get("overlap", 0), int):
         if tile.get("overlap", 0) > tile["size"] // 2:
-            report.error(
-                ("val", "tile", "overlap"),
-                f"is over half of size {tile['size']}; take {tile['size'] // 8}",
-                tile["overlap"],
-            )
+            least = int(TILE["size"].low or 0)
+            remedy = f"take size {max(2 * tile['overlap'], least)} or more"
+            if tile["size"] >= least:
+                remedy += f", or overlap {tile['size'] // 8}"
+            report.error(("val", "tile", "overlap"), f"is over half of size {tile['size']}; {remedy}", tile["overlap"])
         if val.get("use_chop"):
             report.error(("val", "use_chop"), "cannot go with val:tile; remove one (tile has no seams)")
     _check_metrics(opt, val, report)
@@ -139,13 +140,18 @@ def _check_patch(opt: dict[str, Any], data: dict[str, Any], report: Report) -> N
         return
     network = subsection(opt, "network_g")
     stride = network.get("reduction_stride", 4)
-    if not is_rgt(find_class("arch", network.get("type"))) or network.get("recursion", "auto") != "auto":
+    if not is_rgt(find_class("arch", network.get("type"))) or network.get("global_blocks") == "none":
         return
-    if not isinstance(stride, int) or stride < 2 or network.get("global_blocks") == "none":
+    if not isinstance(stride, int) or stride < 2:
+        return
+    recursion, patch = network.get("recursion", "auto"), size // scale
+    if patch < stride**2 if recursion == "auto" else recursion == 0 or patch < stride:
+        # RG-SA does not recurse, and DistributedDataParallel dies of weights without gradients unless told of them.
+        opt.setdefault("find_unused_parameters", True)
+    if recursion != "auto":
         return
     # Training recurses ⌊log_s(P // s)⌋ times, testing 2 times up to images of s⁵ pixels: equal for P from s³ to s⁴ - 1.
     low, high = stride**3, stride**4 - 1
-    patch = size // scale
     if not low <= patch <= high:
         report.warn(
             path,
