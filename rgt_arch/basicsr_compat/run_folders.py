@@ -21,6 +21,7 @@ from typing import Any
 
 import torch.distributed as dist
 
+from rgt_arch.basicsr_compat.notices import notice
 from rgt_arch.errors import UsageError
 from rgt_arch.files import written_whole
 
@@ -38,6 +39,12 @@ def with_known_folders(original: Callable[[Options], None]) -> Callable[[Options
         if opt["is_train"]:
             original({**opt, "path": folders})
         elif opt.get("rank", 0) == 0:
+            pictures = Path(folders["visualization"])
+            if pictures.is_dir() and any(pictures.iterdir()):
+                notice(
+                    f"{pictures}: holds the pictures of an earlier test; those of the same name are replaced; "
+                    "give the test another name to keep them"
+                )
             create(folders)
 
     return make_exp_dirs

@@ -24,7 +24,7 @@ from rgt_arch.evaluation.figures import Box, Panel, comparison_figure, save_figu
 from rgt_arch.evaluation.subprocesses import basicsr_test, basicsr_train
 
 SCALE = 2
-ITERATIONS = 200
+ITERATIONS = 160
 NAME = "demo_RGT_T_x2"
 
 # All of them lie in scikit-image's wheel and are in the public domain or CC0; nothing is downloaded. Those to train on

@@ -77,9 +77,10 @@ def test_test_pipeline_keeps_results_and_leaves_cudnn_benchmark_off(basicsr_comm
     kept = project.root / "results" / "tiny" / "mine.txt"
     kept.parent.mkdir(parents=True)
     kept.write_text("earlier results")
-    for _ in range(2):
+    for run in range(2):
         code, printed = basicsr_command(command="test")
         assert code == 0, printed
+        assert ("holds the pictures of an earlier test" in printed) == (run == 1)
         assert not torch.backends.cudnn.benchmark
     assert kept.exists()
     assert [folder.name for folder in (project.root / "results").iterdir()] == ["tiny"]
