@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from rgt_arch import load_model
+from rgt_arch.archs.rgt_arch import PRESETS
 from rgt_arch.errors import UserError
 from rgt_arch.weights.inspecting import is_derived
 
@@ -146,6 +147,21 @@ def test_files_load_in_basicsr_and_in_spandrel(build, options, batch):
     model.test()
     with torch.no_grad():
         torch.testing.assert_close(loaded.model.eval()(lq), model.output, rtol=0, atol=1e-4)
+
+
+def test_basicsrs_own_save_network_writes_a_small_file_that_spandrel_loads(options):
+    import spandrel
+    from basicsr.models.sr_model import SRModel
+
+    network = {"type": "RGT", "upscale": 4, **PRESETS["RGT-S"]}
+    model = SRModel(options(network, is_train=False))
+    model.save_network(model.net_g, "net_g", 1)
+    path = Path(model.opt["path"]["models"]) / "net_g_1.pth"
+    assert path.stat().st_size <= 55 * 2**20
+    loaded = spandrel.ModelLoader().load_from_file(path).model.eval()
+    lq = torch.rand(1, 3, 16, 20)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(lq), model.net_g.eval()(lq), rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("layout", ["plain", "params", "params_ema", "module."])
