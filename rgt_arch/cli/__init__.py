@@ -11,7 +11,7 @@ from rgt_arch.errors import UserError
 from rgt_arch.version import __version__
 
 # In the order `rgt --help` lists them; each is a module of this package.
-COMMANDS = ("demo", "info", "convert")
+COMMANDS = ("demo", "prepare", "bench", "info", "convert")
 
 
 def run_guarded(work: Callable[[], int | None], prog: str, verbose: bool = False) -> int:
@@ -40,11 +40,11 @@ def build_parser() -> argparse.ArgumentParser:
         module = importlib.import_module(f"rgt_arch.cli.{name}")
         subparser = module.add_parser(subparsers)
         subparser.add_argument("--verbose", action="store_true", help="show a traceback when something fails")
-        subparser.set_defaults(run=module.run)
+        subparser.set_defaults(run=module.run, prog=subparser.prog)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `rgt`; returns the exit code."""
     args = build_parser().parse_args(argv)
-    return run_guarded(lambda: args.run(args), f"rgt {args.command}", args.verbose)
+    return run_guarded(lambda: args.run(args), args.prog, args.verbose)

@@ -6,17 +6,14 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tqdm import tqdm
-
 from rgt_arch.errors import UserError
+from rgt_arch.progress import Progress
 
 _ITERATION = re.compile(r"\biter:\s*([\d,]+)")
 _PSNR = re.compile(r"# psnr:\s*([\d.]+)")
-_SECONDS_BETWEEN_LINES = 15
 
 
 def basicsr_train(option_file: Path, total_iter: int) -> list[tuple[int, float]]:
@@ -26,7 +23,7 @@ def basicsr_train(option_file: Path, total_iter: int) -> list[tuple[int, float]]
     """
     validations: list[tuple[int, float]] = []
     iteration = 0
-    with _Progress(total_iter) as progress:
+    with Progress(total_iter, "training", "it") as progress:
         for line in _run("train", option_file):
             if match := _ITERATION.search(line):
                 iteration = int(match[1].replace(",", ""))
@@ -74,30 +71,3 @@ def _run(command: str, option_file: Path) -> Iterator[str]:
             raise
     if process.returncode:
         raise UserError(f"basicsr {command} ended with exit code {process.returncode}: {last} (all it said: {output})")
-
-
-class _Progress:
-    """A tqdm bar on a terminal; elsewhere the same text as a line from time to time."""
-
-    def __init__(self, total: int) -> None:
-        self._terminal = sys.stderr.isatty()
-        self._bar = tqdm(total=total, desc="training", unit="it", disable=not self._terminal)
-        self._start = self._printed = time.monotonic()
-        self._total = total
-
-    def __enter__(self) -> _Progress:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._bar.close()
-
-    def reach(self, iteration: int) -> None:
-        """Show that `iteration` iterations are done."""
-        if self._terminal:
-            self._bar.update(iteration - self._bar.n)
-            return
-        now = time.monotonic()
-        if iteration == self._total or now - self._printed >= _SECONDS_BETWEEN_LINES:
-            self._printed = now
-            text = tqdm.format_meter(iteration, self._total, now - self._start, prefix="training", unit="it", ncols=80)
-            print(text, file=sys.stderr, flush=True)

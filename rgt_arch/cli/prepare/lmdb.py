@@ -1,0 +1,17 @@
+"""`rgt prepare lmdb`."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """The parser of `rgt prepare lmdb`."""
+    parser: argparse.ArgumentParser = subparsers.add_parser("lmdb", help="lmdb")
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run it."""
+    raise NotImplementedError

@@ -1,0 +1,17 @@
+"""`rgt prepare lr`."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """The parser of `rgt prepare lr`."""
+    parser: argparse.ArgumentParser = subparsers.add_parser("lr", help="lr")
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run it."""
+    raise NotImplementedError

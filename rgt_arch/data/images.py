@@ -1,0 +1,138 @@
+"""Image files of data sets: found in folders, checked for damage, decoded as BasicSR decodes them, written whole."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from rgt_arch.errors import UsageError, UserError
+from rgt_arch.files import written_whole
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+# What Pillow may try: not EPS, which starts Ghostscript. TIFF is OpenCV's alone, Pillow has no 16-bit colour.
+_PILLOW_FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP")
+# Grey stays grey and 16 bits stay 16; otherwise as BasicSR's IMREAD_COLOR (utils/img_util.py:142): palettes become
+# colours, alpha is dropped, EXIF orientation is applied.
+_AS_IN_TRAINING = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
+
+
+def find_files(folder: Path) -> list[Path]:
+    """All files below a folder except hidden ones, sorted by their path relative to it; links are followed, once.
+
+    Every file counts, images or not: one that is no image should be heard of rather than be passed over.
+    Raises UsageError if there is no such folder, it cannot be listed, or holds no file.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UsageError(
+            f"{folder}: no such folder" if not folder.exists() else f"{folder}: is a file; name its folder"
+        )
+    files = sorted(_walk(folder, set()), key=lambda path: path.relative_to(folder).parts)
+    if not files:
+        raise UsageError(f"{folder}: there are no images in it")
+    return files
+
+
+def _walk(folder: Path, seen: set[str]) -> Iterator[Path]:
+    real = os.path.realpath(folder)
+    if real in seen:  # a link to a folder above
+        return
+    try:
+        entries = list(os.scandir(folder))
+    except OSError as error:
+        raise UsageError(f"{folder}: cannot be listed ({error.strerror})") from error
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            yield from _walk(Path(entry.path), seen | {real})
+        else:
+            yield Path(entry.path)
+
+
+def read_bytes(path: Path) -> bytes:
+    """A file's content. Raises UserError in one line if it is empty, no regular file, or cannot be read."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # opening a FIFO would wait for ever
+            raise UserError(f"{path}: is not a regular file")
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    if not content:
+        raise UserError(f"{path}: is empty (0 bytes)")
+    return content
+
+
+def decode(content: bytes, path: Path, flags: int = _AS_IN_TRAINING) -> NDArray[Any]:
+    """Pixels of an encoded image: (H, W) or (H, W, 3) in BGR order, uint8 or uint16; float32 from HDR formats.
+
+    flags: OpenCV's, by default as BasicSR reads in training, but with grey and 16 bits kept.
+    Raises UserError naming `path` if the content is damaged or no image. Truncated files are found here, not by OpenCV,
+    which fills what is missing with grey in some formats and says so on stderr only.
+    """
+    _check_whole(content, path)
+    try:
+        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    except cv2.error as error:  # for instance more pixels than OpenCV's limit
+        raise UserError(f"{path}: cannot be decoded ({error.err})") from error
+    if pixels is None:
+        raise UserError(f"{path}: is not an image that OpenCV reads, or is damaged")
+    return pixels
+
+
+def read_image(path: Path) -> NDArray[Any]:
+    """`decode` of a file."""
+    return decode(read_bytes(path), path)
+
+
+def _check_whole(content: bytes, path: Path) -> None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # large images and odd metadata are no faults
+            with Image.open(io.BytesIO(content), formats=_PILLOW_FORMATS) as image:
+                if content.startswith(PNG_SIGNATURE):
+                    image.verify()  # every chunk's checksum, without decoding
+                else:
+                    image.load()
+    except Image.UnidentifiedImageError:
+        if content.startswith((PNG_SIGNATURE, b"\xff\xd8\xff")):
+            raise UserError(f"{path}: is truncated or damaged") from None
+        # a format that only OpenCV knows, or no image at all: it decides
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{path}: {error}") from error
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise UserError(f"{path}: is truncated or damaged ({error})") from error
+
+
+def is_complete_png(path: Path, size: tuple[int, int], newer_than: Path) -> bool:
+    """Whether `path` is an undamaged PNG of `size` (height, width), written after `newer_than` was last changed."""
+    try:
+        if os.stat(path).st_mtime_ns < os.stat(newer_than).st_mtime_ns:
+            return False
+        with Image.open(path, formats=("PNG",)) as image:
+            height, width = image.height, image.width
+            image.verify()
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError):
+        return False
+    return (height, width) == size
+
+
+def write_png(path: Path, image: NDArray[Any]) -> None:
+    """Write (H, W) or (H, W, 3) BGR, uint8 or uint16, whole or not at all. Raises UserError if the disk refuses."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{path.parent}: cannot be made ({error.strerror})") from error
+    with written_whole(path) as beside:
+        encoded = cv2.imencode(".png", image)[1]
+        beside.write_bytes(encoded.tobytes())

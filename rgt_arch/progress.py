@@ -1,0 +1,50 @@
+"""Progress of long work on stderr: a bar with rate and ETA on a terminal, elsewhere a line from time to time."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from tqdm import tqdm
+
+_SECONDS_BETWEEN_LINES = 15
+
+
+class Progress:
+    """A tqdm bar on a terminal; elsewhere the same text as a line from time to time, and one at the end."""
+
+    def __init__(self, total: int, title: str, unit: str) -> None:
+        """total: units of work. title: what is being done. unit: in singular, such as "image" or "it"."""
+        self._terminal = sys.stderr.isatty()
+        self._bar = tqdm(total=total, desc=title, unit=unit, disable=not self._terminal)
+        self._start = self._printed = time.monotonic()
+        self._total, self._title, self._unit = total, title, unit
+        self._done = 0
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.close()
+
+    def advance(self) -> None:
+        """Show that one more unit is done."""
+        self.reach(self._done + 1)
+
+    def reach(self, done: int) -> None:
+        """Show that `done` units are done."""
+        self._done = done
+        if self._terminal:
+            self._bar.update(done - self._bar.n)
+            return
+        now = time.monotonic()
+        if done == self._total or now - self._printed >= _SECONDS_BETWEEN_LINES:
+            self._printed = now
+            text = tqdm.format_meter(
+                done, self._total, now - self._start, prefix=self._title, unit=self._unit, ncols=80
+            )
+            print(text, file=sys.stderr, flush=True)
+
+    def note(self, text: str) -> None:
+        """Print a line without tearing the bar."""
+        tqdm.write(text, file=sys.stderr)
