@@ -164,7 +164,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float, d
     """
     if bias is not None:
         bias = bias.to(q.dtype)
-    if _fused_attention:
+    # On a CPU nothing fused gives the bias a gradient; torch's fallback takes a third longer in bfloat16 than this one.
+    unfused = bias is not None and bias.requires_grad and q.device.type == "cpu"
+    if _fused_attention and not unfused:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout, scale=scale)
     scores = (q * scale) @ k.transpose(-2, -1)
     if bias is not None:
