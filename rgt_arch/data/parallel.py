@@ -66,18 +66,29 @@ def default_jobs() -> int:
 
 
 def successes(
-    work: Callable[[T], R], tasks: Sequence[T], summary: Summary, *, jobs: int, title: str, unit: str = "image"
+    work: Callable[[T], R],
+    tasks: Sequence[T],
+    summary: Summary,
+    *,
+    jobs: int,
+    title: str,
+    unit: str = "image",
+    isolate: bool = False,
 ) -> Iterator[tuple[T, R]]:
     """Do `work` on all tasks in `jobs` processes; yields (task, result) of those that worked, in order.
 
     work: a function of a module, called with one task; what it raises becomes a line on stderr and in
-    `summary.failures`, and never stops the others, nor does a worker that dies. With jobs 1 it runs in this process.
+    `summary.failures`, and never stops the others, nor does a worker that dies. With jobs 1, or for one task, it runs
+    in this process, unless `isolate` says that what it reads could kill that.
     Raises UsageError for jobs < 1.
     """
     if jobs < 1:
         raise UsageError(f"--jobs is {jobs}; it must be at least 1")
     start = time.monotonic()
-    with contextlib.closing(_in_order(work, tasks, jobs)) as results, Progress(len(tasks), title, unit) as progress:
+    with (
+        contextlib.closing(_in_order(work, tasks, jobs, isolate)) as results,
+        Progress(len(tasks), title, unit) as progress,
+    ):
         for task, result in results:
             progress.advance()
             if isinstance(result, UserError):
@@ -88,8 +99,12 @@ def successes(
             summary.seconds = time.monotonic() - start
 
 
-def _in_order(work: Callable[[T], R], tasks: Sequence[T], jobs: int) -> Generator[tuple[T, R | UserError], None, None]:
-    if jobs == 1 or len(tasks) == 1:
+def _in_order(
+    work: Callable[[T], R], tasks: Sequence[T], jobs: int, isolate: bool
+) -> Generator[tuple[T, R | UserError], None, None]:
+    if not tasks:
+        return
+    if not isolate and (jobs == 1 or len(tasks) == 1):
         for task in tasks:
             yield task, _attempt(work, task)
         return
