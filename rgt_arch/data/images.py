@@ -7,6 +7,7 @@ import os
 import stat
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from rgt_arch.files import written_whole
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # What Pillow may try: not EPS, which starts Ghostscript. TIFF is OpenCV's alone, Pillow has no 16-bit colour.
-_PILLOW_FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP")
+_PILLOW_FORMATS = ("PNG", "JPEG", "WEBP", "BMP")  # JPEG includes MPO
+_EXIF_ORIENTATION = 0x112
 # Grey stays grey and 16 bits stay 16; otherwise as BasicSR's IMREAD_COLOR (utils/img_util.py:142): palettes become
 # colours, alpha is dropped, EXIF orientation is applied.
 _AS_IN_TRAINING = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
@@ -82,7 +84,8 @@ def decode(content: bytes, path: Path, flags: int = _AS_IN_TRAINING) -> NDArray[
     """
     _check_whole(content, path)
     try:
-        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+        with _silent_libraries():
+            pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     except cv2.error as error:  # for instance more pixels than OpenCV's limit
         raise UserError(f"{path}: cannot be decoded ({error.err})") from error
     if pixels is None:
@@ -91,8 +94,40 @@ def decode(content: bytes, path: Path, flags: int = _AS_IN_TRAINING) -> NDArray[
 
 
 def read_image(path: Path) -> NDArray[Any]:
-    """`decode` of a file."""
-    return decode(read_bytes(path), path)
+    """`decode` of a file, uint8 or uint16: `write_png` can take what is made of it.
+
+    Raises UserError naming the file where `decode` does, and for samples that are no 8 or 16-bit integers.
+    """
+    pixels = decode(read_bytes(path), path)
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise UserError(f"{path}: has {pixels.dtype} samples; convert it to 8 or 16 bits")
+    return pixels
+
+
+def files_by_name(folder: Path) -> tuple[dict[Path, Path], list[Path]]:
+    """The files of `find_files` by their path relative to the folder without suffix, and those without such a name.
+
+    The latter are no images, but are called like one, such as notes.txt beside notes.png.
+    Raises UsageError where `find_files` does, and if two images share a name: their outputs would have one too.
+    """
+    groups: dict[Path, list[Path]] = {}
+    for file in find_files(folder):
+        groups.setdefault(file.relative_to(folder).with_suffix(""), []).append(file)
+    named: dict[Path, Path] = {}
+    others: list[Path] = []
+    for name, files in groups.items():
+        images = [file for file in files if _has_image_header(file)] if len(files) > 1 else files
+        if len(images) > 1:
+            raise UsageError(
+                f"{images[0]} and {images[1]} would have the same output name; rename or remove one of them"
+            )
+        named[name] = (images or files)[0]
+        others += [file for file in files if file != named[name]]
+    return named, others
+
+
+def _has_image_header(file: Path) -> bool:
+    return file.is_file() and cv2.haveImageReader(str(file))
 
 
 def _check_whole(content: bytes, path: Path) -> None:
@@ -110,19 +145,59 @@ def _check_whole(content: bytes, path: Path) -> None:
         # a format that only OpenCV knows, or no image at all: it decides
     except Image.DecompressionBombError as error:
         raise UserError(f"{path}: {error}") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise UserError(f"{path}: is truncated or damaged ({error})") from error
+    except Exception as error:  # Pillow's readers trip over damage in many ways: IndexError, struct.error, …
+        raise UserError(f"{path}: is truncated or damaged ({' '.join(str(error).split())})") from error
 
 
-def is_complete_png(path: Path, size: tuple[int, int], newer_than: Path) -> bool:
-    """Whether `path` is an undamaged PNG of `size` (height, width), written after `newer_than` was last changed."""
+@contextmanager
+def _silent_libraries() -> Iterator[None]:
+    """Keeps what libpng, libtiff and OpenCV write to stderr themselves from it: one line per bad file is ours."""
     try:
-        if os.stat(path).st_mtime_ns < os.stat(newer_than).st_mtime_ns:
+        terminal, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    except OSError:  # stderr is closed
+        yield
+        return
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
+        os.close(nowhere)
+
+
+def image_size(path: Path) -> tuple[int, int] | None:
+    """(height, width) that `read_image` would give, from the file's header alone; None if Pillow cannot tell."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if not path.is_file():  # opening a FIFO would wait for ever
+                return None
+            with Image.open(path, formats=_PILLOW_FORMATS) as image:
+                # Without EXIF data in the header, Pillow would decode the whole PNG to look for some behind the pixels.
+                known = image.format != "PNG" or "exif" in image.info
+                turned = known and image.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
+                return (image.width, image.height) if turned else (image.height, image.width)
+    except Exception:  # as in `_check_whole`
+        return None
+
+
+def is_complete_png(path: Path, size: tuple[int, int], *newer_than: Path) -> bool:
+    """Whether `path` is an undamaged PNG of `size` (height, width), written after `newer_than` were last changed.
+
+    Files moved over an older one count as changed then, whatever age their content says it has.
+    """
+    try:
+        if not path.is_file():
             return False
+        written = os.stat(path).st_mtime_ns
+        for other in map(os.stat, newer_than):
+            if written < max(other.st_mtime_ns, other.st_ctime_ns):
+                return False
         with Image.open(path, formats=("PNG",)) as image:
             height, width = image.height, image.width
             image.verify()
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError):
+    except Exception:  # as in `_check_whole`
         return False
     return (height, width) == size
 
