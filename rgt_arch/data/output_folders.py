@@ -6,7 +6,9 @@ import json
 import os
 import re
 import sys
-from collections.abc import Collection, Mapping
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rgt_arch.errors import UsageError, UserError
@@ -14,40 +16,68 @@ from rgt_arch.files import written_whole
 
 STAMP = ".rgt_prepare.json"
 _PARTIAL = re.compile(r"^\..*\.(\d+)\.part\.\w+$")  # what `written_whole` writes to: .name.<process>.part.png
+_LONGEST_WRITE = 600  # seconds
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A folder that a command is about to fill."""
+
+    folder: Path
+    settings: Mapping[str, object]
+    """What decides the content of the files, as JSON values; kept in a hidden file in the folder."""
+    outputs: Collection[Path]
+
+    @property
+    def stamp(self) -> Path:
+        """The hidden file. Outputs older than it are not of this command: `is_complete_png` takes it as a source."""
+        return self.folder / STAMP
 
 
 def claim_folder(
     folder: Path, settings: Mapping[str, object], outputs: Collection[Path], *, overwrite: bool = False
 ) -> None:
-    """Make `folder` ready for `outputs`, or go on with what an earlier run with equal `settings` left in it.
+    """`claim_folders` for one folder."""
+    claim_folders([Claim(folder, settings, outputs)], overwrite=overwrite)
 
-    settings: what decides the content of the files, as JSON values; kept in a hidden file in the folder. Unfinished
-    files of a killed run are removed. With `overwrite`, files of other settings or origin may be replaced.
-    Raises UsageError if the folder was filled with other settings, or holds files of these names that no run of ours
-    made; UserError if it cannot be written to.
+
+def claim_folders(claims: Sequence[Claim], *, overwrite: bool = False) -> None:
+    """Make folders ready for their outputs, or go on with what an earlier run with equal settings left in them.
+
+    Unfinished files of a killed run are removed. With `overwrite`, files of other settings or origin may be replaced.
+    Raises UsageError if a folder was filled with other settings, or holds files of these names that no run of ours
+    made: no folder is touched then. UserError if one cannot be written to.
     """
-    stamp = folder / STAMP
-    if not overwrite:
-        if stamp.exists():
-            before = _read(stamp)
-            if before != dict(settings):
-                raise UsageError(
-                    f"{folder}: was filled with other settings ({_differences(before, settings)}); "
-                    "choose another folder, or --overwrite its files"
-                )
-        elif there := next((path for path in outputs if path.exists()), None):
+    for claim in claims:
+        if not overwrite:
+            _check(claim)
+    for claim in claims:
+        _take(claim, anew=overwrite)
+        remove_leftovers(claim)
+
+
+def _check(claim: Claim) -> None:
+    if claim.stamp.exists():
+        before, now = _read(claim.stamp), json.loads(json.dumps(dict(claim.settings)))
+        if before != now:
             raise UsageError(
-                f"{there} exists and was not made by this command; choose another folder, or --overwrite its files"
+                f"{claim.folder}: was filled with other settings ({_differences(before, now)}); "
+                "choose another folder, or --overwrite its files"
             )
+    elif there := next((path for path in claim.outputs if os.path.lexists(path)), None):
+        raise UsageError(
+            f"{there} exists and was not made by this command; choose another folder, or --overwrite its files"
+        )
+
+
+def _take(claim: Claim, *, anew: bool) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        claim.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{folder}: cannot be made ({error.strerror})") from error
-    with written_whole(stamp) as beside:
-        beside.write_text(json.dumps(dict(settings), sort_keys=True) + "\n", encoding="utf-8")
-    for place in {folder, *(path.parent for path in outputs)}:
-        if place.is_dir():
-            _remove_leftovers(place)
+        raise UserError(f"{claim.folder}: cannot be made ({error.strerror})") from error
+    if anew or not claim.stamp.exists():  # its age tells finished files from those that were to be overwritten
+        with written_whole(claim.stamp) as beside:
+            beside.write_text(json.dumps(dict(claim.settings), sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _read(stamp: Path) -> dict[str, object]:
@@ -63,11 +93,23 @@ def _differences(before: Mapping[str, object], now: Mapping[str, object]) -> str
     return ", ".join(f"{name} {before.get(name)}, now {now.get(name)}" for name in names)
 
 
-def _remove_leftovers(folder: Path) -> None:
-    for entry in os.scandir(folder):
-        match = _PARTIAL.match(entry.name)
-        if match and not _is_running(int(match[1])):
-            Path(entry.path).unlink(missing_ok=True)
+def remove_leftovers(claim: Claim) -> None:
+    """Remove the unfinished files of killed runs from a claimed folder and those of its outputs."""
+    for place in {claim.folder, *(path.parent for path in claim.outputs)}:
+        if not place.is_dir():
+            continue
+        for entry in os.scandir(place):
+            match = _PARTIAL.match(entry.name)
+            if match and not (_is_running(int(match[1])) and _is_recent(entry)):
+                Path(entry.path).unlink(missing_ok=True)
+
+
+def _is_recent(entry: os.DirEntry[str]) -> bool:
+    """Whether a process can still be writing it, rather than a later one have got the same number."""
+    try:
+        return time.time() - entry.stat().st_mtime < _LONGEST_WRITE
+    except OSError:
+        return False
 
 
 def _is_running(process: int) -> bool:
@@ -79,4 +121,9 @@ def _is_running(process: int) -> bool:
         return False
     except OSError:  # it runs, but is not ours
         return True
-    return True
+    try:
+        # A killed worker whose parent is dead too stays listed where nobody takes its exit status, as in containers.
+        state = Path(f"/proc/{process}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return True
+    return state != "Z"
