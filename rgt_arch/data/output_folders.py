@@ -56,6 +56,27 @@ def claim_folders(claims: Sequence[Claim], *, overwrite: bool = False) -> None:
         remove_leftovers(claim)
 
 
+def refuse_overlap(inputs: Mapping[Path, Collection[Path]], outputs: Collection[Path]) -> None:
+    """Raises UsageError if an output would lie in an input folder, replace an input, or have the path of another one.
+
+    inputs: the files of each input folder, links to other places among them.
+    """
+    folders = {folder: Path(os.path.realpath(folder)) for folder in inputs}
+    places = {place: Path(os.path.realpath(place)) for files in inputs.values() for place in {f.parent for f in files}}
+    places.update({place: Path(os.path.realpath(place)) for place in {path.parent for path in outputs}})
+    taken = {places[file.parent] / file.name for files in inputs.values() for file in files}
+    seen: set[Path] = set()
+    for path in outputs:
+        real = places[path.parent] / path.name
+        if inside := next((folder for folder, place in folders.items() if real.is_relative_to(place)), None):
+            raise UsageError(f"{path} would lie inside the input folder {inside}; choose another output folder")
+        if real in taken:
+            raise UsageError(f"{path} is an input; choose another output folder")
+        if real in seen:
+            raise UsageError(f"{path} would be the output of two images; choose another layout or output folder")
+        seen.add(real)
+
+
 def _check(claim: Claim) -> None:
     if claim.stamp.exists():
         before, now = _read(claim.stamp), json.loads(json.dumps(dict(claim.settings)))
@@ -100,7 +121,7 @@ def remove_leftovers(claim: Claim) -> None:
             continue
         for entry in os.scandir(place):
             match = _PARTIAL.match(entry.name)
-            if match and not (_is_running(int(match[1])) and _is_recent(entry)):
+            if match and not (is_running(int(match[1])) and _is_recent(entry)):
                 Path(entry.path).unlink(missing_ok=True)
 
 
@@ -112,7 +133,8 @@ def _is_recent(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _is_running(process: int) -> bool:
+def is_running(process: int) -> bool:
+    """Whether a process with this id runs here; on Windows always False."""
     if sys.platform == "win32":  # where os.kill would end it
         return False
     try:
