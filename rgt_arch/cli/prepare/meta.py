@@ -1,17 +1,54 @@
-"""`rgt prepare meta`."""
+"""`rgt prepare meta`: meta-info files and pair lists."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
+
+from rgt_arch.cli.prepare.arguments import add_jobs, add_overwrite, report
+from rgt_arch.data.meta_info import write_meta_info, write_pair_list
+from rgt_arch.errors import UsageError
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     """The parser of `rgt prepare meta`."""
-    parser: argparse.ArgumentParser = subparsers.add_parser("meta", help="meta")
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "meta",
+        help="list images for meta_info_file, or pairs of images",
+        description="List the images of a folder and its sub-folders: `name (h,w,c)` for BasicSR's meta_info_file; "
+        "with --lq `gt, lq` pairs, and with --names-only plain names, for Real-ESRGAN's meta_info.",
+    )
+    parser.add_argument("input", type=Path, metavar="DIR", help="folder of images")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", required=True, help="text file to write")
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument(
+        "--lq", type=Path, metavar="DIR", help="list pairs; LQ images have the same names, or end with x2, x3, x4, x8"
+    )
+    kind.add_argument("--names-only", action="store_true", help="list names without sizes")
+    parser.add_argument(
+        "--root",
+        type=Path,
+        metavar="DIR",
+        help="what names are relative to: the option file's dataroot_gt (default: the input folder; "
+        "for pairs and plain names its parent)",
+    )
+    parser.add_argument(
+        "--lq-root", type=Path, metavar="DIR", help="the same for LQ images: dataroot_lq (default: parent of --lq)"
+    )
+    add_jobs(parser)
+    add_overwrite(parser)
     return parser
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run it."""
-    raise NotImplementedError
+    """Write the list and say what came of it."""
+    common = {"root": args.root, "jobs": args.jobs, "overwrite": args.overwrite}
+    if args.lq is None:
+        if args.lq_root is not None:
+            raise UsageError(f"--lq-root {args.lq_root} goes with --lq only; name the folder of LQ images with --lq")
+        summary = write_meta_info(args.input, args.output, names_only=args.names_only, **common)
+    else:
+        summary = write_pair_list(args.input, args.lq, args.output, lq_root=args.lq_root, **common)
+    print(f"{args.output}: {'already there' if summary.kept else 'made'}, {summary.made + summary.kept} lines")
+    return report(summary)

@@ -196,7 +196,7 @@ class _DataChecker:
                 why = "not ASCII" if name not in keys else "used twice (keys end at the first dot of a name)"
                 self.error(key, f"the key {name!r} is {why}; rename the images and make it again", self.data[key])
                 return None
-            shape = line.partition("(")[2].partition(")")[0].split(",")
+            shape = line.rpartition("(")[2].partition(")")[0].split(",")
             keys[name] = (int(shape[0]), int(shape[1])) if len(shape) >= 2 and shape[0].isdigit() else (0, 0)
         if not keys:
             self.error(key, "its meta_info.txt is empty; make it again with create_lmdb", self.data[key])

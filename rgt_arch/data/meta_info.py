@@ -1,0 +1,195 @@
+"""Meta-info files: BasicSR's lists of images with their sizes, Real-ESRGAN's lists of names and of pairs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+from rgt_arch.data.images import decode, find_files, read_bytes
+from rgt_arch.data.parallel import Summary, successes
+from rgt_arch.errors import UsageError, UserError
+from rgt_arch.files import written_whole
+
+_LQ_ENDINGS = ("", "x2", "x3", "x4", "x8")
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """What one line is made of."""
+
+    source: Path
+    name: str
+    """The file's path relative to its root, parts joined by "/"."""
+    with_size: bool = False
+    lq: Path | None = None
+    lq_name: str = ""
+
+
+def write_meta_info(
+    folder: Path,
+    file: Path,
+    *,
+    root: Path | None = None,
+    names_only: bool = False,
+    jobs: int = 1,
+    overwrite: bool = False,
+) -> Summary:
+    """List the images of a folder and its sub-folders, one `name (h,w,c)` a line, sorted by path.
+
+    This is what BasicSR's meta_info_file (data/data_util.py:148) expects: names relative to `root`, by default the
+    folder; c is 1 for grey images and else 3. names_only: `name` alone, relative to the folder's parent by default, as
+    Real-ESRGAN's generate_meta_info.py writes for `meta_info` (data/realesrgan_dataset.py:54).
+    Images that are damaged, or whose names could not be read back, are left out, one line each on stderr and in
+    `summary.failures`. Raises UsageError if `file` exists with another content and `overwrite` is not set.
+    """
+    base = _root(root, folder if not names_only else _parent(folder), folder)
+    summary = Summary()
+    entries = [_Entry(path, _relative(path, base), with_size=not names_only) for path in _images(folder, file)]
+    _write(file, entries, summary, jobs=jobs, overwrite=overwrite)
+    return summary
+
+
+def write_pair_list(
+    folder: Path,
+    lq_folder: Path,
+    file: Path,
+    *,
+    root: Path | None = None,
+    lq_root: Path | None = None,
+    jobs: int = 1,
+    overwrite: bool = False,
+) -> Summary:
+    """List the images of a folder with their LQ images, one `gt, lq` a line, sorted by path, as Real-ESRGAN's
+    generate_meta_info_pairdata.py does for RealESRGANPairedDataset (data/realesrgan_paired_dataset.py:62).
+
+    The LQ image has the same path in `lq_folder`, with any suffix; if there is none, its stem may end with x2, x3, x4
+    or x8 in addition. Names are relative to `root` and `lq_root` (the data set's dataroot_gt and dataroot_lq), by
+    default the folders' parents. Images without a partner are failures, otherwise as `write_meta_info`.
+    """
+    base, lq_base = _root(root, _parent(folder), folder), _root(lq_root, _parent(lq_folder), lq_folder)
+    summary = Summary()
+    entries = []
+    failures: list[str] = []
+    for path, lq in _pairs(folder, lq_folder, file, failures):
+        entries.append(_Entry(path, _relative(path, base), lq=lq, lq_name=_relative(lq, lq_base)))
+    for failure in failures:
+        summary.failures.append(failure)
+        print(failure, file=sys.stderr)
+    if not entries:
+        raise UserError(f"{file}: not written: {folder} and {lq_folder} have no pair of images")
+    _write(file, entries, summary, jobs=jobs, overwrite=overwrite)
+    return summary
+
+
+def _pairs(folder: Path, lq_folder: Path, file: Path, failures: list[str]) -> Iterator[tuple[Path, Path]]:
+    """(image, LQ image); what has no single partner goes to `failures`."""
+    partners: dict[PurePath, list[Path]] = {}
+    for path in _images(lq_folder, file):
+        partners.setdefault(path.relative_to(lq_folder).with_suffix(""), []).append(path)
+    unused = {path for paths in partners.values() for path in paths}
+    images = _images(folder, file)
+    stems = [path.relative_to(folder) for path in images]
+    exact = {stem.with_suffix("") for stem in stems}
+    for path, stem in zip(images, stems, strict=True):
+        candidates: list[Path] = []
+        for ending in _LQ_ENDINGS:
+            name = stem.parent / f"{stem.stem}{ending}"
+            if ending and (partners.get(stem.with_suffix("")) or name in exact):
+                continue  # that LQ image is another image's
+            candidates += partners.get(name, [])
+        unused -= set(candidates)
+        if len(candidates) == 1:
+            yield path, candidates[0]
+        elif candidates:
+            failures.append(f"{path}: has several LQ images: {', '.join(str(candidate) for candidate in candidates)}")
+        else:
+            failures.append(f"{path}: has no LQ image in {lq_folder}")
+    failures += [f"{path}: has no image in {folder}" for path in sorted(unused)]
+
+
+def _images(folder: Path, file: Path) -> list[Path]:
+    """The files of a folder but for the list itself, which may lie in it."""
+    own = os.path.realpath(file)
+    return [path for path in find_files(folder) if os.path.realpath(path) != own]
+
+
+def _parent(folder: Path) -> Path:
+    return Path(os.path.abspath(folder)).parent
+
+
+def _root(root: Path | None, default: Path, folder: Path) -> Path:
+    base = Path(os.path.abspath(default if root is None else root))
+    if base not in (inside := Path(os.path.abspath(folder)), *inside.parents):
+        raise UsageError(f"{folder}: lies outside of the root {root}; name a folder above it")
+    return base
+
+
+def _relative(path: Path, base: Path) -> str:
+    return Path(os.path.abspath(path)).relative_to(base).as_posix()
+
+
+def _line(entry: _Entry) -> str:
+    """The line of an entry, once its images are seen to be whole and its names to be read back."""
+    if entry.lq is None:
+        _check_name(entry.source, entry.name, entry.name.strip().split(" ")[0] == entry.name, "at a space")
+    else:
+        read = f"{entry.name}, {entry.lq_name}".strip().split(", ")
+        _check_name(entry.source, entry.name, read[0] == entry.name, "at ', ' and at spaces at its ends")
+        _check_name(entry.lq, entry.lq_name, read[1:] == [entry.lq_name], "at ', ' and at spaces at its ends")
+    pixels = decode(read_bytes(entry.source), entry.source)
+    if entry.lq is not None:
+        decode(read_bytes(entry.lq), entry.lq)
+        return f"{entry.name}, {entry.lq_name}"
+    if not entry.with_size:
+        return entry.name
+    height, width = pixels.shape[:2]
+    return f"{entry.name} ({height},{width},{1 if pixels.ndim == 2 else 3})"
+
+
+def _check_name(path: Path, name: str, is_read_back: bool, where: str) -> None:
+    if not is_read_back:
+        raise UserError(f"{path}: BasicSR would cut the name {name!r} {where}; rename it")
+    if len(name.splitlines()) > 1:
+        raise UserError(f"{path}: the name {name!r} has line ends; rename it")
+    if any("\ud800" <= character <= "\udfff" for character in name):
+        raise UserError(f"{path}: the name {name!r} is not UTF-8; rename it")
+
+
+def _write(file: Path, entries: Sequence[_Entry], summary: Summary, *, jobs: int, overwrite: bool) -> None:
+    if file.is_dir():
+        raise UsageError(f"{file}: is a folder; name the file to write")
+    lines = [line for _, line in successes(_line, entries, summary, jobs=jobs, title=f"writing {file.name}")]
+    if not lines:
+        raise UserError(f"{file}: not written: none of the {len(entries)} images can be listed")
+    content = _joined(lines)
+    if file.exists():
+        there = _content(file)
+        if there == content:
+            summary.kept = len(lines)
+            return
+        if not overwrite:
+            raise UsageError(
+                f"{file}: exists with other content ({len(there.splitlines())} lines, now {len(lines)}); "
+                "choose another file with -o, or --overwrite it"
+            )
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{file.parent}: cannot be made ({error.strerror})") from error
+    with written_whole(file) as beside:
+        beside.write_bytes(content)
+    summary.made = len(lines)
+
+
+def _joined(lines: Iterable[str]) -> bytes:
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _content(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{file}: cannot be read ({error.strerror}); choose another file with -o") from error
