@@ -1,0 +1,95 @@
+"""What a check found out about one place: facts, problems and notes, as text for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+LINES_SHOWN = 20
+# What BasicSR would stop at because of a problem, rather than use data that is not what was meant.
+Stops = Literal["nothing", "training", "everything"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One kind of problem or note, with a line for each image it is true of."""
+
+    heading: str
+    lines: Sequence[str] = ()
+    stops: Stops = "nothing"
+
+    def text(self, kind: str, limit: int | None) -> list[str]:
+        """The heading and at most `limit` lines, None for all of them."""
+        hidden = len(self.lines) - limit if limit is not None else 0
+        lines = self.lines[:limit] if hidden > 0 else self.lines
+        more = [f"    and {hidden} more (--all lists them)"] if hidden > 0 else []
+        return [f"  {kind}: {self.heading}", *(f"    {line}" for line in lines), *more]
+
+
+@dataclass
+class Section:
+    """The report on one place, such as a folder, or on how two of them fit together."""
+
+    title: str
+    facts: list[str] = field(default_factory=list)
+    problems: list[Finding] = field(default_factory=list)
+    notes: list[Finding] = field(default_factory=list)
+    verdict: str = ""
+
+    def problem(self, heading: str, lines: Iterable[str] | None = None, *, stops: Stops = "nothing") -> None:
+        """Add a problem; `lines` may turn out empty, then there is none. {n} in `heading` stands for their number and
+        {s} for the s of a plural."""
+        _add(self.problems, heading, lines, stops)
+
+    def note(self, heading: str, lines: Iterable[str] | None = None) -> None:
+        """Add something worth knowing that is no fault; `heading` and `lines` as for `problem`."""
+        _add(self.notes, heading, lines, "nothing")
+
+    def text(self, limit: int | None = LINES_SHOWN) -> str:
+        """The section for a terminal, at most `limit` lines for each problem."""
+        lines = [self.title, *(f"  {fact}" for fact in self.facts)]
+        for kind, findings in (("PROBLEM", self.problems), ("note", self.notes)):
+            for finding in findings:
+                lines += finding.text(kind, limit)
+        if self.verdict:
+            lines.append(f"  => {self.verdict}")
+        return "\n".join(lines)
+
+
+def _add(findings: list[Finding], heading: str, lines: Iterable[str] | None, stops: Stops) -> None:
+    listed = list(lines or ())
+    if lines is None or listed:
+        findings.append(Finding(counted(heading, len(listed)), listed, stops))
+
+
+def counted(text: str, number: int) -> str:
+    """`text` with {n} replaced by the number and {s} by the s of a plural."""
+    return text.replace("{n}", str(number)).replace("{s}", "" if number == 1 else "s")
+
+
+def shown(name: str) -> str:
+    """A name as it can be printed on one line: line breaks and bytes that are no text are escaped."""
+    return name if name.isprintable() else repr(name)[1:-1]
+
+
+def summary(sections: Sequence[Section]) -> str:
+    """The last line of a report."""
+    kinds = sum(len(section.problems) for section in sections)
+    return counted("{n} kind{s} of problem, listed above", kinds) if kinds else "no problems"
+
+
+def stopped(sections: Iterable[Section]) -> Stops:
+    """What the worst of all problems stops."""
+    found = {problem.stops for section in sections for problem in section.problems}
+    order: tuple[Stops, ...] = ("everything", "training")
+    return next((stops for stops in order if stops in found), "nothing")
+
+
+def verdict_on_pairs(sections: Iterable[Section]) -> str:
+    """Whether HR and LR images with these reports can be used."""
+    return {
+        "nothing": "BasicSR can train on them",
+        "training": "BasicSR can validate and test on them, but not train",
+        "everything": "BasicSR cannot use them as they are",
+    }[stopped(sections)]
