@@ -22,6 +22,7 @@ from rgt_arch.files import written_whole
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # What Pillow may try: not EPS, which starts Ghostscript. TIFF is OpenCV's alone, Pillow has no 16-bit colour.
 _PILLOW_FORMATS = ("PNG", "JPEG", "WEBP", "BMP")  # JPEG includes MPO
+_FORMATS_WITH_SIZE = (*_PILLOW_FORMATS, "TIFF", "PPM", "JPEG2000")
 _EXIF_ORIENTATION = 0x112
 # Grey stays grey and 16 bits stay 16; otherwise as BasicSR's IMREAD_COLOR (utils/img_util.py:142): palettes become
 # colours, alpha is dropped, EXIF orientation is applied.
@@ -93,12 +94,9 @@ def decode(content: bytes, path: Path, flags: int = _AS_IN_TRAINING) -> NDArray[
     return pixels
 
 
-def read_image(path: Path) -> NDArray[Any]:
-    """`decode` of a file, uint8 or uint16: `write_png` can take what is made of it.
-
-    Raises UserError naming the file where `decode` does, and for samples that are no 8 or 16-bit integers.
-    """
-    pixels = decode(read_bytes(path), path)
+def decode_integers(content: bytes, path: Path) -> NDArray[Any]:
+    """`decode`, uint8 or uint16: `write_png` can take what is made of it. Raises UserError for other samples too."""
+    pixels = decode(content, path)
     if pixels.dtype not in (np.uint8, np.uint16):
         raise UserError(f"{path}: has {pixels.dtype} samples; convert it to 8 or 16 bits")
     return pixels
@@ -173,7 +171,7 @@ def image_size(path: Path) -> tuple[int, int] | None:
             warnings.simplefilter("ignore")
             if not path.is_file():  # opening a FIFO would wait for ever
                 return None
-            with Image.open(path, formats=_PILLOW_FORMATS) as image:
+            with Image.open(path, formats=_FORMATS_WITH_SIZE) as image:
                 # Without EXIF data in the header, Pillow would decode the whole PNG to look for some behind the pixels.
                 known = image.format != "PNG" or "exif" in image.info
                 turned = known and image.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
@@ -204,10 +202,14 @@ def is_complete_png(path: Path, size: tuple[int, int], *newer_than: Path) -> boo
 
 def write_png(path: Path, image: NDArray[Any]) -> None:
     """Write (H, W) or (H, W, 3) BGR, uint8 or uint16, whole or not at all. Raises UserError if the disk refuses."""
+    write_bytes(path, cv2.imencode(".png", image)[1].tobytes())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file in a folder that may not exist yet, whole or not at all. Raises UserError if the disk refuses."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{path.parent}: cannot be made ({error.strerror})") from error
     with written_whole(path) as beside:
-        encoded = cv2.imencode(".png", image)[1]
-        beside.write_bytes(encoded.tobytes())
+        beside.write_bytes(content)

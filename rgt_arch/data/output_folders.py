@@ -77,6 +77,11 @@ def refuse_overlap(inputs: Mapping[Path, Collection[Path]], outputs: Collection[
         seen.add(real)
 
 
+def location(folder: Path, seen_from: Path) -> str:
+    """Where an input folder is, for settings: relative to the output folder, so that both can be moved together."""
+    return Path(os.path.relpath(os.path.realpath(folder), os.path.realpath(seen_from))).as_posix()
+
+
 def _check(claim: Claim) -> None:
     if claim.stamp.exists():
         before, now = _read(claim.stamp), json.loads(json.dumps(dict(claim.settings)))

@@ -10,8 +10,20 @@ from rgt_arch.data.parallel import Summary, default_jobs
 def add_jobs(parser: argparse.ArgumentParser) -> None:
     """`--jobs N`."""
     parser.add_argument(
-        "-j", "--jobs", metavar="N", type=int, default=default_jobs(), help="worker processes (default: %(default)s)"
+        "-j",
+        "--jobs",
+        metavar="N",
+        type=_positive,
+        default=default_jobs(),
+        help="worker processes (default: %(default)s)",
     )
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return number
 
 
 def add_overwrite(parser: argparse.ArgumentParser) -> None:

@@ -1,0 +1,11 @@
+"""Cut photographs into sub-images: `rgt prepare subimages` under the name that BasicSR's users know.
+
+python realesrgan_style_scripts/extract_subimages.py DF2K/HR --lr DF2K/LR_bicubic/X2 -o DF2K_sub
+"""
+
+import sys
+
+from rgt_arch.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["prepare", "subimages", *sys.argv[1:]]))
