@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from rgt_arch.evaluation.data_benchmark_material import Pairs
 
 Options = dict[str, Any]
 Batch = dict[str, Any]
+Batches = Generator[Batch, None, None]
 Loader = Literal["ours", "BasicSR"]
 LOADERS: tuple[Loader, Loader] = ("ours", "BasicSR")
 
@@ -68,7 +69,7 @@ def training_options(
     }
 
 
-def batches(loader: Loader, opt: Options) -> Iterator[Batch]:
+def batches(loader: Loader, opt: Options) -> Batches:
     """The batches of a run of `train.total_iter` iterations, or of more, as BasicSR's loop asks for them.
 
     Close it when you have enough: that ends the workers.
@@ -76,13 +77,13 @@ def batches(loader: Loader, opt: Options) -> Iterator[Batch]:
     return OURS_OR_PLAIN[loader](opt)
 
 
-def our_batches(opt: Options) -> Iterator[Batch]:
+def our_batches(opt: Options) -> Batches:
     """Those of `basicsr train`: the seams that this package puts into `basicsr.train`, a single pass."""
     loader, sampler, _, epochs, _ = basicsr.train.create_train_val_dataloader(opt, get_root_logger())
     yield from _loop(basicsr.train.CPUPrefetcher(loader), sampler, epochs + 1)
 
 
-def plain_batches(opt: Options) -> Iterator[Batch]:
+def plain_batches(opt: Options) -> Batches:
     """Those of BasicSR 1.4.2 without this package: basicsr/train.py:29-51 and :128, epoch after epoch without end."""
     dataset_opt = opt["datasets"]["train"]
     with _plain_lmdb():
@@ -94,10 +95,10 @@ def plain_batches(opt: Options) -> Iterator[Batch]:
         yield from _loop(CPUPrefetcher(loader), sampler, None)
 
 
-OURS_OR_PLAIN: dict[Loader, Callable[[Options], Iterator[Batch]]] = {"ours": our_batches, "BasicSR": plain_batches}
+OURS_OR_PLAIN: dict[Loader, Callable[[Options], Batches]] = {"ours": our_batches, "BasicSR": plain_batches}
 
 
-def _loop(prefetcher: Any, sampler: Any, epochs: int | None) -> Iterator[Batch]:
+def _loop(prefetcher: Any, sampler: Any, epochs: int | None) -> Batches:
     """What basicsr/train.py:152-156 and :192 do to get data; without end where `epochs` is None."""
     epoch = 0
     while epoch != epochs:

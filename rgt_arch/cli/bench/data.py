@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     )
     for flag, text in (
         ("scale", "HR pixels for an LR pixel"),
+        ("full-images", "2K images to make"),
         ("size", "HR pixels along a side of a sub-image"),
         ("batch", "images in a training step"),
         ("workers", "worker processes that read data while training"),
@@ -37,9 +39,8 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         ("rounds", "runs with each loader"),
         ("seed", "for the choice of pixels, patches and weights"),
     ):
-        parser.add_argument(
-            f"--{flag}", metavar="N", type=int, default=getattr(defaults, flag), help=f"{text} (default: %(default)s)"
-        )
+        default = getattr(defaults, flag.replace("-", "_"))
+        parser.add_argument(f"--{flag}", metavar="N", type=int, default=default, help=f"{text} (default: %(default)s)")
     parser.add_argument(
         "--device",
         choices=("auto", "cpu", "cuda"),
@@ -60,12 +61,4 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> None:
     """Measure and print."""
-    names = ("images", "scale", "size", "batch", "workers", "steps", "samples", "rounds", "seed")
-    run_data_benchmark(
-        BenchSettings(
-            **{name: getattr(args, name) for name in names},
-            device=args.device,
-            step_ms=args.step_ms,
-            work_dir=args.work_dir,
-        )
-    )
+    run_data_benchmark(BenchSettings(**{field.name: getattr(args, field.name) for field in fields(BenchSettings)}))
