@@ -16,7 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
 from rgt_arch.data.sampling import Item
 from rgt_arch.errors import UserError
@@ -92,9 +92,10 @@ def seeded(seed: int, sample_number: int) -> Iterator[None]:
     """Seed Python's, NumPy's and torch's CPU generators from (seed, sample_number), and put them back afterwards.
 
     Without workers the samples are drawn in the process that trains, whose own randomness (drop path) they must not
-    touch.
+    touch. In a worker nothing else draws, and nothing is put back: that costs more than the seeding.
     """
-    before = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    is_worker = get_worker_info() is not None
+    before = None if is_worker else (random.getstate(), np.random.get_state(), torch.get_rng_state())
     python, numpy, pytorch = (int(word) for word in np.random.SeedSequence([seed, sample_number]).generate_state(3))
     random.seed(python)
     np.random.seed(numpy)
@@ -102,6 +103,7 @@ def seeded(seed: int, sample_number: int) -> Iterator[None]:
     try:
         yield
     finally:
-        random.setstate(before[0])
-        np.random.set_state(before[1])
-        torch.set_rng_state(before[2])
+        if before is not None:
+            random.setstate(before[0])
+            np.random.set_state(before[1])
+            torch.set_rng_state(before[2])

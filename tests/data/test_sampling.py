@@ -12,6 +12,7 @@ import torch
 from basicsr.utils import imfrombytes
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.data import DataLoader
 
 from rgt_arch.data.loading import NamingDataset, TrainingDataset
 from rgt_arch.data.sampling import IterationSampler
@@ -115,6 +116,15 @@ def test_sample_depends_on_seed_and_number_alone():
     assert pickle.loads(pickle.dumps(dataset))[0, 7] == first
     assert not set(first) & set(dataset[0, 9])  # the same image, an epoch later
     assert not set(first) & set(TrainingDataset(RandomCrops(), seed=6)[0, 7])
+
+
+def test_samples_are_the_same_whatever_the_number_of_workers():
+    dataset = TrainingDataset(RandomCrops(), seed=5)
+    drawn = [(0, number) for number in (3, 1, 4, 15)]
+    expected = [dataset[item] for item in drawn]
+    for workers in (0, 1, 3):
+        loader = DataLoader(dataset, sampler=drawn, batch_size=None, num_workers=workers)
+        assert [tuple(map(float, sample)) for sample in loader] == expected
 
 
 def test_drawing_a_sample_leaves_all_generators_as_they_were():
