@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +12,12 @@ import numpy as np
 import skimage.data
 from numpy.typing import NDArray
 
-from rgt_arch.data.bicubic import hr_lr_pair
+from rgt_arch.data.downsampling import make_lr_images
 from rgt_arch.data.images import decode, find_files, read_bytes, write_png
 from rgt_arch.data.lmdb import create_lmdb
+from rgt_arch.data.parallel import default_jobs
+from rgt_arch.data.sub_images import Cutting, make_sub_images
 from rgt_arch.errors import UsageError, UserError
-from rgt_arch.progress import Progress
 
 Image = NDArray[np.uint8]
 
@@ -60,41 +61,32 @@ class Material:
 def make_material(
     folder: Path, images: Path | None, *, scale: int, size: int, full_images: int, epoch_images: int, seed: int
 ) -> Material:
-    """Write everything below `folder`; deterministic under `seed`.
+    """Write everything below `folder`, as `rgt prepare` does it; deterministic under `seed`.
 
     images: a folder of photographs, None for those of scikit-image. Images of 2K are cut to `FULL_SIZE`, of smaller
     ones mosaics are made. size: HR pixels of a sub-image, every size/2 pixels. full_images: at least so many are made,
     more where they have fewer sub-images than `Material.epoch` is to have, epoch_images.
-    Raises UsageError if no photograph is large enough or `size` does not fit the images.
+    Raises UsageError if no photograph is large enough or `size` does not fit the images; UserError if writing fails.
     """
     longest = min(FULL_SIZE) // scale * scale
     if size > longest or size % scale:
         raise UsageError(f"--size is {size}; give a multiple of --scale {scale} up to {longest}")
     random = np.random.default_rng(seed)
-    corners = list(_corners([side // scale * scale for side in FULL_SIZE], size, scale))
-    full_images = max(full_images, math.ceil(epoch_images / len(corners)))
+    height, width = (side // scale * scale for side in FULL_SIZE)
+    cutting = Cutting(size, max(scale, size // 2 // scale * scale))
+    full_images = max(full_images, math.ceil(epoch_images / len(cutting.boxes((height, width)))))
     fulls, source = _full_images(images, full_images, random)
-    full, subs = (Pairs(folder / kind / "HR", folder / kind / "LR", 0) for kind in ("full", "sub"))
-    names: list[str] = []
-    with Progress(full_images, "making images", "image") as progress:
-        for number, image in enumerate(fulls):
-            hr, lr = hr_lr_pair(image, scale)
-            write_png(full.hr / f"{number:04}.png", hr)
-            write_png(full.lr / f"{number:04}.png", lr)
-            for part, (top, left) in enumerate(corners, 1):
-                names.append(f"{number:04}_s{part:03}")
-                for place, pixels, factor in ((subs.hr, hr, 1), (subs.lr, lr, scale)):
-                    y, x, side = top // factor, left // factor, size // factor
-                    write_png(place / f"{names[-1]}.png", pixels[y : y + side, x : x + side])
-            progress.advance()
+    full = Pairs(folder / "full/HR", folder / "full/LR", full_images)
+    for number, image in enumerate(fulls):
+        write_png(full.hr / f"{number:04}.png", image[:height, :width])
+    lr = make_lr_images(full.hr, full.lr.parent, [scale], layout="LR/{name}.png", jobs=default_jobs())
+    subs = make_sub_images(full.hr, folder / "sub", [full.lr], cutting=cutting, jobs=default_jobs())
+    if failures := lr.summary.failures + subs.summary.failures:  # for instance a full disk
+        raise UserError(failures[0])
+    names = sorted(path.stem for path in subs.folders[0].glob("*.png"))
+    sub = Pairs(*subs.folders, len(names))
     chosen = [str(name) for name in random.permutation(names)[:epoch_images]]
-    return Material(
-        Pairs(full.hr, full.lr, full_images),
-        Pairs(subs.hr, subs.lr, len(names)),
-        _lmdbs(subs, names, folder / "all"),
-        _lmdbs(subs, chosen, folder / "epoch"),
-        source,
-    )
+    return Material(full, sub, _lmdbs(sub, names, folder / "all"), _lmdbs(sub, chosen, folder / "epoch"), source)
 
 
 def _lmdbs(images: Pairs, names: list[str], folder: Path) -> Pairs:
@@ -102,15 +94,6 @@ def _lmdbs(images: Pairs, names: list[str], folder: Path) -> Pairs:
     for source, target in ((images.hr, pairs.hr), (images.lr, pairs.lr)):
         create_lmdb([source / f"{name}.png" for name in names], target, progress=False)
     return pairs
-
-
-def _corners(shape: Sequence[int], size: int, scale: int) -> Iterator[tuple[int, int]]:
-    """Top left corners of sub-images that cover an image, every half size; the last ones end at its edges."""
-    step = max(scale, size // 2 // scale * scale)
-    rows, columns = ([*range(0, side - size, step), side - size] for side in shape)
-    for top in rows:
-        for left in columns:
-            yield top, left
 
 
 def _full_images(images: Path | None, count: int, random: np.random.Generator) -> tuple[Iterator[Image], str]:
