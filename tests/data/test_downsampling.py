@@ -1,0 +1,343 @@
+"""`rgt prepare lr`: the benchmarks' LR files bit for bit, odd and bad files, restarts after kills."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import signal
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from basicsr.data.paired_image_dataset import PairedImageDataset
+from PIL import Image
+
+from rgt_arch.cli import main
+from rgt_arch.data.bicubic import hr_lr_pair
+
+BENCHMARKS = Path(os.environ["RGT_DATA"]) / "benchmark" if "RGT_DATA" in os.environ else None
+
+# LR of `ramp`'s image, from exact arithmetic (`exact_rows` in test_bicubic.py), not from this package.
+RAMP_X4 = [[95, 132, 128], [129, 133, 110]]
+
+
+def ramp() -> np.ndarray:
+    """An image of 11×14 pixels, of whole numbers alone."""
+    rows, columns = np.mgrid[:11, :14]
+    return (rows * 37 + columns * columns * 11 % 256).astype(np.uint8)
+
+
+def noise(*shape: int, seed: int = 0, dtype: type = np.uint8) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
+
+
+def save(path: Path, image: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), image)
+    return path
+
+
+def read(path: Path) -> np.ndarray:
+    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    assert image is not None, path
+    return image
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, hidden ones included."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def lr(*arguments: object) -> int:
+    return main(["prepare", "lr", *map(str, arguments)])
+
+
+@pytest.mark.skipif(BENCHMARKS is None, reason="RGT_DATA names no folder of benchmark images")
+@pytest.mark.parametrize(("name", "count"), [("Set5", 15), ("Set14", 42), ("B100_dev50", 150)])
+def test_command_reproduces_the_benchmarks_bit_for_bit(tmp_path: Path, name: str, count: int) -> None:
+    assert BENCHMARKS is not None
+    assert lr(BENCHMARKS / name / "HR", "-o", tmp_path, "--scale", 2, 3, 4, "--jobs", 2) == 0
+    published = sorted((BENCHMARKS / name / "LR_bicubic").rglob("*.png"))
+    made = sorted((tmp_path / "LR_bicubic").rglob("*.png"))
+    assert len(made) == count
+    assert [p.relative_to(tmp_path) for p in made] == [p.relative_to(BENCHMARKS / name) for p in published]
+    for one, other in zip(made, published, strict=True):
+        np.testing.assert_array_equal(read(one), read(other), err_msg=str(other))
+
+
+def test_synthetic_image_has_its_known_lr(tmp_path: Path) -> None:
+    save(tmp_path / "HR" / "ramp.png", ramp())
+    assert lr(tmp_path / "HR", "--scale", 4) == 0
+    np.testing.assert_array_equal(read(tmp_path / "LR_bicubic" / "X4" / "rampx4.png"), RAMP_X4)
+
+
+def test_all_scales_sub_folders_and_odd_names_have_their_places(tmp_path: Path) -> None:
+    names = ["plain", "CID22/1.2 ü{scale}", "CID22/{name}", "ax2"]
+    for seed, name in enumerate(names):
+        save(tmp_path / "HR" / f"{name}.png", noise(33, 50, 3, seed=seed))
+    assert lr(tmp_path / "HR", "--scale", 8, 2, 3, "--jobs", 2) == 0
+    for seed, name in enumerate(names):
+        for scale in (2, 3, 8):
+            expected = hr_lr_pair(noise(33, 50, 3, seed=seed), scale)[1]
+            np.testing.assert_array_equal(read(tmp_path / f"LR_bicubic/X{scale}/{name}x{scale}.png"), expected)
+    assert len([name for name in files(tmp_path / "LR_bicubic") if name.endswith(".png")]) == 12
+
+
+@pytest.mark.parametrize(
+    ("layout", "place"),
+    [
+        ("{name}.png", "sub/a.png"),
+        ("low/{scale}/lr_{name}.png", "low/4/sub/lr_a.png"),
+        ("low/{name}/{scale}.png", "low/sub/a/4.png"),
+    ],
+)
+def test_layout_decides_where_files_go(tmp_path: Path, layout: str, place: str) -> None:
+    save(tmp_path / "HR" / "sub" / "a.png", noise(8, 8, 3))
+    assert lr(tmp_path / "HR", "-o", tmp_path / "out", "--layout", layout) == 0
+    assert [name for name in files(tmp_path / "out") if name.endswith(".png")] == [place]
+
+
+def test_modes_and_depths_are_those_of_training(tmp_path: Path) -> None:
+    hr = tmp_path / "HR"
+    save(hr / "grey.png", noise(8, 12))
+    save(hr / "deep.png", noise(8, 12, 3, dtype=np.uint16))
+    save(hr / "alpha.png", noise(8, 12, 4))
+    exif = Image.Exif()
+    exif[0x112] = 6
+    Image.fromarray(noise(8, 12, 3)).save(hr / "turned.jpg", exif=exif)
+    Image.fromarray(noise(8, 12, 3)).quantize(8).save(hr / "palette.png")
+    Image.fromarray(noise(8, 12, 4), "CMYK").save(hr / "cmyk.jpg")
+    assert lr(hr) == 0
+    made = {p.name: read(p) for p in (tmp_path / "LR_bicubic" / "X4").glob("*.png")}
+    shapes = {name: (image.shape, image.dtype.name) for name, image in made.items()}
+    assert shapes == {
+        "greyx4.png": ((2, 3), "uint8"),
+        "deepx4.png": ((2, 3, 3), "uint16"),
+        "alphax4.png": ((2, 3, 3), "uint8"),
+        "turnedx4.png": ((3, 2, 3), "uint8"),
+        "palettex4.png": ((2, 3, 3), "uint8"),
+        "cmykx4.png": ((2, 3, 3), "uint8"),
+    }
+    np.testing.assert_array_equal(made["alphax4.png"], hr_lr_pair(noise(8, 12, 4)[..., :3], 4)[1])
+    turned = cv2.imread(str(hr / "turned.jpg"), cv2.IMREAD_COLOR)
+    assert turned is not None
+    np.testing.assert_array_equal(made["turnedx4.png"], hr_lr_pair(turned, 4)[1])
+
+
+def write_bad_files(folder: Path) -> list[str]:
+    """One bad file of every kind beside good ones; returns their names."""
+    good = save(folder / "good.png", noise(40, 40, 3)).read_bytes()
+    (folder / "empty.png").touch()
+    (folder / "junk.png").write_bytes(b"no image")
+    (folder / "cut.png").write_bytes(good[:3000])
+    (folder / "changed.png").write_bytes(good[:1000] + bytes(100) + good[1100:])
+    (folder / "last.png").write_bytes(good[:-4])
+    Image.fromarray(noise(40, 40, 3)).save(folder / "whole.jpg")
+    (folder / "cut.jpeg.jpg").write_bytes((folder / "whole.jpg").read_bytes()[:900])
+    cv2.imwrite(str(folder / "float.tiff"), np.zeros((8, 8, 3), np.float32))
+    save(folder / "small.png", noise(3, 40, 3))
+    os.mkfifo(folder / "pipe.png")
+    (folder / "gone.png").symlink_to(folder / "nowhere")
+    (folder / "good.txt").write_text("notes on good.png")
+    good_names = {"good.png", "whole.jpg"}
+    return sorted(path.name for path in folder.iterdir() if path.name not in good_names)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_every_bad_file_is_one_line_and_no_output(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], jobs: int
+) -> None:
+    bad = write_bad_files(tmp_path / "HR")
+    for made in (2, 0):  # and once more with the good ones there already
+        assert lr(tmp_path / "HR", "--hr-out", tmp_path / "HR4", "--jobs", jobs) == 1
+        out, err = capfd.readouterr()
+        assert out == out.splitlines()[0] + "\n"
+        assert out.startswith(f"images: {made} made, {2 - made} already there, {len(bad)} failed")
+        lines = [line for line in err.splitlines() if line.startswith(str(tmp_path))]
+        assert sorted(Path(line.split(": ")[0]).name for line in lines) == bad
+        assert len(err.splitlines()) == len(bad) + 1, err  # and the progress
+        outputs = {*files(tmp_path / "LR_bicubic" / "X4"), *files(tmp_path / "HR4")}
+        assert outputs == {".rgt_prepare.json", "goodx4.png", "wholex4.png", "good.png", "whole.png"}
+
+
+def test_hr_out_pairs_train_in_basicsr_at_every_scale(tmp_path: Path) -> None:
+    even = save(tmp_path / "HR" / "even.png", noise(24, 36, 3))
+    cv2.imwrite(str(even), read(even), [cv2.IMWRITE_PNG_COMPRESSION, 0])  # not as OpenCV writes by default
+    save(tmp_path / "HR" / "odd.png", noise(29, 38, 3))
+    assert lr(tmp_path / "HR", "--scale", 2, 3, "--hr-out", tmp_path / "HR6") == 0
+    assert (tmp_path / "HR6" / "even.png").read_bytes() == even.read_bytes()
+    np.testing.assert_array_equal(read(tmp_path / "HR6" / "odd.png"), noise(29, 38, 3)[:24, :36])
+    for scale in (2, 3):
+        lq = tmp_path / "LR_bicubic" / f"X{scale}"
+        options = {"dataroot_gt": str(tmp_path / "HR6"), "dataroot_lq": str(lq), "filename_tmpl": f"{{}}x{scale}"}
+        options |= {"phase": "train", "scale": scale, "gt_size": 24, "use_hflip": True, "use_rot": True}
+        dataset = PairedImageDataset({**options, "io_backend": {"type": "disk"}})
+        assert len(dataset) == 2
+        for item in dataset:
+            assert item["gt"].shape == (3, 24, 24)
+            assert item["lq"].shape == (3, 24 // scale, 24 // scale)
+
+
+def test_advice_counts_uneven_images_and_can_be_followed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save(tmp_path / "HR" / "a.png", noise(9, 12, 3))
+    save(tmp_path / "HR" / "b.png", noise(8, 8, 3))
+    assert lr(tmp_path / "HR") == 0
+    advice = capsys.readouterr().out.splitlines()[1]
+    assert "1 at x4" in advice
+    assert "--hr-out" in advice
+    assert lr(tmp_path / "HR", "--hr-out", tmp_path / "HR4") == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--layout", "X{scale}.png"], "needs the field {name}"),
+        (["--layout", "{name}.png", "--scale", "2", "4"], "needs the field {scale}"),
+        (["--layout", "{name}{format}.png"], "fields other than"),
+        (["--layout", "../{name}.png"], "inside the output folder"),
+        (["--layout", "/{name}.png"], "inside the output folder"),
+        (["--layout", "{name}.jpg"], "must end with .png"),
+        (["--layout", "HR/{name}.png"], "inside the input folder"),
+        (["--hr-out", "HR"], "inside the input folder"),
+        (["-o", "HR"], "inside the input folder"),
+        (["-o", "linked", "--layout", "{name}.png"], "inside the input folder"),
+        (["--hr-out", "LR_bicubic/X4/deep", "--layout", "LR_bicubic/X4/deep/{name}.png"], "the output of two images"),
+    ],
+)
+def test_unusable_arguments_touch_nothing(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    words: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save(Path("HR/a.png"), noise(8, 8, 3))
+    Path("linked").symlink_to("HR")
+    before = files(tmp_path)
+    assert lr("HR", *arguments) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert len(error.splitlines()) == 1
+    assert files(tmp_path) == before
+
+
+def test_two_images_of_one_output_name_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save(tmp_path / "HR" / "a.png", noise(8, 8, 3))
+    save(tmp_path / "HR" / "a.jpg", noise(8, 8, 3))
+    assert lr(tmp_path / "HR") == 2
+    error = capsys.readouterr().err
+    assert "a.jpg and " in error
+    assert "a.png would have the same output name" in error
+    assert not (tmp_path / "LR_bicubic").exists()
+
+
+def test_files_of_others_are_left_alone_unless_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    hr = tmp_path / "HR"
+    save(hr / "a.png", noise(8, 8, 3))
+    foreign = save(tmp_path / "LR_bicubic" / "X4" / "ax4.png", noise(2, 2, 3, seed=9))
+    before = files(tmp_path)
+    assert lr(hr, "--scale", 2, 4) == 2
+    assert "was not made by this command" in capsys.readouterr().err
+    assert files(tmp_path) == before
+    assert lr(hr, "--overwrite") == 0
+    np.testing.assert_array_equal(read(foreign), hr_lr_pair(noise(8, 8, 3), 4)[1])
+
+
+def test_outputs_are_kept_only_while_whole_of_the_right_size_and_newer(tmp_path: Path) -> None:
+    hr = tmp_path / "HR"
+    for number in range(5):
+        save(hr / f"{number}.png", noise(16, 16, 3, seed=number))
+    assert lr(hr) == 0
+    place = tmp_path / "LR_bicubic" / "X4"
+    before, ages = files(place), {p.name: p.stat().st_mtime_ns for p in place.iterdir()}
+    (place / "0x4.png").write_bytes(before["0x4.png"][:60])
+    save(place / "1x4.png", noise(3, 3, 3))
+    (place / "2x4.png").unlink()
+    save(tmp_path / "elsewhere" / "3.png", noise(16, 16, 3, seed=33))
+    os.utime(tmp_path / "elsewhere" / "3.png", (1, 1))
+    os.replace(tmp_path / "elsewhere" / "3.png", hr / "3.png")  # another image, old by its date
+    assert lr(hr) == 0
+    after = files(place)
+    assert {name for name in after if after[name] != before[name]} == {"3x4.png"}
+    np.testing.assert_array_equal(read(place / "3x4.png"), hr_lr_pair(noise(16, 16, 3, seed=33), 4)[1])
+    assert (place / "4x4.png").stat().st_mtime_ns == ages["4x4.png"]
+
+
+def test_an_image_that_became_unreadable_has_no_output_any_more(tmp_path: Path) -> None:
+    save(tmp_path / "HR" / "a.png", noise(16, 16, 3))
+    save(tmp_path / "HR" / "b.png", noise(16, 16, 3))
+    assert lr(tmp_path / "HR") == 0
+    (tmp_path / "HR" / "a.png").write_bytes(b"gone")
+    assert lr(tmp_path / "HR") == 1
+    assert {p.name for p in (tmp_path / "LR_bicubic" / "X4").glob("*.png")} == {"bx4.png"}
+
+
+def test_an_overwriting_run_that_was_stopped_goes_on_with_what_it_had_not_replaced(tmp_path: Path) -> None:
+    hr, place = tmp_path / "HR", tmp_path / "LR_bicubic" / "X4"
+    for number in range(2):
+        save(hr / f"{number}.png", noise(16, 16, 3, seed=number))
+        save(place / f"{number}x4.png", noise(4, 4, 3, seed=9))
+    time.sleep(0.02)  # file systems count time in steps
+    assert lr(hr, "--overwrite") == 0
+    old = place / "1x4.png"
+    save(old, noise(4, 4, 3, seed=9))
+    os.utime(old, ns=(0, (place / ".rgt_prepare.json").stat().st_mtime_ns - 1))  # as if not reached
+    assert lr(hr) == 0
+    np.testing.assert_array_equal(read(old), hr_lr_pair(noise(16, 16, 3, seed=1), 4)[1])
+
+
+def session_members(session: int) -> set[int]:
+    """Processes of a session that still run."""
+    members = set()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(fields[3]) == session and fields[0] != "Z":
+                members.add(int(entry.name))
+    return members
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc to see processes")
+@pytest.mark.parametrize("whole_group", [True, False])
+def test_second_run_after_a_kill_gives_the_same_bytes(tmp_path: Path, whole_group: bool) -> None:
+    hr, place = tmp_path / "HR", tmp_path / "out" / "LR_bicubic"
+    for number in range(12):
+        save(hr / f"{number:02}.png", np.tile(noise(60, 60, 3, seed=number), (10, 10, 1)))
+    arguments = [hr, "-o", tmp_path / "out", "--scale", 2, 4, "--jobs", 2]
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        try:
+            lr(*arguments)
+        finally:
+            os._exit(0)
+    deadline = time.monotonic() + 60
+    while len(list(place.rglob("*x4.png"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.002)
+    (os.killpg if whole_group else os.kill)(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    done = len(list(place.rglob("*x4.png")))
+    assert done < 12, "the run was over before it was killed"
+    assert lr(*arguments) == 0
+    while session_members(child) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not session_members(child)
+    assert lr(hr, "-o", tmp_path / "undisturbed", "--scale", 2, 4, "--jobs", 1) == 0
+    assert files(tmp_path / "out") == files(tmp_path / "undisturbed")
+
+
+def test_script_of_the_known_name_takes_the_same_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = Path(__file__).parents[2] / "realesrgan_style_scripts" / "generate_bicubic_lr.py"
+    save(tmp_path / "HR" / "a.png", noise(8, 8, 3))
+    monkeypatch.setattr("sys.argv", [str(script), str(tmp_path / "HR"), "--scale", "2"])
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_path(str(script), run_name="__main__")
+    assert caught.value.code == 0
+    assert (tmp_path / "LR_bicubic" / "X2" / "ax2.png").exists()
