@@ -1,0 +1,194 @@
+"""`rgt prepare subimages`: HR and LR crops that pair, BasicSR's positions, bad files, restarts."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from basicsr.data.paired_image_dataset import PairedImageDataset
+
+from rgt_arch.cli import main
+from rgt_arch.data.bicubic import hr_lr_pair
+from rgt_arch.data.sub_images import Cutting
+
+
+def noise(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def save(path: Path, image: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), image)
+    return path
+
+
+def read(path: Path) -> np.ndarray:
+    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    assert image is not None, path
+    return image
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def pngs(folder: Path) -> set[str]:
+    return {name for name in files(folder) if name.endswith(".png")}
+
+
+def cut(root: Path, *arguments: object) -> int:
+    return main(["prepare", "subimages", str(root / "HR"), "-o", str(root / "sub"), *map(str, arguments)])
+
+
+def pairs(root: Path, shapes: dict[str, tuple[int, ...]], scales: tuple[int, ...] = (2,), ending: str = "x{}") -> None:
+    """HR and LR images of these names and HR shapes."""
+    for seed, (name, shape) in enumerate(shapes.items()):
+        save(root / "HR" / f"{name}.png", noise(*shape, seed=seed))
+        for scale in scales:
+            small = hr_lr_pair(noise(*shape, seed=seed), scale)[1]
+            save(root / f"X{scale}" / f"{name}{ending.format(scale)}.png", small)
+
+
+@pytest.mark.parametrize(
+    ("length", "threshold", "starts"),
+    [(480, 0, [0]), (300, 0, [0]), (481, 0, [0, 1]), (481, 1, [0]), (720, 0, [0, 240]), (1000, 0, [0, 240, 480, 520])],
+)
+def test_positions_are_basicsrs(length: int, threshold: int, starts: list[int]) -> None:
+    boxes = Cutting(480, 240, threshold).boxes((480, length))
+    assert boxes == [(0, left, 480, min(480, length)) for left in starts]
+    assert [box[0] for box in Cutting(480, 240, threshold).boxes((length, 480))] == starts
+
+
+@pytest.mark.parametrize("ending", ["x{}", ""])
+def test_crops_of_hr_and_lr_are_the_same_places(tmp_path: Path, ending: str) -> None:
+    shapes = {"a": (61, 50, 3), "in/b.1": (24, 100), "box2": (30, 24, 3), "bo": (24, 30, 3)}
+    pairs(tmp_path, shapes, (2, 3), ending)
+    lr = ["--lr", tmp_path / "X3", "--lr", tmp_path / "X2"]
+    assert cut(tmp_path, *lr, "--size", 24, "--step", 12, "--jobs", 2) == 0
+    out = tmp_path / "sub"
+    names = pngs(out / "HR")
+    assert pngs(out / "LR_bicubic" / "X2") == pngs(out / "LR_bicubic" / "X3") == names
+    seen = 0
+    for name, shape in shapes.items():
+        hr = read(tmp_path / "HR" / f"{name}.png")
+        boxes = Cutting(24, 12).boxes((shape[0] - shape[0] % 6, shape[1] - shape[1] % 6))
+        for number, (top, left, height, width) in enumerate(boxes, 1):
+            place = f"{name}_s{number:03}.png"
+            np.testing.assert_array_equal(read(out / "HR" / place), hr[top : top + height, left : left + width])
+            for scale in (2, 3):
+                small = read(tmp_path / f"X{scale}" / f"{name}{ending.format(scale)}.png")
+                part = small[top // scale : (top + height) // scale, left // scale : (left + width) // scale]
+                np.testing.assert_array_equal(read(out / "LR_bicubic" / f"X{scale}" / place), part)
+        seen += len(boxes)
+    assert seen == len(names)
+
+
+def test_basicsr_trains_on_the_pairs(tmp_path: Path) -> None:
+    pairs(tmp_path, {"a": (41, 50, 3), "b": (24, 33)})
+    assert cut(tmp_path, "--lr", tmp_path / "X2", "--size", 24, "--step", 12) == 0
+    options = {"dataroot_gt": str(tmp_path / "sub/HR"), "dataroot_lq": str(tmp_path / "sub/LR_bicubic/X2")}
+    options |= {"phase": "train", "scale": 2, "gt_size": 16, "use_hflip": True, "use_rot": True}
+    dataset = PairedImageDataset({**options, "io_backend": {"type": "disk"}})
+    assert len(dataset) == len(pngs(tmp_path / "sub" / "HR")) > 6
+    for item in dataset:
+        assert item["gt"].shape == (3, 16, 16)
+        assert item["lq"].shape == (3, 8, 8)
+
+
+def test_every_bad_image_is_one_line_and_has_no_crops(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    names = ["good", "hr_cut", "lr_cut", "no_lr", "other_size", "other_scale", "pipe"]
+    pairs(tmp_path, dict.fromkeys(names, (40, 48, 3)))
+    hr, lr = tmp_path / "HR", tmp_path / "X2"
+    (hr / "hr_cut.png").write_bytes((hr / "hr_cut.png").read_bytes()[:2000])
+    (lr / "lr_cutx2.png").write_bytes((lr / "lr_cutx2.png").read_bytes()[:900])
+    (lr / "no_lrx2.png").rename(lr / "no_hrx2.png")
+    save(lr / "other_sizex2.png", noise(20, 23, 3))
+    save(lr / "other_scalex2.png", noise(10, 12, 3))
+    (lr / "pipex2.png").unlink()
+    os.mkfifo(lr / "pipex2.png")
+    (lr / "readme.txt").write_text("about")
+    (hr / "good.txt").write_text("about")
+    for made in (1, 0):
+        assert cut(tmp_path, "--lr", lr, "--size", 24, "--step", 12, "--jobs", 2) == 1
+        out, err = capfd.readouterr()
+        assert f"images: {made} made, {1 - made} already there, 9 failed" in out
+        lines = [line for line in err.splitlines() if line.startswith(str(tmp_path))]
+        assert len(err.splitlines()) == len(lines) + 1, err  # and the progress
+        assert sorted(Path(line.split(": ")[0]).name for line in lines) == [
+            "good.txt",
+            "hr_cut.png",
+            "lr_cutx2.png",
+            "no_hrx2.png",
+            "no_lr.png",
+            "other_scalex2.png",
+            "other_sizex2.png",
+            "pipex2.png",
+            "readme.txt",
+        ]
+        assert {name.split("_s0")[0] for name in pngs(tmp_path / "sub" / "HR")} == {"good"}
+        assert pngs(tmp_path / "sub" / "HR") == pngs(tmp_path / "sub" / "LR_bicubic" / "X2")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--size", "0"], "--size is 0"),
+        (["--step", "0"], "--step is 0"),
+        (["--threshold", "-1"], "--threshold is -1"),
+        (["--lr", "X3", "--size", "25"], "--size is 25, no multiple of 3"),
+        (["--lr", "X3", "--size", "24", "--step", "10"], "--step is 10, no multiple of 3"),
+        (["--lr", "X3", "--lr", "X3"], "both 3 times smaller"),
+        (["--lr", "HR"], "none of its images is 2 to 16 times smaller"),
+        (["--lr", "other"], "none of its images is named like one"),
+        (["-o", "."], "inside the input folder"),
+        (["-o", "HR/sub"], "inside the input folder"),
+    ],
+)
+def test_unusable_arguments_touch_nothing(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    words: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    pairs(Path(), {"a": (30, 30, 3)}, (3,))
+    save(Path("other/b.png"), noise(10, 10))
+    before = files(tmp_path)
+    assert cut(Path(), *arguments) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert len(error.splitlines()) == 1
+    assert files(tmp_path) == before
+
+
+def test_restart_mends_what_is_missing_and_removes_what_is_too_much(tmp_path: Path) -> None:
+    pairs(tmp_path, {"a": (48, 48, 3), "b": (48, 48, 3)})
+    arguments = ["--lr", tmp_path / "X2", "--size", "24", "--step", "24"]
+    assert cut(tmp_path, *arguments) == 0
+    out = tmp_path / "sub"
+    whole, age = files(out), (out / "HR" / "b_s001.png").stat().st_mtime_ns
+    (out / "HR" / "a_s002.png").unlink()
+    (out / "LR_bicubic" / "X2" / "a_s003.png").write_bytes(b"cut")
+    save(out / "HR" / "a_s005.png", noise(3, 3))
+    assert cut(tmp_path, *arguments) == 0
+    assert files(out) == whole
+    assert (out / "HR" / "b_s001.png").stat().st_mtime_ns == age
+    pairs(tmp_path, {"a": (24, 30, 3)})  # a new, smaller version has fewer crops
+    assert cut(tmp_path, *arguments) == 0
+    assert {name for name in pngs(out / "HR") if name.startswith("a")} == {"a_s001.png", "a_s002.png"}
+    (tmp_path / "X2" / "ax2.png").write_bytes(b"")
+    assert cut(tmp_path, *arguments) == 1
+    assert pngs(out / "HR") == pngs(out / "LR_bicubic" / "X2") == {f"b_s00{n}.png" for n in (1, 2, 3, 4)}
+
+
+def test_other_settings_are_named_and_need_another_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pairs(tmp_path, {"a": (48, 48, 3)})
+    assert cut(tmp_path, "--size", 24, "--step", 12) == 0
+    before = files(tmp_path)
+    assert cut(tmp_path, "--size", 24, "--step", 24) == 2
+    assert "was filled with other settings (step 12, now 24)" in capsys.readouterr().err
+    assert files(tmp_path) == before
