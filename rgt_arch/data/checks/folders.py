@@ -68,7 +68,7 @@ def _report(
     folder: Path, title: str, unit: str, names: list[str], equal: Collection[frozenset[str]], jobs: int
 ) -> tuple[Section, Images]:
     section = Section(title)
-    images = examine(file_images(folder, names), f"reading {folder.name}", jobs=jobs)
+    images = examine(file_images(folder, names), f"reading {folder.resolve().name}", jobs=jobs)
     describe(section, images, unit, equal)
     deeper = [name for name in names if "/" in name]
     if deeper:

@@ -129,29 +129,34 @@ def check_keys(section: Section, gt: LmdbCheck, lq: LmdbCheck) -> None:
 def _keys(path: Path) -> list[bytes]:
     """The keys of an LMDB, read in a process of their own, which a damaged file can kill. Raises UsageError."""
     summary = Summary()
-    listed = list(successes(_list_keys, [_Database(path)], summary, jobs=1, title=f"opening {path.name}", isolate=True))
-    if not listed:
-        raise UsageError(summary.failures[0])
-    if not listed[0][1]:
-        raise UsageError(f"{path}: there are no images in it")
-    return listed[0][1]
+    title = f"opening {path.name}"
+    for _, found in successes(_list_keys, [_Database(path)], summary, jobs=1, title=title, unit="LMDB", isolate=True):
+        if isinstance(found, str):
+            raise UsageError(f"{path / 'data.mdb'}: {found}")
+        if not found:
+            raise UsageError(f"{path}: there are no images in it")
+        return found
+    raise UsageError(summary.failures[0])
 
 
-def _list_keys(database: _Database) -> list[bytes]:
+def _list_keys(database: _Database) -> list[bytes] | str:
+    """All keys in their order, or why they cannot be read."""
     data = database.source / "data.mdb"
     try:
         status = os.stat(data)
         if not stat.S_ISREG(status.st_mode):
-            raise UserError(f"{data}: is not a regular file")
+            return "is not a regular file"
         environment = _environment(database.source)
         needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
         if status.st_size < needed:  # what lies behind the end cannot be touched without being killed
-            raise UserError(f"{data}: is truncated: {status.st_size} of {needed} bytes; copy or make it again")
+            return f"is truncated: {status.st_size} of {needed} bytes; copy or make it again"
         with environment.begin() as transaction, transaction.cursor() as cursor:
             return list(cursor.iternext(values=False))
-    except (OSError, lmdb.Error) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{data}: cannot be opened as an LMDB ({reason}); make it again") from error
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    except lmdb.Error as error:
+        reason = str(error).removeprefix(f"{os.path.realpath(database.source)}: ")
+        return f"cannot be opened as an LMDB ({reason}); make it again"
 
 
 def _meta_lines(path: Path, section: Section) -> list[str] | None:

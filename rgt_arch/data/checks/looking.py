@@ -94,7 +94,7 @@ class Images:
     unusable: list[str] = field(default_factory=list)
     """A line for each of the others."""
     isolate: bool = False
-    """Never to be read in this process, because the storage can kill it."""
+    """Values of an LMDB, not files: never read in this process, because a damaged LMDB can kill it."""
 
 
 def look(image: ImageTask) -> Look | str:
@@ -148,7 +148,7 @@ def _header_traits(image: Image.Image) -> set[str]:
 def examine(images: Iterable[ImageTask], title: str, *, jobs: int, isolate: bool = False) -> Images:
     """Look at all images in worker processes; one that is damaged becomes a line and stops nothing.
 
-    images: of different names. title: for the progress bar. isolate: see `Images`.
+    images: of different names. title: for the progress bar. isolate: whether they are values of an LMDB.
     """
     found, summary = Images({image.name: image for image in images}, isolate=isolate), Summary()
     tasks = list(found.tasks.values())
@@ -170,14 +170,20 @@ def describe(
     """
     looks = images.looks
     sizes = [look.size for look in looks.values()]
-    endings = Counter(PurePosixPath(name).suffix.lower() or "without ending" for name in looks)
+    endings = Counter(
+        () if images.isolate else (PurePosixPath(name).suffix.lower() or "without ending" for name in looks)
+    )
     kinds = (
         f" ({', '.join(f'{count} {ending}' for ending, count in endings.most_common())})" if len(endings) > 1 else ""
     )
     section.facts.append(f"{counted('{n} ' + unit + '{s}', len(looks))}{kinds}, {_bytes(sum(sizes))}")
     if looks:
         section.facts += [_dimensions(list(looks.values())), _modes(list(looks.values()))]
-    section.problem("{n} file{s} cannot be read as images", images.unusable, stops="everything")
+    section.problem(
+        f"{{n}} {'value' if images.isolate else 'file'}{{s}} cannot be read as images",
+        images.unusable,
+        stops="everything",
+    )
     groups = [group for group in equal_groups(images) if frozenset(group) not in known_equal]
     section.problem(
         f"{{n}} group{{s}} of {unit}s with the same pixels", (" = ".join(map(shown, group)) for group in groups)
@@ -200,7 +206,7 @@ def equal_groups(images: Images) -> Iterator[list[str]]:
 def _dimensions(looks: Sequence[Look]) -> str:
     if len({(look.height, look.width) for look in looks}) == 1:
         return f"size {looks[0].dimensions()}" if len(looks) == 1 else f"all {looks[0].dimensions()}"
-    by_area = sorted(looks, key=lambda look: look.height * look.width)
+    by_area = sorted(looks, key=lambda look: (look.height * look.width, look.width))
     shortest = min(min(look.height, look.width) for look in looks)
     return (
         f"smallest {by_area[0].dimensions()}, largest {by_area[-1].dimensions()} (width×height), "

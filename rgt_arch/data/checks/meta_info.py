@@ -173,7 +173,7 @@ def _look_at(section: Section, names: Sequence[str], root: Path, jobs: int) -> I
     section.problem(f"{{n}} file{{s}} missing in {root}", map(shown, missing), stops="everything")
     lost = set(missing)
     return examine(
-        file_images(root, [name for name in distinct if name not in lost]), f"reading {root.name}", jobs=jobs
+        file_images(root, [name for name in distinct if name not in lost]), f"reading {root.resolve().name}", jobs=jobs
     )
 
 

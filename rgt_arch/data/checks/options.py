@@ -127,8 +127,10 @@ class _DataSet:
             ):
                 parts.append(Section(self._title(key)))
                 describe(parts[-1], images, f"{_ROOTS[key]} image", equal)
-        scale = self._scale if isinstance(self._scale, int) else None
+        scale = self._scale if isinstance(self._scale, int) and self._scale >= 1 else None
         patch = self._patch if isinstance(self._patch, int) else 0
+        # In validation only PairedImageDataset cuts off a rest (data/paired_image_dataset.py:93).
+        exact = self.training or self._class.__name__ != "PairedImageDataset"
         check_pairs(
             last,
             pairs,
@@ -137,7 +139,7 @@ class _DataSet:
             scale,
             jobs=self._jobs,
             bicubic=self._bicubic,
-            training=self.training,
+            training=exact,
             patch=patch,
         )
         return None if paths is None else len(paths), parts
@@ -185,10 +187,10 @@ class _DataSet:
     def _file_pairs(self, paths: list[Any] | None, gt: Path, lq: Path, last: Section) -> list[tuple[str, str]]:
         """The pairs that BasicSR reads or, where it stops, those that fit, and in `last` what does not."""
         if paths is not None:
-            return [(os.path.relpath(pair["gt_path"], gt), os.path.relpath(pair["lq_path"], lq)) for pair in paths]
+            return sorted((os.path.relpath(p["gt_path"], gt), os.path.relpath(p["lq_path"], lq)) for p in paths)
         if self._data.get("meta_info_file") or self._data.get("meta_info"):
             return []
-        template = self._data.get("filename_tmpl", "{}")
+        template = str(self._data.get("filename_tmpl", "{}"))
         try:
             lq_name("name", template)
         except PairingError as error:

@@ -183,7 +183,7 @@ def _check_bicubic(section: Section, tasks: Sequence[_PairTask], *, jobs: int, i
         f"{equal_count} of {counted('{n} LR image{s}', len(tasks))} bit-equal to MATLAB's bicubic of HR"
     )
     if equal_count:  # where none is, LR is meant to be something else
-        section.note("{n} LR image{s} that differ from the bicubic", others)
+        section.note("{n} LR image{s} unlike the bicubic", others)
 
 
 def _is_bicubic(task: _PairTask) -> bool:

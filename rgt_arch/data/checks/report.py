@@ -47,11 +47,11 @@ class Section:
         _add(self.notes, heading, lines, "nothing")
 
     def text(self, limit: int | None = LINES_SHOWN) -> str:
-        """The section for a terminal, at most `limit` lines for each problem."""
+        """The section for a terminal, at most `limit` lines for each problem and a quarter of that for each note."""
         lines = [self.title, *(f"  {fact}" for fact in self.facts)]
         for kind, findings in (("PROBLEM", self.problems), ("note", self.notes)):
             for finding in findings:
-                lines += finding.text(kind, limit)
+                lines += finding.text(kind, limit if kind == "PROBLEM" or limit is None else limit // 4)
         if self.verdict:
             lines.append(f"  => {self.verdict}")
         return "\n".join(lines)

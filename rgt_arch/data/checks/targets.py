@@ -60,6 +60,8 @@ def _check_directory(target: Path, lq: Path | None, scale: int | None, bicubic: 
         return [check_lmdb(target, jobs=jobs).section if is_lmdb(target) else check_folder(target, jobs=jobs)[0]]
     if not lq.is_dir():
         raise UsageError(f"{lq}: no such folder" if not lq.exists() else f"{lq}: is a file; name its folder")
+    if lq.samefile(target):
+        raise UsageError(f"{target}: is given as HR and as LR; name the folder of the LR images with --lq")
     if is_lmdb(target) != is_lmdb(lq):
         raise UsageError(f"{target} and {lq}: one is an LMDB, the other a folder; check two of a kind")
     return (check_lmdbs if is_lmdb(target) else check_folders)(target, lq, scale, bicubic=bicubic, jobs=jobs)
