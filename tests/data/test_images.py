@@ -1,0 +1,153 @@
+"""Image files: what is found, damage of every kind told in one line, sizes from headers, files written whole."""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from rgt_arch.data.images import (
+    decode,
+    decode_integers,
+    files_by_name,
+    find_files,
+    image_size,
+    is_complete_png,
+    read_bytes,
+    write_png,
+)
+from rgt_arch.errors import UsageError, UserError
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (60, 70, 3), dtype=np.uint8)
+
+
+def encoded(ending: str, image: np.ndarray = PIXELS) -> bytes:
+    return cv2.imencode(ending, image)[1].tobytes()
+
+
+def png_of(*chunks: tuple[bytes, bytes]) -> bytes:
+    parts = [struct.pack(">I", len(d)) + t + d + struct.pack(">I", zlib.crc32(t + d)) for t, d in chunks]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+HEADER = (b"IHDR", struct.pack(">IIBBBBB", 70, 60, 8, 2, 0, 0, 0))
+RAW = zlib.compress(b"".join(b"\0" + row.tobytes() for row in PIXELS[..., ::-1]))
+END = (b"IEND", b"")
+DAMAGED = {
+    "no end": png_of(HEADER, (b"IDAT", RAW)),
+    "part of the pixels": png_of(HEADER, (b"IDAT", RAW[:500]), END),
+    "wrong checksum of the pixels": png_of(HEADER, (b"IDAT", RAW[:-4] + b"abcd"), END),
+    "no pixels": png_of(HEADER, END),
+    "cut": png_of(HEADER, (b"IDAT", RAW), END)[:300],
+    "without last bytes": png_of(HEADER, (b"IDAT", RAW), END)[:-4],
+    "signature alone": b"\x89PNG\r\n\x1a\n",
+    "text": b"no image at all",
+    **{f"cut {ending}": encoded(ending)[: len(encoded(ending)) // 2] for ending in (".jpg", ".bmp", ".webp", ".tiff")},
+}
+
+
+def test_whole_images_decode_to_their_pixels() -> None:
+    np.testing.assert_array_equal(decode(png_of(HEADER, (b"IDAT", RAW), END), Path("a")), PIXELS)
+    for ending in (".bmp", ".tiff", ".ppm"):
+        np.testing.assert_array_equal(decode(encoded(ending), Path("a")), PIXELS)
+    for ending in (".jpg", ".webp"):
+        assert decode(encoded(ending), Path("a")).shape == PIXELS.shape
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_damage_is_one_line_and_libraries_stay_silent(capfd: pytest.CaptureFixture[str], kind: str) -> None:
+    with pytest.raises(UserError, match=r"^folder/a\.png: ") as caught:
+        decode(DAMAGED[kind], Path("folder/a.png"))
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_stderr_works_again_after_decoding(capfd: pytest.CaptureFixture[str]) -> None:
+    decode(encoded(".png"), Path("a"))
+    os.write(2, b"here")
+    assert capfd.readouterr().err == "here"
+
+
+def test_float_samples_are_refused() -> None:
+    with pytest.raises(UserError, match=r"a\.tiff: has float32 samples"):
+        decode_integers(encoded(".tiff", np.zeros((4, 4), np.float32)), Path("a.tiff"))
+
+
+def test_unreadable_files_are_named(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    os.mkfifo(tmp_path / "pipe")
+    for name, words in (("empty", "is empty"), ("pipe", "not a regular"), ("none", "No such file"), (".", "regular")):
+        with pytest.raises(UserError, match=words):
+            read_bytes(tmp_path / name)
+
+
+def test_files_are_found_in_order_through_links_and_loops(tmp_path: Path) -> None:
+    for name in ("b/2.png", "b/1.png", "a.png", ".hidden/x.png", "b/.x.png"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).write_bytes(b"x")
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "3.png").write_bytes(b"x")
+    (tmp_path / "in" / "b" / "link").symlink_to(tmp_path / "far")
+    (tmp_path / "in" / "b" / "loop").symlink_to(tmp_path / "in")
+    found = [str(path.relative_to(tmp_path / "in")) for path in find_files(tmp_path / "in")]
+    assert found == ["a.png", "b/1.png", "b/2.png", "b/link/3.png"]
+    for place, words in (("none", "no such folder"), ("in/a.png", "is a file"), ("in/b/none", "no such")):
+        with pytest.raises(UsageError, match=words):
+            find_files(tmp_path / place)
+
+
+def test_of_files_that_share_a_name_the_image_has_it(tmp_path: Path) -> None:
+    (tmp_path / "a.v1.png").write_bytes(encoded(".png"))
+    (tmp_path / "a.v1.txt").write_text("x")
+    (tmp_path / "notes.md").write_text("x")
+    named, others = files_by_name(tmp_path)
+    assert named == {Path("a.v1"): tmp_path / "a.v1.png", Path("notes"): tmp_path / "notes.md"}
+    assert others == [tmp_path / "a.v1.txt"]
+    (tmp_path / "a.v1.bmp").write_bytes(encoded(".bmp"))
+    with pytest.raises(UsageError, match=r"a\.v1\.bmp and .*a\.v1\.png would have the same output name"):
+        files_by_name(tmp_path)
+
+
+@pytest.mark.parametrize("ending", [".png", ".jpg", ".webp", ".tiff", ".bmp"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_size_from_the_header_is_that_of_the_pixels(tmp_path: Path, ending: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    file = tmp_path / f"a{ending}"
+    Image.fromarray(PIXELS).save(file, **({"exif": exif} if ending in (".png", ".jpg") else {}))
+    assert image_size(file) == decode(file.read_bytes(), file).shape[:2]
+
+
+def test_png_counts_as_complete_only_while_whole_of_its_size_and_newer(tmp_path: Path) -> None:
+    source, file = tmp_path / "source", tmp_path / "a.png"
+    source.write_bytes(b"x")
+    write_png(file, PIXELS)
+    assert is_complete_png(file, (60, 70), source)
+    assert not is_complete_png(file, (70, 60), source)
+    assert not is_complete_png(file, (60, 70), source, tmp_path / "none")
+    os.utime(file, ns=(0, source.stat().st_mtime_ns - 1))
+    assert not is_complete_png(file, (60, 70), source)
+    write_png(file, PIXELS)
+    content = file.read_bytes()
+    for damaged in (content[:-20], content[:200], b"", content[:500] + bytes(50) + content[550:]):
+        file.write_bytes(damaged)
+        assert not is_complete_png(file, (60, 70), source)
+    file.unlink()
+    os.mkfifo(file)
+    assert not is_complete_png(file, (60, 70), source)
+
+
+def test_a_refused_write_leaves_what_was_there(tmp_path: Path) -> None:
+    (tmp_path / "a.png").mkdir()
+    with pytest.raises(UserError, match=r"a\.png: cannot be written"):
+        write_png(tmp_path / "a.png", PIXELS)
+    (tmp_path / "file").write_bytes(b"x")
+    with pytest.raises(UserError, match="cannot be made"):
+        write_png(tmp_path / "file" / "a.png", PIXELS)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "file"]

@@ -1,0 +1,88 @@
+"""Work in processes: order, failures of every kind, dying workers, counts."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from rgt_arch.data.parallel import Summary, successes
+from rgt_arch.errors import UsageError, UserError
+
+
+@dataclass(frozen=True)
+class Job:
+    number: int
+    kind: str = "good"
+
+    @property
+    def source(self) -> Path:
+        return Path(f"{self.number}.png")
+
+
+def work(job: Job) -> int:
+    if job.kind == "user":
+        raise UserError(f"{job.source}: is empty")
+    if job.kind == "bug":
+        raise ValueError("two\nlines")
+    if job.kind == "memory":
+        raise MemoryError
+    if job.kind == "dies":
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.005 * (job.number % 3))  # so that they end in another order
+    return job.number * 10
+
+
+def failed(summary: Summary) -> list[str]:
+    return [line.split(": ", 1)[0] for line in summary.failures]
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_results_come_in_order_and_failures_are_single_lines(capsys: pytest.CaptureFixture[str], jobs: int) -> None:
+    kinds = {3: "user", 5: "bug", 8: "memory"}
+    summary = Summary()
+    tasks = [Job(number, kinds.get(number, "good")) for number in range(20)]
+    done = [(task.number, result) for task, result in successes(work, tasks, summary, jobs=jobs, title="t")]
+    assert done == [(number, number * 10) for number in range(20) if number not in kinds]
+    assert summary.failures == [
+        "3.png: is empty",
+        "5.png: ValueError: two lines",
+        "8.png: not enough memory; use fewer --jobs",
+    ]
+    error = capsys.readouterr().err
+    assert all(line in error.splitlines() for line in summary.failures)
+    assert summary.exit_code == 1
+
+
+@pytest.mark.parametrize("isolate", [True, False])
+def test_workers_that_die_cost_their_own_file_alone(isolate: bool) -> None:
+    tasks = [Job(number, "dies" if number in (4, 9) else "good") for number in range(14)]
+    summary = Summary()
+    jobs = 1 if isolate else 2
+    done = [r for _, r in successes(work, tasks, summary, jobs=jobs, title="t", isolate=isolate)]
+    assert done == [number * 10 for number in range(14) if number not in (4, 9)]
+    assert failed(summary) == ["4.png", "9.png"]
+    assert "died" in summary.failures[0]
+
+
+def test_stopping_early_stops_the_workers() -> None:
+    summary = Summary()
+    results = successes(work, [Job(number) for number in range(500)], summary, jobs=2, title="t")
+    next(results)
+    start = time.monotonic()
+    results.close()  # type: ignore[attr-defined]
+    assert time.monotonic() - start < 2.0  # 500 would take longer
+    children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
+    assert not children.exists() or not children.read_text().split()
+
+
+def test_summary_counts_in_one_line() -> None:
+    summary = Summary(made=3, kept=2, failures=["a"], seconds=2.0)
+    assert summary.line() == "images: 3 made, 2 already there, 1 failed (2.0 s, 2.5 images/s)"
+    assert Summary().exit_code == 0
+    with pytest.raises(UsageError, match="--jobs is 0"):
+        list(successes(work, [Job(1)], summary, jobs=0, title="t"))
