@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from rgt_arch.data.images import decode, find_files, read_bytes
+from rgt_arch.data.lmdb_keys import lmdb_key
 from rgt_arch.data.parallel import Summary, successes
 from rgt_arch.errors import UsageError, UserError
 from rgt_arch.files import written_whole
@@ -37,7 +39,7 @@ def write_meta_info(
     jobs: int = 1,
     overwrite: bool = False,
 ) -> Summary:
-    """List the images of a folder and its sub-folders, one `name (h,w,c)` a line, sorted by path.
+    """List the images of a folder and its sub-folders, one `name (h,w,c)` a line, in the order of `lmdb_key`.
 
     This is what BasicSR's meta_info_file (data/data_util.py:148) expects: names relative to `root`, by default the
     folder; c is 1 for grey images and else 3. names_only: `name` alone, relative to the folder's parent by default, as
@@ -62,8 +64,10 @@ def write_pair_list(
     jobs: int = 1,
     overwrite: bool = False,
 ) -> Summary:
-    """List the images of a folder with their LQ images, one `gt, lq` a line, sorted by path, as Real-ESRGAN's
-    generate_meta_info_pairdata.py does for RealESRGANPairedDataset (data/realesrgan_paired_dataset.py:62).
+    """List the images of a folder with their LQ images, one `gt, lq` a line, in the order of `lmdb_key`.
+
+    This is what RealESRGANPairedDataset (data/realesrgan_paired_dataset.py:62) expects, and Real-ESRGAN's
+    generate_meta_info_pairdata.py writes.
 
     The LQ image has the same path in `lq_folder`, with any suffix; if there is none, its stem may end with x2, x3, x4
     or x8 in addition. Names are relative to `root` and `lq_root` (the data set's dataroot_gt and dataroot_lq), by
@@ -111,9 +115,14 @@ def _pairs(folder: Path, lq_folder: Path, file: Path, failures: list[str]) -> It
 
 
 def _images(folder: Path, file: Path) -> list[Path]:
-    """The files of a folder but for the list itself, which may lie in it."""
+    """The files of a folder but for the list itself, which may lie in it.
+
+    They are in the order in which BasicSR reads an LMDB of the folder (data/data_util.py:150), so that training from
+    either sees the same batches.
+    """
     own = os.path.realpath(file)
-    return [path for path in find_files(folder) if os.path.realpath(path) != own]
+    paths = [path for path in find_files(folder) if os.path.realpath(path) != own]
+    return sorted(paths, key=lambda path: lmdb_key(path.relative_to(folder)))
 
 
 def _parent(folder: Path) -> Path:
@@ -172,7 +181,7 @@ def _write(file: Path, entries: Sequence[_Entry], summary: Summary, *, jobs: int
             return
         if not overwrite:
             raise UsageError(
-                f"{file}: exists with other content ({len(there.splitlines())} lines, now {len(lines)}); "
+                f"{file}: exists with other content, from line {_first_difference(there, content)} on; "
                 "choose another file with -o, or --overwrite it"
             )
     try:
@@ -186,6 +195,11 @@ def _write(file: Path, entries: Sequence[_Entry], summary: Summary, *, jobs: int
 
 def _joined(lines: Iterable[str]) -> bytes:
     return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _first_difference(one: bytes, other: bytes) -> int:
+    pairs = itertools.zip_longest(one.splitlines(), other.splitlines())
+    return next((number for number, (left, right) in enumerate(pairs, 1) if left != right), 1)
 
 
 def _content(file: Path) -> bytes:

@@ -1,17 +1,28 @@
 """LMDB folders, read back through BasicSR's own data set and file client."""
 
-import errno
+import multiprocessing
+import os
+import runpy
+import signal
 import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import cv2
+import lmdb
 import numpy as np
 import pytest
 import torch
 from basicsr.data.paired_image_dataset import PairedImageDataset
 from basicsr.utils import FileClient, imfrombytes
+from PIL import Image
 
+from rgt_arch.cli import main
+from rgt_arch.data import lmdb as lmdb_module
 from rgt_arch.data.bicubic import hr_lr_pair
-from rgt_arch.data.lmdb import create_lmdb
+from rgt_arch.data.lmdb import create_lmdb, create_lmdb_of_folder
 from rgt_arch.errors import UsageError, UserError
 
 
@@ -115,34 +126,54 @@ def test_the_map_holds_images_that_are_far_larger_than_the_first(tmp_path):
 def test_a_failure_leaves_nothing_behind(tmp_path):
     files = write_images(tmp_path / "in")
     files[2].write_bytes(b"not an image")
-    with pytest.raises(UsageError, match=r"photo2\.png: not an image"):
+    with pytest.raises(UserError, match=r"photo2\.png: is not an image"):
         create_lmdb(files, tmp_path / "out.lmdb", progress=False)
-    files[2].write_bytes(files[1].read_bytes()[:60])
-    with pytest.raises(UsageError, match=r"photo2\.png: not an image"):
-        create_lmdb(files, tmp_path / "out.lmdb", progress=False)
-    assert [entry.name for entry in tmp_path.iterdir()] == ["in"]
-
-
-def test_a_full_disk_is_a_plain_message(tmp_path, monkeypatch):
-    files = write_images(tmp_path / "in")
-    monkeypatch.setattr("rgt_arch.data.lmdb._map_size", lambda images: 4096 * 4)
-    with pytest.raises(UserError, match=r"out\.lmdb: could not be written"):
+    files[2].write_bytes(files[1].read_bytes()[:-60])
+    with pytest.raises(UserError, match=r"photo2\.png: is truncated"):
         create_lmdb(files, tmp_path / "out.lmdb", progress=False)
     assert [entry.name for entry in tmp_path.iterdir()] == ["in"]
 
 
-def test_a_target_that_cannot_be_written_is_a_plain_message(tmp_path, monkeypatch):
+def in_fork(*arguments, prepare=None):
+    """The command in a process of its own, without the seconds that imports take."""
+
+    def run():
+        if prepare is not None:
+            prepare()
+        sys.exit(main(["prepare", "lmdb", *map(str, arguments)]))
+
+    process = multiprocessing.get_context("fork").Process(target=run)
+    process.start()
+    return process
+
+
+forks = pytest.mark.skipif(sys.platform != "linux", reason="forks a process")
+
+
+@forks
+def test_a_full_disk_is_a_plain_message(tmp_path, capfd):
+    import resource
+
+    write_images(tmp_path / "in", size=(200, 200))
+
+    def limit():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    run = in_fork(tmp_path / "in", "--jobs", 2, prepare=limit)
+    run.join()
+    assert run.exitcode == 1
+    error = capfd.readouterr().err
+    assert "in.lmdb: could not be written" in error.splitlines()[-1]
+    assert "Traceback" not in error
+    assert names(tmp_path) == ["in"]
+
+
+def test_a_target_that_cannot_be_written_is_a_plain_message(tmp_path):
     files = write_images(tmp_path / "in")
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(UserError, match=r"out\.lmdb: could not be written"):
+    with pytest.raises(UserError, match=r"out\.lmdb: could not be written") as caught:
         create_lmdb(files, tmp_path / "file" / "out.lmdb", progress=False)
-
-    def refuse(*args, **kwargs):
-        raise PermissionError(errno.EACCES, "Permission denied")
-
-    monkeypatch.setattr("tempfile.mkdtemp", refuse)
-    with pytest.raises(UserError, match=r"out\.lmdb: could not be written \(Permission denied\)") as caught:
-        create_lmdb(files, tmp_path / "out.lmdb", progress=False)
     assert "\n" not in str(caught.value)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file", "in"]
 
@@ -177,5 +208,218 @@ def test_misuse_is_named(tmp_path):
         create_lmdb([tmp_path / "a.png"], tmp_path / "out", progress=False)
     with pytest.raises(UsageError, match="no images"):
         create_lmdb([], tmp_path / "out.lmdb", progress=False)
-    with pytest.raises(UsageError, match=r"a\.png: cannot be read"):
+    with pytest.raises(UserError, match=r"a\.png: cannot be read"):
         create_lmdb([tmp_path / "a.png"], tmp_path / "out.lmdb", progress=False)
+
+
+def content(path):
+    return {file.name: file.read_bytes() for file in path.iterdir() if file.name != "lock.mdb"}
+
+
+def names(folder):
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+def test_command_packs_subfolders_and_odd_names_for_hr_and_lr_alike(tmp_path, capsys):
+    (tmp_path / "HR" / "sub dir").mkdir(parents=True)
+    (tmp_path / "LR" / "sub dir").mkdir(parents=True)
+    rng = np.random.default_rng(3)
+    for name in ("0001_s001", "img.v1", "sub dir/bébé", "photo (1)"):
+        hr, lr = hr_lr_pair(rng.integers(0, 256, (16, 12, 3), dtype=np.uint8), 2)
+        cv2.imwrite(str(tmp_path / "HR" / f"{name}.png"), hr)
+        cv2.imwrite(str(tmp_path / "LR" / f"{name}x2.png"), lr)
+    assert main(["prepare", "lmdb", str(tmp_path / "HR")]) == 0
+    assert main(["prepare", "lmdb", str(tmp_path / "LR"), "--ending", "x2", "-o", str(tmp_path / "X2.lmdb")]) == 0
+    assert "images: 4 made, 0 already there, 0 failed" in capsys.readouterr().out
+    lines = (tmp_path / "X2.lmdb" / "meta_info.txt").read_text().splitlines()
+    keys = ["0001_s001", "img%2Ev1", "photo%20(1)", "sub%20dir/b%C3%A9b%C3%A9"]
+    assert lines == [f"{key}.png (8,6,3) 1" for key in keys]
+    options = {"dataroot_gt": str(tmp_path / "HR.lmdb"), "dataroot_lq": str(tmp_path / "X2.lmdb")}
+    dataset = PairedImageDataset({**options, "io_backend": {"type": "lmdb"}, "phase": "val", "scale": 2})
+    assert [item["gt"].shape[1] for item in dataset] == [16] * 4
+
+
+def test_any_number_of_processes_gives_the_same_bytes_in_a_map_hardly_larger_than_the_data(tmp_path, monkeypatch):
+    write_images(tmp_path / "in", count=40, size=(40, 60))
+    monkeypatch.setattr(lmdb_module, "_TRANSACTION_BYTES", 20_000)  # several transactions
+    create_lmdb_of_folder(tmp_path / "in", tmp_path / "one.lmdb", jobs=1)
+    create_lmdb_of_folder(tmp_path / "in", tmp_path / "two.lmdb", jobs=2)
+    assert content(tmp_path / "one.lmdb") == content(tmp_path / "two.lmdb")
+    data = sum(file.stat().st_size for file in (tmp_path / "in").iterdir())
+    assert (tmp_path / "one.lmdb" / "data.mdb").stat().st_size < data + 60 * 4096
+    with lmdb.open(str(tmp_path / "one.lmdb"), readonly=True, lock=False) as environment:
+        assert environment.info()["last_txnid"] > 5
+        assert environment.stat()["entries"] == 40
+
+
+def test_many_tiny_images_in_any_order_and_in_many_transactions_fit_the_map(tmp_path, monkeypatch):
+    monkeypatch.setattr(lmdb_module, "_TRANSACTION_BYTES", 500)
+    (file,) = write_images(tmp_path / "in", count=1, size=(2, 2))
+    keys = [f"{key:0200d}" for key in np.random.default_rng(0).permutation(400)]  # long: few fit on a page of the tree
+    create_lmdb([file] * 400, tmp_path / "out.lmdb", keys=keys, progress=False)
+    client = FileClient("lmdb", db_paths=str(tmp_path / "out.lmdb"))
+    assert all(bytes(client.get(key)) == file.read_bytes() for key in keys)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "LA", "1", "16 bits"])
+def test_compression_encodes_anew_what_is_read_the_same(tmp_path, mode):
+    (tmp_path / "in").mkdir()
+    samples = np.random.default_rng(0).integers(0, 65536, (20, 24, 4), dtype=np.uint16)
+    file = tmp_path / "in" / "a.png"
+    if mode == "16 bits":
+        cv2.imwrite(str(file), samples[..., :3])
+    else:
+        Image.fromarray((samples[..., :3] >> 8).astype(np.uint8)).convert(mode).save(file)
+    packed = create_lmdb_of_folder(tmp_path / "in", compression=9)
+    stored = FileClient("lmdb", db_paths=str(packed.path)).get("a")
+    assert bytes(stored) != file.read_bytes()
+    np.testing.assert_array_equal(imfrombytes(stored), cv2.imread(str(file)))
+    assert (packed.path / "meta_info.txt").read_text().endswith(" 9\n")
+
+
+def test_damaged_files_are_left_out_one_line_each_and_found_again_by_the_next_run(tmp_path, capsys):
+    files = write_images(tmp_path / "in")
+    files[0].write_bytes(files[0].read_bytes()[:-100])
+    (tmp_path / "in" / "empty.png").write_bytes(b"")
+    (tmp_path / "in" / "photo1.txt").write_text("the photo of the same name")
+    (tmp_path / "in" / "gone.png").symlink_to("nowhere")
+    for state in ("2 made, 0 already there, 4 failed", "0 made, 2 already there, 4 failed"):
+        assert main(["prepare", "lmdb", str(tmp_path / "in")]) == 1
+        out, err = capsys.readouterr()
+        assert state in out
+        for name in ("photo0.png: is truncated", "empty.png: is empty", "photo1.txt: is no image", "gone.png: cannot"):
+            assert err.count(name) == 1
+    assert (tmp_path / "in.lmdb" / "meta_info.txt").read_text().count("\n") == 2
+
+
+def test_nothing_is_made_of_damaged_files_alone(tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.png").write_bytes(b"no image")
+    assert main(["prepare", "lmdb", str(tmp_path / "in")]) == 1
+    assert "none of its 1 files can be stored" in capsys.readouterr().err
+    assert names(tmp_path) == ["in"]
+
+
+def test_a_complete_lmdb_is_kept_and_one_of_other_images_refused(tmp_path):
+    files = write_images(tmp_path / "in")
+    jpeg = tmp_path / "in" / "turned.jpg"
+    jpeg.write_bytes(with_orientation(cv2.imencode(".jpg", cv2.imread(str(files[0])))[1].tobytes(), 6))
+    path = create_lmdb_of_folder(tmp_path / "in").path
+    before = content(path)
+
+    def again(**options):
+        return create_lmdb_of_folder(tmp_path / "in", **options).summary
+
+    assert again().kept == 4
+    os.utime(files[1])
+    assert again().kept == 4  # newer, but the same
+    for change, reason in (
+        (lambda: files[1].write_bytes(files[0].read_bytes()), r".*photo1\.png is stored otherwise"),
+        (lambda: cv2.imwrite(str(jpeg), np.zeros((9, 9, 3), np.uint8)), r".*turned\.jpg is stored otherwise"),
+        (lambda: (tmp_path / "in" / "new.png").write_bytes(files[0].read_bytes()), r"it lacks .*new\.png"),
+        (lambda: files[2].rename(tmp_path / "moved.png"), r"it has 1 keys without a file, such as 'photo2'"),
+    ):
+        saved = {file: file.read_bytes() for file in (tmp_path / "in").iterdir()}
+        change()
+        with pytest.raises(UsageError, match=rf"exists and is not what .*: {reason}; name another -o, or --overwrite"):
+            again()
+        for file in (tmp_path / "in").iterdir():
+            file.unlink()
+        for file, data in saved.items():
+            file.write_bytes(data)
+    with pytest.raises(UsageError, match="compression level is 1, not 7"):
+        again(compression=7)
+    assert content(path) == before
+    assert again(compression=7, overwrite=True).made == 4
+    assert content(path) != before
+    assert names(tmp_path) == ["in", "in.lmdb", "moved.png"]
+
+
+def test_overwrite_keeps_the_old_lmdb_until_the_new_one_is_complete_and_never_takes_other_folders(tmp_path):
+    files = write_images(tmp_path / "in")
+    path = create_lmdb_of_folder(tmp_path / "in").path
+    before = content(path)
+    for file in files:
+        file.write_bytes(b"damaged")
+    with pytest.raises(UserError, match="none of its 3 files"):
+        create_lmdb_of_folder(tmp_path / "in", overwrite=True)
+    assert content(path) == before
+    (path / "notes.txt").write_text("mine")
+    with pytest.raises(UsageError, match=r"in\.lmdb: exists and holds notes\.txt"):
+        create_lmdb_of_folder(tmp_path / "in", overwrite=True)
+    assert content(path) == {**before, "notes.txt": b"mine"}
+
+
+def test_output_in_the_input_and_two_images_of_one_key_are_refused(tmp_path):
+    files = write_images(tmp_path / "in")
+    with pytest.raises(UsageError, match=r"x\.lmdb: lies in"):
+        create_lmdb_of_folder(tmp_path / "in", tmp_path / "in" / "x.lmdb")
+    cv2.imwrite(str(tmp_path / "in" / "photo1.jpg"), cv2.imread(str(files[0])))
+    with pytest.raises(UsageError, match=r"photo1\.jpg and .*photo1\.png"):
+        create_lmdb_of_folder(tmp_path / "in")
+    assert names(tmp_path) == ["in"]
+
+
+@forks
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_stopped_run_leaves_no_lmdb_and_the_next_one_gives_the_same_bytes(tmp_path, number, capfd, monkeypatch):
+    monkeypatch.setattr(lmdb_module, "_TRANSACTION_BYTES", 300_000)
+    write_images(tmp_path / "in", count=60, size=(200, 250))
+    run = in_fork(tmp_path / "in", "--jobs", 2, "--compression", 9)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:  # until a part of it is on the disk
+        if any(file.stat().st_size > 300_000 for file in tmp_path.glob(".in.*.new.lmdb/data.mdb")):
+            break
+        time.sleep(0.005)
+    os.kill(run.pid, number)
+    run.join()
+    assert run.exitcode == (130 if number == signal.SIGINT else -signal.SIGKILL)
+    assert "in.lmdb" not in names(tmp_path)
+    assert len(names(tmp_path)) == (1 if number == signal.SIGINT else 2)
+    assert "Traceback" not in capfd.readouterr().err
+    other = create_lmdb_of_folder(tmp_path / "in", tmp_path / "other.lmdb")
+    create_lmdb_of_folder(tmp_path / "in")
+    assert names(tmp_path) == ["in", "in.lmdb", "other.lmdb"]
+    assert content(other.path) == content(tmp_path / "in.lmdb")
+
+
+def test_an_lmdb_that_a_killed_run_had_moved_aside_is_put_back(tmp_path):
+    write_images(tmp_path / "in")
+    path = create_lmdb_of_folder(tmp_path / "in").path
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    running = tmp_path / f".in.{os.getppid()}.new.lmdb"
+    running.mkdir()
+    path.rename(tmp_path / f".in.{dead.pid}.old.lmdb")
+    assert create_lmdb_of_folder(tmp_path / "in").summary.kept == 3
+    assert names(tmp_path) == [running.name, "in", "in.lmdb"]
+
+
+def test_plain_basicsr_reads_it(tmp_path):
+    """No module of ours in the process; torchvision's old module name is all that BasicSR needs to be imported."""
+    write_images(tmp_path / "in", count=2, size=(20, 24))
+    path = create_lmdb_of_folder(tmp_path / "in").path
+    code = f"""
+import sys, types
+import torchvision.transforms.functional as functional
+name = "torchvision.transforms.functional_tensor"
+sys.modules[name] = types.ModuleType(name)
+sys.modules[name].rgb_to_grayscale = functional.rgb_to_grayscale
+from basicsr.data.single_image_dataset import SingleImageDataset
+data = SingleImageDataset({{"dataroot_lq": {str(path)!r}, "io_backend": {{"type": "lmdb"}}}})
+print([(item["lq_path"], tuple(item["lq"].shape)) for item in data])
+assert not [module for module in sys.modules if module.startswith("rgt_arch")]
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert run.stdout.strip() == "[('photo0', (3, 20, 24)), ('photo1', (3, 20, 24))]", run.stderr
+
+
+def test_script_is_the_command(tmp_path, monkeypatch):
+    write_images(tmp_path / "in", suffix="x2")
+    script = Path(__file__).parents[2] / "realesrgan_style_scripts" / "create_lmdb.py"
+    monkeypatch.setattr(
+        sys, "argv", [str(script), str(tmp_path / "in"), "-o", str(tmp_path / "o.lmdb"), "--ending", "x2"]
+    )
+    with pytest.raises(SystemExit, match="0"):
+        runpy.run_path(str(script), run_name="__main__")
+    assert (tmp_path / "o.lmdb" / "meta_info.txt").read_text().startswith("photo0.png (24,32,3) 1\n")

@@ -46,5 +46,5 @@ def run(args: argparse.Namespace) -> int:
     )
     megabytes = (packed.path / "data.mdb").stat().st_size / 1e6
     state = "already there" if packed.summary.kept else "made"
-    print(f"{packed.path}: {state}, {packed.summary.made + packed.summary.kept} images, {megabytes:.1f} MB")
+    print(f"{packed.path}: {state}, {megabytes:.1f} MB")
     return report(packed.summary)

@@ -50,5 +50,5 @@ def run(args: argparse.Namespace) -> int:
         summary = write_meta_info(args.input, args.output, names_only=args.names_only, **common)
     else:
         summary = write_pair_list(args.input, args.lq, args.output, lq_root=args.lq_root, **common)
-    print(f"{args.output}: {'already there' if summary.kept else 'made'}, {summary.made + summary.kept} lines")
+    print(f"{args.output}: {'already there' if summary.kept else 'made'}")
     return report(summary)

@@ -1,0 +1,130 @@
+"""Meta-info files and pair lists, read back as BasicSR and Real-ESRGAN read them."""
+
+from __future__ import annotations
+
+import os
+
+import cv2
+import numpy as np
+import pytest
+from basicsr.data.data_util import paired_paths_from_meta_info_file
+from basicsr.data.realesrgan_paired_dataset import RealESRGANPairedDataset
+
+from rgt_arch.cli import main
+
+
+def write(path, height=8, width=6, channels=3):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), np.full((height, width, channels), 90, np.uint8))
+
+
+def meta(*arguments):
+    return main(["prepare", "meta", *map(str, arguments), "--jobs", "1"])
+
+
+def test_lists_are_what_basicsr_reads(tmp_path):
+    for stem in ("0001_s001", "sub/img.v1"):
+        write(tmp_path / "HR" / f"{stem}.png")
+    write(tmp_path / "HR" / "grey.png", channels=1)
+    assert meta(tmp_path / "HR", "-o", tmp_path / "meta" / "info.txt") == 0
+    text = (tmp_path / "meta" / "info.txt").read_text()
+    assert text == "0001_s001.png (8,6,3)\ngrey.png (8,6,1)\nsub/img.v1.png (8,6,3)\n"
+    pairs = paired_paths_from_meta_info_file(
+        [str(tmp_path / "LR"), str(tmp_path / "HR")], ["lq", "gt"], str(tmp_path / "meta" / "info.txt"), "{}x2"
+    )
+    assert all(os.path.isfile(pair["gt_path"]) for pair in pairs)
+    assert meta(tmp_path / "HR", "-o", tmp_path / "names.txt", "--names-only") == 0
+    assert (tmp_path / "names.txt").read_text() == "HR/0001_s001.png\nHR/grey.png\nHR/sub/img.v1.png\n"
+
+
+def test_pairs_are_what_real_esrgan_reads(tmp_path):
+    for stem, ending in (
+        ("a", "x2.png"),
+        ("with space", ".jpg"),
+        ("sub/b.c", "x4.png"),
+        ("d", ".png"),
+        ("dx2", ".png"),
+    ):
+        write(tmp_path / "DF2K" / "HR" / f"{stem}.png", 8, 8)
+        write(tmp_path / "DF2K" / "LR" / f"{stem}{ending}", 4, 4)
+    assert meta(tmp_path / "DF2K/HR", "--lq", tmp_path / "DF2K/LR", "-o", tmp_path / "pairs.txt") == 0
+    lines = (tmp_path / "pairs.txt").read_text().splitlines()
+    assert lines == [
+        "HR/a.png, LR/ax2.png",
+        "HR/d.png, LR/d.png",
+        "HR/dx2.png, LR/dx2.png",
+        "HR/sub/b.c.png, LR/sub/b.cx4.png",
+        "HR/with space.png, LR/with space.jpg",
+    ]
+    root = str(tmp_path / "DF2K")
+    dataset = RealESRGANPairedDataset(
+        {
+            **dict.fromkeys(("dataroot_gt", "dataroot_lq"), root),
+            **{"meta_info": str(tmp_path / "pairs.txt"), "io_backend": {"type": "disk"}, "phase": "val", "scale": 2},
+        }
+    )
+    assert [tuple(item["lq"].shape) for item in dataset] == [(3, 4, 4)] * 5
+
+
+def test_other_roots_can_be_named_but_must_lie_above(tmp_path, capsys):
+    write(tmp_path / "data/HR/a.png")
+    write(tmp_path / "data/LR/a.png")
+    arguments = (tmp_path / "data/HR", "--lq", tmp_path / "data/LR", "-o", tmp_path / "pairs.txt")
+    assert meta(*arguments, "--root", tmp_path, "--lq-root", tmp_path / "data/LR") == 0
+    assert (tmp_path / "pairs.txt").read_text() == "data/HR/a.png, a.png\n"
+    assert meta(*arguments, "--root", tmp_path / "data/LR") == 2
+    assert "HR: lies outside of the root" in capsys.readouterr().err
+
+
+def test_names_that_would_be_cut_and_damaged_images_are_left_out_one_line_each(tmp_path, capsys):
+    write(tmp_path / "HR" / "good.png")
+    write(tmp_path / "HR" / "two words.png")
+    (tmp_path / "HR" / "short.png").write_bytes((tmp_path / "HR" / "good.png").read_bytes()[:-20])
+    assert meta(tmp_path / "HR", "-o", tmp_path / "info.txt") == 1
+    out, err = capsys.readouterr()
+    assert "1 made, 0 already there, 2 failed" in out
+    assert err.count("two words.png: BasicSR would cut the name") == 1
+    assert err.count("short.png: is truncated") == 1
+    assert (tmp_path / "info.txt").read_text() == "good.png (8,6,3)\n"
+
+
+def test_images_without_a_single_partner_are_left_out_one_line_each(tmp_path, capsys):
+    for name in ("HR/pair.png", "LR/pair.png", "HR/alone.png", "LR/stray.png", "HR/two.png", "LR/twox2.png"):
+        write(tmp_path / name)
+    for name in ("LR/twox3.png", "HR/a, b.png", "LR/a, b.png", "HR/bad.png"):
+        write(tmp_path / name)
+    (tmp_path / "LR/bad.png").write_bytes(b"")
+    assert meta(tmp_path / "HR", "--lq", tmp_path / "LR", "-o", tmp_path / "pairs.txt") == 1
+    err = capsys.readouterr().err
+    for line in (
+        "alone.png: has no LQ image",
+        "stray.png: has no image",
+        "two.png: has several LQ images",
+        "a, b.png: BasicSR would cut the name",
+        "bad.png: is empty",
+    ):
+        assert err.count(line) == 1, line
+    assert (tmp_path / "pairs.txt").read_text() == "HR/pair.png, LR/pair.png\n"
+
+
+def test_a_list_that_exists_is_kept_refused_or_overwritten(tmp_path, capsys):
+    write(tmp_path / "HR" / "a.png")
+    file = tmp_path / "HR" / "info.txt"  # in the folder, and yet no image of it
+    assert meta(tmp_path / "HR", "-o", file) == 0
+    assert meta(tmp_path / "HR", "-o", file) == 0
+    assert "0 made, 1 already there, 0 failed" in capsys.readouterr().out
+    file.write_text("a.png (8,6,3)\nmine\n")
+    assert meta(tmp_path / "HR", "-o", file) == 2
+    assert "exists with other content, from line 2 on" in capsys.readouterr().err
+    assert file.read_text().endswith("mine\n")
+    assert meta(tmp_path / "HR", "-o", file, "--overwrite") == 0
+    assert file.read_text() == "a.png (8,6,3)\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"), [(["--lq-root", "x"], "goes with --lq only"), (["-o", "."], "folder")]
+)
+def test_misuse_is_named(tmp_path, capsys, arguments, message):
+    write(tmp_path / "HR" / "a.png")
+    assert meta(tmp_path / "HR", "-o", tmp_path / "info.txt", *arguments) == 2
+    assert message in capsys.readouterr().err
