@@ -156,7 +156,7 @@ def _list_keys(database: _Database) -> list[bytes] | str:
         return f"cannot be read ({error.strerror})"
     except lmdb.Error as error:
         reason = str(error).removeprefix(f"{os.path.realpath(database.source)}: ")
-        return f"cannot be opened as an LMDB ({reason}); make it again"
+        return f"cannot be read as an LMDB ({reason}); make it again"
 
 
 def _meta_lines(path: Path, section: Section) -> list[str] | None:

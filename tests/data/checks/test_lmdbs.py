@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import shutil
 
@@ -9,6 +10,8 @@ import cv2
 import numpy as np
 import pytest
 from basicsr.utils.lmdb_util import LmdbMaker
+
+from rgt_arch.data import parallel
 
 from .conftest import noise
 
@@ -113,8 +116,15 @@ def test_what_is_no_lmdb_is_one_line(data, run):
     assert "one is an LMDB, the other a folder" in run(data / "HR", "--lq", data / "junk.lmdb")[1]
 
 
-def test_damage_within_never_crashes_the_command(lmdbs, run):
+def test_damage_within_never_crashes_the_command(lmdbs, run, monkeypatch):
     """Flipped bytes send LMDB to pages that do not exist, which kills the process that reads them."""
+    start_worker = parallel._start_worker
+
+    def start_quietly():
+        faulthandler.disable()  # pytest's would write a traceback for each
+        start_worker()
+
+    monkeypatch.setattr(parallel, "_start_worker", start_quietly)
     data = lmdbs / "hr.lmdb" / "data.mdb"
     sound = np.frombuffer(data.read_bytes(), np.uint8)
     rng = np.random.default_rng(0)
