@@ -83,8 +83,9 @@ def make_material(
     subs = make_sub_images(full.hr, folder / "sub", [full.lr], cutting=cutting, jobs=default_jobs())
     if failures := lr.summary.failures + subs.summary.failures:  # for instance a full disk
         raise UserError(failures[0])
-    names = sorted(path.stem for path in subs.folders[0].glob("*.png"))
-    sub = Pairs(*subs.folders, len(names))
+    sub_hr, sub_lr = subs.folders
+    names = sorted(path.stem for path in sub_hr.glob("*.png"))
+    sub = Pairs(sub_hr, sub_lr, len(names))
     chosen = [str(name) for name in random.permutation(names)[:epoch_images]]
     return Material(full, sub, _lmdbs(sub, names, folder / "all"), _lmdbs(sub, chosen, folder / "epoch"), source)
 
