@@ -209,7 +209,7 @@ def test_lmdb_and_backend_must_agree(train_file, tmp_path):
 
 def test_lmdb_pairs_need_the_same_keys_and_fitting_sizes(tmp_path):
     file = Checker(tmp_path, OPTIONS / "train_RGT_S_x2_lmdb.yml")
-    lq = tmp_path / "datasets/DF2K/LR_bicubic/X2.lmdb"
+    lq = tmp_path / "datasets/DF2K_sub/LR_bicubic/X2.lmdb"
     assert file.validate()[1] == []
 
     def replace(names: tuple[str, ...], side: int) -> None:
@@ -228,7 +228,7 @@ def test_lmdb_pairs_need_the_same_keys_and_fitting_sizes(tmp_path):
 
 def test_lmdb_keys_that_clash_at_the_first_dot_are_named(tmp_path):
     file = Checker(tmp_path, OPTIONS / "train_RGT_S_x2_lmdb.yml")
-    meta = tmp_path / "datasets/DF2K/HR.lmdb/meta_info.txt"
+    meta = tmp_path / "datasets/DF2K_sub/HR.lmdb/meta_info.txt"
     meta.write_text("a.1.png (128,128,3) 1\na.2.png (128,128,3) 1\n")
     assert "the key 'a' is used twice" in file.error()
     meta.write_text("")

@@ -3,8 +3,11 @@
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+import tarfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +29,8 @@ CHEAPER = {
     " datasets:train:batch_size_per_gpu=1 datasets:train:num_worker_per_gpu=0",
     "test": f"num_gpu=0 {TINY_NETWORK}",
     "checkpoints": "",
+    "prepare": "",
+    "in a shell": "",
     "as it stands": "",
 }
 
@@ -46,6 +51,16 @@ def write_pairs(folder: Path, scales: tuple[int, ...], template: str = "{}x{}", 
             write_rgb(folder / f"LR_bicubic/X{scale}" / f"{template.format(name, scale)}.png", lr)
 
 
+def write_archives(folder: Path) -> None:
+    """DIV2K_train_HR.zip and Flickr2K.tar with one photograph each, in the folders that the published ones have."""
+    for name, photograph in (("0001", data.chelsea()), ("000001", data.rocket())):
+        write_rgb(folder / f"{name}.png", photograph[:290, :440])
+    with zipfile.ZipFile(folder / "DIV2K_train_HR.zip", "w") as archive:
+        archive.write(folder / "0001.png", "DIV2K_train_HR/0001.png")
+    with tarfile.open(folder / "Flickr2K.tar", "w") as tar:
+        tar.add(folder / "000001.png", "Flickr2K/Flickr2K_HR/000001.png")
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     """A clone as README expects it, with tiny data and weights."""
@@ -58,6 +73,7 @@ def project(tmp_path_factory):
     write_pairs(root / "datasets/benchmark/Manga109", (2, 4), "{}_LRBI_x{}", size=48)
     (root / "datasets/single").mkdir()
     write_rgb(root / "datasets/single/cat.png", data.chelsea()[100:131, 100:140])
+    write_archives(root)
     weights = root / "experiments/pretrained_models/RGT-S/RGT_S_x4.pth"
     weights.parent.mkdir(parents=True)
     torch.save({"params": rgt_t(4, depth=[2], num_heads=[6]).state_dict()}, weights)
@@ -94,12 +110,18 @@ def test_commands_do_what_readme_says(project):
         if language == "python":
             assert run([sys.executable, "-c", text], project) == "torch.Size([1, 3, 132, 188])\n"
             continue
+        if mark == "run by tests: in a shell":
+            shutil.rmtree(project / "datasets/DF2K")  # what the trainings before were given
+            run(["bash", "-e", "-c", text], project)
+            continue
         for line in text.splitlines():
             run(command_line(line, mark.removeprefix("run by tests: ")), project)
     assert (project / "experiments/train_RGT_S_x2/models/net_g_latest.pth").is_file()
-    assert (
-        (project / "datasets/DF2K/LR_bicubic/X2.lmdb/meta_info.txt").read_text().startswith("astronaut.png (72,72,3)")
-    )
+    for folder in ("HR", "LR_bicubic/X2"):
+        listed = (project / f"datasets/DF2K_sub/{folder}.lmdb/meta_info.txt").read_text()
+        side = 290 if folder == "HR" else 145
+        assert listed.startswith(f"000001_s001.png ({side},"), folder
+    assert (project / "experiments/train_RGT_x2_lmdb/models/net_g_latest.pth").is_file()
     assert len(list((project / "results/test_RGT_S_x4/visualization").glob("*/*.png"))) == 10
     assert len(list((project / "results/test_single_x4/visualization").glob("*/cat*.png"))) == 1
     assert (project / "RGT_S_x2.safetensors").stat().st_size > 100_000
