@@ -146,9 +146,7 @@ def write_bad_files(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_every_bad_file_is_one_line_and_no_output(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], jobs: int
-) -> None:
+def test_every_bad_file_is_one_line_and_no_output(tmp_path: Path, capfd: pytest.CaptureFixture[str], jobs: int) -> None:
     bad = write_bad_files(tmp_path / "HR")
     for made in (2, 0):  # and once more with the good ones there already
         assert lr(tmp_path / "HR", "--hr-out", tmp_path / "HR4", "--jobs", jobs) == 1
@@ -326,9 +324,13 @@ def test_second_run_after_a_kill_gives_the_same_bytes(tmp_path: Path, whole_grou
     done = len(list(place.rglob("*x4.png")))
     assert done < 12, "the run was over before it was killed"
     assert lr(*arguments) == 0
+    deadline = time.monotonic() + 10
     while session_members(child) and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert not session_members(child)
+    strays = session_members(child)
+    for stray in strays:
+        os.kill(stray, signal.SIGKILL)
+    assert not strays
     assert lr(hr, "-o", tmp_path / "undisturbed", "--scale", 2, 4, "--jobs", 1) == 0
     assert files(tmp_path / "out") == files(tmp_path / "undisturbed")
 
