@@ -252,11 +252,12 @@ def test_any_number_of_processes_gives_the_same_bytes_in_a_map_hardly_larger_tha
         assert environment.stat()["entries"] == 40
 
 
-def test_many_tiny_images_in_any_order_and_in_many_transactions_fit_the_map(tmp_path, monkeypatch):
-    monkeypatch.setattr(lmdb_module, "_TRANSACTION_BYTES", 500)
+@pytest.mark.parametrize("transaction", [500, 1 << 30])
+def test_many_tiny_images_in_any_order_fit_the_map(tmp_path, monkeypatch, transaction):
+    monkeypatch.setattr(lmdb_module, "_TRANSACTION_BYTES", transaction)
     (file,) = write_images(tmp_path / "in", count=1, size=(2, 2))
-    keys = [f"{key:0200d}" for key in np.random.default_rng(0).permutation(400)]  # long: few fit on a page of the tree
-    create_lmdb([file] * 400, tmp_path / "out.lmdb", keys=keys, progress=False)
+    keys = [f"{key:0200d}" for key in np.random.default_rng(0).permutation(2000)]  # long: few fit on a page of the tree
+    create_lmdb([file] * 2000, tmp_path / "out.lmdb", keys=keys, progress=False)
     client = FileClient("lmdb", db_paths=str(tmp_path / "out.lmdb"))
     assert all(bytes(client.get(key)) == file.read_bytes() for key in keys)
 
