@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -60,25 +61,30 @@ def tiled_forward(
     overlap: int,
     *,
     margin: int | None = None,
+    batch: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """Run a network on overlapping tiles and blend the results without seams.
 
     network: (B, C, h, w) -> (B, C', h * scale, w * scale); it sees tiles of one size, min(tile, H) × min(tile, W).
     image: (B, C, H, W), any device; results are gathered on it, so the network may move tiles to another device and
-    a large image can stay in main memory. tile, overlap, margin: input pixels. progress(done, tiles) is called after
-    each tile. Returns (B, C', H * scale, W * scale), added up in float32 (float64 if the network's output is).
+    a large image can stay in main memory. tile, overlap, margin: input pixels. batch: tiles run together, which keeps a
+    GPU busy. progress(done, tiles) is called after each batch. Returns (B, C', H * scale, W * scale), added up in
+    float32 (float64 if the network's output is).
 
     Guarantee: a tile has no say within `margin` pixels of an inner edge, and every pixel is at least `margin` pixels
     inside some tile. So a network that looks at most `margin` pixels far in each direction gives the same output as
     without tiles, to rounding. The default, overlap // 4, leaves half of the overlap to blend in, which is what hides
     seams of networks that look further, as RGT does; (overlap - 1) // 2 is the largest possible.
-    Memory: the output, one tile, and one weight per row and column.
+    Memory: the output, one batch of tiles, and one weight per row and column.
 
-    Raises ValueError where tile, overlap, margin or scale are out of range, or the network's output has another size.
+    Raises ValueError where tile, overlap, margin, batch or scale are out of range, or the network's output has another
+    size.
     """
     margin = overlap // 4 if margin is None else margin
     _check_tiling(scale, tile, overlap, margin)
+    if batch < 1:
+        raise ValueError(f"batch must be at least 1 tile, got {batch}")
     height, width = image.shape[-2:]
     if height <= tile and width <= tile:
         result = _checked_call(network, image, scale).to(image.device)
@@ -92,17 +98,20 @@ def tiled_forward(
         zip(tile_starts(width, tile, overlap), blend_weights(width, tile, overlap, margin, scale), strict=True)
     )
     output: Tensor | None = None
-    for row, (top, row_weight) in enumerate(rows):
-        for column, (left, column_weight) in enumerate(columns):
-            result = _checked_call(network, image[..., top : top + tile, left : left + tile], scale).to(image.device)
-            dtype = torch.promote_types(result.dtype, torch.float32)
+    places = list(product(rows, columns))
+    for first in range(0, len(places), batch):
+        group = places[first : first + batch]
+        tiles = [image[..., top : top + tile, left : left + tile] for (top, _), (left, _) in group]
+        results = _checked_call(network, torch.cat(tiles), scale).to(image.device)
+        dtype = torch.promote_types(results.dtype, torch.float32)
+        for ((top, row_weight), (left, column_weight)), result in zip(group, results.chunk(len(group)), strict=True):
             if output is None:
                 output = result.new_zeros((*result.shape[:-2], height * scale, width * scale), dtype=dtype)
             place = output[..., top * scale : (top + tile) * scale, left * scale : (left + tile) * scale]
             weighted = result.to(dtype) * row_weight.to(place)[:, None]
             place.addcmul_(weighted, column_weight.to(place))
-            if progress:
-                progress(row * len(columns) + column + 1, len(rows) * len(columns))
+        if progress:
+            progress(first + len(group), len(places))
     assert output is not None  # there is at least one tile
     return output
 

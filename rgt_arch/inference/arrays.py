@@ -1,0 +1,71 @@
+"""Pictures as NumPy arrays and as the tensors that networks take: dtypes, grey, alpha, colours that nobody sees."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+_LARGEST = {"uint8": 255, "uint16": 65535, "float32": 1, "float64": 1}
+
+
+def split_alpha(image: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    """Colour or grey as (H, W, 1 or 3), and alpha as (H, W, 1) where there is one.
+
+    image: (H, W) or (H, W, 1 to 4); uint8, uint16, or float32 or float64 in [0, 1]. Raises ValueError for others.
+    """
+    if image.dtype.name not in _LARGEST:
+        raise ValueError(f"image dtype is {image.dtype}; it must be one of {', '.join(_LARGEST)}")
+    if image.ndim == 2:
+        image = image[..., None]
+    if image.ndim != 3 or image.size == 0 or not 1 <= image.shape[2] <= 4:
+        raise ValueError(f"image shape is {image.shape}; it must be (H, W) or (H, W, C) with 1 to 4 channels")
+    if image.dtype.kind == "f" and not np.isfinite(image).all():
+        raise ValueError("image has values that are not finite")
+    if image.shape[2] in (1, 3):
+        return image, None
+    return image[..., :-1], image[..., -1:]
+
+
+def fill_transparent(colour: NDArray[Any], alpha: NDArray[Any]) -> NDArray[Any]:
+    """Give invisible pixels the colour of the nearest visible one.
+
+    Whatever lies under full transparency, black more often than not, would else be drawn into the visible edge by
+    anything that looks at neighbours. colour: (H, W, C). alpha: (H, W, 1).
+    """
+    hidden = alpha[..., 0] == 0
+    if not hidden.any() or hidden.all():
+        return colour
+    labels = cv2.distanceTransformWithLabels(
+        hidden.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
+    )[1]
+    position = np.zeros(labels.max() + 1, np.intp)
+    visible = np.flatnonzero(~hidden)
+    position[labels.ravel()[visible]] = visible
+    return colour.reshape(-1, colour.shape[2])[position[labels]]
+
+
+def to_tensor(image: NDArray[Any]) -> Tensor:
+    """(H, W, C) of a picture's dtype as float32 (1, C, H, W) in [0, 1]; values outside are clipped."""
+    scaled = image.astype(np.float32) / np.float32(_LARGEST[image.dtype.name])
+    return torch.from_numpy(np.ascontiguousarray(scaled.clip(0, 1).transpose(2, 0, 1))[None])
+
+
+def to_array(tensor: Tensor, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """(1, C, H, W) in [0, 1] as (H, W, C) of a picture's dtype; integers are rounded."""
+    values = tensor[0].permute(1, 2, 0).clamp(0, 1).float().cpu().numpy()
+    if dtype.kind == "u":
+        values = np.rint(values * np.float32(_LARGEST[dtype.name]))
+    return np.ascontiguousarray(values.astype(dtype))
+
+
+def resize(tensor: Tensor, size: tuple[int, int], method: Image.Resampling) -> Tensor:
+    """(1, C, H, W) float32 to (1, C, *size) with Pillow's antialiased filters, in [0, 1]."""
+    height, width = size
+    planes = [Image.fromarray(plane).resize((width, height), method) for plane in tensor[0].float().cpu().numpy()]
+    return torch.from_numpy(np.stack([np.asarray(plane) for plane in planes])[None]).clamp(0, 1)

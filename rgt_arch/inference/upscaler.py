@@ -1,0 +1,218 @@
+"""`Upscaler`: any picture as an array in, a larger one of the same kind out."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from rgt_arch.archs.rgt_arch import RGT
+from rgt_arch.errors import UsageError, UserError
+from rgt_arch.inference.arrays import fill_transparent, resize, split_alpha, to_array, to_tensor
+from rgt_arch.inference.ensemble import self_ensemble
+from rgt_arch.inference.memory import SMALLEST_TILE, free_memory, image_memory, is_out_of_memory, largest_tile
+from rgt_arch.inference.tiling import tiled_forward
+from rgt_arch.weights.building import load_model
+
+DEFAULT_OVERLAP = 32
+ALPHA_MODES = ("rgt", "bicubic", "drop")
+DEVICES = ("auto", "cpu", "cuda", "mps")
+_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+PRECISIONS = ("auto", "fp32", *_AUTOCAST)
+_MOST_TILES_AT_ONCE = 8
+
+Progress = Callable[[int, int], None]
+
+
+class Upscaler:
+    """Super-resolves pictures with an RGT: `Upscaler("RGT_T_x4").upscale(image)`.
+
+    Large pictures are run in overlapping tiles where the memory asks for it; where it runs out all the same, the tiles
+    are halved. A result with NaN or infinity is computed again in float32. Both are told by `warnings.warn`.
+    """
+
+    def __init__(
+        self,
+        weights: str | Path | RGT = "RGT_T_x4",
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        tile: int | str = "auto",
+        overlap: int = DEFAULT_OVERLAP,
+        self_ensemble: bool = False,
+        alpha: str = "rgt",
+    ) -> None:
+        """weights: a name that `rgt weights` lists, a checkpoint, or a network.
+
+        device: auto (CUDA, else Apple's GPU, else CPU), or a device of torch. precision: fp32, bf16, fp16 (inside the
+        network; in and out stay float32), or auto: bf16 or fp16 on CUDA, whichever it is made for, else fp32. tile:
+        side in input pixels, 0 for the whole image at once, or auto: whole if the memory suffices, else the largest
+        that fits. overlap: input pixels that neighbouring tiles share. self_ensemble: mean over 8 flips and
+        transposes, at 8 times the time. alpha: by the network, by bicubic, or dropped.
+
+        Raises UsageError for values that are none of these, and for weights that cannot be loaded.
+        """
+        self.device = _device(device)
+        self.dtype = _autocast_dtype(precision, self.device)
+        if alpha not in ALPHA_MODES:
+            raise UsageError(f"alpha is {alpha!r}; it must be one of {', '.join(ALPHA_MODES)}")
+        if tile != "auto" and (not isinstance(tile, int) or isinstance(tile, bool) or tile < 0):
+            raise UsageError(f"tile is {tile!r}; it must be auto, 0 (whole images) or a number of input pixels")
+        if overlap < 0 or (isinstance(tile, int) and 0 < tile <= overlap):
+            raise UsageError(f"overlap is {overlap}; it must be from 0 to less than the tile {tile}")
+        network = load_model(weights) if isinstance(weights, (str, Path)) else weights
+        if network.in_chans not in (1, 3):
+            raise UsageError(f"the network takes {network.in_chans} channels; pictures have 1 or 3")
+        self.network = network.to(self.device).eval()
+        self.scale = network.upscale
+        self.tile, self.overlap, self.alpha = tile, overlap, alpha
+        self.self_ensemble = self_ensemble
+        self.used_tile: int | None = None
+        """Side of the tiles of the last picture, 0 if it was run whole."""
+
+    def upscale(
+        self, image: NDArray[Any], outscale: float | None = None, progress: Progress | None = None
+    ) -> NDArray[Any]:
+        """Enlarge a picture `scale` times, or `outscale` times by a final resize (Lanczos, antialiased).
+
+        image: (H, W) or (H, W, C): grey, grey and alpha, RGB or RGBA in this order; alpha is not premultiplied. uint8,
+        uint16, or float32 or float64 in [0, 1]. progress(done, all) counts input pixels, those of alpha too.
+        Returns an array of the same dtype and number of dimensions and, unless alpha is dropped, channels.
+        Raises ValueError for other arrays and an outscale ≤ 0; UserError if the memory does not suffice for the
+        smallest tile, or the weights turn the picture into NaN.
+        """
+        if outscale is not None and not outscale > 0:
+            raise ValueError(f"outscale is {outscale}; it must be above 0")
+        colour, alpha = split_alpha(image)
+        if self.alpha == "drop":
+            colour, alpha = (colour if alpha is None else fill_transparent(colour, alpha)), None
+        height, width = colour.shape[:2]
+        factor = self.scale if outscale is None else outscale
+        size = max(1, round(height * factor)), max(1, round(width * factor))
+
+        by_network = [colour if alpha is None else fill_transparent(colour, alpha)]
+        if alpha is not None and self.alpha == "rgt":
+            by_network.append(alpha)
+        planes = []
+        for number, part in enumerate(by_network):
+            advance = progress and partial(_advance, progress, number, len(by_network), height * width)
+            planes.append(self._enlarge(to_tensor(part), advance))
+        if alpha is not None and self.alpha == "bicubic":
+            planes.append(resize(to_tensor(alpha), (height * self.scale, width * self.scale), Image.Resampling.BICUBIC))
+        result = torch.cat(planes, dim=1)
+        if result.shape[-2:] != size:
+            result = resize(result, size, Image.Resampling.LANCZOS)
+        array = to_array(result, image.dtype)
+        return array[..., 0] if image.ndim == 2 else array
+
+    def _enlarge(self, image: Tensor, advance: Callable[[float], None] | None) -> Tensor:
+        """(1, 1 or 3, H, W) in [0, 1] to (1, the same, H·scale, W·scale) on the CPU, through a network of 1 or 3."""
+        channels = image.shape[1]
+        if channels == 1 and self.network.in_chans == 3:
+            return self._run(image.expand(-1, 3, -1, -1), advance).mean(dim=1, keepdim=True)
+        if channels == 3 and self.network.in_chans == 1:
+            return self._run(image.transpose(0, 1), advance).transpose(0, 1)
+        return self._run(image, advance)
+
+    def _run(self, image: Tensor, advance: Callable[[float], None] | None) -> Tensor:
+        """Whole or in tiles, which are halved until the memory suffices."""
+        height, width = image.shape[-2:]
+        tile = self._first_tile(height, width)
+        while True:
+            self.used_tile = tile
+            try:
+                return self._run_tiles(image, tile, advance)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                before = tile or max(height, width)
+                tile = min(before, max(SMALLEST_TILE, before // 2 // 8 * 8))
+                if tile == before or tile <= self.overlap:
+                    raise UserError(
+                        f"{height}x{width} pixels do not fit into the memory of {self.device}, not even in tiles of "
+                        f"{before}; use --device cpu, or close other programs"
+                    ) from error
+            # outside of `except`, whose exception keeps the tensors of the failed run alive
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            warnings.warn(f"out of memory: going on with tiles of {tile} pixels", stacklevel=2)
+
+    def _first_tile(self, height: int, width: int) -> int:
+        if self.tile != "auto":
+            return int(self.tile)
+        try:
+            tile = largest_tile(self.network, height, width, free_memory(self.device))
+        except MemoryError as error:
+            raise UserError(f"{error}; use --device cpu, close other programs, or cut the picture") from error
+        return max(tile, self.overlap + 1) if tile else 0
+
+    def _run_tiles(self, image: Tensor, tile: int, advance: Callable[[float], None] | None) -> Tensor:
+        height, width = image.shape[-2:]
+        side = tile or max(height, width)
+        return tiled_forward(
+            self._forward,
+            image,
+            self.scale,
+            side,
+            min(self.overlap, side - 1),
+            batch=self._tiles_at_once(side),
+            progress=advance and (lambda done, tiles: advance(done / tiles)),
+        )
+
+    def _tiles_at_once(self, tile: int) -> int:
+        """More than one tile keeps a GPU busy; a CPU gains nothing from it."""
+        if self.device.type != "cuda":
+            return 1
+        room = free_memory(self.device) // max(1, image_memory(self.network, tile, tile))
+        return max(1, min(_MOST_TILES_AT_ONCE, room // 2))
+
+    @torch.inference_mode()
+    def _forward(self, image: Tensor) -> Tensor:
+        """One tile, or the whole image; checked, and again in float32 if it came out broken."""
+        image = image.to(self.device)
+        result = self._network_output(image, self.dtype)
+        if self.dtype is not None and not torch.isfinite(result).all():
+            warnings.warn(f"NaN or infinity in {self.dtype}: this part was computed again in float32", stacklevel=2)
+            result = self._network_output(image, None)
+        if not torch.isfinite(result).all():
+            raise UserError("the network's output is not finite; its weights are damaged or were trained to NaN")
+        return result.cpu()
+
+    def _network_output(self, image: Tensor, dtype: torch.dtype | None) -> Tensor:
+        with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None):
+            return self_ensemble(self.network, image) if self.self_ensemble else self.network(image)
+
+
+def _advance(progress: Progress, number: int, parts: int, pixels: int, share: float) -> None:
+    progress(round((number + share) * pixels), parts * pixels)
+
+
+def _device(name: str) -> torch.device:
+    """The device of a name; raises UsageError if it is unknown or not there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"device is {name!r}; it must be one of {', '.join(DEVICES)}") from None
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there.get(device.type, False):
+        raise UsageError(f"device {name} is not there for torch {torch.__version__}; use auto or cpu")
+    return device
+
+
+def _autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
+    if precision not in PRECISIONS:
+        raise UsageError(f"precision is {precision!r}; it must be one of {', '.join(PRECISIONS)}")
+    if precision == "auto":
+        if device.type != "cuda":
+            return None
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    return _AUTOCAST.get(precision)

@@ -1,0 +1,317 @@
+"""`Upscaler`: every kind of array, tiles, alpha, precision, and devices that fail."""
+
+import itertools
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from skimage import data
+
+from rgt_arch import rgt_t
+from rgt_arch.errors import UsageError, UserError
+from rgt_arch.inference import memory, upscaler
+from rgt_arch.inference.arrays import fill_transparent
+from rgt_arch.inference.upscaler import Upscaler
+
+LARGEST = {"uint8": 255, "uint16": 65535, "float32": 1.0, "float64": 1.0}
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(3)
+    return rgt_t(2, depth=[2], num_heads=[6]).eval()
+
+
+class Enlarge(torch.nn.Module):
+    """Repeats pixels; stands in where what matters is what happens around the network."""
+
+    upscale, in_chans, embed_dim = 2, 3, 8
+
+    def forward(self, image):
+        return image.repeat_interleave(2, -2).repeat_interleave(2, -1)
+
+
+def picture(dtype: str, *shape: int) -> np.ndarray:
+    values = np.random.default_rng(5).random(shape) * LARGEST[dtype]
+    return (values if dtype.startswith("float") else np.rint(values)).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", LARGEST)
+@pytest.mark.parametrize("channels", [(), (1,), (2,), (3,), (4,)])
+def test_dtype_dimensions_and_values_are_kept(dtype, channels):
+    image = picture(dtype, 9, 7, *channels)
+    if channels in ((2,), (4,)) and dtype.startswith("uint"):
+        image[..., -1] |= 1  # colours that nobody sees are free to change
+    result = Upscaler(Enlarge(), device="cpu").upscale(image)
+    assert result.dtype == image.dtype
+    expected = image.repeat(2, 0).repeat(2, 1)
+    np.testing.assert_allclose(result, expected, rtol=0, atol=0 if dtype.startswith("uint") else 1e-6)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 7), (3, 200), (20, 64)])
+def test_every_size_runs_through_the_real_network(network, size):
+    result = Upscaler(network, device="cpu").upscale(picture("uint8", *size, 3))
+    assert result.shape == (2 * size[0], 2 * size[1], 3)
+
+
+def test_result_is_the_network_s_own_rounded(network):
+    image = data.astronaut()[40:70, 200:233]
+    tensor = torch.from_numpy(image.copy()).permute(2, 0, 1)[None] / 255
+    with torch.inference_mode():
+        expected = (network(tensor)[0].clamp(0, 1) * 255).round().permute(1, 2, 0).numpy()
+    assert np.abs(Upscaler(network, device="cpu").upscale(image) - expected).max() <= 1  # 1: sums in another order
+
+
+def test_sixteen_bits_stay_sixteen_bits(network):
+    image = picture("uint16", 20, 20, 3)
+    result = Upscaler(network, device="cpu").upscale(image)
+    assert len(np.unique(result)) > 1000  # an 8-bit step anywhere would leave 256 values
+
+
+@pytest.mark.parametrize("channels", [(), (3,)])
+def test_a_constant_stays_constant_in_tiles(channels):
+    image = np.full((70, 90, *channels), 0.3)
+    result = Upscaler(Enlarge(), device="cpu", tile=32, overlap=8).upscale(image)
+    assert np.abs(result - 0.3).max() < 1e-6
+
+
+def test_tiles_of_a_network_that_looks_no_further_than_the_margin_equal_the_whole():
+    class Blurred(Enlarge):
+        def forward(self, image):
+            return super().forward(torch.nn.functional.avg_pool2d(image, 5, 1, 2))
+
+    image = picture("float32", 61, 83, 3)
+    whole = Upscaler(Blurred(), device="cpu", tile=0).upscale(image)
+    tiled = Upscaler(Blurred(), device="cpu", tile=24, overlap=8).upscale(image)
+    np.testing.assert_allclose(tiled, whole, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("outscale", [0.5, 1, 2.5, 4])
+def test_outscale_gives_the_asked_size(outscale):
+    result = Upscaler(Enlarge(), device="cpu").upscale(picture("uint8", 30, 41, 4), outscale)
+    assert result.shape == (round(30 * outscale), round(41 * outscale), 4)
+
+
+def test_progress_counts_every_pixel_of_colour_and_alpha():
+    calls = []
+    Upscaler(Enlarge(), device="cpu", tile=16, overlap=4).upscale(
+        picture("uint8", 40, 50, 4), progress=lambda *call: calls.append(call)
+    )
+    assert calls[-1] == (4000, 4000)
+    assert {total for _, total in calls} == {4000}
+    assert all(before < after for (before, _), (after, _) in itertools.pairwise(calls))
+    assert len(calls) > 10
+
+
+# --- alpha ---
+
+
+def cut_out(hidden_colour: int) -> np.ndarray:
+    """A white disc on nothing, whose invisible surroundings have some colour."""
+    rows, columns = np.mgrid[:40, :40]
+    image = np.full((40, 40, 4), hidden_colour, np.uint8)
+    image[(rows - 20) ** 2 + (columns - 20) ** 2 < 150] = 255
+    image[..., 3] = np.where(image[..., 3] == 255, 255, 0)
+    return image
+
+
+@pytest.mark.parametrize("alpha", ["rgt", "bicubic"])
+def test_invisible_colours_do_not_reach_the_visible_edge(alpha):
+    class Blurred(Enlarge):
+        def forward(self, image):
+            return super().forward(torch.nn.functional.avg_pool2d(image, 7, 1, 3, count_include_pad=False))
+
+    result = Upscaler(Blurred(), device="cpu", alpha=alpha).upscale(cut_out(0))
+    visible = result[result[..., 3] > 0]
+    assert len(visible) > 100
+    assert visible[:, :3].min() == 255
+
+
+def test_hidden_pixels_take_the_colour_of_the_nearest_visible_one():
+    colour = np.zeros((6, 9, 3), np.uint8)
+    alpha = np.zeros((6, 9, 1), np.uint8)
+    colour[2, 1], alpha[2, 1] = (10, 20, 30), 7
+    colour[3, 8], alpha[3, 8] = (90, 80, 70), 255
+    filled = fill_transparent(colour, alpha)
+    assert (filled[:, :4] == (10, 20, 30)).all()
+    assert (filled[:, 6:] == (90, 80, 70)).all()
+
+
+def test_alpha_can_be_dropped_and_needs_no_visible_pixel():
+    image = cut_out(9)
+    assert Upscaler(Enlarge(), device="cpu", alpha="drop").upscale(image).shape == (80, 80, 3)
+    image[..., 3] = 0
+    assert (Upscaler(Enlarge(), device="cpu").upscale(image)[..., 3] == 0).all()
+
+
+# --- memory ---
+
+
+class OutOfMemory(Enlarge):
+    """A device that can hold `pixels` input pixels."""
+
+    def __init__(self, pixels, error):
+        super().__init__()
+        self.pixels, self.error, self.seen = pixels, error, []
+
+    def forward(self, image):
+        self.seen.append(image.shape[-2] * image.shape[-1])
+        if self.seen[-1] > self.pixels:
+            raise self.error
+        return super().forward(image)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 50 GiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"),
+        MemoryError(),
+    ],
+)
+def test_running_out_of_memory_halves_the_tiles_and_goes_on(error):
+    network = OutOfMemory(100 * 100, error)
+    image = picture("uint8", 210, 330, 3)
+    running = Upscaler(network, device="cpu", tile=0)
+    with pytest.warns(UserWarning, match="out of memory: going on with tiles of") as told:
+        result = running.upscale(image)
+    assert running.used_tile == 80  # 330, 160, 80
+    assert len(told) == 2
+    np.testing.assert_array_equal(result, image.repeat(2, 0).repeat(2, 1))
+
+
+def test_a_device_without_room_for_the_smallest_tile_ends_in_one_line():
+    network = OutOfMemory(10, MemoryError())
+    with pytest.warns(UserWarning, match="out of memory"), pytest.raises(UserError, match="do not fit into the memory"):
+        Upscaler(network, device="cpu", tile=0).upscale(picture("uint8", 200, 200, 3))
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory():
+    with pytest.raises(RuntimeError, match="shapes"):
+        Upscaler(OutOfMemory(0, RuntimeError("shapes")), device="cpu").upscale(picture("uint8", 20, 20, 3))
+
+
+def test_auto_takes_the_whole_image_where_it_fits_and_else_the_largest_tile(monkeypatch):
+    image = picture("uint8", 300, 400, 3)
+    running = Upscaler(Enlarge(), device="cpu")
+    needed = memory.image_memory(running.network, 300, 400) / memory._SHARE
+    for free, whole in ((needed * 1.01, True), (needed * 0.99, False)):
+        monkeypatch.setattr(upscaler, "free_memory", lambda device, free=free: int(free))
+        running.upscale(image)
+        assert (running.used_tile == 0) is whole
+    assert 200 < running.used_tile < 400
+    monkeypatch.setattr(upscaler, "free_memory", lambda device: 1 << 20)
+    with pytest.raises(UserError, match="1 MiB are free"):
+        running.upscale(image)
+
+
+def test_free_memory_heeds_the_control_group(monkeypatch):
+    monkeypatch.setattr(memory, "_control_groups", lambda: [(1 << 40, 0), (5 << 20, 2 << 20)])
+    assert memory.free_memory(torch.device("cpu")) == 3 << 20
+
+
+# --- precision ---
+
+
+class Overflowing(Enlarge):
+    """Gives NaN in reduced precision for bright tiles, as large activations do in fp16."""
+
+    def forward(self, image):
+        result = super().forward(image)
+        return result * float("nan") if torch.is_autocast_enabled("cpu") and image.max() > 0.5 else result
+
+
+def test_nan_in_reduced_precision_is_computed_again_in_float32():
+    image = np.zeros((64, 64, 3), np.float32)
+    image[40:, 40:] = 0.75
+    with pytest.warns(UserWarning, match="computed again in float32") as told:
+        result = Upscaler(Overflowing(), device="cpu", precision="bf16", tile=32, overlap=0).upscale(image)
+    assert len(told) == 1  # of four tiles one is bright
+    np.testing.assert_array_equal(result, image.repeat(2, 0).repeat(2, 1))
+
+
+def test_nan_in_float32_is_an_error():
+    class Broken(Enlarge):
+        def forward(self, image):
+            return super().forward(image) * float("nan")
+
+    with pytest.raises(UserError, match="not finite"):
+        Upscaler(Broken(), device="cpu").upscale(picture("uint8", 8, 8, 3))
+
+
+def test_bf16_stays_close_to_float32(network):
+    image = data.astronaut()[40:72, 200:232] / np.float32(255)
+    exact, short = (Upscaler(network, device="cpu", precision=p).upscale(image) for p in ("fp32", "bf16"))
+    difference = np.mean((exact - short) ** 2)
+    assert 0 < difference < 10**-5.5  # 55 dB
+
+
+def test_self_ensemble_is_the_mean_over_eight_views(network):
+    image = picture("float32", 12, 17, 3)
+    plain = Upscaler(network, device="cpu")
+    views = []
+    for turned in (image, image.transpose(1, 0, 2)):
+        for rows, columns in itertools.product((1, -1), repeat=2):
+            result = plain.upscale(turned[::rows, ::columns])[::rows, ::columns]
+            views.append(result if turned is image else result.transpose(1, 0, 2))
+    ensemble = Upscaler(network, device="cpu", self_ensemble=True).upscale(image)
+    # single views are clipped to [0, 1] before this mean, the ensemble after its own
+    inside = np.all([(view > 0) & (view < 1) for view in views], axis=0)
+    assert inside.mean() > 0.5
+    np.testing.assert_allclose(ensemble[inside], np.mean(views, axis=0)[inside], rtol=0, atol=1e-5)
+
+
+def test_a_network_for_grey_runs_colour_channel_by_channel():
+    class Grey(Enlarge):
+        in_chans = 1
+
+    image = picture("uint8", 9, 7, 3)
+    np.testing.assert_array_equal(Upscaler(Grey(), device="cpu").upscale(image), image.repeat(2, 0).repeat(2, 1))
+
+
+# --- mistakes ---
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"device": "tpu9"}, "device is 'tpu9'"),
+        ({"precision": "int8"}, "precision is 'int8'"),
+        ({"alpha": "keep"}, "alpha is 'keep'"),
+        ({"tile": -1}, "tile is -1"),
+        ({"tile": "large"}, "tile is 'large'"),
+        ({"tile": 32, "overlap": 32}, "overlap is 32"),
+        ({"weights": "no/such.pth"}, "no/such.pth"),
+    ],
+)
+def test_wrong_options_are_named(options, text):
+    with pytest.raises(UsageError, match=text):
+        Upscaler(**{"weights": Enlarge(), "device": "cpu", **options})
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without a GPU")
+def test_a_device_that_is_not_there_is_named():
+    with pytest.raises(UsageError, match="device cuda is not there"):
+        Upscaler(Enlarge(), device="cuda")
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((4, 4, 5), np.uint8),
+        np.zeros((0, 4, 3), np.uint8),
+        np.zeros((4, 4), np.int32),
+        np.full((4, 4), np.nan),
+        np.zeros(4, np.uint8),
+    ],
+)
+def test_arrays_that_are_no_pictures_are_refused(image):
+    with pytest.raises(ValueError, match="image"):
+        Upscaler(Enlarge(), device="cpu").upscale(image)
+
+
+def test_nothing_is_told_where_all_is_well(network):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Upscaler(network, device="cpu").upscale(picture("uint8", 16, 16, 3))
