@@ -57,10 +57,17 @@ def _walk(folder: Path, seen: set[str]) -> Iterator[Path]:
     for entry in entries:
         if entry.name.startswith("."):
             continue
-        if entry.is_dir():
+        if _is_folder(entry):
             yield from _walk(Path(entry.path), seen | {real})
         else:
             yield Path(entry.path)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that cannot be followed, for instance to itself: a file that cannot be read
+        return False
 
 
 def read_bytes(path: Path) -> bytes:
@@ -125,7 +132,7 @@ def files_by_name(folder: Path) -> tuple[dict[Path, Path], list[Path]]:
 
 
 def _has_image_header(file: Path) -> bool:
-    return file.is_file() and cv2.haveImageReader(str(file))
+    return os.path.isfile(file) and cv2.haveImageReader(str(file))
 
 
 def _check_whole(content: bytes, path: Path) -> None:

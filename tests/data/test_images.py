@@ -102,6 +102,14 @@ def test_files_are_found_in_order_through_links_and_loops(tmp_path: Path) -> Non
             find_files(tmp_path / place)
 
 
+def test_links_that_cannot_be_followed_are_files_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(encoded(".png"))
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    assert [path.name for path in find_files(tmp_path)] == ["a.png", "loop.png"]
+    with pytest.raises(UserError, match=r"loop\.png: cannot be read"):
+        read_bytes(tmp_path / "loop.png")
+
+
 def test_of_files_that_share_a_name_the_image_has_it(tmp_path: Path) -> None:
     (tmp_path / "a.v1.png").write_bytes(encoded(".png"))
     (tmp_path / "a.v1.txt").write_text("x")
