@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -87,11 +88,11 @@ class _Part:
 
     def remove_from(self, number: int) -> None:
         """Remove the crops with this number and above."""
-        for surplus in itertools.count(number):
-            try:
-                self.path(surplus).unlink()
-            except FileNotFoundError:
-                return
+        surplus = list(itertools.takewhile(os.path.lexists, map(self.path, itertools.count(number))))
+        for path in reversed(
+            surplus
+        ):  # a run killed meanwhile leaves no gap, which the next one would take for the end
+            path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,7 @@ def make_sub_images(
 
 
 def _alone(file: Path, problem: str, cutting: Cutting) -> _Task:
-    return _Task(file, (), cutting, 1, False, f"{file}: {problem}")
+    return _Task(file, (), cutting, 1, False, problem)
 
 
 def _check_arguments(cutting: Cutting, lr: Sequence[_LrFolder]) -> None:

@@ -128,6 +128,7 @@ def test_every_bad_image_is_one_line_and_has_no_crops(tmp_path: Path, capfd: pyt
             "pipex2.png",
             "readme.txt",
         ]
+        assert not any(line.split(": ")[1].startswith(str(tmp_path)) for line in lines), "named once"
         assert {name.split("_s0")[0] for name in pngs(tmp_path / "sub" / "HR")} == {"good"}
         assert pngs(tmp_path / "sub" / "HR") == pngs(tmp_path / "sub" / "LR_bicubic" / "X2")
 
@@ -183,6 +184,30 @@ def test_restart_mends_what_is_missing_and_removes_what_is_too_much(tmp_path: Pa
     (tmp_path / "X2" / "ax2.png").write_bytes(b"")
     assert cut(tmp_path, *arguments) == 1
     assert pngs(out / "HR") == pngs(out / "LR_bicubic" / "X2") == {f"b_s00{n}.png" for n in (1, 2, 3, 4)}
+
+
+def test_a_run_stopped_while_it_removes_crops_leaves_none_to_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs(tmp_path, {"a": (72, 48, 3)})
+    arguments = ["--lr", tmp_path / "X2", "--size", "24", "--step", "24", "--jobs", "1"]
+    assert cut(tmp_path, *arguments) == 0
+    assert len(pngs(tmp_path / "sub" / "HR")) == 6
+    pairs(tmp_path, {"a": (24, 24, 3)})
+    unlink, removed = Path.unlink, []
+
+    def stopped(path: Path, missing_ok: bool = False) -> None:
+        if path.name.startswith("a_s"):
+            if removed:
+                raise KeyboardInterrupt
+            removed.append(path)
+        unlink(path, missing_ok)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", stopped)
+        assert cut(tmp_path, *arguments) == 130
+    assert cut(tmp_path, *arguments) == 0
+    assert pngs(tmp_path / "sub") == {"HR/a_s001.png", "LR_bicubic/X2/a_s001.png"}
 
 
 def test_other_settings_are_named_and_need_another_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
