@@ -20,7 +20,7 @@ from rgt_arch.data.images import (
     write_bytes,
     write_png,
 )
-from rgt_arch.data.output_folders import Claim, claim_folders, location, refuse_overlap, remove_leftovers
+from rgt_arch.data.output_folders import STAMP, Claim, claim_folders, location, refuse_overlap, remove_leftovers
 from rgt_arch.data.parallel import Summary, successes
 from rgt_arch.errors import UsageError, UserError
 
@@ -67,6 +67,8 @@ class _Layout:
 @dataclass(frozen=True)
 class _Output:
     path: Path
+    root: Path
+    """The claimed folder that it is in."""
     scale: int  # 1: HR itself
     multiple: int
     """What the sides of HR are cropped to multiples of."""
@@ -80,7 +82,6 @@ class _Output:
 class _Task:
     source: Path
     outputs: tuple[_Output, ...]
-    stamps: tuple[Path, ...]
     anew: bool
 
 
@@ -125,13 +126,13 @@ def make_lr_images(
         by_root.setdefault(hr_out, [])
     for name, file in named.items():
         outputs = [
-            _Output(places.path(out_folder, scale, name), scale, multiple) for scale, multiple in multiples.items()
+            _Output(places.path(out_folder, scale, name), places.root(out_folder, scale), scale, multiple)
+            for scale, multiple in multiples.items()
         ]
-        for output in outputs:
-            by_root[places.root(out_folder, output.scale)].append(output.path)
         if hr_out:
-            outputs.append(_Output(hr_out / name.parent / f"{name.name}.png", 1, common))
-            by_root[hr_out].append(outputs[-1].path)
+            outputs.append(_Output(hr_out / name.parent / f"{name.name}.png", hr_out, 1, common))
+        for output in outputs:
+            by_root[output.root].append(output.path)
         plans[file] = tuple(outputs)
     refuse_overlap({hr_folder: list(plans)}, [path for paths in by_root.values() for path in paths])
 
@@ -143,9 +144,8 @@ def make_lr_images(
             settings["HR cropped to multiples of"] = common
         claims.append(Claim(root, settings, paths))
     claim_folders(claims, overwrite=overwrite)
-    stamps = tuple(claim.stamp for claim in claims)
     report = LrReport()
-    tasks = [_Task(file, plans[file], stamps, overwrite) for file in sorted(plans)]
+    tasks = [_Task(file, plans[file], overwrite) for file in sorted(plans)]
     for _, done in successes(_make, tasks, report.summary, jobs=jobs, title="LR images"):
         report.summary.kept += done.kept
         report.summary.made += not done.kept
@@ -200,9 +200,13 @@ def _settings(hr_folder: Path, root: Path, file: str, multiples: dict[int, int])
     return settings
 
 
+def _is_complete(output: _Output, size: tuple[int, int], source: Path) -> bool:
+    return is_complete_png(output.path, output.size(*size), source, output.root / STAMP)
+
+
 def _make(task: _Task) -> _Done:
     size = None if task.anew else image_size(task.source)
-    if size and all(is_complete_png(out.path, out.size(*size), task.source, *task.stamps) for out in task.outputs):
+    if size and all(_is_complete(output, size, task.source) for output in task.outputs):
         return _Done(True, size)
     try:
         content = read_bytes(task.source)

@@ -265,6 +265,16 @@ def test_outputs_are_kept_only_while_whole_of_the_right_size_and_newer(tmp_path:
     assert (place / "4x4.png").stat().st_mtime_ns == ages["4x4.png"]
 
 
+def test_another_scale_leaves_the_first_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save(tmp_path / "HR" / "a.png", noise(16, 16, 3))
+    assert lr(tmp_path / "HR", "--scale", 2) == 0
+    time.sleep(0.02)  # file systems count time in steps
+    assert lr(tmp_path / "HR", "--scale", 4) == 0
+    capsys.readouterr()
+    assert lr(tmp_path / "HR", "--scale", 2, 4) == 0
+    assert capsys.readouterr().out.startswith("images: 0 made, 1 already there")
+
+
 def test_an_image_that_became_unreadable_has_no_output_any_more(tmp_path: Path) -> None:
     save(tmp_path / "HR" / "a.png", noise(16, 16, 3))
     save(tmp_path / "HR" / "b.png", noise(16, 16, 3))
