@@ -24,7 +24,7 @@ META_INFO = "meta_info.txt"
 
 
 @dataclass(frozen=True)
-class LmdbImage:
+class StoredImage:
     """An image that is a value of an LMDB."""
 
     name: str
@@ -83,7 +83,7 @@ def check_lmdb(
     Raises UsageError for a folder that is no LMDB, or one that was cut off.
     """
     section = Section(title or str(path))
-    stored = [LmdbImage(key.decode(errors="surrogateescape"), path, key) for key in _keys(path)]
+    stored = [StoredImage(key.decode(errors="surrogateescape"), path, key) for key in _keys(path)]
     images = examine(stored, f"reading {path.name}", jobs=jobs, isolate=True)
     describe(section, images, unit, equal)
     check = LmdbCheck(section, images)
@@ -108,7 +108,8 @@ def check_lmdbs(gt: Path, lq: Path, scale: int | None, *, bicubic: bool, jobs: i
 
     section = Section("HR and LR")
     check_keys(section, gt_check, lq_check)
-    pairs = [pair for pair in pairs if pair[0] in lq_check.keys]
+    lq_keys = set(lq_check.keys)
+    pairs = [pair for pair in pairs if pair[0] in lq_keys]
     found = check_pairs(section, pairs, gt_check.images, lq_check.images, scale, bicubic=bicubic, jobs=jobs)
     section.facts.insert(0, f"{counted('{n} pair{s}', len(pairs))}, scale {found or 'unknown'}")
     if stopped([section]) != "everything" and gt_check.keys and lq_check.keys:

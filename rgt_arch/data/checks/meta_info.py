@@ -51,13 +51,13 @@ def check_meta_info(
     is_pair_list = entries[0].lq is not None
     if not is_pair_list and lq is None:
         if scale is not None or bicubic:
-            raise UsageError(f"{text}: lists no pairs; --scale and --bicubic need --lq, the folder of the LR images")
+            raise UsageError(f"{text}: lists no pairs; --scale and --bicubic need --lr, the folder of the LR images")
         return [section]
     pair_section = Section("HR and LR")
     if is_pair_list:
         pairs = [(entry.gt, entry.lq) for entry in entries if entry.lq is not None]
         template = ""
-        lq = lq or _find_root(text, [name for _, name in pairs], "--lq")
+        lq = lq or _find_root(text, [name for _, name in pairs], "--lr")
     else:
         assert lq is not None
         pairs, template = _pairs_in_folder(entries, lq, pair_section)
@@ -101,7 +101,7 @@ def read_entries(text: Path, section: Section) -> list[Entry]:
         (shown(line) for line, count in Counter(written).items() if count > 1),
     )
     if is_pair_list:
-        return _pairs(written, section)
+        return _pairs(written, text, section)
     entries = []
     for line in dict.fromkeys(written):
         match = _match(line)
@@ -121,7 +121,7 @@ def _match(line: str) -> re.Match[str]:
     return match
 
 
-def _pairs(lines: Iterable[str], section: Section) -> list[Entry]:
+def _pairs(lines: Iterable[str], text: Path, section: Section) -> list[Entry]:
     good, bad = [], []
     for line in dict.fromkeys(lines):
         names = line.split(", ")
@@ -129,6 +129,8 @@ def _pairs(lines: Iterable[str], section: Section) -> list[Entry]:
             good.append(Entry(names[0], names[1]))
         else:
             bad.append(shown(line))
+    if not good:
+        raise UsageError(f"{text}: lists no pairs: no line reads 'HR name, LR name', the first one is {bad[0]!r}")
     section.problem("{n} line{s} that do not read 'HR name, LR name'", bad, stops="everything")
     return good
 

@@ -21,7 +21,7 @@ def test_a_sound_list_finds_its_folder_and_its_lr_images(text, run):
     assert code == 0
     assert f"files in {text.parent / 'HR'}" in output
     assert "6 images" in output
-    code, output = run(text, "--lq", text.parent / "LR", "--bicubic")
+    code, output = run(text, "--lr", text.parent / "LR", "--bicubic")
     assert code == 0
     assert "6 pairs, scale 2, filename_tmpl: '{}x2'" in output
     assert "6 of 6 LR images bit-equal" in output
@@ -73,8 +73,8 @@ def test_roots_can_be_given(data, run, tmp_path):
     assert "0.png is neither beside it nor in a folder beside it; give --root FOLDER" in output
     code, output = run(elsewhere, "--root", data / "HR")
     assert code == 2
-    assert "give --lq FOLDER" in output
-    assert run(elsewhere, "--root", data / "HR", "--lq", data / "LR")[0] == 0
+    assert "give --lr FOLDER" in output
+    assert run(elsewhere, "--root", data / "HR", "--lr", data / "LR")[0] == 0
 
 
 def test_a_byte_order_mark_is_named(text, run):
@@ -88,11 +88,13 @@ def test_a_byte_order_mark_is_named(text, run):
 def test_texts_that_list_nothing_are_one_line(data, run):
     (data / "empty.txt").touch()
     (data / "binary.txt").write_bytes(b"\xff\xfe\x00")
+    (data / "three.txt").write_text("HR/0.png, LR/0x2.png, HR/1.png\n")
     (data / "folder.lmdb").mkdir()
     (data / "folder.lmdb" / "meta_info.txt").write_text("a.png (1,2,3) 1\n")
     for name, message in (
         ("empty.txt", "lists no images"),
         ("binary.txt", "not UTF-8 text"),
+        ("three.txt", "lists no pairs: no line reads 'HR name, LR name', the first one is 'HR/0.png, LR/0x2.png, HR/1"),
         ("folder.lmdb/meta_info.txt", "belongs to an LMDB"),
     ):
         code, output = run(data / name)
