@@ -22,7 +22,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "target", metavar="TARGET", type=Path, help="folder, LMDB folder (.lmdb), meta-info text or option file (.yml)"
     )
-    parser.add_argument("--lq", metavar="TARGET", type=Path, help="LR images (folder or LMDB) of the HR images TARGET")
+    parser.add_argument("--lr", metavar="TARGET", type=Path, help="LR images (folder or LMDB) of the HR images TARGET")
     parser.add_argument("--scale", metavar="N", type=int, help="what HR size / LR size should be (default: what it is)")
     parser.add_argument(
         "--root",
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     from rgt_arch.data.checks import LINES_SHOWN, check_target, summary
 
     sections = check_target(
-        args.target, args.lq, scale=args.scale, root=args.root, bicubic=args.bicubic, jobs=args.jobs
+        args.target, args.lr, scale=args.scale, root=args.root, bicubic=args.bicubic, jobs=args.jobs
     )
     texts = [section.text(None if args.all else LINES_SHOWN) for section in sections]
     report = "\n\n".join([*texts, summary(sections)])

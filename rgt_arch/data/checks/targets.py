@@ -40,7 +40,7 @@ def check_target(
         return _check_directory(target, lq, scale, bicubic, jobs)
     if target.suffix.lower() in (".yml", ".yaml"):
         if lq is not None or scale is not None or root is not None:
-            raise UsageError(f"{target}: an option file names its own data; leave out --lq, --scale and --root")
+            raise UsageError(f"{target}: an option file names its own data; leave out --lr, --scale and --root")
         return check_options(target, bicubic=bicubic, jobs=jobs)
     if target.suffix.lower() == ".txt":
         return check_meta_info(target, root, lq, scale, bicubic=bicubic, jobs=jobs)
@@ -56,12 +56,12 @@ def _check_directory(target: Path, lq: Path | None, scale: int | None, bicubic: 
             raise UsageError(f"{folder}: looks like an LMDB; BasicSR takes it for one if its name ends with .lmdb")
     if lq is None:
         if scale is not None or bicubic:
-            raise UsageError("--scale and --bicubic need --lq, the folder of the LR images")
+            raise UsageError("--scale and --bicubic need --lr, the folder of the LR images")
         return [check_lmdb(target, jobs=jobs).section if is_lmdb(target) else check_folder(target, jobs=jobs)[0]]
     if not lq.is_dir():
         raise UsageError(f"{lq}: no such folder" if not lq.exists() else f"{lq}: is a file; name its folder")
     if lq.samefile(target):
-        raise UsageError(f"{target}: is given as HR and as LR; name the folder of the LR images with --lq")
+        raise UsageError(f"{target}: is given as HR and as LR; name the folder of the LR images with --lr")
     if is_lmdb(target) != is_lmdb(lq):
         raise UsageError(f"{target} and {lq}: one is an LMDB, the other a folder; check two of a kind")
     return (check_lmdbs if is_lmdb(target) else check_folders)(target, lq, scale, bicubic=bicubic, jobs=jobs)

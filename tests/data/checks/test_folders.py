@@ -20,7 +20,7 @@ DATA = os.environ.get("RGT_DATA")
 
 
 def test_sound_pairs_are_counted_and_named_fit_for_training_as_basicsr_finds(data, run):
-    code, text = run(data / "HR", "--lq", data / "LR", "--bicubic")
+    code, text = run(data / "HR", "--lr", data / "LR", "--bicubic")
     assert code == 0
     assert "6 HR images" in text
     assert "6 pairs, scale 2, filename_tmpl: '{}x2'" in text
@@ -34,7 +34,7 @@ def test_sound_pairs_are_counted_and_named_fit_for_training_as_basicsr_finds(dat
 
 def test_the_script_has_the_same_flags_and_works(data):
     script = Path(__file__).parents[3] / "realesrgan_style_scripts" / "check_dataset.py"
-    command = [sys.executable, script, data / "HR", "--lq", data / "LR", "--scale", "2", "--jobs", "1"]
+    command = [sys.executable, script, data / "HR", "--lr", data / "LR", "--scale", "2", "--jobs", "1"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "6 pairs, scale 2" in done.stdout
@@ -102,7 +102,7 @@ def test_files_without_partner_and_with_another_ending_are_listed(data, run):
     (data / "LR" / "1x2.png").unlink()
     write(data / "LR" / "2x2.bmp", cv2.imread(str(data / "LR" / "2x2.png")))
     (data / "LR" / "2x2.png").unlink()
-    code, text = run(data / "HR", "--lq", data / "LR")
+    code, text = run(data / "HR", "--lr", data / "LR")
     assert code == 1
     assert "PROBLEM: 1 HR image without LR image\n    1.png" in text
     assert "PROBLEM: 1 LR image without HR image\n    0x2.png" in text
@@ -113,16 +113,16 @@ def test_files_without_partner_and_with_another_ending_are_listed(data, run):
 
 def test_sizes_that_do_not_fit_are_told_apart_from_a_rest(data, run):
     write(data / "HR" / "1.png", noise(1, 25, 32))
-    code, text = run(data / "HR", "--lq", data / "LR")
+    code, text = run(data / "HR", "--lr", data / "LR")
     assert code == 1
     assert "1 pair whose HR image is up to 1 pixels larger than 2 × LR" in text
     assert "1.png 32×25, 1x2.png 16×12" in text
     assert "BasicSR can validate and test on them, but not train" in text
     write(data / "HR" / "1.png", noise(1, 26, 32))
-    code, text = run(data / "HR", "--lq", data / "LR")
+    code, text = run(data / "HR", "--lr", data / "LR")
     assert "1 pair whose HR image is not 2 × the LR image\n    1.png 32×26, 1x2.png 16×12" in text
     assert "BasicSR cannot use them" in text
-    code, text = run(data / "HR", "--lq", data / "LR", "--scale", 4)
+    code, text = run(data / "HR", "--lr", data / "LR", "--scale", 4)
     assert "6 pairs whose HR image is not 4 × the LR image" in text
 
 
@@ -130,9 +130,9 @@ def test_grey_and_colour_in_one_pair_is_a_problem_and_grey_stored_as_colour_is_n
     hr, lr = noise(1, channels=1), noise(1, 12, 16, channels=1)
     write(data / "HR" / "1.png", hr)
     write(data / "LR" / "1x2.png", cv2.cvtColor(lr, cv2.COLOR_GRAY2BGR))
-    assert run(data / "HR", "--lq", data / "LR")[0] == 0
+    assert run(data / "HR", "--lr", data / "LR")[0] == 0
     write(data / "LR" / "1x2.png", noise(1, 12, 16))
-    code, text = run(data / "HR", "--lq", data / "LR")
+    code, text = run(data / "HR", "--lr", data / "LR")
     assert code == 1
     assert "1 pair with and without colours\n    1.png is grey, 1x2.png has colours" in text
 
@@ -141,7 +141,7 @@ def test_lr_images_unlike_the_bicubic_are_information(data, run):
     lr = cv2.imread(str(data / "LR" / "4x2.png"))
     lr[0, 0, 0] ^= 1
     write(data / "LR" / "4x2.png", lr)
-    code, text = run(data / "HR", "--lq", data / "LR", "--bicubic")
+    code, text = run(data / "HR", "--lr", data / "LR", "--bicubic")
     assert code == 0
     assert "5 of 6 LR images bit-equal" in text
     assert "note: 1 LR image unlike the bicubic\n    4x2.png" in text
@@ -151,7 +151,7 @@ def test_lr_images_of_equal_hr_images_are_no_news_and_others_are(data, run):
     shutil.copy(data / "HR" / "0.png", data / "HR" / "1.png")
     shutil.copy(data / "LR" / "0x2.png", data / "LR" / "1x2.png")
     shutil.copy(data / "LR" / "2x2.png", data / "LR" / "3x2.png")
-    text = run(data / "HR", "--lq", data / "LR")[1]
+    text = run(data / "HR", "--lr", data / "LR")[1]
     assert "1 group of HR images with the same pixels\n    0.png = 1.png" in text
     assert "1 group of LR images with the same pixels\n    2x2.png = 3x2.png" in text
 
@@ -190,7 +190,7 @@ def test_nothing_is_changed(data, run):
         return {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in data.rglob("*")}
 
     before = state()
-    run(data / "HR", "--lq", data / "LR", "--bicubic")
+    run(data / "HR", "--lr", data / "LR", "--bicubic")
     assert state() == before
 
 
@@ -200,10 +200,10 @@ def test_nothing_is_changed(data, run):
         (["nothing"], "no such file or folder"),
         (["empty"], "there are no images in it"),
         (["HR/0.png"], "cannot be checked"),
-        (["HR", "--scale", "2"], "need --lq"),
-        (["HR", "--lq", "LR", "--scale", "0"], "--scale is 0"),
-        (["HR", "--lq", "nothing"], "no such folder"),
-        (["HR", "--lq", "HR"], "is given as HR and as LR"),
+        (["HR", "--scale", "2"], "need --lr"),
+        (["HR", "--lr", "LR", "--scale", "0"], "--scale is 0"),
+        (["HR", "--lr", "nothing"], "no such folder"),
+        (["HR", "--lr", "HR"], "is given as HR and as LR"),
         (["HR", "--root", "HR"], "--root goes with a meta-info text only"),
     ],
 )
@@ -219,7 +219,7 @@ def test_what_cannot_be_checked_is_one_line_and_exit_code_2(data, run, monkeypat
 @pytest.mark.skipif(DATA is None, reason="RGT_DATA does not name the folder of benchmark images")
 def test_set5_is_found_sound(run):
     folder = Path(str(DATA), "benchmark", "Set5")
-    code, text = run(folder / "HR", "--lq", folder / "LR_bicubic" / "X4", "--bicubic")
+    code, text = run(folder / "HR", "--lr", folder / "LR_bicubic" / "X4", "--bicubic")
     assert code == 0
     assert "5 pairs, scale 4, filename_tmpl: '{}x4'" in text
     assert "5 of 5 LR images bit-equal" in text

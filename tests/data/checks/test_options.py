@@ -147,4 +147,4 @@ def test_option_files_that_name_no_data_or_cannot_be_read_are_one_line(folder, r
         assert message in text
         assert text.count("\n") == 1
     assert not Path("ran").exists()
-    assert "leave out --lq" in run("train.yml", "--scale", "2")[1]
+    assert "leave out --lr" in run("train.yml", "--scale", "2")[1]
