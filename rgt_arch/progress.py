@@ -13,10 +13,14 @@ _SECONDS_BETWEEN_LINES = 15
 class Progress:
     """A tqdm bar on a terminal; elsewhere the same text as a line from time to time, and one at the end."""
 
-    def __init__(self, total: int, title: str, unit: str) -> None:
-        """total: units of work. title: what is being done. unit: in singular, such as "image" or "it"."""
+    def __init__(self, total: int, title: str, unit: str, *, large: bool = False) -> None:
+        """total: units of work. title: what is being done. unit: in singular, such as "image" or "it".
+
+        large: show thousands as k, millions as M.
+        """
         self._terminal = sys.stderr.isatty()
-        self._bar = tqdm(total=total, desc=title, unit=unit, disable=not self._terminal)
+        self._bar = tqdm(total=total, desc=title, unit=unit, unit_scale=large, disable=not self._terminal)
+        self._large = large
         self._start = self._printed = time.monotonic()
         self._total, self._title, self._unit = total, title, unit
         self._done = 0
@@ -33,6 +37,8 @@ class Progress:
 
     def reach(self, done: int) -> None:
         """Show that `done` units are done."""
+        if done == self._done:
+            return
         self._done = done
         if self._terminal:
             self._bar.update(done - self._bar.n)
@@ -41,7 +47,13 @@ class Progress:
         if done == self._total or now - self._printed >= _SECONDS_BETWEEN_LINES:
             self._printed = now
             text = tqdm.format_meter(
-                done, self._total, now - self._start, prefix=self._title, unit=self._unit, ncols=80
+                done,
+                self._total,
+                now - self._start,
+                prefix=self._title,
+                unit=self._unit,
+                unit_scale=self._large,
+                ncols=80,
             )
             print(text, file=sys.stderr, flush=True)
 
