@@ -34,6 +34,7 @@ class Task(Protocol):
 T = TypeVar("T", bound=Task)
 R = TypeVar("R")
 
+_MOST_PROCESSES_ON_WINDOWS = 61  # it waits for no more of them at once
 _TASKS_AHEAD = 4  # per worker: bounds the results held in memory while one large image is waited for
 
 
@@ -155,7 +156,8 @@ def _attempt(work: Callable[[T], R], task: T) -> R | UserError:
 def _pool(jobs: int) -> ProcessPoolExecutor:
     # Forked workers need no second import of torch. Elsewhere forking is unsafe or impossible.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-    return ProcessPoolExecutor(jobs, context, _start_worker)
+    most = _MOST_PROCESSES_ON_WINDOWS if sys.platform == "win32" else jobs
+    return ProcessPoolExecutor(min(jobs, most), context, _start_worker)
 
 
 def _start_worker() -> None:
