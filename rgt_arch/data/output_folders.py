@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -79,7 +80,11 @@ def refuse_overlap(inputs: Mapping[Path, Collection[Path]], outputs: Collection[
 
 def location(folder: Path, seen_from: Path) -> str:
     """Where an input folder is, for settings: relative to the output folder, so that both can be moved together."""
-    return Path(os.path.relpath(os.path.realpath(folder), os.path.realpath(seen_from))).as_posix()
+    real, start = os.path.realpath(folder), os.path.realpath(seen_from)
+    try:
+        return Path(os.path.relpath(real, start)).as_posix()
+    except ValueError:  # on another drive of Windows
+        return Path(real).as_posix()
 
 
 def _check(claim: Claim) -> None:
@@ -127,7 +132,8 @@ def remove_leftovers(claim: Claim) -> None:
         for entry in os.scandir(place):
             match = _PARTIAL.match(entry.name)
             if match and not (is_running(int(match[1])) and _is_recent(entry)):
-                Path(entry.path).unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # gone, or in use
+                    os.unlink(entry.path)
 
 
 def _is_recent(entry: os.DirEntry[str]) -> bool:

@@ -81,3 +81,11 @@ def test_outputs_that_would_meet_inputs_or_each_other_are_refused(tmp_path: Path
 
 def test_location_survives_a_move_of_both(tmp_path: Path) -> None:
     assert location(tmp_path / "HR", tmp_path / "LR" / "X4") == "../../HR"
+
+
+def test_location_on_another_drive_is_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def relpath(path: str, start: str) -> str:
+        raise ValueError("path is on mount 'C:', start on mount 'D:'")
+
+    monkeypatch.setattr(os.path, "relpath", relpath)
+    assert location(tmp_path / "HR", tmp_path) == Path(os.path.realpath(tmp_path / "HR")).as_posix()
