@@ -19,24 +19,23 @@ _environments: dict[str, tuple[int, Any]] = {}  # real path -> (process that ope
 
 
 def _environment(path: str, **options: Any) -> Any:
-    """The environment of `path` in this process, opened at first use. An environment of the parent process is not used:
-    after a fork the child closes its copy (readers without locks share nothing) and opens its own."""
+    """The environment of `path`, a real path, in this process, opened at first use. One of the parent process is not
+    used: after a fork the child closes its copy (readers without locks share nothing) and opens its own."""
     import lmdb
 
-    key = os.path.realpath(path)
     with _lock:
-        owner, environment = _environments.get(key, (0, None))
+        owner, environment = _environments.get(path, (0, None))
         if owner == os.getpid():
             return environment
         if environment is not None:
             environment.close()
         try:
-            environment = lmdb.open(key, **options)
+            environment = lmdb.open(path, **options)
         except lmdb.Error as error:
             raise UsageError(
                 f"{path}: cannot be opened as an LMDB ({error}); give a folder that holds data.mdb"
             ) from error
-        _environments[key] = (os.getpid(), environment)
+        _environments[path] = (os.getpid(), environment)
         return environment
 
 
@@ -58,9 +57,10 @@ class SharedLmdbBackend:
         if len(names) != len(paths):
             raise ValueError(f"{len(paths)} LMDB paths {paths} for {len(names)} client keys {names}; give one for each")
         self.db_paths = paths
-        self._paths = dict(zip(names, paths, strict=True))
+        real = [os.path.realpath(path) for path in paths]  # once: it takes longer than finding a key
+        self._paths = dict(zip(names, zip(paths, real, strict=True), strict=True))
         self._options = {"readonly": readonly, "lock": lock, "readahead": readahead, **kwargs}
-        for path in paths:
+        for path in real:
             _environment(path, **self._options)
 
     def get(self, filepath: str, client_key: str) -> bytes:
@@ -68,9 +68,9 @@ class SharedLmdbBackend:
 
         Raises UserError when there are none.
         """
-        path = self._paths[client_key]
+        path, real = self._paths[client_key]
         key = str(filepath)
-        with _environment(path, **self._options).begin(write=False) as transaction:
+        with _environment(real, **self._options).begin(write=False) as transaction:
             value = transaction.get(key.encode())
             if value is None:
                 raise UserError(f"{path}: no key {key!r}; {_remedy(transaction, key)}")

@@ -19,7 +19,7 @@ def database(tmp_path):
     with lmdb.open(str(path), map_size=1 << 20) as environment, environment.begin(write=True) as transaction:
         transaction.put(b"baboon", b"png of baboon")
         transaction.put(b"img.v1", b"png of img.v1")
-    return str(path)
+    return os.path.realpath(path)
 
 
 def client(path):
@@ -45,6 +45,18 @@ def test_forked_worker_opens_its_own_and_leaves_the_parents_alone(database):
             os._exit(2)
     assert os.waitpid(child, 0)[1] == 0
     assert ours.get("baboon", "lq") == b"png of baboon"
+
+
+def test_paths_are_resolved_once_and_hold_in_another_folder(database, monkeypatch):
+    monkeypatch.chdir(os.path.dirname(database))
+    ours = client("images.lmdb")
+    monkeypatch.chdir("/")
+    resolved = []
+    monkeypatch.setattr(os.path, "realpath", lambda path: resolved.append(path) or path)
+    assert ours.get("baboon", "lq") == b"png of baboon"
+    assert resolved == []
+    with pytest.raises(UserError, match=r"^images.lmdb: no key 'lenna'"):  # as the option file has it
+        ours.get("lenna", "lq")
 
 
 def test_client_can_be_sent_to_a_worker(database):
