@@ -101,7 +101,7 @@ def _full_images(images: Path | None, count: int, random: np.random.Generator) -
     """`count` images of FULL_SIZE, BGR, and what they are made of."""
     if images is None:
         small, what = [_installed(name) for name in _INSTALLED], "photographs of scikit-image"
-        return _mosaics(small, count, random), f"{count} mosaics of {len(small)} {what}"
+        return _mosaics(small, count, random), f"{_counted(count, 'mosaic')} of {len(small)} {what}"
     large, small = [], []
     for path in find_files(images):
         try:
@@ -117,12 +117,17 @@ def _full_images(images: Path | None, count: int, random: np.random.Generator) -
         if len(large) == count or len(small) == count * _CELLS[0] * _CELLS[1]:
             break
     if len(large) == count:
-        return (_random_part(image, FULL_SIZE, random) for image in large), f"{count} images of {images}"
+        return (_random_part(image, FULL_SIZE, random) for image in large), f"{_counted(count, 'image')} of {images}"
     small += large
     if not small:
         height, width = _cell()
         raise UsageError(f"{images}: no image in it has {width}×{height} pixels or more; name a folder of photographs")
-    return _mosaics(small, count, random), f"{count} mosaics of {len(small)} smaller images of {images}"
+    source = f"{_counted(count, 'mosaic')} of {_counted(len(small), 'smaller image')} of {images}"
+    return _mosaics(small, count, random), source
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _installed(name: str) -> Image:

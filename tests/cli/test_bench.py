@@ -20,7 +20,7 @@ def test_data_prints_machine_and_every_row_and_removes_its_files(tmp_path, capsy
     assert main(["bench", "data", *TINY, "--device", "cpu", "--work-dir", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert "torch threads" in out.splitlines()[0]
-    assert "1 mosaics of 5 photographs of scikit-image" in out
+    assert "1 mosaic of 5 photographs of scikit-image" in out
     for row in ("full images, disk", "sub-images, disk", "sub-images, LMDB"):
         line = next(line for line in out.splitlines() if line.startswith(row))
         ours, plain, ratio, _ = map(float, line.removeprefix(row).split())

@@ -213,6 +213,7 @@ def test_a_run_stopped_while_it_removes_crops_leaves_none_to_the_next(
 def test_other_settings_are_named_and_need_another_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pairs(tmp_path, {"a": (48, 48, 3)})
     assert cut(tmp_path, "--size", 24, "--step", 12) == 0
+    assert capsys.readouterr().out.splitlines()[0] == f"sub-images in {tmp_path / 'sub' / 'HR'}: 9"
     before = files(tmp_path)
     assert cut(tmp_path, "--size", 24, "--step", 24) == 2
     assert "was filled with other settings (step 12, now 24)" in capsys.readouterr().err

@@ -185,7 +185,7 @@ def test_2k_photographs_are_used_as_they_are_and_damaged_files_passed_over(tmp_p
     noise(tmp_path / "b.png", FULL_SIZE[1], FULL_SIZE[0])  # upright
     (tmp_path / "a.png").write_bytes(b"no image")
     made = make_material(tmp_path / "out", tmp_path, scale=2, size=1356, full_images=1, epoch_images=2, seed=0)
-    assert made.source == f"1 images of {tmp_path}"
+    assert made.source == f"1 image of {tmp_path}"
     np.testing.assert_array_equal(read(made.full.hr / "0000.png"), np.rot90(read(tmp_path / "b.png")))
 
 
@@ -193,7 +193,7 @@ def test_smaller_photographs_become_mosaics_and_the_output_says_so(tmp_path):
     noise(tmp_path / "small.png", 400, 400)
     noise(tmp_path / "tiny.png", 40, 40)
     made = make_material(tmp_path / "out", tmp_path, scale=3, size=480, full_images=1, epoch_images=2, seed=0)
-    assert made.source == f"1 mosaics of 1 smaller images of {tmp_path}"
+    assert made.source == f"1 mosaic of 1 smaller image of {tmp_path}"
     assert read(made.full.hr / "0000.png").shape == (*FULL_SIZE, 3)
 
 

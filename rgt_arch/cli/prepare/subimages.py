@@ -52,5 +52,6 @@ def run(args: argparse.Namespace) -> int:
         jobs=args.jobs,
         overwrite=args.overwrite,
     )
-    print(f"{done.crops} sub-images in each of {', '.join(map(str, done.folders))}")
+    each = "each of " if len(done.folders) > 1 else ""
+    print(f"sub-images in {each}{', '.join(map(str, done.folders))}: {done.crops}")
     return report(done.summary)
