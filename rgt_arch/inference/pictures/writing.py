@@ -1,0 +1,161 @@
+"""Picture files written whole, with profile and EXIF data; what a kind of file cannot hold is told beforehand."""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+from PIL import Image
+
+from rgt_arch.errors import UsageError, UserError
+from rgt_arch.files import written_whole
+from rgt_arch.inference.pictures import exif as exif_data
+from rgt_arch.inference.pictures.picture import Picture, icc_fits
+from rgt_arch.inference.pictures.png import dpi_chunk, icc_chunk, write_png16
+from rgt_arch.inference.pictures.tiff import write_tiff
+
+_FORMATS = {
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".jpe": "JPEG",
+    ".jfif": "JPEG",
+    ".webp": "WebP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".bmp": "BMP",
+}
+WRITABLE_SUFFIXES = tuple(_FORMATS)
+_SIDE_LIMITS = {"JPEG": 65500, "WebP": 16383, "PNG": 2**31 - 1, "BMP": 2**31 - 1, "TIFF": 2**31 - 1}  # libjpeg, libwebp
+_BMP_BYTES = 2**32 - 2**10
+_EXIF_IN_JPEG = 65533  # bytes in one marker
+
+
+def check_writable(path: str | os.PathLike[str], size: tuple[int, int], channels: int, dtype: DTypeLike) -> list[str]:
+    """Whether a file of this name can hold a picture: asked before any work is done for it.
+
+    size: (height, width); channels: 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA; dtype: uint8 or uint16.
+    Returns one line for each thing that will be lost, without the file's name. Raises UsageError for an unknown suffix,
+    UserError for a picture that is too large for the kind of file.
+    """
+    path = Path(path)
+    kind = _format(path)
+    height, width = size
+    limit = _SIDE_LIMITS[kind]
+    row = -(-width * (3 if channels > 2 else 1) // 4) * 4
+    if max(height, width) > limit or (kind == "BMP" and row * height > _BMP_BYTES):
+        most = "4 GiB" if kind == "BMP" else f"{limit} pixels in width and height"
+        raise UserError(
+            f"{path}: {width}×{height} pixels do not fit into {kind}, which ends at {most}; use PNG or TIFF"
+        )
+    notices = []
+    if kind in ("JPEG", "WebP", "BMP") and np.dtype(dtype) == np.uint16:
+        notices.append(f"{kind} has 8 bits per sample; the 16 are rounded (PNG and TIFF keep them)")
+    if kind in ("JPEG", "BMP") and channels in (2, 4):
+        notices.append(f"{kind} has no transparency; the picture is put on white (PNG, TIFF and WebP keep it)")
+    return notices
+
+
+def write_picture(
+    path: str | os.PathLike[str], picture: Picture, *, quality: int = 95, lossless: bool = False
+) -> list[str]:
+    """Write a picture in the format of the suffix, whole or not at all, in a folder that may not exist yet.
+
+    quality: of JPEG (4:4:4) and WebP, 1 to 100; lossless: of WebP. PNG, TIFF and BMP are always lossless.
+    Returns one line for each part of the metadata that the format cannot hold; for pixels `check_writable` tells.
+    Raises what that raises, and UserError if the disk or the encoder refuses.
+    """
+    path = Path(path)
+    height, width = picture.pixels.shape[:2]
+    check_writable(path, (height, width), picture.channels, picture.pixels.dtype)
+    kind = _format(path)
+    icc, exif, notices = _metadata(picture, kind)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{path.parent}: cannot be made ({error.strerror})") from error
+    try:
+        with written_whole(path) as beside:
+            if kind == "TIFF":
+                write_tiff(beside, picture, icc, exif)
+            elif kind == "PNG" and picture.pixels.dtype == np.uint16:
+                _write_png16(beside, picture, icc, exif)
+            else:
+                _write_8_bits(beside, picture, kind, icc, exif, quality, lossless)
+    except MemoryError:
+        raise UserError(f"{path}: does not fit into memory when written as {kind}") from None
+    except (ValueError, struct.error) as error:  # Pillow's encoders
+        raise UserError(f"{path}: cannot be written as {kind} ({error}); use another format") from error
+    return notices
+
+
+def _format(path: Path) -> str:
+    try:
+        return _FORMATS[path.suffix.lower()]
+    except KeyError:
+        known = ", ".join(WRITABLE_SUFFIXES)
+        raise UsageError(f"{path}: the suffix says the format, and must be one of {known}") from None
+
+
+def _metadata(picture: Picture, kind: str) -> tuple[bytes | None, bytes | None, list[str]]:
+    """The ICC profile and EXIF data that go into the file, and a notice for each that does not."""
+    icc, notices = picture.icc_profile, []
+    channels = 3 if kind == "WebP" else picture.channels  # WebP has no grey
+    if icc and (kind == "BMP" or not icc_fits(icc, channels)):
+        icc = None
+        notices.append(f"its colour profile has no place in this {kind}; colours may look different")
+    exif = picture.exif and exif_data.resized(picture.exif, *picture.pixels.shape[:2])
+    if picture.exif and not exif:
+        notices.append("its EXIF data is damaged and is left out")
+    elif exif and (kind == "BMP" or (kind == "JPEG" and len(exif) > _EXIF_IN_JPEG)):
+        exif = None
+        notices.append(f"its EXIF data has no place in {kind}")
+    return icc or None, exif or None, notices
+
+
+def _write_png16(path: Path, picture: Picture, icc: bytes | None, exif: bytes | None) -> None:
+    chunks = []
+    if icc:
+        chunks.append(icc_chunk(icc))
+    if picture.dpi:
+        chunks.append(dpi_chunk(picture.dpi))
+    if exif:
+        chunks.append((b"eXIf", exif.removeprefix(exif_data.PREFIX)))
+    with path.open("wb") as file:
+        write_png16(file, picture.pixels, chunks)
+
+
+def _write_8_bits(
+    path: Path, picture: Picture, kind: str, icc: bytes | None, exif: bytes | None, quality: int, lossless: bool
+) -> None:
+    pixels = _rounded(picture.pixels)
+    if picture.has_alpha and kind in ("JPEG", "BMP"):
+        pixels = _on_white(pixels)
+    options: dict[str, Any] = {}
+    if kind == "JPEG":
+        options = {"quality": quality, "subsampling": "4:4:4"}
+    elif kind == "WebP":
+        # exact: colours where nothing is visible are kept too
+        options = {"quality": 100 if lossless else quality, "lossless": lossless, "exact": lossless}
+    if kind != "BMP":
+        options |= {name: value for name, value in (("icc_profile", icc), ("exif", exif)) if value}
+    if picture.dpi and kind != "WebP":
+        options["dpi"] = picture.dpi
+    Image.fromarray(pixels).save(path, kind, **options)
+
+
+def _rounded(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    """16 bits as 8: 65535 = 255 · 257."""
+    if pixels.dtype == np.uint8:
+        return pixels
+    return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def _on_white(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    colour, opacity = pixels[..., :-1].astype(np.uint16), pixels[..., -1:].astype(np.uint16)
+    seen = ((colour * opacity + 255 * (255 - opacity) + 127) // 255).astype(np.uint8)
+    return seen[..., 0] if seen.shape[2] == 1 else seen
