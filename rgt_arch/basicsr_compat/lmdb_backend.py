@@ -12,6 +12,7 @@ import os
 import threading
 from typing import Any
 
+from rgt_arch.data.lmdb_files import truncation
 from rgt_arch.errors import UsageError, UserError
 
 _lock = threading.Lock()
@@ -35,6 +36,9 @@ def _environment(path: str, **options: Any) -> Any:
             raise UsageError(
                 f"{path}: cannot be opened as an LMDB ({error}); give a folder that holds data.mdb"
             ) from error
+        if (problem := truncation(path, environment)) is not None:
+            environment.close()
+            raise UsageError(f"{path}/data.mdb: {problem}")
         _environments[path] = (os.getpid(), environment)
         return environment
 

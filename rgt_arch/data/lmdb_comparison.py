@@ -10,6 +10,7 @@ from typing import Any
 import lmdb
 
 from rgt_arch.data.images import PNG_SIGNATURE, image_size
+from rgt_arch.data.lmdb_files import truncation
 from rgt_arch.data.lmdb_images import LmdbImage, encode
 from rgt_arch.errors import UserError
 
@@ -43,6 +44,8 @@ def difference(path: Path, images: Sequence[LmdbImage]) -> str | None:
     try:
         made = (path / "data.mdb").stat().st_mtime_ns
         with lmdb.open(str(path), readonly=True, lock=False) as environment, environment.begin(buffers=True) as stored:
+            if (problem := truncation(path, environment)) is not None:
+                return f"its data.mdb {problem}"
             if environment.stat()["entries"] != len(listed):
                 return "its data.mdb and meta_info.txt disagree"
             for image in images:

@@ -76,3 +76,10 @@ def test_key_cut_at_its_dot_is_explained(database):
 def test_folder_that_is_no_lmdb_is_named(tmp_path):
     with pytest.raises(UsageError, match=r"empty.lmdb: cannot be opened as an LMDB"):
         client(str(tmp_path / "empty.lmdb"))
+
+
+def test_truncated_lmdb_is_named_before_reading_it_kills_the_process(database):
+    data = os.path.join(database, "data.mdb")
+    os.truncate(data, os.path.getsize(data) - 1)
+    with pytest.raises(UsageError, match=r"images.lmdb/data.mdb: is truncated: \d+ of \d+ bytes"):
+        client(database)

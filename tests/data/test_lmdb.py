@@ -336,6 +336,21 @@ def test_a_complete_lmdb_is_kept_and_one_of_other_images_refused(tmp_path):
     assert names(tmp_path) == ["in", "in.lmdb", "moved.png"]
 
 
+@forks
+def test_a_truncated_lmdb_is_said_to_be_so_and_can_be_overwritten(tmp_path, capfd):
+    """Reading behind its end would kill the process."""
+    write_images(tmp_path / "in")
+    path = create_lmdb_of_folder(tmp_path / "in").path
+    before = content(path)
+    os.truncate(path / "data.mdb", (path / "data.mdb").stat().st_size // 2)
+    process = in_fork(tmp_path / "in")
+    process.join()
+    assert process.exitcode == 2
+    assert "its data.mdb is truncated: " in capfd.readouterr().err
+    create_lmdb_of_folder(tmp_path / "in", overwrite=True)
+    assert content(path) == before
+
+
 def test_overwrite_keeps_the_old_lmdb_until_the_new_one_is_complete_and_never_takes_other_folders(tmp_path):
     files = write_images(tmp_path / "in")
     path = create_lmdb_of_folder(tmp_path / "in").path

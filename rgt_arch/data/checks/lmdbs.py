@@ -17,6 +17,7 @@ from basicsr.data.data_util import paired_paths_from_lmdb
 from rgt_arch.data.checks.looking import Images, Look, describe, examine
 from rgt_arch.data.checks.pairs import check_pairs, known_equal
 from rgt_arch.data.checks.report import Section, counted, shown, stopped, verdict_on_pairs
+from rgt_arch.data.lmdb_files import truncation
 from rgt_arch.data.parallel import Summary, successes
 from rgt_arch.errors import UsageError, UserError
 
@@ -144,13 +145,11 @@ def _list_keys(database: _Database) -> list[bytes] | str:
     """All keys in their order, or why they cannot be read."""
     data = database.source / "data.mdb"
     try:
-        status = os.stat(data)
-        if not stat.S_ISREG(status.st_mode):
+        if not stat.S_ISREG(os.stat(data).st_mode):
             return "is not a regular file"
         environment = _environment(database.source)
-        needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
-        if status.st_size < needed:  # what lies behind the end cannot be touched without being killed
-            return f"is truncated: {status.st_size} of {needed} bytes; copy or make it again"
+        if (problem := truncation(database.source, environment)) is not None:
+            return problem
         with environment.begin() as transaction, transaction.cursor() as cursor:
             return list(cursor.iternext(values=False))
     except OSError as error:
