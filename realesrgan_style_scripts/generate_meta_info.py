@@ -1,7 +1,7 @@
 """List images or pairs of images: `rgt prepare meta` under the name that BasicSR's and Real-ESRGAN's users know.
 
 python realesrgan_style_scripts/generate_meta_info.py DF2K/HR_sub -o DF2K/meta_info.txt
-python realesrgan_style_scripts/generate_meta_info.py DF2K/HR_sub --lq DF2K/LR_sub -o DF2K/meta_info_pair.txt
+python realesrgan_style_scripts/generate_meta_info.py DF2K/HR_sub --lr DF2K/LR_sub -o DF2K/meta_info_pair.txt
 """
 
 import sys

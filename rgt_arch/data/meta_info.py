@@ -9,13 +9,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from rgt_arch.data.images import decode, find_files, read_bytes
+from rgt_arch.data.images import decode, find_files, read_bytes, write_bytes
 from rgt_arch.data.lmdb_keys import lmdb_key
 from rgt_arch.data.parallel import Summary, successes
 from rgt_arch.errors import UsageError, UserError
-from rgt_arch.files import written_whole
 
-_LQ_ENDINGS = ("", "x2", "x3", "x4", "x8")
+_LR_ENDINGS = ("", "x2", "x3", "x4", "x8")
 
 
 @dataclass(frozen=True)
@@ -26,8 +25,8 @@ class _Entry:
     name: str
     """The file's path relative to its root, parts joined by "/"."""
     with_size: bool = False
-    lq: Path | None = None
-    lq_name: str = ""
+    lr: Path | None = None
+    lr_name: str = ""
 
 
 def write_meta_info(
@@ -56,61 +55,61 @@ def write_meta_info(
 
 def write_pair_list(
     folder: Path,
-    lq_folder: Path,
+    lr_folder: Path,
     file: Path,
     *,
     root: Path | None = None,
-    lq_root: Path | None = None,
+    lr_root: Path | None = None,
     jobs: int = 1,
     overwrite: bool = False,
 ) -> Summary:
-    """List the images of a folder with their LQ images, one `gt, lq` a line, in the order of `lmdb_key`.
+    """List the images of a folder with their LR images, one `gt, lq` a line, in the order of `lmdb_key`.
 
     This is what RealESRGANPairedDataset (data/realesrgan_paired_dataset.py:62) expects, and Real-ESRGAN's
     generate_meta_info_pairdata.py writes.
 
-    The LQ image has the same path in `lq_folder`, with any suffix; if there is none, its stem may end with x2, x3, x4
-    or x8 in addition. Names are relative to `root` and `lq_root` (the data set's dataroot_gt and dataroot_lq), by
+    The LR image has the same path in `lr_folder`, with any suffix; if there is none, its stem may end with x2, x3, x4
+    or x8 in addition. Names are relative to `root` and `lr_root` (the data set's dataroot_gt and dataroot_lq), by
     default the folders' parents. Images without a partner are failures, otherwise as `write_meta_info`.
     """
-    base, lq_base = _root(root, _parent(folder), folder), _root(lq_root, _parent(lq_folder), lq_folder)
+    base, lr_base = _root(root, _parent(folder), folder), _root(lr_root, _parent(lr_folder), lr_folder)
     summary = Summary()
     entries = []
     failures: list[str] = []
-    for path, lq in _pairs(folder, lq_folder, file, failures):
-        entries.append(_Entry(path, _relative(path, base), lq=lq, lq_name=_relative(lq, lq_base)))
+    for path, lr in _pairs(folder, lr_folder, file, failures):
+        entries.append(_Entry(path, _relative(path, base), lr=lr, lr_name=_relative(lr, lr_base)))
     for failure in failures:
         summary.failures.append(failure)
         print(failure, file=sys.stderr)
     if not entries:
-        raise UserError(f"{file}: not written: {folder} and {lq_folder} have no pair of images")
+        raise UserError(f"{file}: not written: {folder} and {lr_folder} have no pair of images")
     _write(file, entries, summary, jobs=jobs, overwrite=overwrite)
     return summary
 
 
-def _pairs(folder: Path, lq_folder: Path, file: Path, failures: list[str]) -> Iterator[tuple[Path, Path]]:
-    """(image, LQ image); what has no single partner goes to `failures`."""
+def _pairs(folder: Path, lr_folder: Path, file: Path, failures: list[str]) -> Iterator[tuple[Path, Path]]:
+    """(image, LR image); what has no single partner goes to `failures`."""
     partners: dict[PurePath, list[Path]] = {}
-    for path in _images(lq_folder, file):
-        partners.setdefault(path.relative_to(lq_folder).with_suffix(""), []).append(path)
+    for path in _images(lr_folder, file):
+        partners.setdefault(path.relative_to(lr_folder).with_suffix(""), []).append(path)
     unused = {path for paths in partners.values() for path in paths}
     images = _images(folder, file)
     stems = [path.relative_to(folder) for path in images]
     exact = {stem.with_suffix("") for stem in stems}
     for path, stem in zip(images, stems, strict=True):
         candidates: list[Path] = []
-        for ending in _LQ_ENDINGS:
+        for ending in _LR_ENDINGS:
             name = stem.parent / f"{stem.stem}{ending}"
             if ending and (partners.get(stem.with_suffix("")) or name in exact):
-                continue  # that LQ image is another image's
+                continue  # that LR image is another image's
             candidates += partners.get(name, [])
         unused -= set(candidates)
         if len(candidates) == 1:
             yield path, candidates[0]
         elif candidates:
-            failures.append(f"{path}: has several LQ images: {', '.join(str(candidate) for candidate in candidates)}")
+            failures.append(f"{path}: has several LR images: {', '.join(str(candidate) for candidate in candidates)}")
         else:
-            failures.append(f"{path}: has no LQ image in {lq_folder}")
+            failures.append(f"{path}: has no LR image in {lr_folder}")
     failures += [f"{path}: has no image in {folder}" for path in sorted(unused)]
 
 
@@ -142,16 +141,16 @@ def _relative(path: Path, base: Path) -> str:
 
 def _line(entry: _Entry) -> str:
     """The line of an entry, once its images are seen to be whole and its names to be read back."""
-    if entry.lq is None:
+    if entry.lr is None:
         _check_name(entry.source, entry.name, entry.name.strip().split(" ")[0] == entry.name, "at a space")
     else:
-        read = f"{entry.name}, {entry.lq_name}".strip().split(", ")
+        read = f"{entry.name}, {entry.lr_name}".strip().split(", ")
         _check_name(entry.source, entry.name, read[0] == entry.name, "at ', ' and at spaces at its ends")
-        _check_name(entry.lq, entry.lq_name, read[1:] == [entry.lq_name], "at ', ' and at spaces at its ends")
+        _check_name(entry.lr, entry.lr_name, read[1:] == [entry.lr_name], "at ', ' and at spaces at its ends")
     pixels = decode(read_bytes(entry.source), entry.source)
-    if entry.lq is not None:
-        decode(read_bytes(entry.lq), entry.lq)
-        return f"{entry.name}, {entry.lq_name}"
+    if entry.lr is not None:
+        decode(read_bytes(entry.lr), entry.lr)
+        return f"{entry.name}, {entry.lr_name}"
     if not entry.with_size:
         return entry.name
     height, width = pixels.shape[:2]
@@ -184,12 +183,7 @@ def _write(file: Path, entries: Sequence[_Entry], summary: Summary, *, jobs: int
                 f"{file}: exists with other content, from line {_first_difference(there, content)} on; "
                 "choose another file with -o, or --overwrite it"
             )
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{file.parent}: cannot be made ({error.strerror})") from error
-    with written_whole(file) as beside:
-        beside.write_bytes(content)
+    write_bytes(file, content)
     summary.made = len(lines)
 
 

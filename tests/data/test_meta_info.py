@@ -47,7 +47,7 @@ def test_pairs_are_what_real_esrgan_reads(tmp_path):
     ):
         write(tmp_path / "DF2K" / "HR" / f"{stem}.png", 8, 8)
         write(tmp_path / "DF2K" / "LR" / f"{stem}{ending}", 4, 4)
-    assert meta(tmp_path / "DF2K/HR", "--lq", tmp_path / "DF2K/LR", "-o", tmp_path / "pairs.txt") == 0
+    assert meta(tmp_path / "DF2K/HR", "--lr", tmp_path / "DF2K/LR", "-o", tmp_path / "pairs.txt") == 0
     lines = (tmp_path / "pairs.txt").read_text().splitlines()
     assert lines == [
         "HR/a.png, LR/ax2.png",
@@ -69,8 +69,8 @@ def test_pairs_are_what_real_esrgan_reads(tmp_path):
 def test_other_roots_can_be_named_but_must_lie_above(tmp_path, capsys):
     write(tmp_path / "data/HR/a.png")
     write(tmp_path / "data/LR/a.png")
-    arguments = (tmp_path / "data/HR", "--lq", tmp_path / "data/LR", "-o", tmp_path / "pairs.txt")
-    assert meta(*arguments, "--root", tmp_path, "--lq-root", tmp_path / "data/LR") == 0
+    arguments = (tmp_path / "data/HR", "--lr", tmp_path / "data/LR", "-o", tmp_path / "pairs.txt")
+    assert meta(*arguments, "--root", tmp_path, "--lr-root", tmp_path / "data/LR") == 0
     assert (tmp_path / "pairs.txt").read_text() == "data/HR/a.png, a.png\n"
     assert meta(*arguments, "--root", tmp_path / "data/LR") == 2
     assert "HR: lies outside of the root" in capsys.readouterr().err
@@ -94,12 +94,12 @@ def test_images_without_a_single_partner_are_left_out_one_line_each(tmp_path, ca
     for name in ("LR/twox3.png", "HR/a, b.png", "LR/a, b.png", "HR/bad.png"):
         write(tmp_path / name)
     (tmp_path / "LR/bad.png").write_bytes(b"")
-    assert meta(tmp_path / "HR", "--lq", tmp_path / "LR", "-o", tmp_path / "pairs.txt") == 1
+    assert meta(tmp_path / "HR", "--lr", tmp_path / "LR", "-o", tmp_path / "pairs.txt") == 1
     err = capsys.readouterr().err
     for line in (
-        "alone.png: has no LQ image",
+        "alone.png: has no LR image",
         "stray.png: has no image",
-        "two.png: has several LQ images",
+        "two.png: has several LR images",
         "a, b.png: BasicSR would cut the name",
         "bad.png: is empty",
     ):
@@ -122,7 +122,7 @@ def test_a_list_that_exists_is_kept_refused_or_overwritten(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"), [(["--lq-root", "x"], "goes with --lq only"), (["-o", "."], "folder")]
+    ("arguments", "message"), [(["--lr-root", "x"], "goes with --lr only"), (["-o", "."], "folder")]
 )
 def test_misuse_is_named(tmp_path, capsys, arguments, message):
     write(tmp_path / "HR" / "a.png")

@@ -17,13 +17,13 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         "meta",
         help="list images for meta_info_file, or pairs of images",
         description="List the images of a folder and its sub-folders: `name (h,w,c)` for BasicSR's meta_info_file; "
-        "with --lq `gt, lq` pairs, and with --names-only plain names, for Real-ESRGAN's meta_info.",
+        "with --lr `gt, lq` pairs, and with --names-only plain names, for Real-ESRGAN's meta_info.",
     )
     parser.add_argument("input", type=Path, metavar="DIR", help="folder of images")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", required=True, help="text file to write")
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument(
-        "--lq", type=Path, metavar="DIR", help="list pairs; LQ images have the same names, or end with x2, x3, x4, x8"
+        "--lr", type=Path, metavar="DIR", help="list pairs; LR images have the same names, or end with x2, x3, x4, x8"
     )
     kind.add_argument("--names-only", action="store_true", help="list names without sizes")
     parser.add_argument(
@@ -34,7 +34,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         "for pairs and plain names its parent)",
     )
     parser.add_argument(
-        "--lq-root", type=Path, metavar="DIR", help="the same for LQ images: dataroot_lq (default: parent of --lq)"
+        "--lr-root", type=Path, metavar="DIR", help="the same for LR images: dataroot_lq (default: parent of --lr)"
     )
     add_jobs(parser)
     add_overwrite(parser)
@@ -44,11 +44,11 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> int:
     """Write the list and say what came of it."""
     common = {"root": args.root, "jobs": args.jobs, "overwrite": args.overwrite}
-    if args.lq is None:
-        if args.lq_root is not None:
-            raise UsageError(f"--lq-root {args.lq_root} goes with --lq only; name the folder of LQ images with --lq")
+    if args.lr is None:
+        if args.lr_root is not None:
+            raise UsageError(f"--lr-root {args.lr_root} goes with --lr only; name the folder of LR images with --lr")
         summary = write_meta_info(args.input, args.output, names_only=args.names_only, **common)
     else:
-        summary = write_pair_list(args.input, args.lq, args.output, lq_root=args.lq_root, **common)
+        summary = write_pair_list(args.input, args.lr, args.output, lr_root=args.lr_root, **common)
     print(f"{args.output}: {'already there' if summary.kept else 'made'}")
     return report(summary)
