@@ -25,7 +25,7 @@ from rgt_arch.inference.pictures import exif as exif_data
 from rgt_arch.inference.pictures.colours import pixels_of
 from rgt_arch.inference.pictures.picture import Picture, icc_fits
 from rgt_arch.inference.pictures.tiff import SIGNATURES as TIFF_SIGNATURES
-from rgt_arch.inference.pictures.tiff import read_tiff
+from rgt_arch.inference.pictures.tiff import read_tiff, tiff_size
 
 MAX_PIXELS = 2**30  # OpenCV's own limit; a file that decodes to more is damaged or an attack
 # What Pillow may try: not EPS, which starts Ghostscript. JPEG includes MPO, of which the first picture counts.
@@ -69,7 +69,7 @@ def picture_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     """
     path = Path(path)
     with _quiet_and_unlimited():
-        size = image_size(path)
+        size = tiff_size(path) if path.suffix.lower() in (".tif", ".tiff") else image_size(path)
     if size is None:
         height, width = read_picture(path).pixels.shape[:2]
         size = height, width
@@ -117,6 +117,7 @@ def _read_other(content: bytes, path: Path) -> tuple[Picture, int]:
         if image.format == "PNG" and content[24] == 16:  # bits per sample, in the first chunk
             pixels: NDArray[Any] = _sixteen_bits(content, path, image)
         else:
+            _scale_transparent_grey(content, image)
             pixels, icc, notices = pixels_of(image, icc)
         exif, orientation, unreadable = _exif_of(image)
         return Picture(pixels, icc, exif, _dpi_of(image), (*notices, *unreadable)), orientation
@@ -125,6 +126,12 @@ def _read_other(content: bytes, path: Path) -> tuple[Picture, int]:
 def _opened(content: bytes) -> Image.Image:
     Image.init()
     return Image.open(io.BytesIO(content), formats=[name for name in _PILLOW_FORMATS if name in Image.OPEN])
+
+
+def _scale_transparent_grey(content: bytes, image: Image.Image) -> None:
+    """Pillow makes 8 bits of greys of 2 and 4 bits in a PNG, but not of the one among them that is transparent."""
+    if image.format == "PNG" and content[25] == 0 and content[24] in (2, 4) and "transparency" in image.info:
+        image.info["transparency"] *= 255 // (2 ** content[24] - 1)
 
 
 def _sixteen_bits(content: bytes, path: Path, image: Image.Image) -> NDArray[np.uint16]:

@@ -28,15 +28,33 @@ _BY_TIFFFILE = (1, 8, 32946)  # compressions: none, Deflate under both its numbe
 _ASSOCIATED, _STRAIGHT = 1, 2  # extra samples that are alpha
 
 
+def tiff_size(path: Path) -> tuple[int, int] | None:
+    """(height, width) of the page that `read_tiff` gives, turned upright; None if the file's tags do not tell."""
+    try:
+        if not path.is_file():  # opening a FIFO would wait for ever
+            return None
+        with tifffile.TiffFile(path) as file:
+            page = file.pages[_full_pages(file)[0]].aspage()
+            size = page.imagelength, page.imagewidth
+            return size[::-1] if page.tags.valueof(_ORIENTATION, 1) in (5, 6, 7, 8) else size
+    except Exception:  # damage, as in `read_picture`
+        return None
+
+
+def _full_pages(file: tifffile.TiffFile) -> list[int]:
+    """Numbers of the pages that are no previews or masks; the first where all are."""
+    kinds = [int(page.aspage().subfiletype) for page in file.pages]
+    return [number for number, kind in enumerate(kinds) if not kind & (_REDUCED | _MASK)] or [0]
+
+
 def read_tiff(content: bytes, path: Path, max_pixels: int) -> tuple[Picture, int]:
     """The first full page of a TIFF file, not yet turned upright, and its orientation.
 
     Raises UserError for what has no place in 8 or 16 bits per sample, and for damage.
     """
     with tifffile.TiffFile(io.BytesIO(content)) as file:
-        kinds = [int(page.aspage().subfiletype) for page in file.pages]
-        full = [number for number, kind in enumerate(kinds) if not kind & (_REDUCED | _MASK)]
-        number = full[0] if full else 0
+        full = _full_pages(file)
+        number = full[0]
         page = file.pages[number].aspage()
         _check(page, len(content), path, max_pixels)
         notices = [f"has {len(full)} pages; only the first is read"] if len(full) > 1 else []
@@ -130,17 +148,21 @@ def _dpi(page: tifffile.TiffPage) -> tuple[float, float] | None:
     return x[0] / x[1] * unit, y[0] / y[1] * unit
 
 
+def needs_wide_offsets(picture: Picture) -> bool:
+    """Whether the file might pass 4 GB, and so must be a BigTIFF, into which EXIF data is not put."""
+    return bool(picture.pixels.nbytes > MAX_BYTES)
+
+
 def write_tiff(path: Path, picture: Picture, icc: bytes | None, exif: bytes | None) -> None:
-    """Write a TIFF file, Deflate-compressed without loss; a BigTIFF without EXIF data where 4 GB might not do.
+    """Write a TIFF file, Deflate-compressed without loss; `exif` must be None where wide offsets are needed.
 
     Raises OSError, and ValueError or struct.error if `exif` is damaged.
     """
     pixels = picture.pixels
-    big = pixels.nbytes > MAX_BYTES
     tifffile.imwrite(
         path,
         pixels,
-        bigtiff=big,
+        bigtiff=needs_wide_offsets(picture),
         byteorder=exif_data.byte_order(exif) if exif else "<",
         photometric="rgb" if picture.channels > 2 else "minisblack",
         planarconfig="contig" if pixels.ndim == 3 else None,
@@ -154,5 +176,5 @@ def write_tiff(path: Path, picture: Picture, icc: bytes | None, exif: bytes | No
         metadata=None,
         software=False,
     )
-    if exif and not big:
+    if exif:
         exif_data.add_to_tiff(path, exif)

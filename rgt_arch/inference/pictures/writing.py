@@ -16,7 +16,7 @@ from rgt_arch.files import written_whole
 from rgt_arch.inference.pictures import exif as exif_data
 from rgt_arch.inference.pictures.picture import Picture, icc_fits
 from rgt_arch.inference.pictures.png import dpi_chunk, icc_chunk, write_png16
-from rgt_arch.inference.pictures.tiff import write_tiff
+from rgt_arch.inference.pictures.tiff import needs_wide_offsets, write_tiff
 
 _FORMATS = {
     ".png": "PNG",
@@ -111,9 +111,13 @@ def _metadata(picture: Picture, kind: str) -> tuple[bytes | None, bytes | None, 
     exif = picture.exif and exif_data.resized(picture.exif, *picture.pixels.shape[:2])
     if picture.exif and not exif:
         notices.append("its EXIF data is damaged and is left out")
-    elif exif and (kind == "BMP" or (kind == "JPEG" and len(exif) > _EXIF_IN_JPEG)):
+    elif exif and (
+        kind == "BMP"
+        or (kind == "JPEG" and len(exif) > _EXIF_IN_JPEG)
+        or (kind == "TIFF" and needs_wide_offsets(picture))
+    ):
         exif = None
-        notices.append(f"its EXIF data has no place in {kind}")
+        notices.append(f"its EXIF data has no place in this {kind}")
     return icc or None, exif or None, notices
 
 

@@ -1,0 +1,610 @@
+"""Picture files: what other programs wrote is read exactly, what is written other programs read, nothing is lost."""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageCms, ImageOps, features
+
+from rgt_arch.errors import UsageError, UserError
+from rgt_arch.inference.pictures import Picture, check_writable, picture_size, read_picture, write_picture
+
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+GREY_ICC = SRGB[:16] + b"GRAY" + SRGB[20:]  # enough of a profile for what only carries it
+CMYK_ICC = SRGB[:16] + b"CMYK" + SRGB[20:]
+DTYPES = {"8": np.uint8, "16": np.uint16}
+
+
+def noise(channels: int, dtype: Any, height: int = 9, width: int = 13) -> NDArray[Any]:
+    """Every sample differs, so that swapped channels, rows or bytes are seen."""
+    shape = (height, width) if channels == 1 else (height, width, channels)
+    return np.random.default_rng(channels).integers(0, np.iinfo(dtype).max + 1, shape).astype(dtype)
+
+
+def smooth(channels: int, dtype: Any = np.uint8) -> NDArray[Any]:
+    rows, columns = np.mgrid[0:64, 0:80]
+    planes = [rows * 2 + 40, columns * 2 + 20, 200 - rows - columns, rows + columns + 60][:channels]
+    pixels = np.stack(planes, -1) * (257 if dtype == np.uint16 else 1)
+    return (pixels[..., 0] if channels == 1 else pixels).astype(dtype)
+
+
+def png(pixels: NDArray[Any], colour_type: int, *chunks: tuple[bytes, bytes], depth: int = 16) -> bytes:
+    """A PNG by the specification alone: pixels are (H, W, C) samples, or (H, bytes) rows that are packed already."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    packed = pixels.astype(">u2") if depth == 16 else pixels
+    width = pixels.shape[1] * (8 // depth if depth < 8 else 1)
+    rows = b"".join(b"\0" + row.tobytes() for row in packed)
+    header = struct.pack(">IIBBBBB", width, len(pixels), depth, colour_type, 0, 0, 0)
+    parts = [chunk(b"IHDR", header), *(chunk(*c) for c in chunks), chunk(b"IDAT", zlib.compress(rows))]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts) + chunk(b"IEND", b"")
+
+
+def some_exif(orientation: int = 1, endian: str = "<") -> Image.Exif:
+    exif = Image.Exif()
+    exif.endian = endian
+    exif[ExifTags.Base.Make] = "Maker"
+    exif[ExifTags.Base.ImageDescription] = "a description that is longer than four bytes"
+    exif[ExifTags.Base.Orientation] = orientation
+    inner = exif.get_ifd(ExifTags.IFD.Exif)
+    inner[ExifTags.Base.ExifImageWidth] = 13
+    inner[ExifTags.Base.ExifImageHeight] = 9
+    inner[ExifTags.Base.ExposureTime] = (1, 250)
+    inner[ExifTags.Base.MakerNote] = b"a maker's own notes, byte for byte"
+    exif.get_ifd(ExifTags.IFD.GPSInfo)[2] = (47.0, 22.0, 8.5)
+    return exif
+
+
+def with_thumbnail(exif: bytes, thumbnail: bytes) -> bytes:
+    """EXIF data as cameras write it, with a second directory for a JPEG behind the first."""
+    tiff = bytearray(exif.removeprefix(b"Exif\0\0"))
+    assert tiff.startswith(b"II")
+    (first,) = struct.unpack_from("<I", tiff, 4)
+    (count,) = struct.unpack_from("<H", tiff, first)
+    struct.pack_into("<I", tiff, first + 2 + 12 * count, len(tiff))
+    directory = struct.pack("<HHHIIHHIII", 2, 0x201, 4, 1, len(tiff) + 30, 0x202, 4, 1, len(thumbnail), 0)
+    return b"Exif\0\0" + bytes(tiff) + directory + thumbnail
+
+
+def tags(exif: bytes | None) -> dict[str, Any]:
+    assert exif is not None
+    parsed = Image.Exif()
+    parsed.load(exif)
+    found = {f"{tag}": parsed[tag] for tag in parsed if tag not in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)}
+    for ifd in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
+        found |= {f"{ifd.name}.{tag}": value for tag, value in parsed.get_ifd(ifd).items()}
+    return found
+
+
+def save(path: Path, pixels: NDArray[Any], **options: Any) -> Path:
+    Image.fromarray(pixels).save(path, **options)
+    return path
+
+
+# Reading
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_pillows_8_bit_files_are_read_exactly(tmp_path: Path, channels: int, suffix: str) -> None:
+    path = save(tmp_path / f"a{suffix}", noise(channels, np.uint8), icc_profile=None)
+    assert np.array_equal(read_picture(path).pixels, noise(channels, np.uint8))
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_opencvs_16_bit_files_are_read_exactly(tmp_path: Path, channels: int, suffix: str) -> None:
+    pixels = noise(channels, np.uint16)
+    path = tmp_path / f"a{suffix}"
+    cv2.imwrite(str(path), pixels if channels == 1 else pixels[..., [2, 1, 0, 3][:channels]])
+    picture = read_picture(path)
+    assert picture.pixels.dtype == np.uint16
+    assert np.array_equal(picture.pixels, pixels)
+
+
+@pytest.mark.parametrize(("colour_type", "channels"), [(0, 1), (4, 2), (2, 3), (6, 4)])
+@pytest.mark.parametrize("gamma", [(), ((b"gAMA", struct.pack(">I", 100000)),)], ids=["plain", "gamma"])
+def test_16_bit_png_is_read_exactly(tmp_path: Path, colour_type: int, channels: int, gamma: Any) -> None:
+    pixels = noise(channels, np.uint16)
+    (tmp_path / "a.png").write_bytes(png(pixels.reshape(9, 13, channels), colour_type, *gamma))
+    assert np.array_equal(read_picture(tmp_path / "a.png").pixels, pixels)
+
+
+@pytest.mark.parametrize(("colour_type", "channels"), [(0, 1), (2, 3)])
+def test_the_transparent_colour_of_16_bit_png_becomes_alpha(tmp_path: Path, colour_type: int, channels: int) -> None:
+    pixels = noise(channels, np.uint16).reshape(9, 13, channels)
+    pixels[3, 4] = pixels[0, 0]
+    pixels[5, 6] = pixels[0, 0] ^ 1  # not the same in the lower byte
+    colour = struct.pack(f">{channels}H", *pixels[0, 0])
+    (tmp_path / "a.png").write_bytes(png(pixels, colour_type, (b"tRNS", colour)))
+    read = read_picture(tmp_path / "a.png").pixels
+    assert np.array_equal(read[..., :-1], pixels)
+    assert sorted(map(tuple, np.argwhere(read[..., -1] == 0))) == [(0, 0), (3, 4)]
+    assert set(np.unique(read[..., -1])) == {0, 65535}
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4, 8])
+def test_grey_png_of_few_bits_with_a_transparent_grey(tmp_path: Path, depth: int) -> None:
+    rows = np.arange(8, dtype=np.uint8).reshape(2, 4) * 29
+    (tmp_path / "a.png").write_bytes(png(rows, 0, (b"tRNS", struct.pack(">H", 1)), depth=depth))
+    bits = np.unpackbits(rows, axis=1).reshape(2, -1, depth)
+    values = bits @ (1 << np.arange(depth)[::-1])
+    read = read_picture(tmp_path / "a.png").pixels
+    assert np.array_equal(read[..., 0], values * (255 // (2**depth - 1)))
+    assert np.array_equal(read[..., 1] == 0, values == 1)
+
+
+def test_palettes_become_colours_and_their_transparency_alpha(tmp_path: Path) -> None:
+    indices = (np.arange(12, dtype=np.uint8) % 3).reshape(3, 4)
+    colours = np.array([[250, 10, 20], [30, 240, 40], [50, 60, 230]], np.uint8)
+    image = Image.fromarray(indices)
+    image = image.convert("P")
+    image.putdata(list(indices.ravel()))
+    image.putpalette(colours.tobytes())
+    image.save(tmp_path / "opaque.png")
+    image.save(tmp_path / "opaque.tif")
+    image.save(tmp_path / "one.gif", transparency=1)
+    image.save(tmp_path / "many.png", transparency=bytes([0, 100, 255]))
+    image.save(tmp_path / "one.png", transparency=2)
+    for name in ("opaque.png", "opaque.tif"):
+        assert np.array_equal(read_picture(tmp_path / name).pixels, colours[indices])
+    for name, alpha in (("many.png", [0, 100, 255]), ("one.png", [255, 255, 0]), ("one.gif", [255, 0, 255])):
+        read = read_picture(tmp_path / name).pixels
+        assert np.array_equal(read[..., 3], np.array(alpha)[indices])
+        assert np.array_equal(read[..., :3][read[..., 3] > 0], colours[indices][read[..., 3] > 0])
+
+
+def test_two_colours_and_interlacing(tmp_path: Path) -> None:
+    bits = noise(1, np.uint8) > 127
+    Image.fromarray(bits).save(tmp_path / "a.png")
+    Image.fromarray(bits).save(tmp_path / "a.tif", compression="group4")
+    for name in ("a.png", "a.tif"):
+        assert np.array_equal(read_picture(tmp_path / name).pixels, bits * np.uint8(255))
+    # Adam7: seven passes, here for a picture of 2×2: (0, 0), then (0, 1), then row 1
+    raw = b"\0" + b"\x0a" + b"\0" + b"\x14" + b"\0" + b"\x1e\x28"
+    content = png(np.zeros((2, 2), np.uint8), 0, depth=8)
+    head, tail = content[:8], content[-12:]
+    header = b"IHDR" + struct.pack(">IIBBBBB", 2, 2, 8, 0, 0, 0, 1)
+    data = b"IDAT" + zlib.compress(raw)
+    chunks = b"".join(struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in (header, data))
+    (tmp_path / "i.png").write_bytes(head + chunks + tail)
+    assert read_picture(tmp_path / "i.png").pixels.tolist() == [[10, 20], [30, 40]]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("name", ["a.jpg", "a8.png", "a16.png", "a8.tif", "a16.tif", "lzw16.tif"])
+def test_pictures_are_turned_upright(tmp_path: Path, name: str, orientation: int) -> None:
+    path = tmp_path / name
+    exif = some_exif(orientation)
+    deep = "16" in name
+    pixels = smooth(3, np.uint16 if deep else np.uint8)
+    if name == "a16.png":
+        path.write_bytes(png(pixels, 2, (b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))))
+    elif name == "a16.tif":
+        tifffile.imwrite(path, pixels, photometric="rgb", extratags=[(274, "H", 1, orientation, True)])
+    elif name == "lzw16.tif":  # OpenCV writes no orientation: a spare tag is made one
+        cv2.imwrite(str(path), pixels[..., ::-1])
+        content = path.read_bytes()
+        old, new = struct.pack("<HHIHH", 284, 3, 1, 1, 0), struct.pack("<HHIHH", 274, 3, 1, orientation, 0)
+        assert content.count(old) == 1
+        path.write_bytes(content.replace(old, new))
+    else:
+        Image.fromarray(pixels).save(path, exif=exif, **({"quality": 100} if name == "a.jpg" else {}))
+    picture = read_picture(path)
+    planes = [Image.fromarray((pixels[..., c] >> (8 if deep else 0)).astype(np.uint8)) for c in range(3)]
+    wanted = Image.merge("RGB", planes)
+    wanted.getexif()[ExifTags.Base.Orientation] = orientation
+    expected = np.array(ImageOps.exif_transpose(wanted)).astype(int)
+    got = (picture.pixels >> (8 if deep else 0)).astype(int)
+    assert got.shape == expected.shape == (*picture_size(path), 3)
+    assert np.abs(got - expected).max() <= (6 if name == "a.jpg" else 0)
+    if picture.exif:
+        assert tags(picture.exif).get(str(int(ExifTags.Base.Orientation)), 1) == 1
+
+
+def test_cmyk_jpeg_of_adobe_becomes_rgb(tmp_path: Path) -> None:
+    cmyk = Image.fromarray(smooth(3)).convert("CMYK")
+    cmyk.save(tmp_path / "a.jpg", quality=100)  # Pillow writes the Adobe marker and inverted inks
+    picture = read_picture(tmp_path / "a.jpg")
+    assert picture.icc_profile is None
+    assert "guess" in picture.notices[0]
+    assert np.abs(picture.pixels.astype(int) - smooth(3)).max() < 12
+
+
+def cmyk_profile() -> bytes:
+    """A small ICC profile by the specification: cyan ink prints orange, any other ink black, paper is white."""
+    corners = np.zeros((2, 2, 2, 2, 3), np.uint8)  # by C, M, Y, K; Lab in 8 bits
+    corners[..., :] = (0, 128, 128)
+    corners[0, 0, 0, 0] = (255, 128, 128)
+    corners[1, 0, 0, 0] = (178, 168, 198)
+    line = bytes(range(256))
+    unity = struct.pack(">9i", 65536, 0, 0, 0, 65536, 0, 0, 0, 65536)
+    table = b"mft1" + struct.pack(">4xBBBx", 4, 3, 2) + unity + line * 4 + corners.tobytes() + line * 3
+    white = b"XYZ \0\0\0\0" + struct.pack(">3i", 63190, 65536, 54061)
+    table += b"\0" * (-len(table) % 4)
+    tags_at = 128 + 4 + 2 * 12
+    directory = struct.pack(">I4sII4sII", 2, b"A2B0", tags_at, len(table), b"wtpt", tags_at + len(table), len(white))
+    size = tags_at + len(table) + len(white)
+    header = struct.pack(">I4sI4s4s4s12x4s", size, b"lcms", 0x02400000, b"prtr", b"CMYK", b"Lab ", b"acsp")
+    header += b"\0" * (68 - len(header)) + struct.pack(">3i", 63190, 65536, 54061)
+    return header.ljust(128, b"\0") + directory + table + white
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".jpg"])
+def test_cmyk_goes_through_its_own_profile(tmp_path: Path, suffix: str) -> None:
+    inks = np.zeros((16, 32, 4), np.uint8)
+    inks[:, 16:, 0] = 255
+    path = tmp_path / f"a{suffix}"
+    Image.fromarray(inks, mode="CMYK").save(path, icc_profile=cmyk_profile())
+    picture = read_picture(path)
+    assert picture.icc_profile is None
+    assert picture.notices == ()
+    assert picture.pixels[8, 4].min() > 250
+    red, green, blue = picture.pixels[8, 28]
+    assert red > 200 > green > 100 > blue  # orange, and not the (0, 255, 255) of the rule of thumb
+
+
+def test_a_cmyk_profile_that_cannot_be_used_is_told(tmp_path: Path) -> None:
+    Image.new("CMYK", (8, 8), (255, 0, 0, 0)).save(tmp_path / "a.tif", icc_profile=CMYK_ICC)
+    picture = read_picture(tmp_path / "a.tif")
+    assert "profile cannot be used" in picture.notices[0]
+    assert picture.icc_profile is None
+    assert picture.pixels[0, 0].tolist() == [0, 255, 255]
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_tifffiles_16_bit_files_are_read_exactly(
+    tmp_path: Path, channels: int, order: Any, planar: Any, compression: str | None
+) -> None:
+    pixels = noise(channels, np.uint16)
+    stored = np.moveaxis(pixels, -1, 0) if planar == "separate" and channels > 1 else pixels
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        stored,
+        byteorder=order,
+        photometric="rgb" if channels > 2 else "minisblack",
+        planarconfig=planar if channels > 1 else None,
+        extrasamples=["unassalpha"] if channels in (2, 4) else None,
+        compression=compression,
+        predictor=bool(compression),
+    )
+    picture = read_picture(tmp_path / "a.tif")
+    assert np.array_equal(picture.pixels, pixels)
+    assert b"shape" not in (picture.exif or b"")  # tifffile's description would be wrong for another size
+
+
+@pytest.mark.parametrize("bits", DTYPES)
+@pytest.mark.parametrize("channels", [2, 4])
+def test_alpha_that_colours_were_multiplied_with_is_taken_out(tmp_path: Path, channels: int, bits: str) -> None:
+    top = np.iinfo(DTYPES[bits]).max
+    straight = smooth(channels, DTYPES[bits]).astype(np.int64)
+    straight[..., -1] = np.linspace(top // 3, top, 80).astype(np.int64)
+    straight[0, 0] = 0
+    multiplied = straight.copy()
+    multiplied[..., :-1] = (straight[..., :-1] * straight[..., -1:] + top // 2) // top
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        multiplied.astype(DTYPES[bits]),
+        photometric="rgb" if channels > 2 else "minisblack",
+        planarconfig="contig",
+        extrasamples=["assocalpha"],
+    )
+    assert np.abs(read_picture(tmp_path / "a.tif").pixels - straight).max() <= 3
+
+
+def test_white_may_be_zero(tmp_path: Path) -> None:
+    for bits, dtype in DTYPES.items():
+        tifffile.imwrite(tmp_path / f"{bits}.tif", noise(1, dtype), photometric="miniswhite")
+        assert np.array_equal(read_picture(tmp_path / f"{bits}.tif").pixels, np.iinfo(dtype).max - noise(1, dtype))
+
+
+def test_the_first_full_page_is_read_and_the_others_are_mentioned(tmp_path: Path) -> None:
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(noise(3, np.uint16, 4, 4), photometric="rgb", subfiletype=1)
+        file.write(noise(3, np.uint16), photometric="rgb")
+        file.write(noise(4, np.uint16)[..., :3].copy(), photometric="rgb")
+    picture = read_picture(tmp_path / "a.tif")
+    assert np.array_equal(picture.pixels, noise(3, np.uint16))
+    assert picture.notices == ("has 2 pages; only the first is read",)
+
+
+@pytest.mark.parametrize("name", ["ünï çode 写真.png", "two.dots .tiff", "UPPER.PNG", "no suffix"])
+def test_names_of_all_kinds(tmp_path: Path, name: str) -> None:
+    path = save(tmp_path / name, noise(3, np.uint8), format="TIFF" if "tiff" in name else "PNG")
+    assert np.array_equal(read_picture(path).pixels, noise(3, np.uint8))
+    if path.suffix:
+        write_picture(path.with_name(f"made {name}"), read_picture(path))
+        assert np.array_equal(read_picture(path.with_name(f"made {name}")).pixels, noise(3, np.uint8))
+
+
+def test_other_kinds_of_files(tmp_path: Path) -> None:
+    pixels = noise(3, np.uint8)
+    save(tmp_path / "a.bmp", pixels)
+    save(tmp_path / "a.webp", noise(4, np.uint8), lossless=True, exact=True)
+    cv2.imwrite(str(tmp_path / "a.ppm"), noise(3, np.uint16)[..., ::-1])
+    cv2.imwrite(
+        str(tmp_path / "a.jp2"), smooth(3, np.uint16)[..., ::-1], [cv2.IMWRITE_JPEG2000_COMPRESSION_X1000, 1000]
+    )
+    assert np.array_equal(read_picture(tmp_path / "a.bmp").pixels, pixels)
+    assert np.array_equal(read_picture(tmp_path / "a.webp").pixels, noise(4, np.uint8))
+    assert np.array_equal(read_picture(tmp_path / "a.ppm").pixels, noise(3, np.uint16))
+    jpeg2000 = read_picture(tmp_path / "a.jp2").pixels
+    assert jpeg2000.dtype == np.uint16
+    assert np.abs(jpeg2000.astype(int) - smooth(3, np.uint16)).max() < 600
+    if features.check("avif"):
+        save(tmp_path / "a.avif", smooth(3), quality=100, exif=some_exif(6))
+        assert read_picture(tmp_path / "a.avif").pixels.shape == (80, 64, 3)
+
+
+def test_more_pixels_than_pillow_allows_are_read_and_its_limit_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
+    for suffix in (".png", ".tif", ".webp"):
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+        path = save(tmp_path / f"a{suffix}", noise(3, np.uint8), **({"lossless": True} if suffix == ".webp" else {}))
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
+        assert np.array_equal(read_picture(path).pixels, noise(3, np.uint8))
+        assert picture_size(path) == (9, 13)
+        assert Image.MAX_IMAGE_PIXELS == 20
+
+
+# What cannot be read
+
+
+def _bad_files(folder: Path) -> dict[str, str]:
+    """Files that are no pictures, and a word that their message must have."""
+    whole = {suffix: folder / f"whole{suffix}" for suffix in (".png", ".jpg", ".tif", ".webp", ".gif", ".bmp")}
+    for path in whole.values():
+        save(path, noise(3, np.uint8, 60, 70))
+        (folder / f"cut{path.suffix}").write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+        (folder / f"stub{path.suffix}").write_bytes(path.read_bytes()[:12])
+    damaged = bytearray(whole[".png"].read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    (folder / "damaged.png").write_bytes(damaged)
+    (folder / "cut16.png").write_bytes(png(noise(3, np.uint16, 60, 70), 2)[:9000])
+    cv2.imwrite(str(folder / "lzw16.tif"), noise(3, np.uint16, 60, 70))
+    (folder / "cutlzw16.tif").write_bytes((folder / "lzw16.tif").read_bytes()[:12000])
+    (folder / "empty.png").touch()
+    (folder / "text.png").write_text("hello")
+    (folder / "document.eps").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
+    (folder / "folder.png").mkdir()
+    (folder / "dangling.png").symlink_to(folder / "nowhere")
+    os.mkfifo(folder / "pipe.png")
+    (folder / "a.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 50)
+    (folder / "bomb.png").write_bytes(_with_size(100_000, 100_000))
+    tifffile.imwrite(folder / "float.tif", np.zeros((4, 4), np.float32))
+    tifffile.imwrite(folder / "signed.tif", np.zeros((4, 4), np.int16))
+    tifffile.imwrite(folder / "long.tif", np.zeros((4, 4), np.uint32))
+    tifffile.imwrite(folder / "cfa.tif", np.zeros((4, 4), np.uint16), photometric=32803, extratags=[
+        (33421, "H", 2, (2, 2), True), (33422, "B", 4, (0, 1, 1, 2), True)])  # fmt: skip
+    frames = [Image.fromarray(noise(3, np.uint8)), Image.fromarray(smooth(3)[:9, :13].copy())]
+    for suffix in (".gif", ".webp", ".png"):
+        frames[0].save(folder / f"moving{suffix}", save_all=True, append_images=frames[1:])
+    reasons = {path.name: "truncated" for path in folder.iterdir() if path.name.startswith(("cut", "stub"))}
+    reasons |= {f"moving{suffix}": "animation of 2 frames" for suffix in (".gif", ".webp", ".png")}
+    return reasons | {
+        "damaged.png": "damaged",
+        "empty.png": "is empty",
+        "text.png": "not a picture",
+        "document.eps": "not a picture",
+        "folder.png": "not a regular file",
+        "dangling.png": "No such file",
+        "missing.png": "No such file",
+        "pipe.png": "not a regular file",
+        "a.heic": "HEIC is not read",
+        "bomb.png": "too many",
+        "float.tif": "32-bit float samples",
+        "signed.tif": "16-bit signed samples",
+        "long.tif": "32-bit samples",
+        "cfa.tif": "camera",
+    }
+
+
+def _with_size(width: int, height: int) -> bytes:
+    content = bytearray(png(np.zeros((2, 2, 3), np.uint8), 2, depth=8))
+    struct.pack_into(">II", content, 16, width, height)
+    struct.pack_into(">I", content, 29, zlib.crc32(content[12:29]))
+    return bytes(content)
+
+
+def test_what_is_no_picture_ends_in_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for name, reason in _bad_files(tmp_path).items():
+        with pytest.raises(UserError) as caught:
+            read_picture(tmp_path / name)
+        message = str(caught.value)
+        assert message.startswith(f"{tmp_path / name}: "), message
+        assert reason in message
+        assert "\n" not in message
+    output = capfd.readouterr()
+    assert output.err == output.out == ""  # not even from libtiff, libpng or tifffile
+
+
+# Writing
+
+
+@pytest.mark.parametrize("bits", DTYPES)
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_what_is_written_is_read_the_same_by_others(tmp_path: Path, channels: int, bits: str, suffix: str) -> None:
+    pixels = noise(channels, DTYPES[bits], 300, 40)  # more rows than are compressed at once
+    icc = GREY_ICC if channels < 3 else SRGB
+    exif = some_exif().tobytes()
+    path = tmp_path / f"a{suffix}"
+    write_picture(path, Picture(pixels, icc, exif, (300.0, 200.0)))
+    if suffix == ".tif":
+        other = tifffile.imread(path)
+    else:
+        other = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        other = other if channels == 1 else other[..., [0, 3] if channels == 2 else [2, 1, 0, 3][:channels]]
+    assert other.dtype == pixels.dtype
+    assert np.array_equal(other, pixels)
+    with Image.open(path) if (suffix, channels, bits) != (".tif", 2, "16") else Image.new("L", (1, 1)) as image:
+        if image.size == (40, 300):  # Pillow opens it, if only with 8 bits
+            image.load()
+            assert image.info["icc_profile"] == icc
+            assert [round(float(value)) for value in image.info["dpi"]] == [300, 200]
+            assert image.getexif()[ExifTags.Base.Make] == "Maker"
+            assert image.getexif().get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.ExifImageWidth] == 40
+    again = read_picture(path)
+    assert np.array_equal(again.pixels, pixels)
+    assert again.icc_profile == icc
+    wanted = tags(exif) | {"Exif.40962": 40, "Exif.40963": 300}
+    got = tags(again.exif)
+    for key in wanted.keys() - {str(int(ExifTags.Base.Orientation))}:
+        assert got[key] == wanted[key], key
+    assert again.notices == ()
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
+def test_profile_and_exif_are_carried_byte_for_byte(tmp_path: Path, suffix: str) -> None:
+    source = save(tmp_path / f"a{suffix}", smooth(3), icc_profile=SRGB, exif=some_exif(6))
+    picture = read_picture(source)
+    write_picture(tmp_path / f"b{suffix}", picture)
+    with Image.open(tmp_path / f"b{suffix}") as image:
+        image.load()
+        assert image.info["icc_profile"] == SRGB
+        upright = tags(image.info["exif"])
+    before = tags(some_exif(6).tobytes())
+    assert upright == before | {"274": 1, "Exif.40962": 64, "Exif.40963": 80}
+
+
+@pytest.mark.parametrize("endian", ["<", ">"])
+def test_exif_goes_through_every_format_in_either_byte_order(tmp_path: Path, endian: str) -> None:
+    exif = some_exif(endian=endian)
+    picture = Picture(noise(3, np.uint16), None, exif.tobytes())
+    for name in ("a.tif", "b.png", "c.jpg", "d.tif"):
+        write_picture(tmp_path / name, picture)
+        picture = read_picture(tmp_path / name)
+        got = tags(picture.exif)
+        for key, value in tags(exif.tobytes()).items():
+            assert key == "274" or got[key] == value, (name, key)
+
+
+def test_a_thumbnail_of_the_picture_before_is_not_kept(tmp_path: Path) -> None:
+    secret = b"\xff\xd8 the picture as it was \xff\xd9"
+    exif = with_thumbnail(some_exif().tobytes(), secret)
+    check = Image.Exif()
+    check.load(exif)
+    assert check.get_ifd(ExifTags.IFD.IFD1)[0x202] == len(secret)  # the test's own data is well made
+    source = save(tmp_path / "a.jpg", smooth(3), exif=exif)
+    picture = read_picture(source)
+    assert picture.exif is not None
+    assert secret not in picture.exif
+    check = Image.Exif()
+    check.load(picture.exif)
+    assert not check.get_ifd(ExifTags.IFD.IFD1)
+    assert tags(picture.exif) == tags(exif)
+
+
+def test_damaged_exif_does_not_keep_a_picture_from_being_read(tmp_path: Path) -> None:
+    whole = some_exif().tobytes()
+    for number, exif in enumerate((b"Exif\0\0II*\0", whole[:40], b"Exif\0\0nonsense", whole[:14] + b"\xff" * 60)):
+        save(tmp_path / f"{number}.jpg", smooth(3), exif=exif)
+        picture = read_picture(tmp_path / f"{number}.jpg")
+        assert picture.exif is None
+        assert picture.notices == ("its EXIF data is damaged and is left out",)
+
+
+def test_a_profile_for_other_colours_is_left_out(tmp_path: Path) -> None:
+    save(tmp_path / "a.jpg", smooth(3), icc_profile=CMYK_ICC)
+    picture = read_picture(tmp_path / "a.jpg")
+    assert picture.icc_profile is None
+    assert "colour profile" in picture.notices[0]
+    assert "colour profile" in write_picture(tmp_path / "b.webp", Picture(smooth(1), GREY_ICC))[0]
+    assert "colour profile" in write_picture(tmp_path / "b.bmp", Picture(smooth(3), SRGB))[0]
+
+
+def test_jpeg_is_fine_and_has_full_colour(tmp_path: Path) -> None:
+    chequered = np.zeros((64, 64, 3), np.uint8)
+    chequered[::2, ::2] = chequered[1::2, 1::2] = (255, 0, 0)
+    write_picture(tmp_path / "a.jpg", Picture(chequered))
+    read = cv2.imread(str(tmp_path / "a.jpg"))[..., ::-1].astype(int)
+    assert np.abs(read - chequered).mean() < 5  # with 4:2:0 it is far above
+    write_picture(tmp_path / "low.jpg", Picture(noise(3, np.uint8, 64, 64)), quality=20)
+    write_picture(tmp_path / "high.jpg", Picture(noise(3, np.uint8, 64, 64)))
+    assert (tmp_path / "low.jpg").stat().st_size * 2 < (tmp_path / "high.jpg").stat().st_size
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".bmp"])
+def test_transparent_pixels_become_white_where_there_is_no_transparency(tmp_path: Path, suffix: str) -> None:
+    for channels in (2, 4):
+        pixels = np.zeros((16, 32, channels), np.uint8)
+        pixels[:, 16:, -1] = 255
+        path = tmp_path / f"{channels}{suffix}"
+        assert any("white" in notice for notice in check_writable(path, (16, 32), channels, np.uint8))
+        write_picture(path, Picture(pixels))
+        read = read_picture(path).pixels
+        assert read[:, :8].min() > 250
+        assert read[:, 24:].max() < 5
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".bmp", ".webp"])
+def test_16_bits_are_rounded_not_cut_where_there_are_8(tmp_path: Path, suffix: str) -> None:
+    pixels = np.full((16, 16, 3), 200 * 257 - 100, np.uint16)
+    path = tmp_path / f"a{suffix}"
+    assert any("8 bits" in notice for notice in check_writable(path, (16, 16), 3, np.uint16))
+    write_picture(path, Picture(pixels), lossless=True)
+    assert np.abs(read_picture(path).pixels.astype(int) - 200).max() <= (1 if suffix == ".jpg" else 0)
+
+
+def test_lossless_webp_is_exact(tmp_path: Path) -> None:
+    write_picture(tmp_path / "a.webp", Picture(noise(4, np.uint8), SRGB), lossless=True)
+    read = cv2.imread(str(tmp_path / "a.webp"), cv2.IMREAD_UNCHANGED)
+    assert np.array_equal(read[..., [2, 1, 0, 3]], noise(4, np.uint8))
+
+
+def test_what_a_format_cannot_hold_is_known_before_the_work(tmp_path: Path) -> None:
+    for name, size in (("a.webp", (5, 16384)), ("a.jpg", (65501, 5)), ("a.bmp", (40000, 40000))):
+        with pytest.raises(UserError, match="do not fit into"):
+            check_writable(tmp_path / name, size, 3, np.uint8)
+    for name in ("a.gif", "a", "a.eps", "a.png "):
+        with pytest.raises(UsageError, match="suffix"):
+            check_writable(tmp_path / name, (5, 5), 3, np.uint8)
+    assert check_writable(tmp_path / "a.png", (100_000, 100_000), 4, np.uint16) == []
+    with pytest.raises(UserError, match="do not fit into WebP"):
+        write_picture(tmp_path / "a.webp", Picture(np.zeros((2, 16384), np.uint8)))
+    write_picture(tmp_path / "a.webp", Picture(np.zeros((2, 16383), np.uint8)))  # the limits are the encoders' own
+    write_picture(tmp_path / "a.jpg", Picture(np.zeros((65500, 2), np.uint8)))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jpg", "a.webp"]
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.jpg", "a.webp", "a.bmp"])
+def test_a_refused_write_leaves_what_was_there(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "new"
+    write_picture(folder / name, Picture(smooth(3)))
+    before = (folder / name).read_bytes()
+    (folder / f".a.{os.getpid()}.part{Path(name).suffix}").mkdir()  # stands in the way of any writer, root's too
+    with pytest.raises(UserError, match="cannot be written"):
+        write_picture(folder / name, Picture(smooth(4)))
+    assert (folder / name).read_bytes() == before
+
+
+def test_a_large_tiff_has_wide_offsets_and_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rgt_arch.inference.pictures.tiff.MAX_BYTES", 100)
+    notices = write_picture(tmp_path / "a.tif", Picture(noise(4, np.uint16), SRGB, some_exif().tobytes()))
+    assert "EXIF data has no place" in notices[0]
+    assert (tmp_path / "a.tif").read_bytes().startswith(b"II+\0")
+    picture = read_picture(tmp_path / "a.tif")
+    assert np.array_equal(picture.pixels, noise(4, np.uint16))
+    assert picture.icc_profile == SRGB
+
+
+def test_a_picture_is_of_a_known_shape_and_depth() -> None:
+    for pixels in (np.zeros((2, 2, 5), np.uint8), np.zeros(4, np.uint8), np.zeros((2, 2), np.float32)):
+        with pytest.raises(ValueError, match="pixels must be"):
+            Picture(pixels)
