@@ -134,7 +134,8 @@ def _keep(path: Path, folder: Path, images: list[LmdbImage], summary: Summary, j
     missing = [image for image in images if image.key not in known]
     if missing and why is None:
         for image, _ in successes(encode, missing, summary, jobs=jobs, title="missing images"):
-            why = why or f"it lacks {image.source}"
+            why = f"it lacks {image.source}"
+            break
     if why is not None:
         raise UsageError(f"{path}: exists and is not what {folder} gives: {why}; name another -o, or --overwrite it")
     summary.kept = len(known)

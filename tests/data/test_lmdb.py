@@ -336,6 +336,21 @@ def test_a_complete_lmdb_is_kept_and_one_of_other_images_refused(tmp_path):
     assert names(tmp_path) == ["in", "in.lmdb", "moved.png"]
 
 
+def test_an_lmdb_that_lacks_images_is_refused_at_the_first(tmp_path, monkeypatch):
+    more = write_images(tmp_path / "in", count=5)[1:]
+    saved = {file: file.read_bytes() for file in more}
+    for file in more:
+        file.unlink()
+    create_lmdb_of_folder(tmp_path / "in")
+    for file, data in saved.items():
+        file.write_bytes(data)
+    encode, encoded = lmdb_module.encode, []
+    monkeypatch.setattr(lmdb_module, "encode", lambda image: encoded.append(image) or encode(image))
+    with pytest.raises(UsageError, match=r"it lacks .*photo1\.png"):
+        create_lmdb_of_folder(tmp_path / "in")
+    assert len(encoded) == 1
+
+
 @forks
 def test_a_truncated_lmdb_is_said_to_be_so_and_can_be_overwritten(tmp_path, capfd):
     """Reading behind its end would kill the process."""
@@ -381,7 +396,14 @@ def test_output_in_the_input_and_two_images_of_one_key_are_refused(tmp_path):
 def test_a_stopped_run_leaves_no_lmdb_and_the_next_one_gives_the_same_bytes(tmp_path, number, capfd, monkeypatch):
     monkeypatch.setattr(lmdb_module, "_TRANSACTION_BYTES", 300_000)
     write_images(tmp_path / "in", count=60, size=(200, 250))
-    run = in_fork(tmp_path / "in", "--jobs", 2, "--compression", 9)
+
+    def stuck_at_50(writer, key, *image):
+        if key == "photo50":  # so that the signal is never too late
+            time.sleep(600)
+        put(writer, key, *image)
+
+    put = lmdb_module._Writer.put
+    run = in_fork(tmp_path / "in", "--jobs", 2, prepare=lambda: setattr(lmdb_module._Writer, "put", stuck_at_50))
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:  # until a part of it is on the disk
         if any(file.stat().st_size > 300_000 for file in tmp_path.glob(".in.*.new.lmdb/data.mdb")):
