@@ -1,0 +1,124 @@
+"""Decoded frames as upright RGB arrays, and back to YUV with the same colours."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+from av.sidedata.sidedata import SideData
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorRange, Colorspace, Interpolation
+from numpy.typing import NDArray
+
+from rgt_arch.errors import UserError
+
+# Numbers of AVColorSpace (ITU-T H.273, table 4), in which streams are tagged.
+_BT709, _BT601 = 1, 6
+_RGB, _UNSPECIFIED, _RESERVED = 0, 2, 3
+_MATRICES = {
+    _BT709: Colorspace.ITU709,
+    4: Colorspace.FCC,
+    5: Colorspace.ITU601,
+    _BT601: Colorspace.ITU601,
+    7: Colorspace.SMPTE240M,
+    9: Colorspace.BT2020,
+}
+# SWS_FULL_CHR_H_INT, SWS_FULL_CHR_H_INP and SWS_ACCURATE_RND of swscale.h: PyAV 17 has no names for them.
+_SCALING = int(Interpolation.BICUBIC) | 0x2000 | 0x4000 | 0x40000
+
+
+def colour_matrix(frame: VideoFrame) -> int:
+    """The number of the YUV matrix of a frame, in H.273's counting.
+
+    Frames that do not say are taken as players do: BT.709 from HD up, else BT.601. The output has to say it, for being
+    larger it would be taken for something else. RGB frames get BT.709.
+    Raises UserError for the few that cannot be converted to RGB by a matrix, such as YCgCo and ICtCp.
+    """
+    number = frame.colorspace
+    if frame.format.is_rgb or number == _RGB:
+        return _BT709
+    if number in (_UNSPECIFIED, _RESERVED):
+        return _BT709 if frame.width >= 1280 or frame.height > 576 else _BT601
+    if number not in _MATRICES:
+        raise UserError(f"its colours are coded by matrix {number} of H.273, which is not supported; use BT.709 first")
+    return number
+
+
+def full_range(frame: VideoFrame) -> bool:
+    """Whether YUV values go from 0 to 255 (of 8 bits), not from 16 to 235."""
+    if frame.color_range != ColorRange.UNSPECIFIED:
+        return frame.color_range == ColorRange.JPEG
+    return frame.format.name.startswith("yuvj")
+
+
+def bit_depth(frame: VideoFrame) -> int:
+    """Bits per channel, 8 for palettes."""
+    return 8 if frame.format.has_palette else max(component.bits for component in frame.format.components)
+
+
+def has_alpha(frame: VideoFrame) -> bool:
+    """Whether its pixels can be transparent."""
+    return any(component.is_alpha for component in frame.format.components)
+
+
+def to_upright_rgb(frame: VideoFrame) -> NDArray[Any]:
+    """(H, W, 3) uint8, or uint16 if the frame has more than 8 bits; turned and mirrored as players show it."""
+    matrix = _MATRICES[colour_matrix(frame)]
+    rgb = frame.reformat(
+        format="rgb48le" if bit_depth(frame) > 8 else "rgb24",
+        src_colorspace=matrix,
+        dst_colorspace=matrix,
+        src_color_range=ColorRange.JPEG if frame.format.is_rgb or full_range(frame) else ColorRange.MPEG,
+        dst_color_range=ColorRange.JPEG,
+        interpolation=_SCALING,
+    ).to_ndarray()
+    transposed, mirrored, flipped = _orientation(frame)
+    if transposed:
+        rgb = rgb.swapaxes(0, 1)
+    if mirrored:
+        rgb = rgb[:, ::-1]
+    if flipped:
+        rgb = rgb[::-1]
+    return np.ascontiguousarray(rgb)
+
+
+def from_rgb(rgb: NDArray[Any], size: tuple[int, int], pixel_format: str, matrix: int, *, full: bool) -> VideoFrame:
+    """(H, W, 3) uint8 or uint16 to a YUV frame of `size` (width, height), resized where it is not already."""
+    frame = VideoFrame.from_ndarray(rgb, format="rgb48le" if rgb.dtype == np.uint16 else "rgb24")
+    return frame.reformat(
+        *size,
+        format=pixel_format,
+        src_colorspace=_MATRICES[matrix],
+        dst_colorspace=_MATRICES[matrix],
+        src_color_range=ColorRange.JPEG,
+        dst_color_range=ColorRange.JPEG if full else ColorRange.MPEG,
+        interpolation=_SCALING,
+    )
+
+
+def upright_size(frame: VideoFrame) -> tuple[int, int]:
+    """(width, height) as shown."""
+    return (frame.height, frame.width) if is_turned(frame) else (frame.width, frame.height)
+
+
+def is_turned(frame: VideoFrame) -> bool:
+    """Whether width and height change places."""
+    return _orientation(frame)[0]
+
+
+def _orientation(frame: VideoFrame) -> tuple[bool, bool, bool]:
+    """Whether a frame must be transposed, then mirrored left to right, then flipped upside down, to be upright.
+
+    From the display matrix a b u, c d v, x y w in fixed point, by which a point (p, q) is shown at (ap + cq, bp + dq).
+    Angles other than quarter turns are taken for the nearest of them.
+    """
+    try:
+        matrix = cast(SideData | None, frame.side_data.get("DISPLAYMATRIX"))
+    except ValueError:  # side data that this PyAV has no name for (before 19) hides all of it
+        turns = round(frame.rotation / 90) % 4  # counter-clockwise
+        return turns % 2 == 1, turns in (2, 3), turns in (1, 2)
+    if matrix is None:
+        return False, False, False
+    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5]
+    transposed = abs(int(b)) > abs(int(a))
+    return (True, bool(c < 0), bool(b < 0)) if transposed else (False, bool(a < 0), bool(d < 0))
