@@ -92,7 +92,7 @@ def decode(content: bytes, path: Path, flags: int = _AS_IN_TRAINING) -> NDArray[
     """
     _check_whole(content, path)
     try:
-        with _silent_libraries():
+        with silent_libraries():
             pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     except cv2.error as error:  # for instance more pixels than OpenCV's limit
         raise UserError(f"{path}: cannot be decoded ({error.err})") from error
@@ -155,7 +155,7 @@ def _check_whole(content: bytes, path: Path) -> None:
 
 
 @contextmanager
-def _silent_libraries() -> Iterator[None]:
+def silent_libraries() -> Iterator[None]:
     """Keeps what libpng, libtiff and OpenCV write to stderr themselves from it: one line per bad file is ours."""
     try:
         terminal, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
@@ -179,12 +179,17 @@ def image_size(path: Path) -> tuple[int, int] | None:
             if not path.is_file():  # opening a FIFO would wait for ever
                 return None
             with Image.open(path, formats=_FORMATS_WITH_SIZE) as image:
-                # Without EXIF data in the header, Pillow would decode the whole PNG to look for some behind the pixels.
-                known = image.format != "PNG" or "exif" in image.info
-                turned = known and image.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
-                return (image.width, image.height) if turned else (image.height, image.width)
+                return _turned_size(image)
     except Exception:  # as in `_check_whole`
         return None
+
+
+def _turned_size(image: Image.Image) -> tuple[int, int]:
+    """(height, width) after turning as EXIF data says."""
+    # Without EXIF data in the header, Pillow would decode the whole PNG to look for some behind the pixels.
+    known = image.format != "PNG" or "exif" in image.info
+    turned = known and image.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
+    return (image.width, image.height) if turned else (image.height, image.width)
 
 
 def is_complete_png(path: Path, size: tuple[int, int], *newer_than: Path) -> bool:
@@ -200,11 +205,11 @@ def is_complete_png(path: Path, size: tuple[int, int], *newer_than: Path) -> boo
             if written < max(other.st_mtime_ns, other.st_ctime_ns):
                 return False
         with Image.open(path, formats=("PNG",)) as image:
-            height, width = image.height, image.width
+            found = _turned_size(image)
             image.verify()
     except Exception:  # as in `_check_whole`
         return False
-    return (height, width) == size
+    return found == size
 
 
 def write_png(path: Path, image: NDArray[Any]) -> None:

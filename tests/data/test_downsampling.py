@@ -181,6 +181,17 @@ def test_hr_out_pairs_train_in_basicsr_at_every_scale(tmp_path: Path) -> None:
             assert item["lq"].shape == (3, 24 // scale, 24 // scale)
 
 
+def test_copies_of_hr_that_their_exif_data_turns_are_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    exif = Image.Exif()
+    exif[0x112] = 6
+    (tmp_path / "HR").mkdir()
+    Image.fromarray(noise(8, 12, 3)).save(tmp_path / "HR" / "turned.png", exif=exif)
+    for made in (1, 0):
+        assert lr(tmp_path / "HR", "--hr-out", tmp_path / "HR4") == 0
+        assert capsys.readouterr().out.startswith(f"images: {made} made, {1 - made} already there")
+    assert (tmp_path / "HR4" / "turned.png").read_bytes() == (tmp_path / "HR" / "turned.png").read_bytes()
+
+
 def test_advice_counts_uneven_images_and_can_be_followed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save(tmp_path / "HR" / "a.png", noise(9, 12, 3))
     save(tmp_path / "HR" / "b.png", noise(8, 8, 3))
