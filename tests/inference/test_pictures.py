@@ -287,6 +287,28 @@ def test_tifffiles_16_bit_files_are_read_exactly(
     assert b"shape" not in (picture.exif or b"")  # tifffile's description would be wrong for another size
 
 
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_compressions_that_tifffile_lacks_are_read_exactly_or_refused(
+    tmp_path: Path, channels: int, planar: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = noise(channels, np.uint16)
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        np.moveaxis(pixels, -1, 0) if planar == "separate" and channels > 1 else pixels,
+        photometric="rgb" if channels > 2 else "minisblack",
+        planarconfig=planar if channels > 1 else None,
+        extrasamples=["unassalpha"] if channels in (2, 4) else None,
+        compression="zlib",
+    )
+    monkeypatch.setattr("rgt_arch.inference.pictures.tiff._BY_TIFFFILE", ())
+    if channels == 1 or (channels > 2 and planar == "contig"):
+        assert np.array_equal(read_picture(tmp_path / "a.tif").pixels, pixels)
+    else:
+        with pytest.raises(UserError, match="save it without compression"):
+            read_picture(tmp_path / "a.tif")
+
+
 @pytest.mark.parametrize("bits", DTYPES)
 @pytest.mark.parametrize("channels", [2, 4])
 def test_alpha_that_colours_were_multiplied_with_is_taken_out(tmp_path: Path, channels: int, bits: str) -> None:
@@ -395,10 +417,14 @@ def _bad_files(folder: Path) -> dict[str, str]:
     frames = [Image.fromarray(noise(3, np.uint8)), Image.fromarray(smooth(3)[:9, :13].copy())]
     for suffix in (".gif", ".webp", ".png"):
         frames[0].save(folder / f"moving{suffix}", save_all=True, append_images=frames[1:])
+    save(folder / "lzw.tif", noise(3, np.uint8, 60, 70), compression="tiff_lzw")
+    content = (folder / "lzw.tif").read_bytes()
+    (folder / "damagedlzw.tif").write_bytes(content[:3000] + b"\xff" * 900 + content[3900:])
     reasons = {path.name: "truncated" for path in folder.iterdir() if path.name.startswith(("cut", "stub"))}
     reasons |= {f"moving{suffix}": "animation of 2 frames" for suffix in (".gif", ".webp", ".png")}
     return reasons | {
         "damaged.png": "damaged",
+        "damagedlzw.tif": "damaged",
         "empty.png": "is empty",
         "text.png": "not a picture",
         "document.eps": "not a picture",

@@ -12,7 +12,7 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from rgt_arch.data.images import decode
+from rgt_arch.data.images import decode, silent_libraries
 from rgt_arch.errors import UserError
 from rgt_arch.inference.pictures import exif as exif_data
 from rgt_arch.inference.pictures.colours import pixels_of
@@ -23,6 +23,7 @@ MAX_BYTES = 2**32 - 2**25  # of pixels in a file with 32-bit offsets; the rest i
 _ICC_PROFILE, _ORIENTATION, _EXTRA_SAMPLES = 34675, 274, 338
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _SEPARATED, _RAW_CAMERA = 0, 1, 2, 5, 32803
 _UNSIGNED = 1
+_SEPARATE = 2  # planes
 _REDUCED, _MASK = 1, 4  # bits of a page's kind
 _BY_TIFFFILE = (1, 8, 32946)  # compressions: none, Deflate under both its numbers
 _ASSOCIATED, _STRAIGHT = 1, 2  # extra samples that are alpha
@@ -99,11 +100,15 @@ def _sixteen_bits(page: tifffile.TiffPage, number: int, content: bytes, path: Pa
     colours = 3 if page.photometric == _RGB else 1
     if page.compression in _BY_TIFFFILE:
         samples = page.asarray()
-        if page.planarconfig == 2 and samples.ndim == 3:
+        if page.planarconfig == _SEPARATE and samples.ndim == 3:
             samples = np.moveaxis(samples, 0, -1)
     else:
-        if number or page.samplesperpixel == 2:
-            what = "in grey with alpha" if page.samplesperpixel == 2 else "behind a preview"
+        unfit = {
+            "behind a preview": number > 0,
+            "in grey with alpha": page.samplesperpixel == 2,
+            "in separate planes": page.planarconfig == _SEPARATE and page.samplesperpixel > 1,
+        }
+        if what := next((what for what, applies in unfit.items() if applies), None):
             raise UserError(
                 f"{path}: {_name(page.compression)}-compressed 16-bit pixels {what} cannot be read; "
                 "save it without compression"
@@ -135,7 +140,7 @@ def _straight(colour: NDArray[np.uint16], opacity: NDArray[np.uint16]) -> NDArra
 
 
 def _eight_bits(content: bytes, number: int, icc: bytes | None) -> tuple[NDArray[np.uint8], bytes | None, list[str]]:
-    with Image.open(io.BytesIO(content), formats=("TIFF",)) as image:
+    with silent_libraries(), Image.open(io.BytesIO(content), formats=("TIFF",)) as image:
         image.seek(number)
         return pixels_of(image, icc)
 
