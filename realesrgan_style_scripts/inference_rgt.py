@@ -1,0 +1,47 @@
+"""Upscale pictures with the flags of Real-ESRGAN's inference_realesrgan.py:
+
+    python realesrgan_style_scripts/inference_rgt.py -n RGT_T_x4 -i inputs -o results -s 4
+
+`rgt upscale` does the same with more choices.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from rgt_arch.cli import run_guarded
+from rgt_arch.inference.jobs import Output, plan_jobs, run_jobs
+from rgt_arch.inference.upscaler import DEFAULT_OVERLAP, Upscaler
+
+
+def run(args: argparse.Namespace) -> int:
+    """Upscale `args.input`; 1 if a file failed."""
+    upscaler = Upscaler(
+        args.model_name,
+        tile=args.tile,
+        # tile_pad is what a tile sees on each side, so neighbours share twice as much
+        overlap=2 * args.tile_pad if args.tile else DEFAULT_OVERLAP,
+        precision="fp32" if args.fp32 else "auto",
+        alpha={"realesrgan": "rgt"}.get(args.alpha_upsampler, args.alpha_upsampler),
+    )
+    output = Output(args.output, args.suffix, args.ext, args.outscale)
+    outcome = run_jobs(plan_jobs([args.input], output, upscaler.scale), upscaler, output)
+    print(outcome.line())
+    return outcome.exit_code
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-i", "--input", default="inputs", help="picture, video or folder (default: %(default)s)")
+    parser.add_argument("-o", "--output", type=Path, default=Path("results"), help="folder (default: %(default)s)")
+    parser.add_argument("-n", "--model_name", default="RGT_T_x4", help="name or file of weights (default: %(default)s)")
+    parser.add_argument("-s", "--outscale", type=float, help="final scale (default: the weights')")
+    parser.add_argument("-t", "--tile", type=int, default=0, help="tile size, 0: no tiles (default: %(default)s)")
+    parser.add_argument("--tile_pad", type=int, default=16, help="what a tile sees around it (default: %(default)s)")
+    parser.add_argument("--suffix", default="out", help="end of output names (default: %(default)s)")
+    parser.add_argument("--ext", choices=("auto", "jpg", "png"), default="auto", help="format (default: the input's)")
+    parser.add_argument("--fp32", action="store_true", help="float32 inside the network (default: auto)")
+    parser.add_argument(
+        "--alpha_upsampler", choices=("rgt", "realesrgan", "bicubic"), default="rgt", help="(default: %(default)s)"
+    )
+    sys.exit(run_guarded(lambda: run(parser.parse_args()), Path(__file__).name))

@@ -1,0 +1,99 @@
+"""`rgt upscale`: larger pictures and videos."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from rgt_arch.errors import UsageError
+from rgt_arch.inference.jobs import EXTENSIONS, Output, plan_jobs, run_jobs
+from rgt_arch.inference.upscaler import ALPHA_MODES, DEFAULT_OVERLAP, PRECISIONS, Upscaler
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """The parser of `rgt upscale`."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "upscale",
+        help="enlarge pictures and videos",
+        description="Enlarge pictures (PNG, JPEG, TIFF, WebP, BMP; 8 and 16 bit, with alpha) and videos (mp4, mkv, "
+        "webm). Colour profiles, EXIF data, alpha and sound are kept. Nothing is overwritten unless asked for.",
+    )
+    parser.add_argument("inputs", metavar="INPUT", nargs="+", help="file, folder with its sub-folders, or pattern")
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="OUT",
+        type=Path,
+        help="folder, or for one input a file (default: photo_x4.jpg beside photo.jpg, folder photos_x4 beside photos)",
+    )
+    parser.add_argument(
+        "-w", "--weights", default="RGT_T_x4", help="a name that `rgt weights` lists, or a file (default: %(default)s)"
+    )
+    parser.add_argument(
+        "-s",
+        "--outscale",
+        type=float,
+        metavar="FACTOR",
+        help="final size by a resize, such as 2.5 (default: the weights')",
+    )
+    parser.add_argument(
+        "-t",
+        "--tile",
+        type=_tile,
+        default="auto",
+        metavar="auto|0|N",
+        help="tiles of N input pixels; 0: whole pictures; auto: whole if the memory suffices (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--overlap",
+        type=int,
+        default=DEFAULT_OVERLAP,
+        metavar="N",
+        help="pixels that tiles share (default: %(default)s)",
+    )
+    parser.add_argument("--self-ensemble", action="store_true", help="RGT+: the mean of 8 runs, in 8 times the time")
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, default="auto", help="inside the network (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--device", default="auto", metavar="auto|cpu|cuda|mps", help="where to compute (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--alpha", choices=ALPHA_MODES, default="rgt", help="how transparency is enlarged (default: %(default)s)"
+    )
+    parser.add_argument("--suffix", default="auto", help="end of output names (default: x and the factor)")
+    parser.add_argument("--ext", choices=EXTENSIONS, default="auto", help="format of pictures (default: the input's)")
+    parser.add_argument(
+        "--quality", type=int, default=95, metavar="1-100", help="of JPEG and WebP (default: %(default)s)"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
+    parser.add_argument("--compare", action="store_true", help="also write a picture beside bicubic, …_compare.png")
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Upscale all inputs; 1 if one of them failed."""
+    if not 1 <= args.quality <= 100:
+        raise UsageError(f"--quality is {args.quality}; it must be from 1 to 100")
+    if args.outscale is not None and not 0 < args.outscale <= 32:
+        raise UsageError(f"--outscale is {args.outscale}; it must be above 0 and at most 32")
+    upscaler = Upscaler(
+        args.weights,
+        device=args.device,
+        precision=args.precision,
+        tile=args.tile,
+        overlap=args.overlap,
+        self_ensemble=args.self_ensemble,
+        alpha=args.alpha,
+    )
+    output = Output(
+        args.output, args.suffix, args.ext, args.outscale, args.quality, overwrite=args.overwrite, compare=args.compare
+    )
+    outcome = run_jobs(plan_jobs(args.inputs, output, upscaler.scale), upscaler, output)
+    print(outcome.line())
+    return outcome.exit_code
+
+
+def _tile(text: str) -> int | str:
+    return text if text == "auto" else int(text)

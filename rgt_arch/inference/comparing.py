@@ -1,0 +1,48 @@
+"""A picture and its enlargements side by side, to look at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from rgt_arch.files import written_whole
+
+_LABELS = ("bicubic", "RGT")
+
+
+def comparison_path(target: Path) -> Path:
+    """Where the comparison of an output goes: photo_x4.jpg has photo_x4_compare.png."""
+    return target.with_name(f"{target.stem}_compare.png")
+
+
+def write_comparison(path: Path, before: NDArray[Any], after: NDArray[Any]) -> None:
+    """Write `before`, enlarged by Pillow's bicubic, to the left of `after`, as an 8-bit RGB PNG over white.
+
+    before, after: (H, W) or (H, W, 2 to 4), uint8 or uint16. Raises UserError where the file cannot be written.
+    """
+    height, width = after.shape[:2]
+    panels = [_rgb(before).resize((width, height), Image.Resampling.BICUBIC), _rgb(after)]
+    gap = max(4, width // 100)
+    font = ImageFont.load_default(size=max(12, width // 40))
+    caption = font.getbbox("g")[3] + gap
+    sheet = Image.new("RGB", (2 * width + gap, height + round(caption)), "white")
+    for number, (panel, label) in enumerate(zip(panels, _LABELS, strict=True)):
+        left = number * (width + gap)
+        sheet.paste(panel, (left, 0))
+        ImageDraw.Draw(sheet).text((left + width / 2, height), label, fill="black", font=font, anchor="ma")
+    with written_whole(path) as beside:
+        sheet.save(beside)
+
+
+def _rgb(pixels: NDArray[Any]) -> Image.Image:
+    if pixels.dtype == np.uint16:
+        pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    image = Image.fromarray(pixels)
+    if image.mode in ("LA", "RGBA"):
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA"))
+    return image.convert("RGB")

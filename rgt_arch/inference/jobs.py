@@ -1,0 +1,230 @@
+"""Files to upscale: found from files, folders and patterns, done one after the other, none of the user's lost."""
+
+from __future__ import annotations
+
+import glob
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from rgt_arch.errors import UsageError, UserError
+from rgt_arch.inference.comparing import comparison_path, write_comparison
+from rgt_arch.inference.pictures import (
+    PICTURE_SUFFIXES,
+    WRITABLE_SUFFIXES,
+    check_writable,
+    picture_size,
+    read_picture,
+    write_picture,
+)
+from rgt_arch.inference.upscaler import Upscaler
+from rgt_arch.inference.video import VIDEO_SUFFIXES, probe_video, target_suffix, upscale_video
+from rgt_arch.progress import Progress
+
+_READABLE = PICTURE_SUFFIXES | frozenset(VIDEO_SUFFIXES)
+EXTENSIONS = ("auto", "png", "jpg", "webp", "tif")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One file to read and the file to write."""
+
+    source: Path
+    target: Path
+
+    @property
+    def is_video(self) -> bool:
+        """Whether it is told to be a video by its suffix."""
+        return self.source.suffix.lower() in VIDEO_SUFFIXES
+
+
+@dataclass(frozen=True)
+class Output:
+    """What is written, and under which names."""
+
+    place: Path | None = None
+    """A file, for a single input; else a folder. None: beside the input, for a folder in one named like it."""
+    suffix: str = "auto"
+    """Follows the name: photo.jpg becomes photo_x4.jpg; "auto" is x and the scale, "" is nothing."""
+    extension: str = "auto"
+    """Of pictures: auto keeps the input's, or takes png where that format can only be read."""
+    outscale: float | None = None
+    quality: int = 95
+    overwrite: bool = False
+    compare: bool = False
+    """Also write a picture of both side by side, the left one by bicubic."""
+
+
+@dataclass
+class Outcome:
+    """What came of the files."""
+
+    made: int = 0
+    skipped: int = 0
+    """Outputs that existed."""
+    failures: list[str] = field(default_factory=list)
+    """One line for each file that failed."""
+
+    @property
+    def exit_code(self) -> int:
+        """1 if a file failed, else 0."""
+        return int(bool(self.failures))
+
+    def line(self) -> str:
+        """Counts, and again the files that failed: what was printed first has scrolled away."""
+        counts = f"{self.made} made, {self.skipped} already there, {len(self.failures)} failed"
+        return "\n".join([counts, *(f"  {failure}" for failure in self.failures)])
+
+
+def plan_jobs(inputs: Sequence[str | Path], output: Output, scale: int) -> list[Job]:
+    """The files that the inputs stand for, in order, and where their results go.
+
+    inputs: files, folders (with their sub-folders; what is no picture or video by its suffix is passed over, and so
+    are hidden files and the output folder), or patterns such as `photos/*.png`. scale: for the names.
+    Raises UsageError if there is nothing to do, an output would be one of the inputs, or two outputs one file.
+    """
+    factor = output.outscale or scale
+    suffix = f"x{factor:g}" if output.suffix == "auto" else output.suffix
+    found = [(Path(name), match) for name in inputs for match in _matches(name)]
+    single = len(found) == 1 and found[0][1].is_file()
+    place = output.place
+    if place is not None and place.suffix.lower() in _READABLE and not place.is_dir():
+        if not single:
+            raise UsageError(f"-o {place}: is a file name, but there are several inputs; name a folder")
+        jobs = [Job(found[0][1], place)]
+    else:
+        jobs = [job for _, match in found for job in _jobs_of(match, place, suffix, output.extension)]
+    if not jobs:
+        raise UsageError(f"{', '.join(map(str, inputs))}: no pictures or videos there")
+    _refuse_collisions(jobs)
+    return jobs
+
+
+def _matches(name: str | Path) -> list[Path]:
+    path = Path(name).expanduser()
+    if os.path.lexists(path):
+        return [path]
+    matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
+    if not matches:
+        raise UsageError(f"{name}: no such file or folder")
+    return matches
+
+
+def _jobs_of(match: Path, place: Path | None, suffix: str, extension: str) -> list[Job]:
+    if not match.is_dir():
+        return [Job(match, _target(match, place or match.parent, Path(match.name), suffix, extension))]
+    folder = place if place is not None else match.resolve().with_name(f"{match.resolve().name}_{suffix or 'out'}")
+    files = []
+    for parent, folders, names in os.walk(match):
+        folders[:] = sorted(n for n in folders if not n.startswith(".") and not _same(Path(parent, n), folder))
+        files += [Path(parent, name) for name in sorted(names) if not name.startswith(".")]
+    return [
+        Job(file, _target(file, folder, file.relative_to(match), suffix, extension))
+        for file in files
+        if file.suffix.lower() in _READABLE
+    ]
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.exists() and other.exists() and one.samefile(other)
+
+
+def _target(source: Path, folder: Path, name: Path, suffix: str, extension: str) -> Path:
+    ending = source.suffix
+    if ending.lower() in VIDEO_SUFFIXES:
+        ending = target_suffix(ending)
+    elif extension != "auto":
+        ending = f".{extension}"
+    elif ending.lower() not in WRITABLE_SUFFIXES:
+        ending = ".png"
+    return folder / name.parent / f"{name.stem}{'_' if suffix else ''}{suffix}{ending}"
+
+
+def _refuse_collisions(jobs: Sequence[Job]) -> None:
+    sources = {os.path.realpath(job.source) for job in jobs}
+    owners: dict[str, Path] = {}
+    for job in jobs:
+        real = os.path.realpath(job.target)
+        if real in sources:
+            raise UsageError(f"{job.target}: is an input; name another output with -o or --suffix")
+        if real in owners:
+            raise UsageError(
+                f"{job.source} and {owners[real]} would both become {job.target}; use --ext auto, or rename"
+            )
+        owners[real] = job.source
+
+
+def run_jobs(jobs: Sequence[Job], upscaler: Upscaler, output: Output) -> Outcome:
+    """Do all jobs with a bar over their pixels; a file that fails is named on stderr and does not stop the others."""
+    outcome = Outcome()
+    todo = [job for job in jobs if output.overwrite or not job.target.exists()]
+    outcome.skipped = len(jobs) - len(todo)
+    sizes = [_pixels(job) for job in todo]
+    with Progress(sum(sizes), "upscaling", "px", large=True) as progress:
+        done = 0
+        for job, size in zip(todo, sizes, strict=True):
+            advance = _Advance(progress, done, size)
+            try:
+                with warnings.catch_warnings(record=True) as told:
+                    warnings.simplefilter("always", UserWarning)
+                    notices = _run(job, upscaler, output, advance)
+                for notice in dict.fromkeys([*notices, *(str(warning.message) for warning in told)]):
+                    progress.note(f"{job.source}: {notice}")
+                outcome.made += 1
+            except UserError as error:
+                text = str(error) if str(job.source) in str(error) else f"{job.source}: {error}"
+                outcome.failures.append(text)
+                progress.note(text)
+            done += size
+            progress.reach(done)
+    return outcome
+
+
+class _Advance:
+    """Turns (done, all) of one file into pixels of the whole work."""
+
+    def __init__(self, progress: Progress, before: int, size: int) -> None:
+        self.progress, self.before, self.size = progress, before, size
+
+    def __call__(self, done: int, total: int) -> None:
+        self.progress.reach(self.before + self.size * done // max(1, total))
+
+
+def _pixels(job: Job) -> int:
+    """Input pixels of a file, 1 if it cannot be told: its turn will say why."""
+    try:
+        if job.is_video:
+            info = probe_video(job.source)
+            return max(1, info.width * info.height * info.frames)
+        height, width = picture_size(job.source)
+        return height * width
+    except UserError:
+        return 1
+
+
+def _run(job: Job, upscaler: Upscaler, output: Output, advance: Callable[[int, int], None]) -> list[str]:
+    """One file; returns what the user should know."""
+    notices: list[str] = []
+    try:
+        job.target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{job.target.parent}: cannot be made ({error.strerror})") from error
+    if job.is_video:
+        upscale_video(
+            job.source, job.target, upscaler, outscale=output.outscale, progress=advance, notify=notices.append
+        )
+        return notices
+    picture = read_picture(job.source)
+    height, width = picture.pixels.shape[:2]
+    factor = output.outscale or upscaler.scale
+    notices += picture.notices
+    channels = picture.channels - (upscaler.alpha == "drop" and picture.has_alpha)
+    size = max(1, round(height * factor)), max(1, round(width * factor))
+    notices += check_writable(job.target, size, channels, picture.pixels.dtype)
+    pixels = upscaler.upscale(picture.pixels, output.outscale, advance)
+    write_picture(job.target, replace(picture, pixels=pixels), quality=output.quality)
+    if output.compare:
+        write_comparison(comparison_path(job.target), picture.pixels, pixels)
+    return notices
