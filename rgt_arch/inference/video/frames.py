@@ -7,7 +7,7 @@ from typing import Any, cast
 import numpy as np
 from av.sidedata.sidedata import SideData
 from av.video.frame import VideoFrame
-from av.video.reformatter import ColorRange, Colorspace, Interpolation
+from av.video.reformatter import ColorRange, Interpolation
 from numpy.typing import NDArray
 
 from rgt_arch.errors import UserError
@@ -15,14 +15,8 @@ from rgt_arch.errors import UserError
 # Numbers of AVColorSpace (ITU-T H.273, table 4), in which streams are tagged.
 _BT709, _BT601 = 1, 6
 _RGB, _UNSPECIFIED, _RESERVED = 0, 2, 3
-_MATRICES = {
-    _BT709: Colorspace.ITU709,
-    4: Colorspace.FCC,
-    5: Colorspace.ITU601,
-    _BT601: Colorspace.ITU601,
-    7: Colorspace.SMPTE240M,
-    9: Colorspace.BT2020,
-}
+# To SWS_CS_ of swscale.h, in which PyAV wants them; 17 has no name for BT.2020.
+_MATRICES = {_BT709: 1, 4: 4, 5: 5, _BT601: 5, 7: 7, 9: 9}
 # SWS_FULL_CHR_H_INT, SWS_FULL_CHR_H_INP and SWS_ACCURATE_RND of swscale.h: PyAV 17 has no names for them.
 _SCALING = int(Interpolation.BICUBIC) | 0x2000 | 0x4000 | 0x40000
 
@@ -85,15 +79,19 @@ def to_upright_rgb(frame: VideoFrame) -> NDArray[Any]:
 def from_rgb(rgb: NDArray[Any], size: tuple[int, int], pixel_format: str, matrix: int, *, full: bool) -> VideoFrame:
     """(H, W, 3) uint8 or uint16 to a YUV frame of `size` (width, height), resized where it is not already."""
     frame = VideoFrame.from_ndarray(rgb, format="rgb48le" if rgb.dtype == np.uint16 else "rgb24")
-    return frame.reformat(
-        *size,
-        format=pixel_format,
-        src_colorspace=_MATRICES[matrix],
-        dst_colorspace=_MATRICES[matrix],
-        src_color_range=ColorRange.JPEG,
-        dst_color_range=ColorRange.JPEG if full else ColorRange.MPEG,
-        interpolation=_SCALING,
-    )
+    # swscale rounds full-range chroma of 8 bits down, by half a level on average: 12 bits are in between
+    steps = ("yuv444p12le", pixel_format) if full and rgb.dtype == np.uint8 else (pixel_format,)
+    for step in steps:
+        frame = frame.reformat(
+            *size,
+            format=step,
+            src_colorspace=_MATRICES[matrix],
+            dst_colorspace=_MATRICES[matrix],
+            src_color_range=ColorRange.JPEG,
+            dst_color_range=ColorRange.JPEG if full else ColorRange.MPEG,
+            interpolation=_SCALING,
+        )
+    return frame
 
 
 def upright_size(frame: VideoFrame) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import av
 from av.container import InputContainer
-from av.error import FFmpegError
+from av.error import ArgumentError, FFmpegError
 from av.packet import Packet
 from av.stream import Disposition
 from av.video.frame import VideoFrame
@@ -55,8 +55,10 @@ def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     try:
         # With `file:` in front no part of the name is taken for a protocol, such as `concat:`.
         container = av.open(f"file:{path.absolute()}", "r", container_options=_OPTIONS, metadata_errors="replace")
-    except (FFmpegError, OSError) as error:
-        raise UsageError(f"{path}: cannot be read as a video ({_reason(error)}); {_KINDS}") from error
+    except FFmpegError as error:
+        # what FFmpeg says of kinds that are not let in is "Invalid argument"
+        reason = "it is of another kind" if isinstance(error, ArgumentError) else _reason(error)
+        raise UsageError(f"{path}: cannot be read as a video ({reason}); {_KINDS}") from error
     with container:
         streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
         if not streams:
@@ -144,6 +146,6 @@ class Parts:
         return f"could not be read to its end ({self.error}): what could was kept" if self.error else None
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: FFmpegError) -> str:
     """The reason alone, without FFmpeg's number and the file's name."""
-    return str(getattr(error, "strerror", None) or error).strip()
+    return error.strerror or str(error)

@@ -55,7 +55,7 @@ def upscale_video(
     written, and what was there before is kept.
     """
     format_name = container_format(target)
-    if target.exists() and target.samefile(source):
+    if target.exists() and source.exists() and target.samefile(source):
         raise UsageError(f"{target}: is the source; choose another name for the result")
     told = partial(_told, notify, source)
     with open_video(source) as (container, video), written_whole(target) as beside:

@@ -191,13 +191,13 @@ class VideoWriter:
         context.colorspace, context.color_primaries = encoding.matrix, encoding.primaries
         context.color_trc, context.color_range = encoding.transfer, 2 if encoding.full_range else 1
         stream.metadata.update(_tags(video.metadata))
-        stream.disposition = video.disposition
+        stream.disposition = cast(Disposition, video.disposition.value)
         return stream
 
     def _add_copy(self, template: Stream) -> Stream:
         stream = self._output.add_stream_from_template(template)
         stream.metadata.update(_tags(template.metadata))
-        stream.disposition = template.disposition
+        stream.disposition = cast(Disposition, template.disposition.value)
         return stream
 
     def _holds(self, stream: Stream) -> bool:
