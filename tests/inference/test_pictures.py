@@ -422,6 +422,7 @@ def _bad_files(folder: Path) -> dict[str, str]:
     (folder / "damagedlzw.tif").write_bytes(content[:3000] + b"\xff" * 900 + content[3900:])
     reasons = {path.name: "truncated" for path in folder.iterdir() if path.name.startswith(("cut", "stub"))}
     reasons |= {f"moving{suffix}": "animation of 2 frames" for suffix in (".gif", ".webp", ".png")}
+    reasons |= {"cut.tif": "pixels should go to byte", "cutlzw16.tif": "directory of its contents is missing"}
     return reasons | {
         "damaged.png": "damaged",
         "damagedlzw.tif": "damaged",
@@ -448,7 +449,9 @@ def _with_size(width: int, height: int) -> bytes:
     return bytes(content)
 
 
-def test_what_is_no_picture_ends_in_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_what_is_no_picture_ends_in_one_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
     for name, reason in _bad_files(tmp_path).items():
         with pytest.raises(UserError) as caught:
             read_picture(tmp_path / name)
@@ -457,6 +460,7 @@ def test_what_is_no_picture_ends_in_one_line(tmp_path: Path, capfd: pytest.Captu
         assert reason in message
         assert "\n" not in message
     output = capfd.readouterr()
+    assert not caplog.records
     assert output.err == output.out == ""  # not even from libtiff, libpng or tifffile
 
 

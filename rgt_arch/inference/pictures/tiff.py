@@ -54,6 +54,8 @@ def read_tiff(content: bytes, path: Path, max_pixels: int) -> tuple[Picture, int
     Raises UserError for what has no place in 8 or 16 bits per sample, and for damage.
     """
     with tifffile.TiffFile(io.BytesIO(content)) as file:
+        if not len(file.pages):
+            raise UserError(f"{path}: is truncated: the directory of its contents is missing")
         full = _full_pages(file)
         number = full[0]
         page = file.pages[number].aspage()
