@@ -7,7 +7,7 @@ from typing import Any, cast
 import numpy as np
 from av.sidedata.sidedata import SideData
 from av.video.frame import VideoFrame
-from av.video.reformatter import ColorRange, Interpolation
+from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from rgt_arch.errors import UserError
@@ -55,43 +55,57 @@ def has_alpha(frame: VideoFrame) -> bool:
     return any(component.is_alpha for component in frame.format.components)
 
 
-def to_upright_rgb(frame: VideoFrame) -> NDArray[Any]:
-    """(H, W, 3) uint8, or uint16 if the frame has more than 8 bits; turned and mirrored as players show it."""
-    matrix = _MATRICES[colour_matrix(frame)]
-    rgb = frame.reformat(
-        format="rgb48le" if bit_depth(frame) > 8 else "rgb24",
-        src_colorspace=matrix,
-        dst_colorspace=matrix,
-        src_color_range=ColorRange.JPEG if frame.format.is_rgb or full_range(frame) else ColorRange.MPEG,
-        dst_color_range=ColorRange.JPEG,
-        interpolation=_SCALING,
-    ).to_ndarray()
-    transposed, mirrored, flipped = _orientation(frame)
-    if transposed:
-        rgb = rgb.swapaxes(0, 1)
-    if mirrored:
-        rgb = rgb[:, ::-1]
-    if flipped:
-        rgb = rgb[::-1]
-    return np.ascontiguousarray(rgb)
+class Converter:
+    """Between the frames of one video and RGB arrays.
 
+    It keeps swscale's state from frame to frame: by `VideoFrame.reformat` each would hold megabytes of its own.
+    """
 
-def from_rgb(rgb: NDArray[Any], size: tuple[int, int], pixel_format: str, matrix: int, *, full: bool) -> VideoFrame:
-    """(H, W, 3) uint8 or uint16 to a YUV frame of `size` (width, height), resized where it is not already."""
-    frame = VideoFrame.from_ndarray(rgb, format="rgb48le" if rgb.dtype == np.uint16 else "rgb24")
-    # swscale rounds full-range chroma of 8 bits down, by half a level on average: 12 bits are in between
-    steps = ("yuv444p12le", pixel_format) if full and rgb.dtype == np.uint8 else (pixel_format,)
-    for step in steps:
-        frame = frame.reformat(
-            *size,
-            format=step,
-            src_colorspace=_MATRICES[matrix],
-            dst_colorspace=_MATRICES[matrix],
-            src_color_range=ColorRange.JPEG,
-            dst_color_range=ColorRange.JPEG if full else ColorRange.MPEG,
+    def __init__(self) -> None:
+        self._to_rgb = VideoReformatter()
+        self._to_yuv = VideoReformatter(), VideoReformatter()
+
+    def to_upright_rgb(self, frame: VideoFrame) -> NDArray[Any]:
+        """(H, W, 3) uint8, or uint16 if the frame has more than 8 bits; turned and mirrored as players show it."""
+        matrix = _MATRICES[colour_matrix(frame)]
+        rgb = self._to_rgb.reformat(
+            frame,
+            format="rgb48le" if bit_depth(frame) > 8 else "rgb24",
+            src_colorspace=matrix,
+            dst_colorspace=matrix,
+            src_color_range=ColorRange.JPEG if frame.format.is_rgb or full_range(frame) else ColorRange.MPEG,
+            dst_color_range=ColorRange.JPEG,
             interpolation=_SCALING,
-        )
-    return frame
+        ).to_ndarray()
+        transposed, mirrored, flipped = _orientation(frame)
+        if transposed:
+            rgb = rgb.swapaxes(0, 1)
+        if mirrored:
+            rgb = rgb[:, ::-1]
+        if flipped:
+            rgb = rgb[::-1]
+        return np.ascontiguousarray(rgb)
+
+    def from_rgb(
+        self, rgb: NDArray[Any], size: tuple[int, int], pixel_format: str, matrix: int, *, full: bool
+    ) -> VideoFrame:
+        """(H, W, 3) uint8 or uint16 to a YUV frame of `size` (width, height), resized where it is not already."""
+        frame = VideoFrame.from_ndarray(rgb, format="rgb48le" if rgb.dtype == np.uint16 else "rgb24")
+        frame.colorspace = matrix  # for PyAV 17.0, which knows BT.2020 by the frame alone
+        # swscale rounds full-range chroma of 8 bits down, by half a level on average: 12 bits are in between
+        steps = ["yuv444p12le", pixel_format] if full and rgb.dtype == np.uint8 else [pixel_format]
+        for step, reformatter in zip(steps, self._to_yuv, strict=False):
+            frame = reformatter.reformat(
+                frame,
+                *size,
+                format=step,
+                src_colorspace=_MATRICES[matrix],
+                dst_colorspace=_MATRICES[matrix],
+                src_color_range=ColorRange.JPEG,
+                dst_color_range=ColorRange.JPEG if full else ColorRange.MPEG,
+                interpolation=_SCALING,
+            )
+        return frame
 
 
 def upright_size(frame: VideoFrame) -> tuple[int, int]:

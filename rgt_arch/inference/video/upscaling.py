@@ -91,6 +91,7 @@ class _Job:
         self._upscaler, self._outscale, self._crf = upscaler, outscale, crf
         self._progress, self._tell = progress, tell
         self._parts = Parts(container, video)
+        self._converter = frames.Converter()
         self._done = self._late = 0
         self._last_pts: int | None = None
 
@@ -134,7 +135,7 @@ class _Job:
             self._tell("it is interlaced; deinterlace it first for a clean result")
 
     def _enlarged(self, frame: VideoFrame) -> NDArray[Any]:
-        picture = frames.to_upright_rgb(frame)
+        picture = self._converter.to_upright_rgb(frame)
         advance = self._progress and self._advance
         return self._upscaler.upscale(picture, outscale=self._outscale, progress=advance)
 
@@ -194,7 +195,9 @@ class _Job:
         # one row or column too many is cut off: resizing for it would blur the whole
         if 0 <= width - encoding.size[0] <= 1 and 0 <= height - encoding.size[1] <= 1:
             picture = np.ascontiguousarray(picture[: encoding.size[1], : encoding.size[0]])
-        yuv = frames.from_rgb(picture, encoding.size, encoding.pixel_format, encoding.matrix, full=encoding.full_range)
+        yuv = self._converter.from_rgb(
+            picture, encoding.size, encoding.pixel_format, encoding.matrix, full=encoding.full_range
+        )
         self._last_pts = self._pts(frame)
         writer.write(yuv, self._last_pts, frame.duration or self._usual_duration)
         self._done += 1
