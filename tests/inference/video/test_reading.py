@@ -1,0 +1,126 @@
+"""What `probe_video` says of videos, and of files that are none."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from rgt_arch.errors import UserError
+from rgt_arch.inference.video import VideoInfo, probe_video, target_suffix, upscale_video
+
+Make = Callable[..., Path]
+
+
+class Same:
+    """Leaves pictures as they are."""
+
+    def upscale(self, image: np.ndarray, outscale: object = None, progress: object = None) -> np.ndarray:
+        return image
+
+
+def test_a_video_is_described_as_it_is_shown(make_video: Make) -> None:
+    info = probe_video(make_video(rotation=(90, False), audio="aac"))
+    assert info == VideoInfo(48, 64, 25, Fraction(25), 1.0, True)
+
+
+def test_frames_are_estimated_where_the_container_does_not_say(make_video: Make) -> None:
+    assert probe_video(make_video("source.mkv")).frames == 25
+
+
+def test_avi_is_read_and_becomes_mkv(make_video: Make) -> None:
+    source = make_video("source.avi", codec="mpeg4", time_base=Fraction(1, 25), times=range(25))
+    assert target_suffix(".avi") == ".mkv"
+    upscale_video(source, source.with_suffix(".mkv"), Same(), notify=pytest.fail)
+    assert probe_video(source.with_suffix(".mkv")).frames >= 25
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+def _picture(path: Path) -> None:
+    Image.new("RGB", (20, 20)).save(path, "PNG")
+
+
+def _sound(path: Path) -> None:
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("aac", rate=48000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((2, 1024), np.float32), format="fltp", layout="stereo")
+        frame.sample_rate = 48000
+        output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+
+
+NO_VIDEOS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "empty": (lambda path: _write(path, b""), "is empty"),
+    "text": (lambda path: _write(path, b"hello" * 1000), "cannot be read as a video"),
+    "picture": (_picture, "of another kind"),
+    "sound": (_sound, "has no video in it"),
+    "folder": (Path.mkdir, "is not a file"),
+    "pipe": (os.mkfifo, "is not a file"),
+    "link that leads nowhere": (lambda path: path.symlink_to("nothing"), "does not exist"),
+    "playlist": (lambda path: _write(path, b"#EXTM3U\n#EXTINF:1,\nother.mp4\n#EXT-X-ENDLIST\n"), "cannot be read"),
+    "script": (lambda path: _write(path, b"ffconcat version 1.0\nfile other.mp4\n"), "of another kind"),
+}
+
+
+@pytest.mark.parametrize("kind", NO_VIDEOS)
+def test_files_that_are_no_videos_end_in_one_line(make_video: Make, tmp_path: Path, kind: str) -> None:
+    make_video("other.mp4")
+    path = tmp_path / "x.mp4"
+    NO_VIDEOS[kind][0](path)
+    for use in (probe_video, lambda path: upscale_video(path, tmp_path / "out.mp4", Same(), notify=pytest.fail)):
+        with pytest.raises(UserError, match=NO_VIDEOS[kind][1]) as caught:
+            use(path)
+        assert str(caught.value).startswith(f"{path}: ")
+        assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out.mp4").exists()
+
+
+def test_a_video_without_its_index_ends_in_one_line(make_video: Make) -> None:
+    source = make_video()
+    source.write_bytes(source.read_bytes()[: source.stat().st_size // 2])
+    with pytest.raises(UserError, match=r"cannot be read as a video.*if they are complete"):
+        probe_video(source)
+
+
+@pytest.mark.parametrize("name", ["http:x.mp4", "concat:a.mp4", "pipe:0.mp4", "-i.mp4", "ü ä %03d.v1.mp4"])
+def test_names_are_never_taken_for_addresses(
+    make_video: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    make_video(name)
+    monkeypatch.chdir(tmp_path)
+    upscale_video(Path(name), Path(f"{name}.out.mp4"), Same(), notify=pytest.fail)
+    assert probe_video(Path(f"{name}.out.mp4")).frames == 25
+
+
+def test_a_cover_picture_is_not_taken_for_the_video(make_video: Make, tmp_path: Path) -> None:
+    plain, path = make_video("plain.mp4"), tmp_path / "covered.mp4"
+    cover = tmp_path / "cover.jpg"
+    Image.new("RGB", (600, 600)).save(cover)
+    with av.open(str(plain)) as source, av.open(str(path), "w") as output:
+        picture = output.add_mux_stream("mjpeg", width=600, height=600)
+        picture.disposition = 1 << 10  # attached_pic
+        copy = output.add_stream_from_template(source.streams.video[0])
+        packet = av.Packet(cover.read_bytes())
+        packet.stream = picture
+        output.mux(packet)
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = copy
+                output.mux(packet)
+    with av.open(str(path)) as container:
+        assert len(container.streams.video) == 2
+    info = probe_video(path)
+    assert (info.width, info.height) == (64, 48)
+    notices: list[str] = []
+    upscale_video(path, tmp_path / "out.mp4", Same(), notify=notices.append)
+    assert probe_video(tmp_path / "out.mp4").width == 64
+    assert "the cover picture" in notices[0]

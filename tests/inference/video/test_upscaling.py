@@ -1,0 +1,372 @@
+"""Videos through `upscale_video`, read back with PyAV."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from rgt_arch.archs.rgt_arch import RGT
+from rgt_arch.errors import UsageError, UserError
+from rgt_arch.inference.upscaler import Upscaler
+from rgt_arch.inference.video import upscale_video
+from rgt_arch.inference.video.frames import Converter
+
+Make = Callable[..., Path]
+
+
+class Repeat:
+    """Repeats pixels."""
+
+    scale = 2
+
+    def upscale(
+        self, image: NDArray[Any], outscale: float | None = None, progress: Callable[[int, int], None] | None = None
+    ) -> NDArray[Any]:
+        if progress:
+            progress(1, 1)
+        height, width = (round(side * (outscale or 2)) for side in image.shape[:2])
+        return image.repeat(2, 0).repeat(2, 1)[:height, :width]
+
+
+def run(source: Path, name: str = "out.mp4", upscaler: Any = None, **options: Any) -> tuple[Path, list[str]]:
+    target, notices = source.with_name(name), []
+    upscale_video(source, target, upscaler or Repeat(), notify=notices.append, **options)
+    assert not list(source.parent.glob(".*")), "left something beside"
+    return target, notices
+
+
+def times(path: Path) -> list[Fraction]:
+    with av.open(f"file:{path}") as container:
+        return [frame.pts * frame.time_base for frame in container.decode(video=0)]
+
+
+def packets(path: Path, kind: str) -> list[tuple[Fraction, bytes]]:
+    with av.open(f"file:{path}") as container:
+        streams = [stream for stream in container.streams if stream.type == kind]
+        return [(p.pts * p.time_base, bytes(p)) for p in (container.demux(streams) if streams else ()) if p.size]
+
+
+def rgb(frame: av.VideoFrame) -> NDArray[Any]:
+    return Converter().to_upright_rgb(frame)
+
+
+def first_frame(path: Path) -> av.VideoFrame:
+    with av.open(f"file:{path}") as container:
+        return next(container.decode(video=0))
+
+
+IRREGULAR = [500, 517, 533, 601, 655, 900, 902, 1500]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".webm"])
+def test_every_frame_keeps_its_time_also_where_times_are_irregular_and_do_not_start_at_0(
+    make_video: Make, suffix: str
+) -> None:
+    source = make_video("source.mkv", times=IRREGULAR, audio="libopus")
+    target, notices = run(source, f"out{suffix}")
+    assert times(target) == times(source) == [Fraction(time, 1000) for time in IRREGULAR]
+    if suffix != ".mov":  # which has no Opus
+        assert packets(target, "audio") == packets(source, "audio")
+        assert not notices
+
+
+def test_the_time_base_is_kept(make_video: Make) -> None:
+    base = Fraction(1001, 30000)
+    source = make_video(
+        time_base=Fraction(1, 90), times=[3, 7, 8, 20, 50], container_options={"video_track_timescale": "90"}
+    )
+    target, _ = run(source)
+    with av.open(str(target)) as container:
+        assert container.streams.video[0].time_base == Fraction(1, 90)
+    ntsc, _ = run(make_video("ntsc.mp4", time_base=base, times=range(9)), "ntsc_out.mp4")
+    assert times(ntsc) == [number * base for number in range(9)]
+
+
+def test_sound_tags_and_chapters_are_kept(make_video: Make) -> None:
+    source = make_video(audio="aac")
+    target, notices = run(source)
+    assert packets(target, "audio") == packets(source, "audio")
+    with av.open(str(target)) as container:
+        assert container.metadata["title"] == "Straße"
+        assert [chapter["metadata"]["title"] for chapter in container.chapters()] == ["one"]
+        assert container.streams.audio[0].language == "fra"
+        assert (container.streams.video[0].width, container.streams.video[0].height) == (128, 96)
+    assert not notices
+
+
+def test_sound_stays_in_time_with_the_picture_in_a_container_that_shifts_both(make_video: Make) -> None:
+    source = make_video(audio="aac")  # starts before 0, by the encoder's delay
+    target, _ = run(source, "out.mkv")
+
+    def distance(path: Path) -> Fraction:
+        return times(path)[0] - packets(path, "audio")[0][0]
+
+    assert abs(distance(source) - distance(target)) < Fraction(1, 500)
+
+
+def test_subtitles_are_kept_where_the_container_has_such_else_named(make_video: Make) -> None:
+    source = make_video("source.mkv", subtitles=["subrip"])
+    kept, notices = run(source, "out.mkv")
+    assert packets(kept, "subtitle") == packets(source, "subtitle")
+    assert not notices
+    _, notices = run(source, "out.mp4")
+    assert len(notices) == 1
+    assert "subtitle (srt)" in notices[0]
+
+
+def test_sound_that_webm_cannot_hold_is_named(make_video: Make) -> None:
+    target, notices = run(make_video(audio="aac"), "out.webm")
+    assert [notice for notice in notices if "audio (aac)" in notice]
+    assert not packets(target, "audio")
+
+
+COLOURS = [(255, 255, 255), (255, 255, 0), (0, 255, 255), (0, 255, 0), (255, 0, 255), (255, 0, 0), (0, 0, 255)]
+COLOURS += [(0, 0, 0), (128, 128, 128), (200, 120, 60), (60, 130, 200), (90, 200, 90)]
+
+
+def chart(_number: int) -> NDArray[np.uint8]:
+    return np.array(COLOURS, np.uint8).reshape(3, 4, 3).repeat(32, 0).repeat(32, 1)
+
+
+def patch_means(path: Path) -> NDArray[np.float64]:
+    shown = rgb(first_frame(path))
+    side = shown.shape[0] // 3
+    inner = shown.reshape(3, side, 4, side, 3)[:, side // 4 : -side // 4, :, side // 4 : -side // 4]
+    return inner.mean((1, 3)).reshape(12, 3) / (257 if shown.dtype == np.uint16 else 1)
+
+
+@pytest.mark.parametrize(
+    ("colour", "pixel_format"),
+    [
+        ((1, 1), "yuv420p"),
+        ((6, 1), "yuv420p"),
+        ((1, 2), "yuvj420p"),
+        ((6, 2), "yuvj420p"),
+        ((9, 1), "yuv420p10le"),
+        (None, "yuv420p"),
+        ((1, 1), "yuv444p"),
+    ],
+)
+def test_colours_stay_for_every_matrix_and_range(
+    make_video: Make, colour: tuple[int, int] | None, pixel_format: str
+) -> None:
+    # 2 frames of lossless video: what differs comes from the conversions
+    options = {"crf": "0"} if pixel_format != "yuv420p10le" else {"crf": "4"}
+    source = make_video(picture=chart, times=[0, 40], colour=colour, pixel_format=pixel_format, options=options)
+    target, notices = run(source)
+    assert np.abs(patch_means(source) - chart(0)[16::32, 16::32].reshape(12, 3)).max() < 2.5, "the source itself"
+    assert np.abs(patch_means(target) - patch_means(source)).max() < 1.5
+    frame = first_frame(target)
+    # without a tag the larger result would be taken for another matrix than the source
+    assert (frame.colorspace, frame.color_range) == (colour or (6, 1))
+    assert ("10" in frame.format.name) == ("10" in pixel_format)
+    assert not notices
+
+
+def test_10_bits_stay_10_bits_in_webm(make_video: Make) -> None:
+    target, notices = run(make_video(pixel_format="yuv420p10le", times=[0, 40]), "out.webm")
+    assert first_frame(target).format.name == "yuv420p10le"
+    assert not notices
+
+
+def test_12_bits_become_10_and_that_is_said(make_video: Make) -> None:
+    source = make_video("source.mkv", codec="ffv1", pixel_format="yuv420p12le", times=[0, 40])
+    target, notices = run(source)
+    assert first_frame(target).format.name == "yuv420p10le"
+    assert "12 bits per channel become 10" in notices[0]
+
+
+@pytest.mark.parametrize("rotation", [(angle, mirrored) for angle in (0, 90, 180, 270) for mirrored in (False, True)])
+def test_turned_and_mirrored_videos_come_out_upright(make_video: Make, rotation: tuple[int, bool]) -> None:
+    corners = np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [0, 0, 0]]], np.uint8).repeat(32, 0).repeat(48, 1)
+    source = make_video(picture=lambda _: corners, times=[0, 40], rotation=rotation, aspect=Fraction(4, 3))
+    target, _ = run(source)
+    # the display matrix turns counter-clockwise first, then mirrors
+    turned = np.rot90(corners, rotation[0] // 90)
+    expected = (turned[:, ::-1] if rotation[1] else turned).repeat(2, 0).repeat(2, 1)
+    frame = first_frame(target)
+    shown = frame.to_ndarray(format="rgb24")  # as stored: nothing is left to be turned
+    assert shown.shape == expected.shape
+    assert np.abs(shown.astype(int) - expected).mean() < 8
+    assert frame.rotation == 0
+    with av.open(str(target)) as container:
+        aspect = container.streams.video[0].sample_aspect_ratio
+    assert aspect == (Fraction(3, 4) if rotation[0] % 180 else Fraction(4, 3))
+
+
+def test_pixels_become_square_in_webm_which_has_no_others(make_video: Make) -> None:
+    target, notices = run(make_video(aspect=Fraction(3, 2), times=[0, 40]), "out.webm")
+    frame = first_frame(target)
+    assert (frame.width, frame.height) == (192, 96)
+    assert "square" in notices[0]
+
+
+def test_odd_sizes_are_cut_to_even_ones_and_that_is_said(make_video: Make) -> None:
+    target, notices = run(make_video(times=[0, 40]), outscale=1.39)
+    frame = first_frame(target)
+    assert (frame.width, frame.height) == (88, 66)
+    assert "89x67 became 88x66" in notices[0]
+
+
+def test_progress_counts_input_pixels(make_video: Make) -> None:
+    seen: list[tuple[int, int]] = []
+    run(make_video(), progress=lambda done, whole: seen.append((done, whole)))
+    assert seen[-1] == (25 * 64 * 48, 25 * 64 * 48)
+    assert len(seen) == 26
+    assert seen == sorted(seen)
+
+
+def test_a_second_run_gives_the_same_bytes(make_video: Make) -> None:
+    source = make_video("source.mkv", audio="libopus")
+    one, _ = run(source, "one.mkv")
+    two, _ = run(source, "two.mkv")
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_a_real_network_enlarges_frames_as_it_enlarges_pictures(make_video: Make) -> None:
+    torch.manual_seed(0)
+    network = RGT(upscale=2, img_size=16, embed_dim=12, depth=[2], num_heads=[2], split_size=[8, 8], mlp_ratio=2)
+    upscaler, converter = Upscaler(network, device="cpu"), Converter()
+    source = make_video("source.mkv", codec="ffv1", times=[0, 40, 80])
+    target, _ = run(source, upscaler=upscaler, crf=1)
+    with av.open(str(source)) as before, av.open(str(target)) as after:
+        for small, large in zip(before.decode(video=0), after.decode(video=0), strict=True):
+            expected = converter.from_rgb(upscaler.upscale(rgb(small)), (128, 96), "yuv420p", 6, full=False)
+            assert np.abs(rgb(large).astype(int) - rgb(expected)).mean() < 2
+
+
+def test_a_video_cut_off_in_its_middle_gives_what_is_there(make_video: Make) -> None:
+    source = make_video(container_options={"movflags": "faststart"}, times=range(0, 3000, 40))
+    whole = times(source)
+    source.write_bytes(source.read_bytes()[: source.stat().st_size // 2])
+    target, notices = run(source)
+    kept = times(target)
+    assert 5 < len(kept) < 75
+    assert set(kept) < set(whole)
+    assert "ends after" in notices[-1]
+    assert "of 3.0 seconds" in notices[-1]
+
+
+def test_damaged_frames_are_left_out_and_the_others_keep_their_times(make_video: Make) -> None:
+    source = make_video("source.mkv", times=range(0, 2000, 40))
+    whole = times(source)
+    with av.open(str(source)) as container:
+        positions = [(p.pos, p.size) for p in container.demux(video=0) if p.size]
+    content = bytearray(source.read_bytes())
+    for position, size in positions[20:24]:
+        content[position + 12 : position + size] = os.urandom(size - 12)
+    source.write_bytes(content)
+    target, notices = run(source)
+    assert set(times(target)) <= set(whole)
+    assert len(times(target)) >= 40
+    assert "damaged" in notices[0]
+
+
+def test_nothing_is_left_when_the_upscaler_fails(make_video: Make, tmp_path: Path) -> None:
+    class Fails(Repeat):
+        count = 0
+
+        def upscale(self, *args: Any, **options: Any) -> NDArray[Any]:
+            self.count += 1
+            if self.count == 10:
+                raise UserError("no memory")
+            return super().upscale(*args, **options)
+
+    source = make_video()
+    (tmp_path / "out.mp4").write_bytes(b"before")
+    with pytest.raises(UserError, match=r"source\.mp4: no memory"):
+        run(source, upscaler=Fails())
+    assert (tmp_path / "out.mp4").read_bytes() == b"before"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mp4", "source.mp4"]
+
+
+def test_ctrl_c_leaves_nothing_behind(make_video: Make, tmp_path: Path) -> None:
+    class Interrupted(Repeat):
+        count = 0
+
+        def upscale(self, *args: Any, **options: Any) -> NDArray[Any]:
+            self.count += 1
+            if self.count == 10:
+                signal.raise_signal(signal.SIGINT)
+            return super().upscale(*args, **options)
+
+    source = make_video()
+    with pytest.raises(KeyboardInterrupt):
+        run(source, upscaler=Interrupted())
+    assert [path.name for path in tmp_path.iterdir()] == ["source.mp4"]
+
+
+@pytest.fixture
+def small_disk() -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))  # Python ignores SIGXFSZ
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_ends_in_one_line(make_video: Make, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (25, 48, 64, 3)).astype(np.uint8)
+    source = make_video(picture=lambda number: noise[number])
+    request.getfixturevalue("small_disk")
+    with pytest.raises(UserError, match=r"out\.mp4: cannot be written: .*nothing was changed"):
+        run(source)
+    assert [path.name for path in tmp_path.iterdir()] == ["source.mp4"]
+
+
+_PEAKS = """
+import sys
+from pathlib import Path
+from rgt_arch.inference.video import upscale_video
+class Double:
+    def upscale(self, image, outscale=None, progress=None):
+        return image.repeat(2, 0).repeat(2, 1)
+for source in sys.argv[1:]:
+    upscale_video(Path(source), Path(source + ".out.mp4"), Double(), notify=print)
+    lines = Path("/proc/self/status").read_text().splitlines()
+    print(next(line for line in lines if line.startswith("VmHWM")).split()[1])
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak memory from /proc")
+def test_memory_does_not_grow_with_the_number_of_frames(make_video: Make) -> None:
+    sources = [
+        make_video(f"{count}.mp4", times=range(0, 40 * count, 40), picture=lambda _: np.zeros((240, 320, 3), np.uint8))
+        for count in (60, 240)  # the encoder's own look-ahead is full at 60
+    ]
+    command = [sys.executable, "-c", _PEAKS, *map(str, sources)]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    few, many = map(int, result.stdout.split())
+    assert many - few < 30_000, "kB; 180 more frames of the result are 83,000, and so are their pictures"
+
+
+def test_the_source_is_never_written_over(make_video: Make) -> None:
+    source = make_video()
+    before = source.read_bytes()
+    with pytest.raises(UsageError, match="is the source"):
+        run(source, source.name)
+    assert source.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["out.png", "out.avi", "out"])
+def test_targets_that_are_no_videos_are_refused(make_video: Make, name: str) -> None:
+    with pytest.raises(UsageError, match=r"videos are written as \.mp4"):
+        run(make_video(), name)
+
+
+def test_an_encoder_that_is_missing_is_named(make_video: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rgt_arch.inference.video.writing._pixel_formats", lambda _encoder: set())
+    with pytest.raises(UserError, match="cannot write mp4: it lacks libx264"):
+        run(make_video())
