@@ -1,0 +1,178 @@
+"""Which files are upscaled, where results go, and that nothing of the user's is lost."""
+
+import os
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from skimage import data
+
+from rgt_arch.errors import UsageError
+from rgt_arch.inference.jobs import Output, plan_jobs, run_jobs
+from rgt_arch.inference.upscaler import Upscaler
+
+
+class Enlarge(torch.nn.Module):
+    """Repeats pixels."""
+
+    upscale, in_chans, embed_dim = 2, 3, 8
+
+    def forward(self, image):
+        return image.repeat_interleave(2, -2).repeat_interleave(2, -1)
+
+
+@pytest.fixture
+def upscaler():
+    return Upscaler(Enlarge(), device="cpu")
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder as people have it."""
+    folder = tmp_path / "photos"
+    (folder / "süb").mkdir(parents=True)
+    Image.fromarray(data.chelsea()[:20, :30]).save(folder / "cat.jpg")
+    Image.fromarray(data.chelsea()[:12, :16]).save(folder / "süb/katze 1.png")
+    (folder / "notes.txt").write_text("no picture")
+    (folder / ".hidden.png").write_bytes(b"")
+    return folder
+
+
+def targets(jobs, folder):
+    return sorted(str(job.target.relative_to(folder)) for job in jobs)
+
+
+def test_a_file_goes_beside_itself_and_a_folder_into_one_named_like_it(photos):
+    assert targets(plan_jobs([photos / "cat.jpg"], Output(), 4), photos) == ["cat_x4.jpg"]
+    assert targets(plan_jobs([photos], Output(), 4), photos.parent) == [
+        "photos_x4/cat_x4.jpg",
+        "photos_x4/süb/katze 1_x4.png",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("output", "name"),
+    [
+        ({"suffix": "out"}, "cat_out.jpg"),
+        ({"suffix": ""}, "cat.jpg"),
+        ({"extension": "png"}, "cat_x4.png"),
+        ({"outscale": 2.5}, "cat_x2.5.jpg"),
+    ],
+)
+def test_names_follow_suffix_extension_and_scale(photos, tmp_path, output, name):
+    jobs = plan_jobs([photos / "cat.jpg"], Output(tmp_path / "o", **output), 4)
+    assert targets(jobs, tmp_path) == [f"o/{name}"]
+
+
+def test_one_input_can_be_given_a_file_name_several_cannot(photos, tmp_path):
+    assert plan_jobs([photos / "cat.jpg"], Output(tmp_path / "big.webp"), 4)[0].target == tmp_path / "big.webp"
+    with pytest.raises(UsageError, match="there are several inputs"):
+        plan_jobs([photos], Output(tmp_path / "big.webp"), 4)
+
+
+def test_patterns_are_expanded_and_existing_names_are_not_patterns(photos):
+    assert targets(plan_jobs([str(photos / "**/*.png")], Output(), 2), photos) == ["süb/katze 1_x2.png"]
+    os.rename(photos / "cat.jpg", photos / "cat[1].jpg")
+    assert targets(plan_jobs([photos / "cat[1].jpg"], Output(), 2), photos) == ["cat[1]_x2.jpg"]
+
+
+def test_results_inside_the_input_folder_are_no_inputs_of_the_next_run(photos, upscaler):
+    output = Output(photos / "big")
+    assert run_jobs(plan_jobs([photos], output, 2), upscaler, output).made == 2
+    again = run_jobs(plan_jobs([photos], output, 2), upscaler, output)
+    assert (again.made, again.skipped) == (0, 2)
+
+
+@pytest.mark.parametrize("arguments", [["no such.png"], ["*.nothing"]])
+def test_missing_inputs_are_named(arguments, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="no such file or folder"):
+        plan_jobs(arguments, Output(), 2)
+
+
+def test_outputs_never_are_inputs_or_one_file_for_two(photos, tmp_path):
+    with pytest.raises(UsageError, match="is an input"):
+        plan_jobs([photos / "cat.jpg"], Output(suffix=""), 2)
+    (tmp_path / "link").symlink_to(photos)
+    with pytest.raises(UsageError, match="is an input"):
+        plan_jobs([photos / "cat.jpg"], Output(tmp_path / "link", suffix=""), 2)
+    Image.new("RGB", (4, 4)).save(photos / "cat.png")
+    with pytest.raises(UsageError, match="would both become"):
+        plan_jobs([photos], Output(tmp_path / "o", extension="png"), 2)
+
+
+def test_pixels_profile_and_exif_reach_the_output(photos, tmp_path, upscaler):
+    source = tmp_path / "a.png"
+    exif = Image.Exif()
+    exif[0x10E] = "my cat"
+    Image.fromarray(data.chelsea()[:20, :30]).save(source, exif=exif)
+    run_jobs(plan_jobs([source], Output(), 2), upscaler, Output())
+    with Image.open(tmp_path / "a_x2.png") as result:
+        np.testing.assert_array_equal(result, data.chelsea()[:20, :30].repeat(2, 0).repeat(2, 1))
+        assert result.getexif()[0x10E] == "my cat"
+
+
+def test_bad_files_are_named_the_rest_is_done(photos, tmp_path, upscaler, capsys):
+    (photos / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (photos / "empty.tif").write_bytes(b"")
+    output = Output(tmp_path / "o")
+    outcome = run_jobs(plan_jobs([photos], output, 2), upscaler, output)
+    assert (outcome.made, outcome.exit_code) == (2, 1)
+    assert [line.split(": ")[0] for line in outcome.failures] == [str(photos / "bad.png"), str(photos / "empty.tif")]
+    assert sorted(path.name for path in (tmp_path / "o").rglob("*.*")) == ["cat_x2.jpg", "katze 1_x2.png"]
+    told = capsys.readouterr().err
+    assert all(told.count(failure) == 1 for failure in outcome.failures)
+    assert outcome.line().startswith("2 made, 0 already there, 2 failed\n  ")
+
+
+def test_existing_outputs_are_left_unless_they_may_be_replaced(photos, upscaler):
+    theirs = photos / "cat_x2.jpg"
+    theirs.write_bytes(b"mine")
+    jobs = plan_jobs([photos / "cat.jpg"], Output(), 2)
+    assert run_jobs(jobs, upscaler, Output()).skipped == 1
+    assert theirs.read_bytes() == b"mine"
+    assert run_jobs(jobs, upscaler, Output(overwrite=True)).made == 1
+    with Image.open(theirs) as result:
+        assert result.size == (60, 40)
+
+
+def test_what_a_format_cannot_hold_is_said_before_the_work(photos, tmp_path):
+    class Counting(Enlarge):
+        runs = 0
+
+        def forward(self, image):
+            Counting.runs += 1
+            return super().forward(image)
+
+    Image.new("RGB", (9000, 4)).save(tmp_path / "wide.png")
+    output = Output(tmp_path / "wide.webp")
+    outcome = run_jobs(plan_jobs([tmp_path / "wide.png"], output, 2), Upscaler(Counting(), device="cpu"), output)
+    assert "16383" in outcome.failures[0]
+    assert Counting.runs == 0
+
+
+def test_a_failed_run_leaves_neither_output_nor_leftovers(photos, tmp_path):
+    class Broken(Enlarge):
+        def forward(self, image):
+            return super().forward(image) * float("nan")
+
+    output = Output(tmp_path / "o")
+    outcome = run_jobs(plan_jobs([photos], output, 2), Upscaler(Broken(), device="cpu"), output)
+    assert len(outcome.failures) == 2
+    assert [path for path in (tmp_path / "o").rglob("*") if path.is_file()] == []
+
+
+def test_comparison_shows_bicubic_beside_the_result(photos, upscaler):
+    output = Output(compare=True)
+    run_jobs(plan_jobs([photos / "cat.jpg"], output, 2), upscaler, output)
+    with Image.open(photos / "cat_x2_compare.png") as sheet, Image.open(photos / "cat.jpg") as source:
+        bicubic = source.resize((60, 40), Image.Resampling.BICUBIC)
+        np.testing.assert_array_equal(np.asarray(sheet)[:40, :60], bicubic)
+        assert sheet.width > 120
+        assert sheet.height > 40
+
+
+def test_progress_covers_the_pixels_of_all_files(photos, upscaler, capsys):
+    run_jobs(plan_jobs([photos], Output(), 2), upscaler, Output())
+    assert f"{20 * 30 + 12 * 16}/{20 * 30 + 12 * 16}" in capsys.readouterr().err
