@@ -200,18 +200,23 @@ def _settings(hr_folder: Path, root: Path, file: str, multiples: dict[int, int])
     return settings
 
 
-def _is_complete(output: _Output, size: tuple[int, int], source: Path) -> bool:
-    return is_complete_png(output.path, output.size(*size), source, output.root / STAMP)
+def _all_complete(task: _Task, size: tuple[int, int]) -> bool:
+    """Whether all outputs of an HR image of this size are there."""
+    return all(
+        is_complete_png(output.path, output.size(*size), task.source, output.root / STAMP) for output in task.outputs
+    )
 
 
 def _make(task: _Task) -> _Done:
     size = None if task.anew else image_size(task.source)
-    if size and all(_is_complete(output, size, task.source) for output in task.outputs):
+    if size and _all_complete(task, size):
         return _Done(True, size)
     try:
         content = read_bytes(task.source)
         image = decode_integers(content, task.source)
         height, width = image.shape[:2]
+        if size is None and not task.anew and _all_complete(task, (height, width)):  # its header could not be read
+            return _Done(True, (height, width))
         smallest = max((output.multiple for output in task.outputs), default=1)
         if min(height, width) < smallest:
             raise UserError(

@@ -22,7 +22,8 @@ from rgt_arch.files import written_whole
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # What Pillow may try: not EPS, which starts Ghostscript. TIFF is OpenCV's alone, Pillow has no 16-bit colour.
 _PILLOW_FORMATS = ("PNG", "JPEG", "WEBP", "BMP")  # JPEG includes MPO
-_FORMATS_WITH_SIZE = (*_PILLOW_FORMATS, "TIFF", "PPM", "JPEG2000")
+# Not TIFF: it depends on the version of Pillow whether the size is that before or after turning.
+_FORMATS_WITH_SIZE = (*_PILLOW_FORMATS, "PPM", "JPEG2000")
 _EXIF_ORIENTATION = 0x112
 # Grey stays grey and 16 bits stay 16; otherwise as BasicSR's IMREAD_COLOR (utils/img_util.py:142): palettes become
 # colours, alpha is dropped, EXIF orientation is applied.
@@ -172,7 +173,7 @@ def silent_libraries() -> Iterator[None]:
 
 
 def image_size(path: Path) -> tuple[int, int] | None:
-    """(height, width) that `read_image` would give, from the file's header alone; None if Pillow cannot tell."""
+    """(height, width) that `decode` would give, from the file's header alone; None if Pillow cannot tell."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -11,6 +11,7 @@ from pathlib import Path, PurePath
 
 from rgt_arch.data.images import decode, find_files, read_bytes, write_bytes
 from rgt_arch.data.lmdb_keys import lmdb_key
+from rgt_arch.data.output_folders import refuse_overlap
 from rgt_arch.data.parallel import Summary, successes
 from rgt_arch.errors import UsageError, UserError
 
@@ -46,9 +47,10 @@ def write_meta_info(
     Images that are damaged, or whose names could not be read back, are left out, one line each on stderr and in
     `summary.failures`. Raises UsageError if `file` exists with another content and `overwrite` is not set.
     """
+    refuse_overlap({folder: []}, [file])
     base = _root(root, folder if not names_only else _parent(folder), folder)
     summary = Summary()
-    entries = [_Entry(path, _relative(path, base), with_size=not names_only) for path in _images(folder, file)]
+    entries = [_Entry(path, _relative(path, base), with_size=not names_only) for path in _images(folder)]
     _write(file, entries, summary, jobs=jobs, overwrite=overwrite)
     return summary
 
@@ -72,11 +74,12 @@ def write_pair_list(
     or x8 in addition. Names are relative to `root` and `lr_root` (the data set's dataroot_gt and dataroot_lq), by
     default the folders' parents. Images without a partner are failures, otherwise as `write_meta_info`.
     """
+    refuse_overlap({folder: [], lr_folder: []}, [file])
     base, lr_base = _root(root, _parent(folder), folder), _root(lr_root, _parent(lr_folder), lr_folder)
     summary = Summary()
     entries = []
     failures: list[str] = []
-    for path, lr in _pairs(folder, lr_folder, file, failures):
+    for path, lr in _pairs(folder, lr_folder, failures):
         entries.append(_Entry(path, _relative(path, base), lr=lr, lr_name=_relative(lr, lr_base)))
     for failure in failures:
         summary.failures.append(failure)
@@ -87,13 +90,13 @@ def write_pair_list(
     return summary
 
 
-def _pairs(folder: Path, lr_folder: Path, file: Path, failures: list[str]) -> Iterator[tuple[Path, Path]]:
+def _pairs(folder: Path, lr_folder: Path, failures: list[str]) -> Iterator[tuple[Path, Path]]:
     """(image, LR image); what has no single partner goes to `failures`."""
     partners: dict[PurePath, list[Path]] = {}
-    for path in _images(lr_folder, file):
+    for path in _images(lr_folder):
         partners.setdefault(path.relative_to(lr_folder).with_suffix(""), []).append(path)
     unused = {path for paths in partners.values() for path in paths}
-    images = _images(folder, file)
+    images = _images(folder)
     stems = [path.relative_to(folder) for path in images]
     exact = {stem.with_suffix("") for stem in stems}
     for path, stem in zip(images, stems, strict=True):
@@ -113,15 +116,12 @@ def _pairs(folder: Path, lr_folder: Path, file: Path, failures: list[str]) -> It
     failures += [f"{path}: has no image in {folder}" for path in sorted(unused)]
 
 
-def _images(folder: Path, file: Path) -> list[Path]:
-    """The files of a folder but for the list itself, which may lie in it.
+def _images(folder: Path) -> list[Path]:
+    """The files of a folder in the order in which BasicSR reads an LMDB of the folder (data/data_util.py:150).
 
-    They are in the order in which BasicSR reads an LMDB of the folder (data/data_util.py:150), so that training from
-    either sees the same batches.
+    So training from either sees the same batches.
     """
-    own = os.path.realpath(file)
-    paths = [path for path in find_files(folder) if os.path.realpath(path) != own]
-    return sorted(paths, key=lambda path: lmdb_key(path.relative_to(folder)))
+    return sorted(find_files(folder), key=lambda path: lmdb_key(path.relative_to(folder)))
 
 
 def _parent(folder: Path) -> Path:

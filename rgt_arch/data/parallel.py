@@ -93,11 +93,17 @@ def successes(
         for task, result in results:
             progress.advance()
             if isinstance(result, UserError):
-                summary.failures.append(str(result))
-                progress.note(str(result))
+                line = _one_line(str(result))
+                summary.failures.append(line)
+                progress.note(line)
             else:
                 yield task, result
             summary.seconds = time.monotonic() - start
+
+
+def _one_line(text: str) -> str:
+    """With what a file name can hold and a terminal cannot show (line ends, broken UTF-8) escaped."""
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
 
 
 def _in_order(

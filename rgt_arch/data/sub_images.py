@@ -63,6 +63,8 @@ class SubImageReport:
     summary: Summary = field(default_factory=Summary)
     crops: int = 0
     """Sub-images in each of the folders."""
+    small: int = 0
+    """Images that are smaller than a crop in a direction, in which they were kept whole."""
 
 
 @dataclass(frozen=True)
@@ -89,9 +91,8 @@ class _Part:
     def remove_from(self, number: int) -> None:
         """Remove the crops with this number and above."""
         surplus = list(itertools.takewhile(os.path.lexists, map(self.path, itertools.count(number))))
-        for path in reversed(
-            surplus
-        ):  # a run killed meanwhile leaves no gap, which the next one would take for the end
+        # from the last on: a run killed meanwhile leaves no gap, which the next one would take for the end
+        for path in reversed(surplus):
             path.unlink(missing_ok=True)
 
 
@@ -109,7 +110,7 @@ class _Task:
 @dataclass(frozen=True)
 class _Done:
     kept: bool
-    crops: int
+    boxes: list[tuple[int, int, int, int]]
 
 
 def make_sub_images(
@@ -178,7 +179,8 @@ def make_sub_images(
     for _, done in successes(_cut, tasks, report.summary, jobs=jobs, title="sub-images"):
         report.summary.kept += done.kept
         report.summary.made += not done.kept
-        report.crops += done.crops
+        report.crops += len(done.boxes)
+        report.small += min(done.boxes[0][2:]) < cutting.size
     for claim in claims:  # of workers of a killed run that were still writing when this one began
         remove_leftovers(claim)
     return report
@@ -241,8 +243,8 @@ def _shrunk(size: Size, scale: int) -> Size:
 
 
 def _cut(task: _Task) -> _Done:
-    if not task.anew and task.problem is None and (crops := _complete(task)):
-        return _Done(True, crops)
+    if not task.anew and task.problem is None and (boxes := _complete(task)):
+        return _Done(True, boxes)
     try:
         return _Done(False, _write(task))
     except Exception:
@@ -252,27 +254,31 @@ def _cut(task: _Task) -> _Done:
         raise
 
 
-def _complete(task: _Task) -> int:
-    """The number of crops of an image if all are there, in every folder, and none is left of an earlier version."""
-    sizes = [image_size(part.source) for part in task.parts]
-    known = [size for size in sizes if size is not None]
-    if len(known) < len(sizes):
-        return 0
+def _complete(task: _Task) -> list[tuple[int, int, int, int]]:
+    """The crops of an image if all are there, in every folder, and none is left of an earlier version; else none."""
     try:
-        boxes = _boxes(task, known)
+        boxes = _boxes(task, [_size(part.source) for part in task.parts])
     except UserError:
-        return 0
+        return []
     for part in task.parts:
         if part.path(len(boxes) + 1).exists():
-            return 0
+            return []
         for number, (_, _, height, width) in enumerate(boxes, 1):
             size = (height // part.scale, width // part.scale)
             if not is_complete_png(part.path(number), size, part.source, part.stamp):
-                return 0
-    return len(boxes)
+                return []
+    return boxes
 
 
-def _write(task: _Task) -> int:
+def _size(source: Path) -> Size:
+    size = image_size(source)
+    if size is None:  # its header could not be read
+        image = decode_integers(read_bytes(source), source)
+        size = (image.shape[0], image.shape[1])
+    return size
+
+
+def _write(task: _Task) -> list[tuple[int, int, int, int]]:
     if task.problem:
         raise UserError(task.problem)
     images = [decode_integers(read_bytes(part.source), part.source) for part in task.parts]
@@ -282,7 +288,7 @@ def _write(task: _Task) -> int:
             top, left, height, width = (value // part.scale for value in box)
             write_png(part.path(number), image[top : top + height, left : left + width])
         part.remove_from(len(boxes) + 1)
-    return len(boxes)
+    return boxes
 
 
 def _boxes(task: _Task, sizes: Sequence[Size]) -> list[tuple[int, int, int, int]]:

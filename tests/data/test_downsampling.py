@@ -279,6 +279,18 @@ def test_outputs_are_kept_only_while_whole_of_the_right_size_and_newer(tmp_path:
     assert (place / "4x4.png").stat().st_mtime_ns == ages["4x4.png"]
 
 
+@pytest.mark.parametrize("suffix", ["gif", "tif", "webp", "jp2"])
+def test_images_of_every_format_are_kept_by_a_second_run(
+    tmp_path: Path, suffix: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "HR").mkdir()
+    exif = Image.Exif()
+    exif[0x112] = 6  # turned by a quarter, where the format knows that
+    Image.fromarray(noise(16, 24, 3)).save(tmp_path / f"HR/a.{suffix}", exif=exif)
+    assert lr(tmp_path / "HR") == lr(tmp_path / "HR") == 0
+    assert "0 made, 1 already there" in capsys.readouterr().out
+
+
 def test_another_scale_leaves_the_first_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save(tmp_path / "HR" / "a.png", noise(16, 16, 3))
     assert lr(tmp_path / "HR", "--scale", 2) == 0

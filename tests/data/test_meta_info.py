@@ -109,7 +109,7 @@ def test_images_without_a_single_partner_are_left_out_one_line_each(tmp_path, ca
 
 def test_a_list_that_exists_is_kept_refused_or_overwritten(tmp_path, capsys):
     write(tmp_path / "HR" / "a.png")
-    file = tmp_path / "HR" / "info.txt"  # in the folder, and yet no image of it
+    file = tmp_path / "info.txt"
     assert meta(tmp_path / "HR", "-o", file) == 0
     assert meta(tmp_path / "HR", "-o", file) == 0
     assert "0 made, 1 already there, 0 failed" in capsys.readouterr().out
@@ -122,9 +122,15 @@ def test_a_list_that_exists_is_kept_refused_or_overwritten(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"), [(["--lr-root", "x"], "goes with --lr only"), (["-o", "."], "folder")]
+    ("arguments", "message"),
+    [
+        (["--lr-root", "x"], "goes with --lr only"),
+        (["-o", "."], "folder"),
+        (["-o", "{HR}/list.txt"], "would lie inside the input folder"),
+    ],
 )
 def test_misuse_is_named(tmp_path, capsys, arguments, message):
     write(tmp_path / "HR" / "a.png")
+    arguments = [argument.format(HR=tmp_path / "HR") for argument in arguments]
     assert meta(tmp_path / "HR", "-o", tmp_path / "info.txt", *arguments) == 2
     assert message in capsys.readouterr().err

@@ -27,6 +27,19 @@ class Job:
         return Path(f"{self.number}.png")
 
 
+@dataclass(frozen=True)
+class Named:
+    name: str
+
+    @property
+    def source(self) -> Path:
+        return Path(self.name)
+
+
+def refuse(task: Named) -> None:
+    raise UserError(f"{task.source}: no")
+
+
 def work(job: Job) -> int:
     if job.kind == "user":
         raise UserError(f"{job.source}: is empty")
@@ -38,6 +51,17 @@ def work(job: Job) -> int:
         os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(0.005 * (job.number % 3))  # so that they end in another order
     return job.number * 10
+
+
+def test_names_that_a_terminal_cannot_show_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    summary = Summary()
+    list(
+        successes(
+            refuse, [Named("a\nb\x1b[31m.png"), Named("raw\udcff.png"), Named("ü 1.png")], summary, jobs=1, title="t"
+        )
+    )
+    assert summary.failures == ["a\\nb\\x1b[31m.png: no", "raw\\udcff.png: no", "ü 1.png: no"]
+    assert all(f"{line}\n" in capsys.readouterr().err for line in summary.failures[:1])
 
 
 def failed(summary: Summary) -> list[str]:

@@ -52,6 +52,16 @@ def pairs(root: Path, shapes: dict[str, tuple[int, ...]], scales: tuple[int, ...
             save(root / f"X{scale}" / f"{name}{ending.format(scale)}.png", small)
 
 
+def test_images_smaller_than_a_crop_are_kept_whole_and_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs(tmp_path, {"small": (20, 60), "large": (40, 40)})
+    for _ in range(2):  # also where they are there already
+        assert cut(tmp_path, "--size", 32, "--step", 16, "--lr", tmp_path / "X2") == 0
+        assert "1 image is smaller than 32 pixels in a direction and kept whole there" in capsys.readouterr().out
+    assert read(tmp_path / "sub/HR/small_s001.png").shape[:2] == (20, 32)
+
+
 @pytest.mark.parametrize(
     ("length", "threshold", "starts"),
     [(480, 0, [0]), (300, 0, [0]), (481, 0, [0, 1]), (481, 1, [0]), (720, 0, [0, 240]), (1000, 0, [0, 240, 480, 520])],

@@ -52,6 +52,9 @@ def run(args: argparse.Namespace) -> int:
         jobs=args.jobs,
         overwrite=args.overwrite,
     )
+    if done.small:
+        what = f"{done.small} images are" if done.small > 1 else "1 image is"
+        print(f"{what} smaller than {args.size} pixels in a direction and kept whole there")
     each = "each of " if len(done.folders) > 1 else ""
     print(f"sub-images in {each}{', '.join(map(str, done.folders))}: {done.crops}")
     return report(done.summary)

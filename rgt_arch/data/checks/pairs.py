@@ -181,6 +181,7 @@ def _check_bicubic(section: Section, tasks: Sequence[_PairTask], *, jobs: int, i
     equal_count = len(tasks) - len(others) - len(summary.failures)
     section.facts.append(
         f"{equal_count} of {counted('{n} LR image{s}', len(tasks))} bit-equal to MATLAB's bicubic of HR"
+        + ("" if equal_count else " (those cut out of larger LR images cannot be: their edges saw more)")
     )
     if equal_count:  # where none is, LR is meant to be something else
         section.note("{n} LR image{s} unlike the bicubic", others)
