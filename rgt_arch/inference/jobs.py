@@ -24,6 +24,7 @@ from rgt_arch.inference.video import VIDEO_SUFFIXES, probe_video, target_suffix,
 from rgt_arch.progress import Progress
 
 _READABLE = PICTURE_SUFFIXES | frozenset(VIDEO_SUFFIXES)
+_WRITABLE = frozenset(WRITABLE_SUFFIXES) | frozenset(VIDEO_SUFFIXES)
 EXTENSIONS = ("auto", "png", "jpg", "webp", "tif")
 
 
@@ -90,7 +91,7 @@ def plan_jobs(inputs: Sequence[str | Path], output: Output, scale: int) -> list[
     found = [(Path(name), match) for name in inputs for match in _matches(name)]
     single = len(found) == 1 and found[0][1].is_file()
     place = output.place
-    if place is not None and place.suffix.lower() in _READABLE and not place.is_dir():
+    if place is not None and place.suffix.lower() in _WRITABLE and not place.is_dir():
         if not single:
             raise UsageError(f"-o {place}: is a file name, but there are several inputs; name a folder")
         jobs = [Job(found[0][1], place)]
@@ -224,7 +225,7 @@ def _run(job: Job, upscaler: Upscaler, output: Output, advance: Callable[[int, i
     size = max(1, round(height * factor)), max(1, round(width * factor))
     notices += check_writable(job.target, size, channels, picture.pixels.dtype)
     pixels = upscaler.upscale(picture.pixels, output.outscale, advance)
-    write_picture(job.target, replace(picture, pixels=pixels), quality=output.quality)
+    notices += write_picture(job.target, replace(picture, pixels=pixels), quality=output.quality)
     if output.compare:
         write_comparison(comparison_path(job.target), picture.pixels, pixels)
     return notices
