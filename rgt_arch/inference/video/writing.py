@@ -138,7 +138,8 @@ class VideoWriter:
                 raise
             width, height = encoding.size
             raise UserError(
-                f"{encoding.encoder} cannot write {width}x{height} pixels ({error.args[-1]}); try a smaller --outscale"
+                f"{encoding.encoder} cannot write {width}x{height} pixels ({getattr(error, 'strerror', error)}); try a "
+                "smaller --outscale"
             ) from error
 
     def __enter__(self) -> VideoWriter:

@@ -95,6 +95,28 @@ def test_the_time_base_is_kept(make_video: Make) -> None:
     assert times(ntsc) == [number * base for number in range(9)]
 
 
+def test_the_last_frame_stays_as_long_as_it_was(make_video: Make) -> None:
+    target, _ = run(make_video("source.mkv", times=[0, 100, 110]))
+    with av.open(str(target)) as container:
+        assert container.streams.video[0].duration * container.streams.video[0].time_base == Fraction(150, 1000)
+
+
+def test_frames_at_the_time_of_an_earlier_one_are_left_out(make_video: Make) -> None:
+    source = make_video("source.mkv", codec="ffv1", times=[0, 40, 40, 80])
+    target, notices = run(source)
+    assert times(target) == [0, Fraction(40, 1000), Fraction(80, 1000)]
+    assert "1 of its frames" in notices[0]
+
+
+def test_a_size_the_encoder_cannot_write_ends_in_one_line(make_video: Make) -> None:
+    class Wide(Repeat):
+        def upscale(self, *args: Any, **options: Any) -> NDArray[Any]:
+            return np.zeros((16, 20000, 3), np.uint8)
+
+    with pytest.raises(UserError, match="libx264 cannot write 20000x16 pixels"):
+        run(make_video(), upscaler=Wide())
+
+
 def test_sound_tags_and_chapters_are_kept(make_video: Make) -> None:
     source = make_video(audio="aac")
     target, notices = run(source)
@@ -230,9 +252,10 @@ def test_progress_counts_input_pixels(make_video: Make) -> None:
 
 
 def test_a_second_run_gives_the_same_bytes(make_video: Make) -> None:
+    # VP9: a build of x264 was seen to give other bytes once in some ten runs
     source = make_video("source.mkv", audio="libopus")
-    one, _ = run(source, "one.mkv")
-    two, _ = run(source, "two.mkv")
+    one, _ = run(source, "one.webm")
+    two, _ = run(source, "two.webm")
     assert one.read_bytes() == two.read_bytes()
 
 
@@ -254,7 +277,7 @@ def test_a_video_cut_off_in_its_middle_gives_what_is_there(make_video: Make) -> 
     source.write_bytes(source.read_bytes()[: source.stat().st_size // 2])
     target, notices = run(source)
     kept = times(target)
-    assert 5 < len(kept) < 75
+    assert 2 < len(kept) < 75
     assert set(kept) < set(whole)
     assert "ends after" in notices[-1]
     assert "of 3.0 seconds" in notices[-1]
