@@ -36,6 +36,7 @@ def make_video(tmp_path: Path) -> Callable[..., Path]:
         aspect: Fraction | None = None,
         audio: str | None = None,
         subtitles: Sequence[str] = (),
+        last_duration: int | None = None,
         options: dict[str, str] | None = None,
         container_options: dict[str, str] | None = None,
     ) -> Path:
@@ -74,7 +75,10 @@ def make_video(tmp_path: Path) -> Callable[..., Path]:
                 )
                 frame.pts, frame.time_base = time, time_base
                 output.mux(video.encode(frame))
-            output.mux(video.encode(None))
+            for packet in video.encode(None):
+                if last_duration and packet.pts == times[-1]:
+                    packet.duration = last_duration
+                output.mux(packet)
         return path
 
     return make
