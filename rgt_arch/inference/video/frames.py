@@ -91,7 +91,7 @@ class Converter:
     ) -> VideoFrame:
         """(H, W, 3) uint8 or uint16 to a YUV frame of `size` (width, height), resized where it is not already."""
         frame = VideoFrame.from_ndarray(rgb, format="rgb48le" if rgb.dtype == np.uint16 else "rgb24")
-        frame.colorspace = matrix  # for PyAV 17.0, which knows BT.2020 by the frame alone
+        frame.colorspace = matrix  # for PyAV 17, which knows BT.2020 by the frame alone
         # swscale rounds full-range chroma of 8 bits down, by half a level on average: 12 bits are in between
         steps = ["yuv444p12le", pixel_format] if full and rgb.dtype == np.uint8 else [pixel_format]
         for step, reformatter in zip(steps, self._to_yuv, strict=False):

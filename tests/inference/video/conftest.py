@@ -70,7 +70,9 @@ def make_video(tmp_path: Path) -> Callable[..., Path]:
                 output.mux(packet)
             matrix, full = colour or (6, 1)
             for number, time in enumerate(times):
-                frame = av.VideoFrame.from_ndarray(picture(number), format="rgb24").reformat(
+                rgb = av.VideoFrame.from_ndarray(picture(number), format="rgb24")
+                rgb.colorspace = matrix
+                frame = rgb.reformat(
                     format=pixel_format, dst_colorspace={6: 5}.get(matrix, matrix), dst_color_range=full
                 )
                 frame.pts, frame.time_base = time, time_base
