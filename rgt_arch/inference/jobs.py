@@ -172,7 +172,7 @@ def run_jobs(jobs: Sequence[Job], upscaler: Upscaler, output: Output) -> Outcome
                     warnings.simplefilter("always", UserWarning)
                     notices = _run(job, upscaler, output, advance)
                 for notice in dict.fromkeys([*notices, *(str(warning.message) for warning in told)]):
-                    progress.note(f"{job.source}: {notice}")
+                    progress.note(notice if str(job.source) in notice else f"{job.source}: {notice}")
                 outcome.made += 1
             except UserError as error:
                 text = str(error) if str(job.source) in str(error) else f"{job.source}: {error}"
