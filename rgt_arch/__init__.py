@@ -7,10 +7,11 @@ from rgt_arch import basicsr_compat
 basicsr_compat.install()  # before anything else imports BasicSR
 
 from rgt_arch.archs.rgt_arch import RGT, rgt, rgt_s, rgt_t  # noqa: E402
+from rgt_arch.inference.upscaler import Upscaler  # noqa: E402
 from rgt_arch.version import __version__  # noqa: E402
 from rgt_arch.weights import load_model  # noqa: E402
 
 if basicsr_compat.is_installed():  # else one of BasicSR's own modules imports us, before its models exist
     importlib.import_module("rgt_arch.models.rgt_model")  # registers RGTModel
 
-__all__ = ["RGT", "__version__", "load_model", "rgt", "rgt_s", "rgt_t"]
+__all__ = ["RGT", "Upscaler", "__version__", "load_model", "rgt", "rgt_s", "rgt_t"]

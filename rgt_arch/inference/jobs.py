@@ -99,7 +99,7 @@ def plan_jobs(inputs: Sequence[str | Path], output: Output, scale: int) -> list[
         jobs = [job for _, match in found for job in _jobs_of(match, place, suffix, output.extension)]
     if not jobs:
         raise UsageError(f"{', '.join(map(str, inputs))}: no pictures or videos there")
-    _refuse_collisions(jobs)
+    _refuse_collisions(jobs, output.compare)
     return jobs
 
 
@@ -143,18 +143,19 @@ def _target(source: Path, folder: Path, name: Path, suffix: str, extension: str)
     return folder / name.parent / f"{name.stem}{'_' if suffix else ''}{suffix}{ending}"
 
 
-def _refuse_collisions(jobs: Sequence[Job]) -> None:
+def _refuse_collisions(jobs: Sequence[Job], compare: bool) -> None:
     sources = {os.path.realpath(job.source) for job in jobs}
     owners: dict[str, Path] = {}
     for job in jobs:
-        real = os.path.realpath(job.target)
-        if real in sources:
-            raise UsageError(f"{job.target}: is an input; name another output with -o or --suffix")
-        if real in owners:
-            raise UsageError(
-                f"{job.source} and {owners[real]} would both become {job.target}; use --ext auto, or rename"
-            )
-        owners[real] = job.source
+        for target in (job.target, *([comparison_path(job.target)] if compare and not job.is_video else [])):
+            real = os.path.realpath(target)
+            if real in sources:
+                raise UsageError(f"{target}: is an input; name another output with -o or --suffix")
+            if real in owners:
+                raise UsageError(
+                    f"{job.source} and {owners[real]} would both become {target}; use --ext auto, or rename"
+                )
+            owners[real] = job.source
 
 
 def run_jobs(jobs: Sequence[Job], upscaler: Upscaler, output: Output) -> Outcome:
@@ -219,13 +220,15 @@ def _run(job: Job, upscaler: Upscaler, output: Output, advance: Callable[[int, i
         return notices
     picture = read_picture(job.source)
     height, width = picture.pixels.shape[:2]
-    factor = output.outscale or upscaler.scale
     notices += picture.notices
     channels = picture.channels - (upscaler.alpha == "drop" and picture.has_alpha)
-    size = max(1, round(height * factor)), max(1, round(width * factor))
+    size = upscaler.output_size(height, width, output.outscale)
     notices += check_writable(job.target, size, channels, picture.pixels.dtype)
     pixels = upscaler.upscale(picture.pixels, output.outscale, advance)
     notices += write_picture(job.target, replace(picture, pixels=pixels), quality=output.quality)
-    if output.compare:
-        write_comparison(comparison_path(job.target), picture.pixels, pixels)
+    comparison = comparison_path(job.target)
+    if output.compare and comparison.exists() and not output.overwrite:
+        notices.append(f"{comparison} exists and was left as it is; --overwrite replaces it")
+    elif output.compare:
+        write_comparison(comparison, picture.pixels, pixels)
     return notices

@@ -94,8 +94,7 @@ class Upscaler:
         if self.alpha == "drop":
             colour, alpha = (colour if alpha is None else fill_transparent(colour, alpha)), None
         height, width = colour.shape[:2]
-        factor = self.scale if outscale is None else outscale
-        size = max(1, round(height * factor)), max(1, round(width * factor))
+        size = self.output_size(height, width, outscale)
 
         by_network = [colour if alpha is None else fill_transparent(colour, alpha)]
         if alpha is not None and self.alpha == "rgt":
@@ -111,6 +110,11 @@ class Upscaler:
             result = resize(result, size, Image.Resampling.LANCZOS)
         array = to_array(result, image.dtype)
         return array[..., 0] if image.ndim == 2 else array
+
+    def output_size(self, height: int, width: int, outscale: float | None = None) -> tuple[int, int]:
+        """(height, width) of the result for a picture of (height, width)."""
+        factor = self.scale if outscale is None else outscale
+        return max(1, round(height * factor)), max(1, round(width * factor))
 
     def _enlarge(self, image: Tensor, advance: Callable[[float], None] | None) -> Tensor:
         """(1, 1 or 3, H, W) in [0, 1] to (1, the same, H·scale, W·scale) on the CPU, through a network of 1 or 3."""

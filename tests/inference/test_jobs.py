@@ -173,6 +173,17 @@ def test_comparison_shows_bicubic_beside_the_result(photos, upscaler):
         assert sheet.height > 40
 
 
+def test_comparisons_replace_nothing_and_are_no_inputs(photos, upscaler, capsys):
+    theirs = photos / "cat_x2_compare.png"
+    theirs.write_bytes(b"mine")
+    output = Output(compare=True)
+    assert run_jobs(plan_jobs([photos / "cat.jpg"], output, 2), upscaler, output).made == 1
+    assert theirs.read_bytes() == b"mine"
+    assert "was left as it is" in capsys.readouterr().err
+    with pytest.raises(UsageError, match="is an input"):
+        plan_jobs([photos / "cat.jpg", theirs], output, 2)
+
+
 def test_progress_covers_the_pixels_of_all_files(photos, upscaler, capsys):
     run_jobs(plan_jobs([photos], Output(), 2), upscaler, Output())
     assert f"{20 * 30 + 12 * 16}/{20 * 30 + 12 * 16}" in capsys.readouterr().err

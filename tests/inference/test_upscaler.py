@@ -8,6 +8,7 @@ import pytest
 import torch
 from skimage import data
 
+import rgt_arch
 from rgt_arch import rgt_t
 from rgt_arch.errors import UsageError, UserError
 from rgt_arch.inference import memory, upscaler
@@ -309,6 +310,10 @@ def test_a_device_that_is_not_there_is_named():
 def test_arrays_that_are_no_pictures_are_refused(image):
     with pytest.raises(ValueError, match="image"):
         Upscaler(Enlarge(), device="cpu").upscale(image)
+
+
+def test_it_is_a_public_name():
+    assert rgt_arch.Upscaler is Upscaler
 
 
 def test_nothing_is_told_where_all_is_well(network):
