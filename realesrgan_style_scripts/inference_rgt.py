@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rgt_arch.cli import run_guarded
 from rgt_arch.inference.jobs import Output, plan_jobs, run_jobs
-from rgt_arch.inference.upscaler import DEFAULT_OVERLAP, Upscaler
+from rgt_arch.inference.upscaler import Upscaler
 
 
 def run(args: argparse.Namespace) -> int:
@@ -20,7 +20,7 @@ def run(args: argparse.Namespace) -> int:
         args.model_name,
         tile=args.tile,
         # tile_pad is what a tile sees on each side, so neighbours share twice as much
-        overlap=2 * args.tile_pad if args.tile else DEFAULT_OVERLAP,
+        overlap=2 * args.tile_pad if args.tile else None,
         precision="fp32" if args.fp32 else "auto",
         alpha={"realesrgan": "rgt"}.get(args.alpha_upsampler, args.alpha_upsampler),
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 from rgt_arch.errors import UsageError
 from rgt_arch.inference.jobs import EXTENSIONS, Output, plan_jobs, run_jobs
-from rgt_arch.inference.upscaler import ALPHA_MODES, DEFAULT_OVERLAP, PRECISIONS, Upscaler
+from rgt_arch.inference.upscaler import ALPHA_MODES, PRECISIONS, Upscaler
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -46,11 +46,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         help="tiles of N input pixels; 0: whole pictures; auto: whole if the memory suffices (default: %(default)s)",
     )
     parser.add_argument(
-        "--overlap",
-        type=int,
-        default=DEFAULT_OVERLAP,
-        metavar="N",
-        help="pixels that tiles share (default: %(default)s)",
+        "--overlap", type=int, metavar="N", help="pixels that tiles share (default: 32, at most half a tile)"
     )
     parser.add_argument("--self-ensemble", action="store_true", help="RGT+: the mean of 8 runs, in 8 times the time")
     parser.add_argument(
@@ -67,6 +63,12 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--quality", type=int, default=95, metavar="1-100", help="of JPEG and WebP (default: %(default)s)"
     )
+    parser.add_argument(
+        "--crf",
+        type=int,
+        metavar="0-63",
+        help="of videos: lower is better and larger (default: 17 in H.264, 24 in VP9)",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
     parser.add_argument("--compare", action="store_true", help="also write a picture beside bicubic, …_compare.png")
     return parser
@@ -78,6 +80,8 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--quality is {args.quality}; it must be from 1 to 100")
     if args.outscale is not None and not 0 < args.outscale <= 32:
         raise UsageError(f"--outscale is {args.outscale}; it must be above 0 and at most 32")
+    if args.crf is not None and not 0 <= args.crf <= 63:
+        raise UsageError(f"--crf is {args.crf}; it must be from 0 to 63")
     upscaler = Upscaler(
         args.weights,
         device=args.device,
@@ -88,7 +92,14 @@ def run(args: argparse.Namespace) -> int:
         alpha=args.alpha,
     )
     output = Output(
-        args.output, args.suffix, args.ext, args.outscale, args.quality, overwrite=args.overwrite, compare=args.compare
+        args.output,
+        args.suffix,
+        args.ext,
+        args.outscale,
+        args.quality,
+        args.crf,
+        overwrite=args.overwrite,
+        compare=args.compare,
     )
     outcome = run_jobs(plan_jobs(args.inputs, output, upscaler.scale), upscaler, output)
     print(outcome.line())

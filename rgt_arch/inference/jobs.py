@@ -53,6 +53,9 @@ class Output:
     """Of pictures: auto keeps the input's, or takes png where that format can only be read."""
     outscale: float | None = None
     quality: int = 95
+    """Of JPEG and WebP, 1 to 100."""
+    crf: int | None = None
+    """Of videos: constant rate factor of the encoder, lower is better; None for what `upscale_video` takes."""
     overwrite: bool = False
     compare: bool = False
     """Also write a picture of both side by side, the left one by bicubic."""
@@ -91,7 +94,9 @@ def plan_jobs(inputs: Sequence[str | Path], output: Output, scale: int) -> list[
     found = [(Path(name), match) for name in inputs for match in _matches(name)]
     single = len(found) == 1 and found[0][1].is_file()
     place = output.place
-    if place is not None and place.suffix.lower() in _WRITABLE and not place.is_dir():
+    if place is not None and place.suffix.lower() in _READABLE and not place.is_dir():
+        if place.suffix.lower() not in _WRITABLE:
+            raise UsageError(f"-o {place}: {place.suffix} can be read only; name a .png, or a folder")
         if not single:
             raise UsageError(f"-o {place}: is a file name, but there are several inputs; name a folder")
         jobs = [Job(found[0][1], place)]
@@ -215,7 +220,13 @@ def _run(job: Job, upscaler: Upscaler, output: Output, advance: Callable[[int, i
         raise UserError(f"{job.target.parent}: cannot be made ({error.strerror})") from error
     if job.is_video:
         upscale_video(
-            job.source, job.target, upscaler, outscale=output.outscale, progress=advance, notify=notices.append
+            job.source,
+            job.target,
+            upscaler,
+            outscale=output.outscale,
+            crf=output.crf,
+            progress=advance,
+            notify=notices.append,
         )
         return notices
     picture = read_picture(job.source)

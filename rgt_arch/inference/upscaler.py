@@ -45,7 +45,7 @@ class Upscaler:
         device: str = "auto",
         precision: str = "auto",
         tile: int | str = "auto",
-        overlap: int = DEFAULT_OVERLAP,
+        overlap: int | None = None,
         self_ensemble: bool = False,
         alpha: str = "rgt",
     ) -> None:
@@ -54,7 +54,8 @@ class Upscaler:
         device: auto (CUDA, else Apple's GPU, else CPU), or a device of torch. precision: fp32, bf16, fp16 (inside the
         network; in and out stay float32), or auto: bf16 or fp16 on CUDA, whichever it is made for, else fp32. tile:
         side in input pixels, 0 for the whole image at once, or auto: whole if the memory suffices, else the largest
-        that fits. overlap: input pixels that neighbouring tiles share. self_ensemble: mean over 8 flips and
+        that fits. overlap: input pixels that neighbouring tiles share, by
+        default 32, at most half a tile. self_ensemble: mean over 8 flips and
         transposes, at 8 times the time. alpha: by the network, by bicubic, or dropped.
 
         Raises UsageError for values that are none of these, and for weights that cannot be loaded.
@@ -65,6 +66,8 @@ class Upscaler:
             raise UsageError(f"alpha is {alpha!r}; it must be one of {', '.join(ALPHA_MODES)}")
         if tile != "auto" and (not isinstance(tile, int) or isinstance(tile, bool) or tile < 0):
             raise UsageError(f"tile is {tile!r}; it must be auto, 0 (whole images) or a number of input pixels")
+        if overlap is None:
+            overlap = min(DEFAULT_OVERLAP, tile // 2) if isinstance(tile, int) and tile else DEFAULT_OVERLAP
         if overlap < 0 or (isinstance(tile, int) and 0 < tile <= overlap):
             raise UsageError(f"overlap is {overlap}; it must be from 0 to less than the tile {tile}")
         network = load_model(weights) if isinstance(weights, (str, Path)) else weights

@@ -163,6 +163,17 @@ def test_a_failed_run_leaves_neither_output_nor_leftovers(photos, tmp_path):
     assert [path for path in (tmp_path / "o").rglob("*") if path.is_file()] == []
 
 
+def test_an_interrupted_run_leaves_neither_output_nor_leftovers(photos, tmp_path):
+    class Interrupted(Enlarge):
+        def forward(self, image):
+            raise KeyboardInterrupt
+
+    output = Output(tmp_path / "o")
+    with pytest.raises(KeyboardInterrupt):
+        run_jobs(plan_jobs([photos], output, 2), Upscaler(Interrupted(), device="cpu"), output)
+    assert [path for path in (tmp_path / "o").rglob("*") if path.is_file()] == []
+
+
 def test_comparison_shows_bicubic_beside_the_result(photos, upscaler):
     output = Output(compare=True)
     run_jobs(plan_jobs([photos / "cat.jpg"], output, 2), upscaler, output)

@@ -1,0 +1,153 @@
+"""`rgt upscale` and inference_rgt.py from end to end: real files, real networks, every flag."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from skimage import data
+
+from rgt_arch import load_model, rgt_t
+from rgt_arch.cli import main
+from rgt_arch.inference.upscaler import Upscaler
+
+SCRIPT = Path(__file__).parents[2] / "realesrgan_style_scripts/inference_rgt.py"
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    torch.manual_seed(2)
+    file = tmp_path_factory.mktemp("weights") / "tiny_x2.pth"
+    torch.save({"params": rgt_t(2, depth=[2], num_heads=[6]).state_dict()}, file)
+    return file
+
+
+@pytest.fixture
+def cat(tmp_path):
+    """A small photograph without loss."""
+    Image.fromarray(data.chelsea()[60:92, 100:140]).save(tmp_path / "cat.png")
+    return tmp_path / "cat.png"
+
+
+def upscale(*arguments: object) -> int:
+    return main(["upscale", *map(str, arguments), "--device", "cpu"])
+
+
+def pixels(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def test_a_photograph_becomes_what_the_upscaler_makes_of_it(cat, weights, capsys):
+    assert upscale(cat, "-w", weights) == 0
+    np.testing.assert_array_equal(pixels(cat.with_name("cat_x2.png")), Upscaler(weights).upscale(pixels(cat)))
+    assert capsys.readouterr().out == "1 made, 0 already there, 0 failed\n"
+
+
+def test_every_option_reaches_the_upscaler(cat, weights, tmp_path):
+    image = pixels(cat)
+    for number, (flags, options) in enumerate(
+        (
+            (["--tile", 16, "--overlap", 4], {"tile": 16, "overlap": 4}),
+            (["--self-ensemble"], {"self_ensemble": True}),
+            (["--precision", "bf16"], {"precision": "bf16"}),
+        )
+    ):
+        target = tmp_path / f"{number}.png"
+        assert upscale(cat, "-w", weights, "-o", target, *flags) == 0
+        expected = Upscaler(weights, device="cpu", **options).upscale(image)
+        np.testing.assert_array_equal(pixels(target), expected, err_msg=str(flags))
+        assert not np.array_equal(expected, Upscaler(weights, device="cpu", tile=0).upscale(image)), flags
+    assert upscale(cat, "-w", weights, "-o", tmp_path / "s.png", "-s", 1.5) == 0
+    assert pixels(tmp_path / "s.png").shape == (48, 60, 3)
+
+
+def test_quality_and_format(cat, weights, tmp_path):
+    for quality in (30, 95):
+        assert upscale(cat, "-w", weights, "-o", tmp_path / str(quality), "--ext", "jpg", "--quality", quality) == 0
+    sizes = [(tmp_path / quality / "cat_x2.jpg").stat().st_size for quality in ("30", "95")]
+    assert sizes[0] < sizes[1]
+
+
+@pytest.mark.parametrize(
+    ("flags", "text"),
+    [
+        (["--quality", 0], "--quality is 0"),
+        (["-s", 0], "--outscale is 0"),
+        (["--crf", 99], "--crf is 99"),
+        (["-w", "no.pth"], "no.pth"),
+        (["-o", "a.gif"], "a.gif"),
+    ],
+)
+def test_mistakes_are_one_line_and_change_nothing(cat, weights, flags, text, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    assert upscale(cat, *(flags if "-w" in flags else ["-w", weights, *flags])) in (1, 2)
+    err = capsys.readouterr().err
+    assert text in err
+    assert "Traceback" not in err
+    assert [path for path in sorted(tmp_path.rglob("*")) if path.is_file()] == [p for p in before if p.is_file()]
+
+
+def test_alpha_and_sixteen_bits_go_through(tmp_path, weights):
+    rgba = np.dstack([data.chelsea()[:20, :24], np.full((20, 24), 128, np.uint8)])
+    Image.fromarray(rgba).save(tmp_path / "glass.png")
+    Image.fromarray((data.camera()[:20, :24].astype(np.uint16) << 8) + 77).save(tmp_path / "deep.png")
+    assert upscale(tmp_path, "-w", weights, "-o", tmp_path / "out", "--alpha", "bicubic") == 0
+    glass = pixels(tmp_path / "out/glass_x2.png")
+    assert glass.shape == (40, 48, 4)
+    assert (glass[..., 3] == 128).all()
+    deep = pixels(tmp_path / "out/deep_x2.png")
+    assert deep.shape == (40, 48)
+    assert len(np.unique(deep % 256)) > 50
+
+
+def test_a_video_becomes_a_larger_video(tmp_path, weights):
+    source = tmp_path / "clip.mkv"
+    with av.open(str(source), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 32, 24, "yuv420p"
+        for shift in range(3):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(data.chelsea()[60:84, shift : 32 + shift]))
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    assert upscale(source, "-w", weights, "--crf", 30) == 0
+    with av.open(str(tmp_path / "clip_x2.mkv")) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert [frame.shape for frame in frames] == [(48, 64, 3)] * 3
+
+
+# --- the script ---
+
+
+def script(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    monkeypatch.setattr(sys, "argv", [SCRIPT.name, *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+    return int(ended.value.code or 0)
+
+
+def test_real_esrgans_flags_each_do_something(cat, weights, tmp_path, monkeypatch):
+    image = pixels(cat)
+    out = tmp_path / "results"
+    base = ["-i", cat, "-o", out, "-n", weights, "--fp32"]
+    assert script(monkeypatch, *base) == 0
+    np.testing.assert_array_equal(pixels(out / "cat_out.png"), Upscaler(weights, tile=0).upscale(image))
+    assert script(monkeypatch, *base, "-t", 16, "--tile_pad", 3, "--suffix", "tiled") == 0
+    np.testing.assert_array_equal(pixels(out / "cat_tiled.png"), Upscaler(weights, tile=16, overlap=6).upscale(image))
+    assert script(monkeypatch, *base, "-s", 3, "--ext", "jpg", "--suffix", "") == 0
+    assert pixels(out / "cat.jpg").shape == (96, 120, 3)
+
+
+def test_real_esrgans_alpha_flag(tmp_path, weights, monkeypatch):
+    rgba = np.dstack([data.chelsea()[:20, :24], np.tile(np.linspace(0, 255, 24).astype(np.uint8), (20, 1))])
+    Image.fromarray(rgba).save(tmp_path / "glass.png")
+    for name, alpha in (("realesrgan", "rgt"), ("bicubic", "bicubic")):
+        flags = ["-i", tmp_path / "glass.png", "-o", tmp_path, "-n", weights, "--suffix", name]
+        assert script(monkeypatch, *flags, "--alpha_upsampler", name) == 0
+        expected = Upscaler(load_model(weights), alpha=alpha, tile=0).upscale(rgba)
+        np.testing.assert_array_equal(pixels(tmp_path / f"glass_{name}.png"), expected)
