@@ -35,13 +35,6 @@ class Claim:
         return self.folder / STAMP
 
 
-def claim_folder(
-    folder: Path, settings: Mapping[str, object], outputs: Collection[Path], *, overwrite: bool = False
-) -> None:
-    """`claim_folders` for one folder."""
-    claim_folders([Claim(folder, settings, outputs)], overwrite=overwrite)
-
-
 def claim_folders(claims: Sequence[Claim], *, overwrite: bool = False) -> None:
     """Make folders ready for their outputs, or go on with what an earlier run with equal settings left in them.
 

@@ -6,7 +6,7 @@ import glob
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rgt_arch.errors import UsageError, UserError
@@ -236,7 +236,7 @@ def _run(job: Job, upscaler: Upscaler, output: Output, advance: Callable[[int, i
     size = upscaler.output_size(height, width, output.outscale)
     notices += check_writable(job.target, size, channels, picture.pixels.dtype)
     pixels = upscaler.upscale(picture.pixels, output.outscale, advance)
-    notices += write_picture(job.target, replace(picture, pixels=pixels), quality=output.quality)
+    notices += write_picture(job.target, picture.replace_pixels(pixels), quality=output.quality)
     comparison = comparison_path(job.target)
     if output.compare and comparison.exists() and not output.overwrite:
         notices.append(f"{comparison} exists and was left as it is; --overwrite replaces it")

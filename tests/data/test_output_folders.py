@@ -9,8 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from rgt_arch.data.output_folders import STAMP, Claim, claim_folder, claim_folders, location, refuse_overlap
+from rgt_arch.data.output_folders import STAMP, Claim, claim_folders, location, refuse_overlap
 from rgt_arch.errors import UsageError, UserError
+
+
+def claim_folder(folder: Path, settings: dict[str, object], outputs: list[Path], *, overwrite: bool = False) -> None:
+    claim_folders([Claim(folder, settings, outputs)], overwrite=overwrite)
 
 
 def test_equal_settings_go_on_and_keep_the_stamps_age(tmp_path: Path) -> None:
