@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 
 from rgt_arch.errors import UsageError, UserError
 from rgt_arch.files import written_whole
@@ -22,8 +23,7 @@ from rgt_arch.files import written_whole
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # What Pillow may try: not EPS, which starts Ghostscript. TIFF is OpenCV's alone, Pillow has no 16-bit colour.
 _PILLOW_FORMATS = ("PNG", "JPEG", "WEBP", "BMP")  # JPEG includes MPO
-# Not TIFF: it depends on the version of Pillow whether the size is that before or after turning.
-_FORMATS_WITH_SIZE = (*_PILLOW_FORMATS, "PPM", "JPEG2000")
+_FORMATS_WITH_SIZE = (*_PILLOW_FORMATS, "TIFF", "PPM", "JPEG2000")
 _EXIF_ORIENTATION = 0x112
 # Grey stays grey and 16 bits stay 16; otherwise as BasicSR's IMREAD_COLOR (utils/img_util.py:142): palettes become
 # colours, alpha is dropped, EXIF orientation is applied.
@@ -190,7 +190,10 @@ def _turned_size(image: Image.Image) -> tuple[int, int]:
     # Without EXIF data in the header, Pillow would decode the whole PNG to look for some behind the pixels.
     known = image.format != "PNG" or "exif" in image.info
     turned = known and image.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
-    return (image.width, image.height) if turned else (image.height, image.width)
+    width, height = image.size
+    if isinstance(image, TiffImageFile):  # whose size is that before or after turning, by the version of Pillow
+        width, height = image.tag_v2[IMAGEWIDTH], image.tag_v2[IMAGELENGTH]
+    return (width, height) if turned else (height, width)
 
 
 def is_complete_png(path: Path, size: tuple[int, int], *newer_than: Path) -> bool:

@@ -52,6 +52,13 @@ def pairs(root: Path, shapes: dict[str, tuple[int, ...]], scales: tuple[int, ...
             save(root / f"X{scale}" / f"{name}{ending.format(scale)}.png", small)
 
 
+def test_hr_and_lr_of_other_formats_pair(tmp_path: Path) -> None:
+    save(tmp_path / "HR" / "a.tif", noise(32, 48, 3))
+    save(tmp_path / "X2" / "ax2.webp", noise(16, 24, 3))
+    assert cut(tmp_path, "--lr", tmp_path / "X2") == 0
+    assert read(tmp_path / "sub/LR_bicubic/X2/a_s001.png").shape[:2] == (16, 24)
+
+
 def test_images_smaller_than_a_crop_are_kept_whole_and_counted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
