@@ -256,6 +256,8 @@ def _cut(task: _Task) -> _Done:
 
 def _complete(task: _Task) -> list[tuple[int, int, int, int]]:
     """The crops of an image if all are there, in every folder, and none is left of an earlier version; else none."""
+    if not all(part.path(1).exists() for part in task.parts):  # the common case of a first run: nothing to read
+        return []
     try:
         boxes = _boxes(task, [_size(part.source) for part in task.parts])
     except UserError:
