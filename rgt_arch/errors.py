@@ -11,3 +11,8 @@ class UsageError(UserError):
     """Input that cannot be worked on at all: flags, option files, missing or unfit files; exit code 2."""
 
     exit_code = 2
+
+
+def printable(text: str) -> str:
+    """`text` on one line: what a file name can hold and a terminal cannot show (line ends, broken UTF-8) is escaped."""
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)

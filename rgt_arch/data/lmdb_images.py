@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,6 +62,5 @@ def keyed_images(folder: Path, ending: str, compression: int | None, summary: Su
     if not images:
         raise UsageError(f"{folder}: no file's name ends with {ending!r}, as --ending asks")
     for failure in failures:
-        print(failure, file=sys.stderr)
-    summary.failures += failures
+        summary.fail(failure)
     return sorted(images, key=lambda image: image.key)

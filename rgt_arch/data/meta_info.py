@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -82,8 +81,7 @@ def write_pair_list(
     for path, lr in _pairs(folder, lr_folder, failures):
         entries.append(_Entry(path, _relative(path, base), lr=lr, lr_name=_relative(lr, lr_base)))
     for failure in failures:
-        summary.failures.append(failure)
-        print(failure, file=sys.stderr)
+        summary.fail(failure)
     if not entries:
         raise UserError(f"{file}: not written: {folder} and {lr_folder} have no pair of images")
     _write(file, entries, summary, jobs=jobs, overwrite=overwrite)

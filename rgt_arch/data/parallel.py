@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 import cv2
+from tqdm import tqdm
 
-from rgt_arch.errors import UsageError, UserError
+from rgt_arch.errors import UsageError, UserError, printable
 from rgt_arch.progress import Progress
 
 
@@ -53,6 +54,12 @@ class Summary:
     def exit_code(self) -> int:
         """1 if a file failed, else 0."""
         return int(bool(self.failures))
+
+    def fail(self, problem: str) -> None:
+        """Count a file as failed, and tell why on stderr in one line."""
+        line = printable(problem)
+        self.failures.append(line)
+        tqdm.write(line, file=sys.stderr)  # does not tear a bar
 
     def line(self, unit: str = "image") -> str:
         """Counts, time and rate in one line; `unit` in singular."""
@@ -93,17 +100,10 @@ def successes(
         for task, result in results:
             progress.advance()
             if isinstance(result, UserError):
-                line = _one_line(str(result))
-                summary.failures.append(line)
-                progress.note(line)
+                summary.fail(str(result))
             else:
                 yield task, result
             summary.seconds = time.monotonic() - start
-
-
-def _one_line(text: str) -> str:
-    """With what a file name can hold and a terminal cannot show (line ends, broken UTF-8) escaped."""
-    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
 
 
 def _in_order(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from rgt_arch.files import written_whole
+from rgt_arch.inference.pictures.writing import on_white, rounded
 
 _LABELS = ("bicubic", "RGT")
 
@@ -39,10 +39,7 @@ def write_comparison(path: Path, before: NDArray[Any], after: NDArray[Any]) -> N
 
 
 def _rgb(pixels: NDArray[Any]) -> Image.Image:
-    if pixels.dtype == np.uint16:
-        pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    image = Image.fromarray(pixels)
-    if image.mode in ("LA", "RGBA"):
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image.convert("RGBA"))
-    return image.convert("RGB")
+    pixels = rounded(pixels)
+    if pixels.ndim == 3 and pixels.shape[2] in (2, 4):
+        pixels = on_white(pixels)
+    return Image.fromarray(pixels).convert("RGB")

@@ -10,6 +10,12 @@ from torch import Tensor
 
 Network = Callable[[Tensor], Tensor]
 
+
+def default_overlap(tile: int) -> int:
+    """Input pixels that tiles of so many share where nobody says how many: 32, at most half a tile."""
+    return min(32, tile // 2)
+
+
 # The official RGTModel.test (use_chop): pieces of at most 200 pixels, 16 more on each inner side.
 CHOP_SIZE = 200
 CHOP_SHAVE = 16

@@ -18,10 +18,9 @@ from rgt_arch.errors import UsageError, UserError
 from rgt_arch.inference.arrays import fill_transparent, resize, split_alpha, to_array, to_tensor
 from rgt_arch.inference.ensemble import self_ensemble
 from rgt_arch.inference.memory import SMALLEST_TILE, free_memory, image_memory, is_out_of_memory, largest_tile
-from rgt_arch.inference.tiling import tiled_forward
+from rgt_arch.inference.tiling import default_overlap, tiled_forward
 from rgt_arch.weights.building import load_model
 
-DEFAULT_OVERLAP = 32
 ALPHA_MODES = ("rgt", "bicubic", "drop")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -67,7 +66,7 @@ class Upscaler:
         if tile != "auto" and (not isinstance(tile, int) or isinstance(tile, bool) or tile < 0):
             raise UsageError(f"tile is {tile!r}; it must be auto, 0 (whole images) or a number of input pixels")
         if overlap is None:
-            overlap = min(DEFAULT_OVERLAP, tile // 2) if isinstance(tile, int) and tile else DEFAULT_OVERLAP
+            overlap = default_overlap(tile if isinstance(tile, int) and tile else SMALLEST_TILE)
         if overlap < 0 or (isinstance(tile, int) and 0 < tile <= overlap):
             raise UsageError(f"overlap is {overlap}; it must be from 0 to less than the tile {tile}")
         network = load_model(weights) if isinstance(weights, (str, Path)) else weights

@@ -12,9 +12,7 @@ from torch import Tensor
 
 from rgt_arch.errors import UsageError
 from rgt_arch.inference.ensemble import self_ensemble
-from rgt_arch.inference.tiling import chop_forward, tiled_forward
-
-DEFAULT_OVERLAP = 32
+from rgt_arch.inference.tiling import chop_forward, default_overlap, tiled_forward
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ def _read_tile(tile: Any) -> tuple[int, int] | None:
         return None
     if isinstance(tile, Mapping):
         size = tile.get("size")
-        overlap = tile.get("overlap", min(DEFAULT_OVERLAP, size // 2) if isinstance(size, int) else None)
+        overlap = tile.get("overlap", default_overlap(size) if isinstance(size, int) else None)
         unknown = set(tile) - {"size", "overlap"}
         if not unknown and type(size) is int and type(overlap) is int and 0 <= overlap < size:
             return size, overlap

@@ -10,9 +10,9 @@ from basicsr.data.data_util import paired_paths_from_folder
 
 from rgt_arch.data.checks.looking import FileImage, Images, describe, examine
 from rgt_arch.data.checks.pairs import Pairing, check_pairs, known_equal, pair_names
-from rgt_arch.data.checks.report import Section, counted, shown, stopped, verdict_on_pairs
+from rgt_arch.data.checks.report import Section, counted, stopped, verdict_on_pairs
 from rgt_arch.data.images import find_files
-from rgt_arch.errors import UsageError
+from rgt_arch.errors import UsageError, printable
 
 # BasicSR looks every LR name up in a list (data/data_util.py:204).
 _SLOW_FOLDERS = 20_000
@@ -78,12 +78,12 @@ def _report(
         )
     section.note(
         "{n} name{s} with a space, at which BasicSR cuts the names of a meta-info text",
-        (shown(name) for name in names if " " in name),
+        (printable(name) for name in names if " " in name),
     )
     stems = Counter(name.removesuffix(PurePosixPath(name).suffix) for name in names)
     section.note(
         "{n} name{s} used with more than one ending: results of validation would overwrite each other",
-        (shown(stem) for stem, count in stems.items() if count > 1),
+        (printable(stem) for stem, count in stems.items() if count > 1),
     )
     return section, images
 

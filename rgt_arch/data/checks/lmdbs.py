@@ -16,10 +16,10 @@ from basicsr.data.data_util import paired_paths_from_lmdb
 
 from rgt_arch.data.checks.looking import Images, Look, describe, examine
 from rgt_arch.data.checks.pairs import check_pairs, known_equal
-from rgt_arch.data.checks.report import Section, counted, shown, stopped, verdict_on_pairs
+from rgt_arch.data.checks.report import Section, counted, stopped, verdict_on_pairs
 from rgt_arch.data.lmdb_files import truncation
 from rgt_arch.data.parallel import Summary, successes
-from rgt_arch.errors import UsageError, UserError
+from rgt_arch.errors import UsageError, UserError, printable
 
 META_INFO = "meta_info.txt"
 
@@ -90,7 +90,7 @@ def check_lmdb(
     check = LmdbCheck(section, images)
     section.problem(
         "{n} key{s} not ASCII, which plain BasicSR cannot ask for",
-        (shown(name) for name in images.tasks if not name.isascii()),
+        (printable(name) for name in images.tasks if not name.isascii()),
         stops="everything",
     )
     lines = _meta_lines(path, section)
@@ -124,7 +124,7 @@ def check_lmdbs(gt: Path, lq: Path, scale: int | None, *, bicubic: bool, jobs: i
 def check_keys(section: Section, gt: LmdbCheck, lq: LmdbCheck) -> None:
     """Add to `section` the keys that only one of two LMDBs lists, at which BasicSR stops (data/data_util.py:100)."""
     for name, keys, others in (("HR", gt.keys, set(lq.keys)), ("LR", lq.keys, set(gt.keys))):
-        lone = [shown(key) for key in dict.fromkeys(keys) if key not in others]
+        lone = [printable(key) for key in dict.fromkeys(keys) if key not in others]
         section.problem(f"{{n}} key{{s}} listed in the {name} LMDB only", lone, stops="everything")
 
 
@@ -183,18 +183,18 @@ def _compare(section: Section, images: Images, lines: list[str]) -> None:
         if key in images.tasks:
             listed.add(key)
             if (wrong := _wrong_size(line, images.looks.get(key))) is not None:
-                sizes.append(f"{shown(key)}: {wrong}")
+                sizes.append(f"{printable(key)}: {wrong}")
         elif whole in images.tasks:
             listed.add(whole)
-            cut.append(f"{shown(whole)}: BasicSR asks for {shown(key)}")
+            cut.append(f"{printable(whole)}: BasicSR asks for {printable(key)}")
         else:
-            lost.append(shown(line))
-    repeated = [shown(line) for line, count in Counter(line.split(".")[0] for line in lines).items() if count > 1]
+            lost.append(printable(line))
+    repeated = [printable(line) for line, count in Counter(line.split(".")[0] for line in lines).items() if count > 1]
     section.problem("{n} key{s} with a dot, at which BasicSR cuts", cut, stops="everything")
     section.problem(f"{{n}} line{{s}} of {META_INFO} without data", lost, stops="everything")
     section.problem(
         f"{{n}} key{{s}} not listed in {META_INFO}, so that BasicSR does not see the data",
-        (shown(name) for name in images.tasks if name not in listed),
+        (printable(name) for name in images.tasks if name not in listed),
     )
     section.problem(f"{{n}} key{{s}} listed more than once in {META_INFO}", repeated)
     section.problem(f"{{n}} size{{s}} in {META_INFO} that the data does not have (height, width)", sizes)

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from rgt_arch.data.checks.report import Section, counted, shown
+from rgt_arch.data.checks.report import Section, counted
 from rgt_arch.data.images import decode, read_bytes
 from rgt_arch.data.parallel import Summary, successes
-from rgt_arch.errors import UserError
+from rgt_arch.errors import UserError, printable
 
 # Formats whose headers tell more than OpenCV's pixels do. Not EPS, for which Pillow starts Ghostscript.
 _HEADERS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "TIFF", "GIF")
@@ -154,10 +154,10 @@ def examine(images: Iterable[ImageTask], title: str, *, jobs: int, isolate: bool
     tasks = list(found.tasks.values())
     for image, result in successes(look, tasks, summary, jobs=jobs, title=title, isolate=isolate):
         if isinstance(result, str):
-            found.unusable.append(f"{shown(image.name)}: {result}")
+            found.unusable.append(f"{printable(image.name)}: {result}")
         else:
             found.looks[image.name] = result
-    found.unusable += map(shown, summary.failures)  # those whose worker died
+    found.unusable += map(printable, summary.failures)  # those whose worker died
     return found
 
 
@@ -186,12 +186,12 @@ def describe(
     )
     groups = [group for group in equal_groups(images) if frozenset(group) not in known_equal]
     section.problem(
-        f"{{n}} group{{s}} of {unit}s with the same pixels", (" = ".join(map(shown, group)) for group in groups)
+        f"{{n}} group{{s}} of {unit}s with the same pixels", (" = ".join(map(printable, group)) for group in groups)
     )
     traits = Counter(trait for look in looks.values() for trait in look.traits)
     for trait, meaning in TRAITS.items():
         if traits[trait] and meaning:
-            names = [shown(name) for name, look in looks.items() if trait in look.traits]
+            names = [printable(name) for name, look in looks.items() if trait in look.traits]
             section.note(f"{{n}} {unit}{{s}} {meaning}", names)
 
 

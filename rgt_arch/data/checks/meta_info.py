@@ -14,8 +14,8 @@ from rgt_arch.data.checks.folders import file_images
 from rgt_arch.data.checks.lmdbs import is_lmdb
 from rgt_arch.data.checks.looking import Images, describe, examine
 from rgt_arch.data.checks.pairs import check_pairs, known_equal, pair_names
-from rgt_arch.data.checks.report import Section, counted, shown, verdict_on_pairs
-from rgt_arch.errors import UsageError
+from rgt_arch.data.checks.report import Section, counted, verdict_on_pairs
+from rgt_arch.errors import UsageError, printable
 
 _BOM = "\ufeff"
 _LINE = re.compile(r"(?P<name>.*?)(?: \((?P<height>\d+), ?(?P<width>\d+)(?:, ?\d+)?\))?(?: \d+)?$")
@@ -46,7 +46,7 @@ def check_meta_info(
     root = root or _find_root(text, [entry.gt for entry in entries], "--root")
     gt_images = _examine(section, entries, root, jobs)
     other_files = _unlisted(root, [name for entry in entries for name in (entry.gt, entry.lq) if name], text)
-    section.note(f"{{n}} file{{s}} in {root} that the list lacks", map(shown, other_files))
+    section.note(f"{{n}} file{{s}} in {root} that the list lacks", map(printable, other_files))
 
     is_pair_list = entries[0].lq is not None
     if not is_pair_list and lq is None:
@@ -98,7 +98,7 @@ def read_entries(text: Path, section: Section) -> list[Entry]:
     section.facts.append(counted("{n} line{s}", len(lines)) + (", pairs (HR, LR)" if is_pair_list else ""))
     section.problem(
         "{n} line{s} given more than once",
-        (shown(line) for line, count in Counter(written).items() if count > 1),
+        (printable(line) for line, count in Counter(written).items() if count > 1),
     )
     if is_pair_list:
         return _pairs(written, text, section)
@@ -109,7 +109,7 @@ def read_entries(text: Path, section: Section) -> list[Entry]:
         entries.append(Entry(match["name"], size=size))
     section.problem(
         "{n} name{s} with a space, at which BasicSR cuts",
-        (shown(entry.gt) for entry in entries if " " in entry.gt),
+        (printable(entry.gt) for entry in entries if " " in entry.gt),
         stops="everything",
     )
     return entries
@@ -128,7 +128,7 @@ def _pairs(lines: Iterable[str], text: Path, section: Section) -> list[Entry]:
         if len(names) == 2 and all(names):
             good.append(Entry(names[0], names[1]))
         else:
-            bad.append(shown(line))
+            bad.append(printable(line))
     if not good:
         raise UsageError(f"{text}: lists no pairs: no line reads 'HR name, LR name', the first one is {bad[0]!r}")
     section.problem("{n} line{s} that do not read 'HR name, LR name'", bad, stops="everything")
@@ -163,7 +163,7 @@ def _examine(section: Section, entries: Sequence[Entry], root: Path, jobs: int) 
         look = images.looks.get(entry.gt)
         if look is not None and entry.size is not None and entry.size != (look.height, look.width):
             height, width = entry.size
-            wrong.append(f"{shown(entry.gt)}: listed ({height},{width}), is ({look.height},{look.width})")
+            wrong.append(f"{printable(entry.gt)}: listed ({height},{width}), is ({look.height},{look.width})")
     section.problem("{n} size{s} that the image does not have (height, width)", wrong)
     return images
 
@@ -172,7 +172,7 @@ def _look_at(section: Section, names: Sequence[str], root: Path, jobs: int) -> I
     """The images of a list; those that are missing are told apart from those that are damaged."""
     distinct = list(dict.fromkeys(names))
     missing = [name for name in distinct if not os.path.lexists(root / name)]
-    section.problem(f"{{n}} file{{s}} missing in {root}", map(shown, missing), stops="everything")
+    section.problem(f"{{n}} file{{s}} missing in {root}", map(printable, missing), stops="everything")
     lost = set(missing)
     return examine(
         file_images(root, [name for name in distinct if name not in lost]), f"reading {root.resolve().name}", jobs=jobs
@@ -198,10 +198,10 @@ def _pairs_in_folder(entries: Sequence[Entry], lq: Path, section: Section) -> tu
     owners = {PurePosixPath(entry.gt).name: entry.gt for entry in entries}
     if len(owners) < len(entries):
         counts = Counter(PurePosixPath(entry.gt).name for entry in entries)
-        same = [shown(name) for name, count in counts.items() if count > 1]
+        same = [printable(name) for name, count in counts.items() if count > 1]
         section.problem("{n} HR name{s} in more than one folder, for which BasicSR takes the same LR image", same)
     pairing = pair_names(list(owners), list_images(lq))
-    section.note("{n} LR image{s} that the list does not ask for", map(shown, pairing.lone_lq))
+    section.note("{n} LR image{s} that the list does not ask for", map(printable, pairing.lone_lq))
     pairing.lone_lq = []
     pairing.describe(section)
     return [(owners[gt], name) for gt, name in pairing.pairs], f", filename_tmpl: '{pairing.template}'"

@@ -16,8 +16,8 @@ from rgt_arch.data.checks.folders import file_images
 from rgt_arch.data.checks.lmdbs import LmdbCheck, check_keys, check_lmdb
 from rgt_arch.data.checks.looking import Images, describe, examine
 from rgt_arch.data.checks.pairs import check_pairs, known_equal, pair_names
-from rgt_arch.data.checks.report import Section, counted, shown, stopped
-from rgt_arch.errors import UsageError
+from rgt_arch.data.checks.report import Section, counted, stopped
+from rgt_arch.errors import UsageError, printable
 
 _ROOTS = {"dataroot_gt": "HR", "dataroot_lq": "LR"}
 _PAIRED = ("PairedImageDataset", "RealESRGANPairedDataset")
@@ -45,7 +45,9 @@ def check_options(file: Path, *, bicubic: bool, jobs: int) -> list[Section]:
             trained = {look.digest: name for name, look in check.gt.looks.items()}
         else:
             shared = [
-                f"{shown(n)} = {shown(trained[i.digest])}" for n, i in check.gt.looks.items() if i.digest in trained
+                f"{printable(n)} = {printable(trained[i.digest])}"
+                for n, i in check.gt.looks.items()
+                if i.digest in trained
             ]
             report[-1].note("{n} HR image{s} that the training data has too", shared)
     return report

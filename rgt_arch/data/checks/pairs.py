@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from rgt_arch.data.bicubic import hr_lr_pair
 from rgt_arch.data.checks.looking import Images, ImageTask, Look, equal_groups
-from rgt_arch.data.checks.report import Section, counted, shown
+from rgt_arch.data.checks.report import Section, counted
 from rgt_arch.data.images import decode
 from rgt_arch.data.parallel import Summary, successes
+from rgt_arch.errors import printable
 
 TEMPLATES = ("{}", "{}x2", "{}x3", "{}x4", "{}x8")
 Pairs = Sequence[tuple[str, str]]  # names of HR and LR image
@@ -37,11 +38,11 @@ class Pairing:
         """Add what does not fit to `section`."""
         section.problem(
             "{n} pair{s} with different endings, which BasicSR needs to be the same",
-            (f"{shown(gt)} with {shown(lq)}" for gt, lq in self.other_endings),
+            (f"{printable(gt)} with {printable(lq)}" for gt, lq in self.other_endings),
             stops="everything",
         )
-        section.problem("{n} HR image{s} without LR image", map(shown, self.lone_gt), stops="everything")
-        section.problem("{n} LR image{s} without HR image", map(shown, self.lone_lq), stops="everything")
+        section.problem("{n} HR image{s} without LR image", map(printable, self.lone_gt), stops="everything")
+        section.problem("{n} LR image{s} without HR image", map(printable, self.lone_lq), stops="everything")
 
 
 def pair_names(gt: Collection[str], lq: Collection[str], template: str | None = None) -> Pairing:
@@ -127,7 +128,7 @@ def _check_sizes(
 ) -> None:
     wrong, rest, small, colours, depths = [], [], [], [], []
     for gt_name, lq_name, hr, lr in looks:
-        names = f"{shown(gt_name)} {hr.dimensions()}, {shown(lq_name)} {lr.dimensions()}"
+        names = f"{printable(gt_name)} {hr.dimensions()}, {printable(lq_name)} {lr.dimensions()}"
         over = (hr.height - scale * lr.height, hr.width - scale * lr.width)
         if not all(0 <= pixels < scale for pixels in over):
             wrong.append(names)
@@ -136,9 +137,9 @@ def _check_sizes(
         if min(lr.height, lr.width) < patch // scale:
             small.append(names)
         if hr.colourless != lr.colourless:
-            colours.append(f"{shown(gt_name)} {_colours(hr)}, {shown(lq_name)} {_colours(lr)}")
+            colours.append(f"{printable(gt_name)} {_colours(hr)}, {printable(lq_name)} {_colours(lr)}")
         if ("16-bit" in hr.traits) != ("16-bit" in lr.traits):
-            depths.append(f"{shown(gt_name)}, {shown(lq_name)}")
+            depths.append(f"{printable(gt_name)}, {printable(lq_name)}")
     section.problem(f"{{n}} pair{{s}} whose HR image is not {scale} × the LR image", wrong, stops="everything")
     if training:
         section.problem(
@@ -176,8 +177,8 @@ def _check_bicubic(section: Section, tasks: Sequence[_PairTask], *, jobs: int, i
     results = successes(_is_bicubic, tasks, summary, jobs=jobs, title="bicubic", unit="pair", isolate=isolate)
     for task, equal in results:
         if not equal:
-            others.append(shown(task.lq.name))
-    section.problem("{n} pair{s} could not be compared", map(shown, summary.failures))
+            others.append(printable(task.lq.name))
+    section.problem("{n} pair{s} could not be compared", map(printable, summary.failures))
     equal_count = len(tasks) - len(others) - len(summary.failures)
     section.facts.append(
         f"{equal_count} of {counted('{n} LR image{s}', len(tasks))} bit-equal to MATLAB's bicubic of HR"

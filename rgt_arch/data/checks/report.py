@@ -68,11 +68,6 @@ def counted(text: str, number: int) -> str:
     return text.replace("{n}", str(number)).replace("{s}", "" if number == 1 else "s")
 
 
-def shown(name: str) -> str:
-    """A name as it can be printed on one line: line breaks and bytes that are no text are escaped."""
-    return name if name.isprintable() else repr(name)[1:-1]
-
-
 def summary(sections: Sequence[Section]) -> str:
     """The last line of a report."""
     kinds = sum(len(section.problems) for section in sections)

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import io
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
-
-from rgt_arch.inference.pictures.picture import icc_fits
 
 _CONVERSIONS = {"1": "L", "La": "LA", "PA": "RGBA", "RGBa": "RGBA", "RGBX": "RGB", "YCbCr": "RGB", "HSV": "RGB"}
 _KEPT = ("L", "LA", "RGB", "RGBA")
@@ -30,10 +27,7 @@ def pixels_of(image: Image.Image, icc: bytes | None) -> tuple[NDArray[np.uint8],
     image = image.convert(_CONVERSIONS.get(image.mode, image.mode))
     if image.mode not in _KEPT:
         raise ValueError(f"its samples are of a kind that is not read ({image.mode}); convert it to 8 or 16 bits")
-    pixels: NDArray[Any] = np.array(image)
-    if icc is not None and not icc_fits(icc, 1 if pixels.ndim == 2 else pixels.shape[2]):
-        return pixels, None, ["its colour profile is for other kinds of colours and is left out"]
-    return pixels, icc, []
+    return np.array(image), icc, []
 
 
 def _to_srgb(image: Image.Image, icc: bytes | None) -> tuple[NDArray[np.uint8], None, list[str]]:

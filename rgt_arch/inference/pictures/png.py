@@ -10,7 +10,8 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+from rgt_arch.data.images import PNG_SIGNATURE
+
 _COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # by the number of channels
 _ROWS = 256  # that are filtered and compressed at once, to bound the memory
 
@@ -19,7 +20,7 @@ def write_png16(file: IO[bytes], pixels: NDArray[np.uint16], chunks: Sequence[tu
     """Write (H, W) grey or (H, W, 2 to 4), with `chunks` of metadata (type, content) ahead of the pixels."""
     samples = pixels if pixels.ndim == 3 else pixels[..., None]
     height, width, channels = samples.shape
-    file.write(_SIGNATURE)
+    file.write(PNG_SIGNATURE)
     _write_chunk(file, b"IHDR", struct.pack(">IIBBBBB", width, height, 16, _COLOUR_TYPES[channels], 0, 0, 0))
     for kind, content in chunks:
         _write_chunk(file, kind, content)

@@ -136,9 +136,9 @@ def _write_png16(path: Path, picture: Picture, icc: bytes | None, exif: bytes | 
 def _write_8_bits(
     path: Path, picture: Picture, kind: str, icc: bytes | None, exif: bytes | None, quality: int, lossless: bool
 ) -> None:
-    pixels = _rounded(picture.pixels)
+    pixels = rounded(picture.pixels)
     if picture.has_alpha and kind in ("JPEG", "BMP"):
-        pixels = _on_white(pixels)
+        pixels = on_white(pixels)
     options: dict[str, Any] = {}
     if kind == "JPEG":
         options = {"quality": quality, "subsampling": "4:4:4"}
@@ -152,14 +152,15 @@ def _write_8_bits(
     Image.fromarray(pixels).save(path, kind, **options)
 
 
-def _rounded(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+def rounded(pixels: NDArray[Any]) -> NDArray[np.uint8]:
     """16 bits as 8: 65535 = 255 · 257."""
     if pixels.dtype == np.uint8:
         return pixels
     return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
-def _on_white(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def on_white(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Grey or RGB of a picture with alpha, seen before white."""
     colour, opacity = pixels[..., :-1].astype(np.uint16), pixels[..., -1:].astype(np.uint16)
     seen = ((colour * opacity + 255 * (255 - opacity) + 127) // 255).astype(np.uint8)
     return seen[..., 0] if seen.shape[2] == 1 else seen
