@@ -61,6 +61,7 @@ TRAIN = {
     "perceptual_opt": Key("section", "perceptual loss", nullable=True),
 }
 TRAIN_RGT = {
+    "init": Key("text", "weights to start from: interpolation, or random", nullable=True, choices=("interpolation",)),
     "amp": Key("text", "mixed precision: bf16 or fp16", nullable=True, choices=("bf16", "fp16")),
     "grad_clip": Key("number", "largest norm of the gradient", nullable=True, low=1e-12),
     "accumulate": Key("integer", "micro-batches per optimiser step; each loader batch is split into so many", low=1),

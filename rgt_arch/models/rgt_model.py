@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader
 from rgt_arch.archs.rgt_arch import RGT
 from rgt_arch.errors import UserError
 from rgt_arch.models.checkpoints import load_file_weights, plain_metrics, read_best_metrics
+from rgt_arch.models.initialisation import start_from_interpolation
 from rgt_arch.models.optimisation import StepSettings, build_optimizer, loss_weight
 from rgt_arch.models.prediction import Prediction, fit_channels
 from rgt_arch.models.validation import validate
@@ -37,7 +38,8 @@ class RGTModel(SRModel):
     """Trains and tests a super-resolution network from a BasicSR option file.
 
     Beyond SRModel: `val.tile: {size, overlap}`, `val.use_chop`, `val.self_ensemble`; `train.amp: bf16|fp16`,
-    `train.grad_clip`, `train.accumulate`, any optimiser of torch.optim; validation over ranks.
+    `train.grad_clip`, `train.accumulate`, `train.init: interpolation`, any optimiser of torch.optim; validation over
+    ranks.
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
@@ -58,6 +60,12 @@ class RGTModel(SRModel):
         super().__init__(opt)
 
     # --- training ---
+
+    def model_to_device(self, net: nn.Module) -> nn.Module:
+        """As SRModel, with the weights that `train.init` asks for."""
+        if self.is_train and self.opt["train"].get("init") == "interpolation":
+            start_from_interpolation(net)
+        return super().model_to_device(net)
 
     def init_training_settings(self) -> None:
         """As SRModel, plus mixed precision."""
