@@ -37,7 +37,9 @@ DIST_PARAMS = {
 }
 
 PATH = {
-    "pretrain_network_g": Key("path", "weights to start from or to test", nullable=True),
+    "pretrain_network_g": Key(
+        "path", "weights to start from or to test: a file, or a name that `rgt weights` lists", nullable=True
+    ),
     "strict_load_g": Key("boolean", "false: skip weights that are missing or of another size (×2 weights for ×4)"),
     "param_key_g": Key("text", "params or params_ema: which weights of the file", nullable=True),
     "resume_state": Key("path", "training state to go on from (--auto_resume finds the latest)", nullable=True),

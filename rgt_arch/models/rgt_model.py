@@ -28,6 +28,7 @@ from rgt_arch.models.prediction import Prediction, fit_channels
 from rgt_arch.models.validation import validate
 from rgt_arch.torch_files import save_whole
 from rgt_arch.weights import read_checkpoint
+from rgt_arch.weights.building import resolve_path
 from rgt_arch.weights.inspecting import constructor_arguments, is_derived
 
 # fp16 overflows now and then and the scaler skips such steps; as many in a row mean that it does not recover.
@@ -234,11 +235,12 @@ class RGTModel(SRModel):
     ) -> None:
         """Load weights of any published layout without running code from the file; UserError where they do not fit.
 
+        `load_path` may be a name that `rgt weights` lists; what is not here yet is downloaded.
         `param_key` None takes the average where there is one, but what was trained where training resumes.
         With `strict` false, what differs is listed and left out; an EMA network then starts from the network's values.
         """
         net, logger = self.get_bare_model(net), get_root_logger()
-        checkpoint = read_checkpoint(load_path)
+        checkpoint = read_checkpoint(resolve_path(load_path))
         if param_key is None and self.is_train and self.opt["path"].get("resume_state"):
             param_key = "params"  # training goes on with what the optimiser trained, not with its average
         used = checkpoint.resolve_key(param_key)

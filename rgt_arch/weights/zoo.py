@@ -123,30 +123,35 @@ def fetch(entry: ZooEntry) -> Path:
 
     Raises UserError in one line for what cannot be downloaded, UsageError for a file that is missing or has changed.
     """
-    file = local_file(entry)
+    file = require(entry) or _download(entry)
     if entry.bundled:
-        if file is None:
-            raise UsageError(
-                f"{entry.name}: {BUNDLED / entry.name}.safetensors, a part of the package, is missing; install "
-                "rgt-arch again, or name other weights"
-            )
         _check_bundled(file)
-        return file
-    if file is None:
-        if entry.url is None:
-            raise UsageError(
-                f"{entry.name}: has no link for downloading by a program; open the Google Drive folder that the table "
-                f"of models on {_OFFICIAL} links to, download {entry.name}.pth, and give its path or "
-                f"save it as {cache_folder() / entry.name}.pth"
-            )
-        file = _download(entry, entry.url)
-    _check_recorded(entry, file)
+    else:
+        _check_recorded(entry, file)
     return file
 
 
-def _download(entry: ZooEntry, url: str) -> Path:
+def require(entry: ZooEntry) -> Path | None:
+    """The entry's file, unchecked, or None where it can be downloaded; UsageError with what to do where it cannot."""
+    file = local_file(entry)
+    if file or entry.url:
+        return file
+    if entry.bundled:
+        raise UsageError(
+            f"{entry.name}: {BUNDLED / entry.name}.safetensors, a part of the package, is missing; install "
+            "rgt-arch again, or name other weights"
+        )
+    raise UsageError(
+        f"{entry.name}: has no link for downloading by a program; open the Google Drive folder that the table "
+        f"of models on {_OFFICIAL} links to, download {entry.name}.pth, and give its path or "
+        f"save it as {cache_folder() / entry.name}.pth"
+    )
+
+
+def _download(entry: ZooEntry) -> Path:
     """The entry's file in the cache; one process downloads, others wait for it."""
-    folder = cache_folder()
+    folder, url = cache_folder(), entry.url
+    assert url is not None
     target = folder / f"{entry.name}.pth"
     lock = FileLock(folder / f"{target.name}.lock")
     try:

@@ -96,7 +96,7 @@ def test_training_files_hold_the_paper_s_schedule():
         assert data["use_rot"]
         assert opt["path"]["strict_load_g"] is (scale == 2)
         assert (opt["path"]["pretrain_network_g"] is None) is (scale == 2)
-        assert scale == 2 or opt["path"]["pretrain_network_g"].endswith("_x2.pth")
+        assert scale == 2 or opt["path"]["pretrain_network_g"].endswith("_x2")
 
 
 def test_metrics_are_those_of_the_paper():

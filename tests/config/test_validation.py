@@ -229,9 +229,7 @@ def test_periods_must_cover_the_run(train_file):
 def test_test_run_without_val_or_weights_runs_and_says_so(testing_file):
     text = testing_file.file.read_text()
     testing_file.file.write_text(
-        text[: text.index("# images and metrics")].replace(
-            "pretrain_network_g: experiments/train_RGT_T_x2/models/net_g_latest.pth", "pretrain_network_g: ~"
-        )
+        text[: text.index("# images and metrics")].replace("pretrain_network_g: RGT_T_x2", "pretrain_network_g: ~")
     )
     for val in ("", "val: ~\n"):
         testing_file.file.write_text(testing_file.file.read_text() + val)
@@ -241,11 +239,30 @@ def test_test_run_without_val_or_weights_runs_and_says_so(testing_file):
 
 
 def test_missing_weights_are_named_with_the_folder_looked_in(testing_file):
-    testing_file.edit("models/net_g_latest.pth", "models/net_g_latst.pth")
+    testing_file.edit("pretrain_network_g: RGT_T_x2", "pretrain_network_g: models/net_g_latst.pth")
     with pytest.raises(UsageError) as caught:
         testing_file.validate()
     assert f"no such file under {testing_file.root}" in str(caught.value)
     assert "path:pretrain_network_g" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["RGT_x2", "rgt-s-x4"])
+def test_weights_that_can_be_downloaded_go_by_their_names(testing_file, name, tmp_path, monkeypatch):
+    monkeypatch.setenv("RGT_CACHE", str(tmp_path / "cache"))
+    testing_file.edit("pretrain_network_g: RGT_T_x2", f"pretrain_network_g: {name}")
+    assert testing_file.validate()[0]["path"]["pretrain_network_g"] == name
+    assert not (tmp_path / "cache").exists()  # nothing is downloaded before the run starts
+
+
+def test_weights_without_a_link_are_asked_for_before_the_run_starts(testing_file, tmp_path, monkeypatch):
+    monkeypatch.setenv("RGT_CACHE", str(tmp_path / "cache"))
+    testing_file.edit("pretrain_network_g: RGT_T_x2", "pretrain_network_g: RGT_S_x2")
+    with pytest.raises(UsageError) as caught:
+        testing_file.validate()
+    assert "path:pretrain_network_g = 'RGT_S_x2': has no link" in str(caught.value)
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache/RGT_S_x2.pth").touch()
+    testing_file.validate()
 
 
 def test_metrics_without_hr_images_are_an_error_or_with_rgt_model_a_warning(single_file):

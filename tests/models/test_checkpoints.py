@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import errno
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ import torch
 from rgt_arch import load_model
 from rgt_arch.archs.rgt_arch import PRESETS
 from rgt_arch.errors import UserError
+from rgt_arch.weights import zoo
+from rgt_arch.weights.converting import convert_checkpoint
 from rgt_arch.weights.inspecting import is_derived
 
 from .conftest import CONV, RGT
@@ -195,6 +198,23 @@ def test_x2_weights_start_an_x4_network(build, log):
     ) as caught:
         build({**RGT, "upscale": 4}, path={"pretrain_network_g": path})
     assert "\n" not in str(caught.value)
+
+
+def test_weights_go_by_name(build, tmp_path, monkeypatch):
+    source = build(RGT)
+    source.save_network(source.net_g, "net_g", 1)
+    monkeypatch.setattr(zoo, "BUNDLED", tmp_path / "bundled")
+    (tmp_path / "bundled").mkdir()
+    file = tmp_path / "bundled/RGT_T_x2.safetensors"
+    convert_checkpoint(tmp_path / "models/net_g_1.pth", file)
+    (tmp_path / "bundled/SHA256SUMS").write_text(f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}\n")
+    torch.manual_seed(1)
+    for name in ("RGT_T_x2", "rgt-t-x2"):
+        model = build(RGT, path={"pretrain_network_g": name})
+        for key, value in model.net_g.state_dict().items():
+            assert torch.equal(value, source.net_g.state_dict()[key]), key
+    with pytest.raises(UserError, match=r"RGT_T_x4.*a part of the package, is missing"):
+        build(RGT, path={"pretrain_network_g": "RGT_T_x4"})
 
 
 @pytest.mark.parametrize(("strict", "message"), [(True, "does not fit RGT: without"), (False, "no weight in common")])

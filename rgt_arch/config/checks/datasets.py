@@ -18,6 +18,8 @@ from rgt_arch.config.checks.pairing import (
 from rgt_arch.config.classes import find_class
 from rgt_arch.config.report import Report
 from rgt_arch.config.tree import sections, subsection
+from rgt_arch.errors import UsageError
+from rgt_arch.weights.zoo import find_entry, require
 
 # At most so many pairs are looked at per data set: 64 image headers.
 SAMPLED_PAIRS = 32
@@ -40,7 +42,10 @@ def check_datasets(opt: dict[str, Any], report: Report, root: Path) -> None:
 
 
 def check_files(opt: dict[str, Any], report: Report, root: Path, resume_root: Path | None = None) -> None:
-    """Weights and training states that the file points at, but for weights that a resumed run takes elsewhere."""
+    """Weights and training states that the file points at, but for weights that a resumed run takes elsewhere.
+
+    Published weights go by their names, which the model looks up.
+    """
     paths = subsection(opt, "path")
     resumed = isinstance(paths.get("resume_state"), str) or _has_states(opt, resume_root)
     kept = paths.get("ignore_resume_networks") or ()
@@ -48,7 +53,13 @@ def check_files(opt: dict[str, Any], report: Report, root: Path, resume_root: Pa
         is_weights = key.startswith("pretrain_network") and not (resumed and key.removeprefix("pretrain_") not in kept)
         if isinstance(value, str) and (is_weights or key == "resume_state"):
             file = root / Path(value).expanduser()
-            if not file.is_file():
+            entry = find_entry(value) if is_weights and not file.exists() else None
+            if entry:
+                try:
+                    require(entry)
+                except UsageError as error:
+                    report.error(("path", key), str(error).removeprefix(f"{entry.name}: "), value)
+            elif not file.is_file():
                 what = "is a folder, not a file" if file.is_dir() else "no such file"
                 report.error(("path", key), f"{what}{_under(root, value)}; correct the path, or ~ for none", value)
 
