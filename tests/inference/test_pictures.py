@@ -557,6 +557,63 @@ def test_exif_that_contains_itself_is_left_out(tmp_path: Path) -> None:
     assert read_picture(tmp_path / "a.png").exif is None
 
 
+def test_exif_of_endless_directories_is_left_out(tmp_path: Path) -> None:
+    """Entries that point to one another, which read as directories have 34,665 entries: thousands would take hours."""
+    count = 40
+    entries = b"".join(struct.pack("<HHII", 0x8769, 4, 1, 10 + 12 * at) for at in range(count))
+    content = b"Exif\0\0II*\0" + struct.pack("<IH", 8, count) + entries + bytes(12 * 0x8769 + 12)
+    save(tmp_path / "a.png", smooth(3), exif=content)
+    assert read_picture(tmp_path / "a.png").exif is None
+
+
+def test_exif_without_a_proper_end_is_kept(tmp_path: Path) -> None:
+    """The offset to the thumbnail leads nowhere, or is missing: some programs write such."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    exif[ExifTags.Base.ImageDescription] = "cat"
+    content = exif.tobytes()
+    assert content.endswith(b"\6\0\0" + b"\0\0\0\0")
+    for number, end in enumerate((b"\xff\xff\xff\x7f", b"")):
+        save(tmp_path / f"{number}.jpg", smooth(3), exif=content[:-4] + end)
+        picture = read_picture(tmp_path / f"{number}.jpg")
+        assert picture.notices == ()
+        assert tags(picture.exif) == {"270": "cat", "274": 1}
+
+
+def test_exif_with_a_value_past_its_end_does_not_spoil_a_tiff(tmp_path: Path) -> None:
+    content = some_exif().tobytes()
+    (place,) = struct.unpack_from("<I", content, 6 + 4)
+    place += 6 + 2
+    assert struct.unpack_from("<H", content, place) == (ExifTags.Base.ImageDescription,)
+    content = content[: place + 8] + struct.pack("<I", 2**31) + content[place + 12 :]
+    write_picture(tmp_path / "a.tif", Picture(smooth(3), exif=content))
+    with Image.open(tmp_path / "a.tif") as image:
+        np.testing.assert_array_equal(image, smooth(3))
+        assert image.getexif()[ExifTags.Base.Make] == "Maker"
+
+
+def test_damaged_exif_does_not_keep_a_tiff_from_being_read(tmp_path: Path) -> None:
+    date = (ExifTags.Base.DateTime, "d", 1, 2.5, True)  # should be text
+    tifffile.imwrite(tmp_path / "a.tif", smooth(3), photometric="rgb", extratags=[date])
+    picture = read_picture(tmp_path / "a.tif")
+    np.testing.assert_array_equal(picture.pixels, smooth(3))
+    assert picture.exif is None
+    assert picture.notices == ("its EXIF data is damaged and is left out",)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tif"])
+@pytest.mark.parametrize("bits", ["8", "16"])
+def test_a_resolution_beyond_all_reason_is_left_out(tmp_path: Path, bits: str, suffix: str) -> None:
+    for number, dpi in enumerate((4e9, 70000)):
+        source = tmp_path / f"{number}.tif"
+        tifffile.imwrite(
+            source, smooth(3, DTYPES[bits]), photometric="rgb", resolution=(dpi, dpi), resolutionunit="inch"
+        )
+        picture = read_picture(source)
+        assert picture.dpi is None
+        write_picture(tmp_path / f"a{suffix}", picture)
+
+
 def test_a_profile_for_other_colours_is_left_out(tmp_path: Path) -> None:
     save(tmp_path / "a.jpg", smooth(3), icc_profile=CMYK_ICC)
     picture = read_picture(tmp_path / "a.jpg")

@@ -13,12 +13,14 @@ from typing import Literal, NamedTuple
 from PIL import Image
 
 PREFIX = b"Exif\0\0"
+DAMAGED = "its EXIF data is damaged and is left out"
 ORIENTATION = 0x112
 _EXIF_IFD, _GPS_IFD, _INTEROP_IFD = 0x8769, 0x8825, 0xA005
 _WIDTHS, _HEIGHTS = (0x100, 0xA002, 0x1001), (0x101, 0xA003, 0x1002)  # of the image, its pixels, the related image
 _THUMBNAIL_START, _THUMBNAIL_LENGTH = 0x201, 0x202
 _UNIT_SIZES = (0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4)  # bytes per value, by the type's number
 _LONG = 4
+_MOST_DIRECTORIES = 8  # four are usual: main, EXIF, GPS, interoperability
 # Tags beside pixels in a TIFF's directory that say what the picture is, not how it is stored: description, make,
 # model, software, date, artist, computer, rating, copyright, and Windows' title, comment, author, keywords, subject.
 _DESCRIPTIVE = {0x10E, 0x10F, 0x110, 0x131, 0x132, 0x13B, 0x13C, 0x4746, 0x8298, *range(0x9C9B, 0x9CA0)}
@@ -69,20 +71,28 @@ def resized(exif: bytes, height: int, width: int) -> bytes | None:
 
 
 def from_tiff(content: bytes) -> bytes | None:
-    """The EXIF data of a TIFF file, without what describes its pixels; None if it has none or is a BigTIFF."""
+    """The EXIF data of a TIFF file, without what describes its pixels; None if it has none or is a BigTIFF.
+
+    Raises ValueError if it is damaged.
+    """
     if content[2:4] not in (b"*\0", b"\0*"):
         return None
     source, kept = Image.Exif(), Image.Exif()
-    source.load(content)
-    for tag in _DESCRIPTIVE & set(source):
-        if not (tag == _DESCRIPTION and str(source[tag]).startswith(_LAYOUTS)):
-            kept[tag] = source[tag]
-    for tag in (_EXIF_IFD, _GPS_IFD):
-        if values := dict(source.get_ifd(tag)):
-            if _INTEROP_IFD in values:
-                values[_INTEROP_IFD] = source.get_ifd(_INTEROP_IFD)
-            kept[tag] = values
-    return kept.tobytes() if len(kept) else None
+    try:
+        source.load(content)
+        for tag in _DESCRIPTIVE & set(source):
+            if not (tag == _DESCRIPTION and str(source[tag]).startswith(_LAYOUTS)):
+                kept[tag] = source[tag]
+        for tag in (_EXIF_IFD, _GPS_IFD):
+            if values := dict(source.get_ifd(tag)):
+                if _INTEROP_IFD in values:
+                    values[_INTEROP_IFD] = source.get_ifd(_INTEROP_IFD)
+                kept[tag] = values
+        return kept.tobytes() if len(kept) else None
+    except (
+        Exception
+    ) as error:  # Pillow trips over values of unexpected types in many ways: AttributeError, TypeError, …
+        raise ValueError(f"EXIF data cannot be read ({error})") from error
 
 
 def add_to_tiff(path: Path, exif: bytes) -> None:
@@ -101,7 +111,7 @@ def add_to_tiff(path: Path, exif: bytes) -> None:
 
         base = file.seek(0, os.SEEK_END)
         base += base % 2
-        own, _ = _entries(added, order, _first(added, order))
+        own = [e for e in _entries(added, order, _first(added, order))[0] if _holds_value(added, order, e)]
         for entry in _all_entries(added, order):
             if entry.is_elsewhere:
                 (offset,) = struct.unpack_from(f"{order}I", added, entry.at)
@@ -148,21 +158,33 @@ def _all_entries(tiff: bytearray, order: str) -> list[_Entry]:
         for entry in entries:
             if entry.tag in (_EXIF_IFD, _GPS_IFD, _INTEROP_IFD):
                 (inner,) = struct.unpack_from(f"{order}I", tiff, entry.at)
-                if inner in starts:
-                    raise ValueError("EXIF data contains itself")
+                if inner in starts or len(starts) == _MOST_DIRECTORIES:
+                    raise ValueError("EXIF data contains itself, or more directories than it has use for")
                 starts.append(inner)
     return found
 
 
+def _holds_value(tiff: bytearray, order: str, entry: _Entry) -> bool:
+    """Whether an entry's value is in the data: readers give up a whole TIFF file for one that points past its end."""
+    if not entry.is_elsewhere:
+        return True
+    (start,) = struct.unpack_from(f"{order}I", tiff, entry.at)
+    size = _UNIT_SIZES[entry.kind] * entry.length
+    return bool(start + size <= len(tiff))
+
+
 def _drop_thumbnail(tiff: bytearray, order: str) -> None:
     _, link = _entries(tiff, order, _first(tiff, order))
+    tiff.extend(b"\0" * (link + 4 - len(tiff)))  # some writers leave the last offset out
     (start,) = struct.unpack_from(f"{order}I", tiff, link)
     if not start:
         return
     struct.pack_into(f"{order}I", tiff, link, 0)
-    values = {
-        entry.tag: struct.unpack_from(f"{order}I", tiff, entry.at)[0] for entry in _entries(tiff, order, start)[0]
-    }
+    try:
+        thumbnail, _ = _entries(tiff, order, start)
+    except struct.error:  # others write one that leads nowhere
+        return
+    values = {entry.tag: struct.unpack_from(f"{order}I", tiff, entry.at)[0] for entry in thumbnail}
     place, length = values.get(_THUMBNAIL_START, 0), values.get(_THUMBNAIL_LENGTH, 0)
     if 8 <= place <= place + length <= len(tiff):
         tiff[place : place + length] = b"\0" * length

@@ -51,3 +51,8 @@ class Picture:
 def icc_fits(profile: bytes, channels: int) -> bool:
     """Whether an ICC profile describes pixels of so many channels: a profile for RGB in a grey file is a fault."""
     return channels in _ICC_SPACES.get(profile[16:20], ())
+
+
+def plausible_dpi(x: float, y: float) -> tuple[float, float] | None:
+    """Dots per inch that every format can hold (JPEG has 16 bits for them); None for what stands for unknown."""
+    return (x, y) if all(1 < value <= 65535 for value in (x, y)) else None

@@ -23,7 +23,7 @@ from rgt_arch.data.images import PNG_SIGNATURE, decode, image_size, read_bytes
 from rgt_arch.errors import UserError
 from rgt_arch.inference.pictures import exif as exif_data
 from rgt_arch.inference.pictures.colours import pixels_of
-from rgt_arch.inference.pictures.picture import Picture, icc_fits
+from rgt_arch.inference.pictures.picture import Picture, icc_fits, plausible_dpi
 from rgt_arch.inference.pictures.tiff import SIGNATURES as TIFF_SIGNATURES
 from rgt_arch.inference.pictures.tiff import read_tiff, tiff_size
 
@@ -79,7 +79,7 @@ def picture_size(path: str | os.PathLike[str]) -> tuple[int, int]:
 def _finished(picture: Picture, orientation: int) -> Picture:
     notices, icc, exif = list(picture.notices), picture.icc_profile, picture.exif
     if exif and (exif := exif_data.upright(exif)) is None:
-        notices.append("its EXIF data is damaged and is left out")
+        notices.append(exif_data.DAMAGED)
     if icc and not icc_fits(icc, picture.channels):
         notices.append("its colour profile is for other kinds of colours and is left out")
         icc = None
@@ -153,7 +153,7 @@ def _exif_of(image: Image.Image) -> tuple[bytes | None, int, tuple[str, ...]]:
         exif = image.info.get("exif") or (parsed.tobytes() if "Raw profile type exif" in image.info else None)
         orientation = parsed.get(exif_data.ORIENTATION, 1)
     except (SyntaxError, ValueError, TypeError, KeyError, IndexError, OSError, struct.error):
-        return None, 1, ("its EXIF data is damaged and is left out",)
+        return None, 1, (exif_data.DAMAGED,)
     if exif and not exif.startswith(exif_data.PREFIX):
         exif = exif_data.PREFIX + exif
     return exif, orientation if isinstance(orientation, int) else 1, ()
@@ -161,9 +161,7 @@ def _exif_of(image: Image.Image) -> tuple[bytes | None, int, tuple[str, ...]]:
 
 def _dpi_of(image: Image.Image) -> tuple[float, float] | None:
     dpi = image.info.get("dpi")
-    if not isinstance(dpi, tuple) or not all(1 < value < 1e6 for value in dpi):
-        return None
-    return float(dpi[0]), float(dpi[1])
+    return plausible_dpi(float(dpi[0]), float(dpi[1])) if isinstance(dpi, tuple) else None
 
 
 def _by_opencv(content: bytes, path: Path) -> Picture:

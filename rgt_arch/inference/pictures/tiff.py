@@ -16,7 +16,7 @@ from rgt_arch.data.images import decode, silent_libraries
 from rgt_arch.errors import UserError
 from rgt_arch.inference.pictures import exif as exif_data
 from rgt_arch.inference.pictures.colours import pixels_of
-from rgt_arch.inference.pictures.picture import Picture
+from rgt_arch.inference.pictures.picture import Picture, plausible_dpi
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the latter two: BigTIFF
 MAX_BYTES = 2**32 - 2**25  # of pixels in a file with 32-bit offsets; the rest is for tags
@@ -76,7 +76,12 @@ def read_tiff(content: bytes, path: Path, max_pixels: int) -> tuple[Picture, int
                 notices.append("16-bit CMYK is converted to RGB with 8 bits")
     if any(kind not in (_ASSOCIATED, _STRAIGHT, 999) for kind in np.atleast_1d(extra)):
         notices.append("channels that are not marked as transparency are left out")
-    return Picture(pixels, icc, exif_data.from_tiff(content), dpi, tuple(notices)), orientation
+    exif = None
+    try:
+        exif = exif_data.from_tiff(content)
+    except ValueError:
+        notices.append(exif_data.DAMAGED)
+    return Picture(pixels, icc, exif, dpi, tuple(notices)), orientation
 
 
 def _check(page: tifffile.TiffPage, length: int, path: Path, max_pixels: int) -> None:
@@ -152,7 +157,7 @@ def _dpi(page: tifffile.TiffPage) -> tuple[float, float] | None:
     x, y = page.tags.valueof(282), page.tags.valueof(283)
     if unit is None or not (x and y and x[1] and y[1]) or x[0] * y[0] == 0 or x == (1, 1):  # 1/1 stands for unknown
         return None
-    return x[0] / x[1] * unit, y[0] / y[1] * unit
+    return plausible_dpi(x[0] / x[1] * unit, y[0] / y[1] * unit)
 
 
 def needs_wide_offsets(picture: Picture) -> bool:

@@ -110,7 +110,7 @@ def _metadata(picture: Picture, kind: str) -> tuple[bytes | None, bytes | None, 
         notices.append(f"its colour profile has no place in this {kind}; colours may look different")
     exif = picture.exif and exif_data.resized(picture.exif, *picture.pixels.shape[:2])
     if picture.exif and not exif:
-        notices.append("its EXIF data is damaged and is left out")
+        notices.append(exif_data.DAMAGED)
     elif exif and (
         kind == "BMP"
         or (kind == "JPEG" and len(exif) > _EXIF_IN_JPEG)
