@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 _LARGEST = {"uint8": 255, "uint16": 65535, "float32": 1, "float64": 1}
+_ROWS = 256  # that are converted at once: a copy or two of these, not of the picture
 
 
 def split_alpha(image: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any] | None]:
@@ -58,14 +59,20 @@ def to_tensor(image: NDArray[Any]) -> Tensor:
 
 def to_array(tensor: Tensor, dtype: np.dtype[Any]) -> NDArray[Any]:
     """(1, C, H, W) in [0, 1] as (H, W, C) of a picture's dtype; integers are rounded."""
-    values = tensor[0].permute(1, 2, 0).clamp(0, 1).float().cpu().numpy()
-    if dtype.kind == "u":
-        values = np.rint(values * np.float32(_LARGEST[dtype.name]))
-    return np.ascontiguousarray(values.astype(dtype))
+    planes = tensor[0].permute(1, 2, 0)
+    array = np.empty(planes.shape, dtype)
+    for start in range(0, len(planes), _ROWS):
+        values = planes[start : start + _ROWS].clamp(0, 1).float().cpu().numpy()
+        if dtype.kind == "u":
+            values = np.rint(values * np.float32(_LARGEST[dtype.name]))
+        array[start : start + _ROWS] = values
+    return array
 
 
 def resize(tensor: Tensor, size: tuple[int, int], method: Image.Resampling) -> Tensor:
     """(1, C, H, W) float32 to (1, C, *size) with Pillow's antialiased filters, in [0, 1]."""
     height, width = size
-    planes = [Image.fromarray(plane).resize((width, height), method) for plane in tensor[0].float().cpu().numpy()]
-    return torch.from_numpy(np.stack([np.asarray(plane) for plane in planes])[None]).clamp(0, 1)
+    result = np.empty((1, tensor.shape[1], height, width), np.float32)
+    for place, plane in zip(result[0], tensor[0].float().cpu().numpy(), strict=True):
+        place[:] = Image.fromarray(plane).resize((width, height), method)
+    return torch.from_numpy(result).clamp_(0, 1)

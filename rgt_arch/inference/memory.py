@@ -19,6 +19,8 @@ _SHARE = 0.8  # of the free memory: others live here too
 _TILE_STEP = 16  # the windows' and the recursion's grid
 SMALLEST_TILE = 64
 
+_Group = tuple[int, int]
+
 
 def image_memory(network: RGT, height: int, width: int, batch: int = 1) -> int:
     """Estimated peak memory in bytes above the loaded network, for float32 images of (height, width) input pixels."""
@@ -38,15 +40,16 @@ def free_memory(device: torch.device) -> int:
     return free
 
 
-def largest_tile(network: RGT, height: int, width: int, memory: int) -> int:
+def largest_tile(network: RGT, height: int, width: int, memory: int, *, gathered: bool = True) -> int:
     """Side of the largest square tile whose run fits into `memory` bytes; 0 if the whole image does.
 
+    gathered: whether the tiles are put together in the same memory, not a GPU's while the picture is in the machine's.
     Raises MemoryError if not even the smallest tile fits.
     """
     usable = int(memory * _SHARE)
     if image_memory(network, height, width) <= usable:
         return 0
-    output = 4 * network.in_chans * network.upscale**2 * height * width  # the tiles are gathered in it
+    output = 4 * network.in_chans * network.upscale**2 * height * width if gathered else 0
     per_pixel = image_memory(network, 1, 1) - _BASE
     side = math.isqrt(max(0, usable - _BASE - output) // per_pixel) // _TILE_STEP * _TILE_STEP
     if side < SMALLEST_TILE:
@@ -65,25 +68,37 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def _control_groups() -> list[tuple[int, int]]:
-    """(limit, usage) in bytes of the control groups that this process is in; empty where there are none."""
+def _control_groups(process: Path = Path("/proc/self/cgroup"), mounts: Path = Path("/sys/fs/cgroup")) -> list[_Group]:
+    """(limit, usage) in bytes of the control groups that this process is in, and of those around them."""
     try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
+        lines = process.read_text().splitlines()
     except OSError:
         return []
     found = []
     for line in lines:
         _, controllers, path = line.split(":", 2)
-        if controllers == "memory":
-            root, limit, usage = Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes", "memory.usage_in_bytes"
+        if "memory" in controllers.split(","):
+            root, limit, usage = mounts / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
         elif not controllers:
-            root, limit, usage = Path("/sys/fs/cgroup"), "memory.max", "memory.current"
+            root, limit, usage = mounts, "memory.max", "memory.current"
         else:
             continue
+        group = root / path.lstrip("/")
         # Inside a container the path may be the host's: then the root is the container's own group.
-        for group in (root / path.lstrip("/"), root):
+        for folder in (group, *(parent for parent in group.parents if parent.is_relative_to(root))):
             try:
-                found.append((int((group / limit).read_text()), int((group / usage).read_text())))
+                used = int((folder / usage).read_text()) - _page_cache(folder)
+                found.append((int((folder / limit).read_text()), used))
             except (OSError, ValueError):  # not there, or "max"
                 continue
     return found
+
+
+def _page_cache(group: Path) -> int:
+    """Bytes of files that the kernel keeps while nobody needs the memory; they count as used in the group's usage."""
+    try:
+        facts = dict(line.split(maxsplit=1) for line in (group / "memory.stat").read_text().splitlines())
+        in_all = "total_" if "total_inactive_file" in facts else ""  # version 1 counts the groups inside apart
+        return int(facts[f"{in_all}inactive_file"]) + int(facts[f"{in_all}active_file"])
+    except (OSError, ValueError, KeyError):
+        return 0

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
@@ -34,7 +36,8 @@ class Upscaler:
     """Super-resolves pictures with an RGT: `Upscaler("RGT_T_x4").upscale(image)`.
 
     Large pictures are run in overlapping tiles where the memory asks for it; where it runs out all the same, the tiles
-    are halved. A result with NaN or infinity is computed again in float32. Both are told by `warnings.warn`.
+    are halved, for the pictures after it too. A result with NaN or infinity is computed again in float32. Both are told
+    by `warnings.warn`.
     """
 
     def __init__(
@@ -53,9 +56,9 @@ class Upscaler:
         device: auto (CUDA, else Apple's GPU, else CPU), or a device of torch. precision: fp32, bf16, fp16 (inside the
         network; in and out stay float32), or auto: bf16 or fp16 on CUDA, whichever it is made for, else fp32. tile:
         side in input pixels, 0 for the whole image at once, or auto: whole if the memory suffices, else the largest
-        that fits. overlap: input pixels that neighbouring tiles share, by
-        default 32, at most half a tile. self_ensemble: mean over 8 flips and
-        transposes, at 8 times the time. alpha: by the network, by bicubic, or dropped.
+        that fits. overlap: input pixels that neighbouring tiles share, by default 32, at most half a tile.
+        self_ensemble: mean over 8 flips and transposes, at 8 times the time. alpha: by the network, by bicubic, or
+        dropped.
 
         Raises UsageError for values that are none of these, and for weights that cannot be loaded.
         """
@@ -78,6 +81,8 @@ class Upscaler:
         self.self_ensemble = self_ensemble
         self.used_tile: int | None = None
         """Side of the tiles of the last picture, 0 if it was run whole."""
+        self._too_many: float = math.inf
+        """Pixels of the smallest tile that ran out of memory: the next picture need not try as many."""
 
     def upscale(
         self, image: NDArray[Any], outscale: float | None = None, progress: Progress | None = None
@@ -85,10 +90,11 @@ class Upscaler:
         """Enlarge a picture `scale` times, or `outscale` times by a final resize (Lanczos, antialiased).
 
         image: (H, W) or (H, W, C): grey, grey and alpha, RGB or RGBA in this order; alpha is not premultiplied. uint8,
-        uint16, or float32 or float64 in [0, 1]. progress(done, all) counts input pixels, those of alpha too.
+        uint16, or float32 or float64 in [0, 1]. progress(done, all) counts input pixels, and once more those of alpha
+        where the network enlarges it too; alpha that is the same everywhere stays so without.
         Returns an array of the same dtype and number of dimensions and, unless alpha is dropped, channels.
         Raises ValueError for other arrays and an outscale ≤ 0; UserError if the memory does not suffice for the
-        smallest tile, or the weights turn the picture into NaN.
+        result or the smallest tile, or the weights turn the picture into NaN.
         """
         if outscale is not None and not outscale > 0:
             raise ValueError(f"outscale is {outscale}; it must be above 0")
@@ -98,25 +104,48 @@ class Upscaler:
         height, width = colour.shape[:2]
         size = self.output_size(height, width, outscale)
 
+        self._check_room(height, width, size, image)
+
         by_network = [colour if alpha is None else fill_transparent(colour, alpha)]
-        if alpha is not None and self.alpha == "rgt":
+        even_alpha = alpha is not None and bool((alpha == alpha[0, 0]).all())
+        if alpha is not None and self.alpha == "rgt" and not even_alpha:
             by_network.append(alpha)
-        planes = []
+        arrays = []
         for number, part in enumerate(by_network):
             advance = progress and partial(_advance, progress, number, len(by_network), height * width)
-            planes.append(self._enlarge(to_tensor(part), advance))
-        if alpha is not None and self.alpha == "bicubic":
-            planes.append(resize(to_tensor(alpha), (height * self.scale, width * self.scale), Image.Resampling.BICUBIC))
-        result = torch.cat(planes, dim=1)
-        if result.shape[-2:] != size:
-            result = resize(result, size, Image.Resampling.LANCZOS)
-        array = to_array(result, image.dtype)
+            arrays.append(self._finished(self._enlarge(to_tensor(part), advance), size, image.dtype))
+        if alpha is not None and even_alpha:
+            arrays.append(np.broadcast_to(alpha[:1, :1], (*size, 1)))
+        elif alpha is not None and self.alpha == "bicubic":
+            larger = resize(to_tensor(alpha), (height * self.scale, width * self.scale), Image.Resampling.BICUBIC)
+            arrays.append(self._finished(larger, size, image.dtype))
+        array = arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=2)
         return array[..., 0] if image.ndim == 2 else array
 
     def output_size(self, height: int, width: int, outscale: float | None = None) -> tuple[int, int]:
         """(height, width) of the result for a picture of (height, width)."""
         factor = self.scale if outscale is None else outscale
         return max(1, round(height * factor)), max(1, round(width * factor))
+
+    def _check_room(self, height: int, width: int, size: tuple[int, int], image: NDArray[Any]) -> None:
+        """Refuse a result that cannot fit: the system would end the process, with everything else it has to do."""
+        colours = image.size // (height * width)
+        enlarged = 4 * min(colours, 3) * height * width * self.scale**2
+        resized = 0 if size == (height * self.scale, width * self.scale) else 4 * min(colours, 3) * size[0] * size[1]
+        needed = max(enlarged + resized, resized + image.itemsize * colours * size[0] * size[1])
+        free = free_memory(torch.device("cpu"))
+        if needed > free:
+            raise UserError(
+                f"a result of {size[1]}x{size[0]} pixels needs about {needed >> 20} MiB of memory, {free >> 20} MiB "
+                "are free; take a smaller outscale, close other programs, or cut the picture"
+            )
+
+    @staticmethod
+    def _finished(result: Tensor, size: tuple[int, int], dtype: np.dtype[Any]) -> NDArray[Any]:
+        """(1, C, H, W) as (*size, C) of the picture's dtype."""
+        if result.shape[-2:] != size:
+            result = resize(result, size, Image.Resampling.LANCZOS)
+        return to_array(result, dtype)
 
     def _enlarge(self, image: Tensor, advance: Callable[[float], None] | None) -> Tensor:
         """(1, 1 or 3, H, W) in [0, 1] to (1, the same, H·scale, W·scale) on the CPU, through a network of 1 or 3."""
@@ -138,26 +167,42 @@ class Upscaler:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                before = tile or max(height, width)
-                tile = min(before, max(SMALLEST_TILE, before // 2 // 8 * 8))
-                if tile == before or tile <= self.overlap:
+                self._too_many = min(self._too_many, _tile_pixels(tile, height, width))
+                smaller = self._halved(tile, height, width)
+                if smaller is None:
                     raise UserError(
                         f"{height}x{width} pixels do not fit into the memory of {self.device}, not even in tiles of "
-                        f"{before}; use --device cpu, or close other programs"
+                        f"{tile or max(height, width)}; use --device cpu, or close other programs"
                     ) from error
+                tile = smaller
             # outside of `except`, whose exception keeps the tensors of the failed run alive
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
             warnings.warn(f"out of memory: going on with tiles of {tile} pixels", stacklevel=2)
 
     def _first_tile(self, height: int, width: int) -> int:
-        if self.tile != "auto":
-            return int(self.tile)
+        tile = self._auto_tile(height, width) if self.tile == "auto" else int(self.tile)
+        while _tile_pixels(tile, height, width) >= self._too_many:
+            smaller = self._halved(tile, height, width)
+            if smaller is None:  # try it all the same: there may be more memory now
+                break
+            tile = smaller
+        return tile
+
+    def _auto_tile(self, height: int, width: int) -> int:
         try:
-            tile = largest_tile(self.network, height, width, free_memory(self.device))
+            # a GPU's tiles are gathered in the machine's memory
+            gathered = self.device.type != "cuda"
+            tile = largest_tile(self.network, height, width, free_memory(self.device), gathered=gathered)
         except MemoryError as error:
             raise UserError(f"{error}; use --device cpu, close other programs, or cut the picture") from error
         return max(tile, self.overlap + 1) if tile else 0
+
+    def _halved(self, tile: int, height: int, width: int) -> int | None:
+        """About half of a tile, 0 being the whole image; None if there is no smaller one."""
+        before = tile or max(height, width)
+        smaller = max(SMALLEST_TILE, before // 2 // 8 * 8)
+        return smaller if self.overlap < smaller < before else None
 
     def _run_tiles(self, image: Tensor, tile: int, advance: Callable[[float], None] | None) -> Tensor:
         height, width = image.shape[-2:]
@@ -194,6 +239,10 @@ class Upscaler:
     def _network_output(self, image: Tensor, dtype: torch.dtype | None) -> Tensor:
         with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None):
             return self_ensemble(self.network, image) if self.self_ensemble else self.network(image)
+
+
+def _tile_pixels(tile: int, height: int, width: int) -> int:
+    return min(tile or height, height) * min(tile or width, width)
 
 
 def _advance(progress: Progress, number: int, parts: int, pixels: int, share: float) -> None:

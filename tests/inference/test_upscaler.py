@@ -1,6 +1,7 @@
 """`Upscaler`: every kind of array, tiles, alpha, precision, and devices that fail."""
 
 import itertools
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -12,7 +13,7 @@ import rgt_arch
 from rgt_arch import rgt_t
 from rgt_arch.errors import UsageError, UserError
 from rgt_arch.inference import memory, upscaler
-from rgt_arch.inference.arrays import fill_transparent
+from rgt_arch.inference.arrays import fill_transparent, to_array
 from rgt_arch.inference.upscaler import Upscaler
 
 LARGEST = {"uint8": 255, "uint16": 65535, "float32": 1.0, "float64": 1.0}
@@ -108,6 +109,18 @@ def test_progress_counts_every_pixel_of_colour_and_alpha():
 # --- alpha ---
 
 
+@pytest.mark.parametrize("mode", ["rgt", "bicubic"])
+def test_alpha_that_is_the_same_everywhere_stays_so_and_costs_nothing(network, mode):
+    image = picture("uint8", 12, 14, 4)
+    image[..., 3] = 255
+    calls = []
+    running = Upscaler(network, device="cpu", alpha=mode)
+    result = running.upscale(image, 1.5, progress=lambda *call: calls.append(call))
+    assert (result[..., 3] == 255).all()
+    assert calls[-1] == (12 * 14, 12 * 14)
+    np.testing.assert_array_equal(result[..., :3], running.upscale(image[..., :3], 1.5))
+
+
 def cut_out(hidden_colour: int) -> np.ndarray:
     """A white disc on nothing, whose invisible surroundings have some colour."""
     rows, columns = np.mgrid[:40, :40]
@@ -182,6 +195,44 @@ def test_running_out_of_memory_halves_the_tiles_and_goes_on(error):
     np.testing.assert_array_equal(result, image.repeat(2, 0).repeat(2, 1))
 
 
+def test_what_ran_out_of_memory_is_not_tried_again_on_the_next_picture():
+    network = OutOfMemory(100 * 100, MemoryError())
+    running = Upscaler(network, device="cpu")
+    with pytest.warns(UserWarning, match="out of memory"):
+        running.upscale(picture("uint8", 210, 330, 3))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        running.upscale(picture("uint8", 330, 210, 3))
+        assert running.used_tile == 80
+        running.upscale(picture("uint8", 64, 128, 3))
+        assert running.used_tile == 0
+
+
+def test_a_gpu_s_tiles_need_no_room_for_the_whole_result_on_it():
+    image = {"height": 20000, "width": 20000, "memory": 2 << 30}
+    with pytest.raises(MemoryError):
+        memory.largest_tile(Enlarge(), **image)
+    assert memory.largest_tile(Enlarge(), **image, gathered=False) > 1000
+
+
+@pytest.mark.parametrize("outscale", [None, 3])
+def test_a_result_that_cannot_fit_is_refused_before_the_work(monkeypatch, outscale):
+    monkeypatch.setattr(upscaler, "free_memory", lambda device: 3 << 20)
+    network = OutOfMemory(0, AssertionError("was run"))
+    size = r"800x600" if outscale is None else r"1200x900"
+    with pytest.raises(UserError, match=f"a result of {size} pixels needs about [0-9]+ MiB of memory, 3 MiB are free"):
+        Upscaler(network, device="cpu").upscale(picture("uint8", 300, 400, 3), outscale)
+
+
+def test_the_result_is_converted_without_copies_of_it():
+    tensor = torch.rand(1, 3, 6000, 500)
+    tracemalloc.start()
+    to_array(tensor, np.dtype(np.uint8))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2 * tensor.numel()  # of one byte each, the result is one; float32 copies would be four
+
+
 def test_a_device_without_room_for_the_smallest_tile_ends_in_one_line():
     network = OutOfMemory(10, MemoryError())
     with pytest.warns(UserWarning, match="out of memory"), pytest.raises(UserError, match="do not fit into the memory"):
@@ -205,6 +256,31 @@ def test_auto_takes_the_whole_image_where_it_fits_and_else_the_largest_tile(monk
     monkeypatch.setattr(upscaler, "free_memory", lambda device: 1 << 20)
     with pytest.raises(UserError, match="1 MiB are free"):
         running.upscale(image)
+
+
+STAT = "anon 5\ninactive_file {}\nactive_file {}\nunevictable 0\n"
+
+
+def test_free_memory_heeds_groups_around_the_own_and_not_what_files_take(tmp_path):
+    (tmp_path / "process").write_text("0::/slice/job\n")
+    groups = {"slice": ("1000", "900", STAT.format(100, 50)), "slice/job": ("max", "700", STAT.format(0, 0))}
+    for name, (limit, usage, stat) in groups.items():
+        (tmp_path / "mounts" / name).mkdir(parents=True)
+        (tmp_path / "mounts" / name / "memory.max").write_text(f"{limit}\n")
+        (tmp_path / "mounts" / name / "memory.current").write_text(f"{usage}\n")
+        (tmp_path / "mounts" / name / "memory.stat").write_text(stat)
+    assert memory._control_groups(tmp_path / "process", tmp_path / "mounts") == [(1000, 750)]
+
+
+def test_free_memory_heeds_control_groups_of_version_1(tmp_path):
+    (tmp_path / "process").write_text("5:cpu:/\n4:hugetlb,memory:/box\n0::/\n")
+    box = tmp_path / "mounts/memory/box"
+    box.mkdir(parents=True)
+    (box / "memory.limit_in_bytes").write_text("1000\n")
+    (box / "memory.usage_in_bytes").write_text("900\n")
+    assert memory._control_groups(tmp_path / "process", tmp_path / "mounts") == [(1000, 900)]
+    (box / "memory.stat").write_text(STAT.format(1, 1) + "total_inactive_file 300\ntotal_active_file 100\n")
+    assert memory._control_groups(tmp_path / "process", tmp_path / "mounts") == [(1000, 500)]
 
 
 def test_free_memory_heeds_the_control_group(monkeypatch):
