@@ -164,11 +164,11 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float, d
     """
     if bias is not None:
         bias = bias.to(q.dtype)
-    # On a CPU nothing fused gives the bias a gradient; torch's fallback takes a third longer in bfloat16 than this one.
-    unfused = bias is not None and bias.requires_grad and q.device.type == "cpu"
+    # On a CPU nothing fused gives the bias a gradient, and without one the fused backward is slower.
+    unfused = q.device.type == "cpu" and torch.is_grad_enabled() and (q.requires_grad or k.requires_grad)
     if _fused_attention and not unfused:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout, scale=scale)
-    scores = (q * scale) @ k.transpose(-2, -1)
+    scores = q @ (k * scale).transpose(-2, -1)  # RG-SA has far fewer keys than queries
     if bias is not None:
         scores = scores + bias
     return F.dropout(scores.softmax(dim=-1), dropout, training=dropout > 0) @ v
@@ -192,6 +192,19 @@ def _norm_pointwise(norm: nn.Module, weight: Tensor, bias: Tensor | None, x: Ten
 def convolve(x: Tensor, conv: Callable[[Tensor], Tensor]) -> Tensor:
     """Apply a convolution that wants (B, C, H, W) to channels-last features (B, H, W, C)."""
     return conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+def reduce(x: Tensor, conv: nn.Conv2d) -> Tensor:
+    """The strided depth-wise convolution of RG-SA on channels-last features (B, H, W, C).
+
+    On a CPU its bfloat16 backward takes 8 times as long as that in float32, which is used there instead.
+    """
+    if x.device.type == "cpu" and torch.is_grad_enabled() and _compute_dtype(x) is torch.bfloat16:
+        with torch.autocast("cpu", enabled=False):
+            bias = None if conv.bias is None else conv.bias.float()
+            out = F.conv2d(x.permute(0, 3, 1, 2).float(), conv.weight.float(), bias, conv.stride, groups=conv.groups)
+        return out.to(torch.bfloat16).permute(0, 2, 3, 1)
+    return convolve(x, conv)
 
 
 def pad_heads(weight: Tensor, heads: int, width: int) -> Tensor:
@@ -653,7 +666,7 @@ class RecursiveGeneralizationAttention(nn.Module):
     def representative_map(self, reduced: Tensor, depth: int) -> Tensor:
         """X_r: `depth` more rounds of the strided convolution, then 3×3, 1×1, norm, GELU; (B, h, w, c_r·C)."""
         for _ in range(depth):
-            reduced = convolve(reduced, self.reduction1)
+            reduced = reduce(reduced, self.reduction1)
         return self.norm_act(convolve(convolve(reduced, self.dwconv), self.conv))
 
     def _keys_values(self, representative: Tensor, head_width: int) -> tuple[Tensor, Tensor]:
@@ -707,7 +720,7 @@ class RecursiveGeneralizationAttention(nn.Module):
             result[:, start:stop] = band
             # bands start at multiples of 16; where the stride does not divide that, the whole map is reduced below
             if geometry.depth and 16 % stride == 0 and stop - start >= stride:
-                reduced.append(convolve(band, self.reduction1))
+                reduced.append(reduce(band, self.reduction1))
         if reduced:
             representative = self.representative_map(torch.cat(reduced, dim=1), geometry.depth - 1)
         else:

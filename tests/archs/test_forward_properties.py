@@ -139,6 +139,23 @@ def test_autocast_stays_finite_and_close(net: RGT, dtype: torch.dtype, mode: str
         assert all(p.grad.isfinite().all() for p in net.parameters())
 
 
+def test_bfloat16_gradients_are_those_of_float32_but_for_rounding(net: RGT) -> None:
+    net.train()
+    gradients = []
+    for enabled in (False, True):
+        net.zero_grad()
+        torch.manual_seed(3)  # drop path
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            out = net(image(batch=2))
+        out.float().square().mean().backward()
+        gradients.append({name: param.grad.clone() for name, param in net.named_parameters()})
+    exact, rounded = gradients
+    for name in exact:
+        if "reduction1" in name or "qkv" in name:
+            likeness = torch.cosine_similarity(exact[name].flatten(), rounded[name].flatten(), dim=0)
+            assert likeness > 0.98, name
+
+
 @pytest.mark.parametrize("grad", [False, True])
 def test_a_network_cast_whole_to_bfloat16_runs(net: RGT, grad: bool) -> None:
     net.eval().bfloat16()
