@@ -16,6 +16,7 @@ from rgt_arch.inference.upscaler import Upscaler
 
 def run(args: argparse.Namespace) -> int:
     """Upscale `args.input`; 1 if a file failed."""
+    output = Output(args.output, args.suffix, args.ext, args.outscale)
     upscaler = Upscaler(
         args.model_name,
         tile=args.tile,
@@ -24,7 +25,6 @@ def run(args: argparse.Namespace) -> int:
         precision="fp32" if args.fp32 else "auto",
         alpha={"realesrgan": "rgt"}.get(args.alpha_upsampler, args.alpha_upsampler),
     )
-    output = Output(args.output, args.suffix, args.ext, args.outscale)
     outcome = run_jobs(plan_jobs([args.input], output, upscaler.scale), upscaler, output)
     print(outcome.line())
     return outcome.exit_code

@@ -6,7 +6,6 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from rgt_arch.errors import UsageError
 from rgt_arch.inference.jobs import EXTENSIONS, Output, plan_jobs, run_jobs
 from rgt_arch.inference.upscaler import ALPHA_MODES, PRECISIONS, Upscaler
 
@@ -76,21 +75,6 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     """Upscale all inputs; 1 if one of them failed."""
-    if not 1 <= args.quality <= 100:
-        raise UsageError(f"--quality is {args.quality}; it must be from 1 to 100")
-    if args.outscale is not None and not 0 < args.outscale <= 32:
-        raise UsageError(f"--outscale is {args.outscale}; it must be above 0 and at most 32")
-    if args.crf is not None and not 0 <= args.crf <= 63:
-        raise UsageError(f"--crf is {args.crf}; it must be from 0 to 63")
-    upscaler = Upscaler(
-        args.weights,
-        device=args.device,
-        precision=args.precision,
-        tile=args.tile,
-        overlap=args.overlap,
-        self_ensemble=args.self_ensemble,
-        alpha=args.alpha,
-    )
     output = Output(
         args.output,
         args.suffix,
@@ -101,10 +85,21 @@ def run(args: argparse.Namespace) -> int:
         overwrite=args.overwrite,
         compare=args.compare,
     )
+    upscaler = Upscaler(
+        args.weights,
+        device=args.device,
+        precision=args.precision,
+        tile=args.tile,
+        overlap=args.overlap,
+        self_ensemble=args.self_ensemble,
+        alpha=args.alpha,
+    )
     outcome = run_jobs(plan_jobs(args.inputs, output, upscaler.scale), upscaler, output)
     print(outcome.line())
     return outcome.exit_code
 
 
 def _tile(text: str) -> int | str:
+    if text != "auto" and not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} is neither auto nor a number of pixels")
     return text if text == "auto" else int(text)

@@ -41,13 +41,14 @@ def find_files(folder: Path) -> list[Path]:
         raise UsageError(
             f"{folder}: no such folder" if not folder.exists() else f"{folder}: is a file; name its folder"
         )
-    files = sorted(_walk(folder, set()), key=lambda path: path.relative_to(folder).parts)
+    files = sorted(walk_files(folder), key=lambda path: path.relative_to(folder).parts)
     if not files:
         raise UsageError(f"{folder}: there are no images in it")
     return files
 
 
-def _walk(folder: Path, seen: set[str]) -> Iterator[Path]:
+def walk_files(folder: Path, seen: frozenset[str] = frozenset()) -> Iterator[Path]:
+    """The files of `find_files` in no order, perhaps none. seen: real paths of the folders above."""
     real = os.path.realpath(folder)
     if real in seen:  # a link to a folder above
         return
@@ -59,7 +60,7 @@ def _walk(folder: Path, seen: set[str]) -> Iterator[Path]:
         if entry.name.startswith("."):
             continue
         if _is_folder(entry):
-            yield from _walk(Path(entry.path), seen | {real})
+            yield from walk_files(Path(entry.path), seen | {real})
         else:
             yield Path(entry.path)
 

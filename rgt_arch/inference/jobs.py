@@ -9,8 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rgt_arch.errors import UsageError, UserError
+from rgt_arch.data.images import walk_files
+from rgt_arch.errors import UsageError, UserError, printable
 from rgt_arch.inference.comparing import comparison_path, write_comparison
+from rgt_arch.inference.memory import is_out_of_memory
 from rgt_arch.inference.pictures import (
     PICTURE_SUFFIXES,
     WRITABLE_SUFFIXES,
@@ -43,7 +45,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Output:
-    """What is written, and under which names."""
+    """What is written, and under which names. Raises UsageError for numbers out of range."""
 
     place: Path | None = None
     """A file, for a single input; else a folder. None: beside the input, for a folder in one named like it."""
@@ -59,6 +61,14 @@ class Output:
     overwrite: bool = False
     compare: bool = False
     """Also write a picture of both side by side, the left one by bicubic."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.quality <= 100:
+            raise UsageError(f"--quality is {self.quality}; it must be from 1 to 100")
+        if self.outscale is not None and not 0 < self.outscale <= 32:
+            raise UsageError(f"--outscale is {self.outscale}; it must be above 0 and at most 32")
+        if self.crf is not None and not 0 <= self.crf <= 63:
+            raise UsageError(f"--crf is {self.crf}; it must be from 0 to 63")
 
 
 @dataclass
@@ -79,7 +89,7 @@ class Outcome:
     def line(self) -> str:
         """Counts, and again the files that failed: what was printed first has scrolled away."""
         counts = f"{self.made} made, {self.skipped} already there, {len(self.failures)} failed"
-        return "\n".join([counts, *(f"  {failure}" for failure in self.failures)])
+        return "\n".join([counts, *(f"  {printable(failure)}" for failure in self.failures)])
 
 
 def plan_jobs(inputs: Sequence[str | Path], output: Output, scale: int) -> list[Job]:
@@ -87,21 +97,24 @@ def plan_jobs(inputs: Sequence[str | Path], output: Output, scale: int) -> list[
 
     inputs: files, folders (with their sub-folders; what is no picture or video by its suffix is passed over, and so
     are hidden files and the output folder), or patterns such as `photos/*.png`. scale: for the names.
-    Raises UsageError if there is nothing to do, an output would be one of the inputs, or two outputs one file.
+    Raises UsageError if there is nothing to do, a folder cannot be listed, an output would be one of the inputs, or two
+    outputs one file.
     """
     factor = output.outscale or scale
     suffix = f"x{factor:g}" if output.suffix == "auto" else output.suffix
     found = [(Path(name), match) for name in inputs for match in _matches(name)]
     single = len(found) == 1 and found[0][1].is_file()
     place = output.place
-    if place is not None and place.suffix.lower() in _READABLE and not place.is_dir():
+    if place is not None and place.suffix.lower() in _READABLE and not os.path.isdir(place):
         if place.suffix.lower() not in _WRITABLE:
             raise UsageError(f"-o {place}: {place.suffix} can be read only; name a .png, or a folder")
         if not single:
             raise UsageError(f"-o {place}: is a file name, but there are several inputs; name a folder")
         jobs = [Job(found[0][1], place)]
     else:
-        jobs = [job for _, match in found for job in _jobs_of(match, place, suffix, output.extension)]
+        every = (job for _, match in found for job in _jobs_of(match, place, suffix, output.extension))
+        # the same file may be named twice, by patterns for instance
+        jobs = list({(os.path.realpath(job.source), os.path.realpath(job.target)): job for job in every}.values())
     if not jobs:
         raise UsageError(f"{', '.join(map(str, inputs))}: no pictures or videos there")
     _refuse_collisions(jobs, output.compare)
@@ -109,7 +122,7 @@ def plan_jobs(inputs: Sequence[str | Path], output: Output, scale: int) -> list[
 
 
 def _matches(name: str | Path) -> list[Path]:
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))  # that of Path fails for users who do not exist
     if os.path.lexists(path):
         return [path]
     matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
@@ -122,14 +135,13 @@ def _jobs_of(match: Path, place: Path | None, suffix: str, extension: str) -> li
     if not match.is_dir():
         return [Job(match, _target(match, place or match.parent, Path(match.name), suffix, extension))]
     folder = place if place is not None else match.resolve().with_name(f"{match.resolve().name}_{suffix or 'out'}")
-    files = []
-    for parent, folders, names in os.walk(match):
-        folders[:] = sorted(n for n in folders if not n.startswith(".") and not _same(Path(parent, n), folder))
-        files += [Path(parent, name) for name in sorted(names) if not name.startswith(".")]
+    files = sorted(file for file in walk_files(match) if file.suffix.lower() in _READABLE)
+    parents = {parent for file in files for parent in file.parents if parent != match and match in parent.parents}
+    results = {parent for parent in parents if _same(parent, folder)}
     return [
         Job(file, _target(file, folder, file.relative_to(match), suffix, extension))
         for file in files
-        if file.suffix.lower() in _READABLE
+        if results.isdisjoint(file.parents)
     ]
 
 
@@ -149,12 +161,14 @@ def _target(source: Path, folder: Path, name: Path, suffix: str, extension: str)
 
 
 def _refuse_collisions(jobs: Sequence[Job], compare: bool) -> None:
-    sources = {os.path.realpath(job.source) for job in jobs}
+    # by identity too: hard links, and names that differ in case or accents' coding alone where the disk ignores that
+    sources: set[object] = {os.path.realpath(job.source) for job in jobs} | {_identity(job.source) for job in jobs}
+    sources.discard(None)
     owners: dict[str, Path] = {}
     for job in jobs:
         for target in (job.target, *([comparison_path(job.target)] if compare and not job.is_video else [])):
             real = os.path.realpath(target)
-            if real in sources:
+            if real in sources or _identity(target) in sources:
                 raise UsageError(f"{target}: is an input; name another output with -o or --suffix")
             if real in owners:
                 raise UsageError(
@@ -163,25 +177,44 @@ def _refuse_collisions(jobs: Sequence[Job], compare: bool) -> None:
             owners[real] = job.source
 
 
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What tells an existing file from all others, whatever it is called; None if there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def run_jobs(jobs: Sequence[Job], upscaler: Upscaler, output: Output) -> Outcome:
     """Do all jobs with a bar over their pixels; a file that fails is named on stderr and does not stop the others."""
     outcome = Outcome()
-    todo = [job for job in jobs if output.overwrite or not job.target.exists()]
+    todo = [job for job in jobs if output.overwrite or not os.path.lexists(job.target)]
     outcome.skipped = len(jobs) - len(todo)
     sizes = [_pixels(job) for job in todo]
+    made: set[tuple[int, int]] = set()
     with Progress(sum(sizes), "upscaling", "px", large=True) as progress:
         done = 0
         for job, size in zip(todo, sizes, strict=True):
             advance = _Advance(progress, done, size)
             try:
+                if _identity(job.target) in made:  # where the disk takes two names for one
+                    raise UserError(f"{job.target}: is already the result of another input; rename one of them")
+                if not output.overwrite and os.path.lexists(job.target):
+                    raise UserError(f"{job.target}: was made by somebody else in the meantime, and is left as it is")
                 with warnings.catch_warnings(record=True) as told:
-                    warnings.simplefilter("always", UserWarning)
+                    warnings.simplefilter("default", UserWarning)  # each text once: a video has thousands of frames
                     notices = _run(job, upscaler, output, advance)
+                if identity := _identity(job.target):
+                    made.add(identity)
                 for notice in dict.fromkeys([*notices, *(str(warning.message) for warning in told)]):
                     progress.note(notice if str(job.source) in notice else f"{job.source}: {notice}")
                 outcome.made += 1
-            except UserError as error:
-                text = str(error) if str(job.source) in str(error) else f"{job.source}: {error}"
+            except (UserError, MemoryError, RuntimeError) as error:
+                if not isinstance(error, UserError) and not is_out_of_memory(error):
+                    raise
+                reason = str(error) if isinstance(error, UserError) else "does not fit into memory"
+                text = reason if str(job.source) in reason else f"{job.source}: {reason}"
                 outcome.failures.append(text)
                 progress.note(text)
             done += size

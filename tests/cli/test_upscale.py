@@ -80,6 +80,7 @@ def test_quality_and_format(cat, weights, tmp_path):
         (["-s", 0], "--outscale is 0"),
         (["--crf", 99], "--crf is 99"),
         (["-w", "no.pth"], "no.pth"),
+        (["-s", 0, "-w", "no.pth"], "--outscale is 0"),
         (["-o", "a.gif"], "a.gif"),
     ],
 )
@@ -141,6 +142,19 @@ def test_real_esrgans_flags_each_do_something(cat, weights, tmp_path, monkeypatc
     np.testing.assert_array_equal(pixels(out / "cat_tiled.png"), Upscaler(weights, tile=16, overlap=6).upscale(image))
     assert script(monkeypatch, *base, "-s", 3, "--ext", "jpg", "--suffix", "") == 0
     assert pixels(out / "cat.jpg").shape == (96, 120, 3)
+
+
+@pytest.mark.parametrize("factor", ["0", "-2", "1000000", "nan"])
+def test_factors_out_of_range_are_one_line_in_the_script_too(cat, weights, monkeypatch, capsys, factor):
+    assert script(monkeypatch, "-i", cat, "-n", weights, f"--outscale={factor}") == 2
+    assert capsys.readouterr().err.startswith("inference_rgt.py: error: --outscale is ")
+
+
+@pytest.mark.parametrize("tile", ["abc", "-8", "1.5"])
+def test_tiles_that_are_no_numbers_are_named(cat, weights, capsys, tile):
+    with pytest.raises(SystemExit):
+        upscale(cat, "-w", weights, f"--tile={tile}")
+    assert f"{tile} is neither auto nor a number of pixels" in capsys.readouterr().err
 
 
 def test_real_esrgans_alpha_flag(tmp_path, weights, monkeypatch):

@@ -1,6 +1,9 @@
 """Which files are upscaled, where results go, and that nothing of the user's is lost."""
 
 import os
+import tracemalloc
+import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +12,9 @@ from PIL import Image
 from skimage import data
 
 from rgt_arch.errors import UsageError
-from rgt_arch.inference.jobs import Output, plan_jobs, run_jobs
+from rgt_arch.inference import jobs as jobs_module
+from rgt_arch.inference.jobs import Job, Outcome, Output, plan_jobs, run_jobs
+from rgt_arch.inference.pictures import writing
 from rgt_arch.inference.upscaler import Upscaler
 
 
@@ -100,6 +105,113 @@ def test_outputs_never_are_inputs_or_one_file_for_two(photos, tmp_path):
     Image.new("RGB", (4, 4)).save(photos / "cat.png")
     with pytest.raises(UsageError, match="would both become"):
         plan_jobs([photos], Output(tmp_path / "o", extension="png"), 2)
+
+
+def test_an_output_that_is_an_input_by_another_name_is_refused(photos):
+    """A hard link stands in for a disk that ignores upper and lower case."""
+    os.link(photos / "cat.jpg", photos / "CAT_x2.jpg")
+    with pytest.raises(UsageError, match="is an input"):
+        plan_jobs([photos / "cat.jpg"], Output(photos / "CAT_x2.jpg", overwrite=True), 2)
+
+
+def test_two_names_that_the_disk_takes_for_one_lose_nothing(photos, tmp_path, upscaler):
+    target = tmp_path / "cat_x2.jpg"
+    jobs = [Job(photos / "cat.jpg", target), Job(photos / "süb/katze 1.png", target)]
+    for output in (Output(), Output(overwrite=True)):
+        outcome = run_jobs(jobs, upscaler, output)
+        assert outcome.made == 1
+        assert "is already the result of another input" in outcome.failures[0]
+        with Image.open(target) as result:
+            assert result.size == (60, 40)
+        target.unlink()
+
+
+def test_outputs_that_appear_during_the_work_are_left(photos, tmp_path, upscaler):
+    target = tmp_path / "katze 1_x2.png"
+
+    class Slow(Enlarge):
+        def forward(self, image):
+            target.write_bytes(b"mine")
+            return super().forward(image)
+
+    jobs = plan_jobs([photos / "cat.jpg", photos / "süb/katze 1.png"], Output(tmp_path), 2)
+    outcome = run_jobs(jobs, Upscaler(Slow(), device="cpu"), Output(tmp_path))
+    assert (outcome.made, len(outcome.failures)) == (1, 1)
+    assert target.read_bytes() == b"mine"
+
+
+def test_a_link_that_leads_nowhere_is_not_replaced(photos, upscaler):
+    (photos / "cat_x2.jpg").symlink_to(photos / "on another disk.jpg")
+    assert run_jobs(plan_jobs([photos / "cat.jpg"], Output(), 2), upscaler, Output()).skipped == 1
+    assert (photos / "cat_x2.jpg").is_symlink()
+
+
+def test_files_that_are_named_twice_are_done_once(photos, tmp_path):
+    (tmp_path / "link").symlink_to(photos)
+    inputs = [photos / "cat.jpg", str(photos / "*.jpg"), tmp_path / "link/cat.jpg"]
+    assert len(plan_jobs(inputs, Output(tmp_path / "o"), 2)) == 1
+
+
+def test_links_to_folders_are_followed_and_empty_folders_are_nothing(photos, tmp_path):
+    (tmp_path / "more").mkdir()
+    Image.new("RGB", (4, 4)).save(tmp_path / "more/dog.png")
+    (photos / "link").symlink_to(tmp_path / "more")
+    (photos / "link up").symlink_to(photos)
+    (photos / "empty").mkdir()
+    jobs = plan_jobs([photos, photos / "empty"], Output(tmp_path / "o"), 2)
+    assert targets(jobs, tmp_path / "o") == ["cat_x2.jpg", "link/dog_x2.png", "süb/katze 1_x2.png"]
+
+
+@pytest.mark.parametrize("output", [{"place": "o" * 300}, {"suffix": "s" * 300}])
+def test_names_that_are_too_long_are_said_to_be(photos, tmp_path, upscaler, monkeypatch, output):
+    monkeypatch.chdir(tmp_path)
+    if "place" in output:
+        output = {"place": Path(output["place"])}
+    outcome = run_jobs(plan_jobs([photos / "cat.jpg"], Output(**output), 2), upscaler, Output(**output))
+    assert "File name too long" in outcome.failures[0]
+
+
+def test_homes_of_nobody_are_missing_files():
+    with pytest.raises(UsageError, match="no such file or folder"):
+        plan_jobs(["~nobody of that name/cat.jpg"], Output(), 2)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_a_picture_that_does_not_fit_into_memory_does_not_stop_the_others(
+    photos, tmp_path, upscaler, monkeypatch, error
+):
+    def write_picture(path, *arguments, **options):
+        if path.suffix == ".jpg":
+            raise error
+        return writing.write_picture(path, *arguments, **options)
+
+    monkeypatch.setattr(jobs_module, "write_picture", write_picture)
+    output = Output(tmp_path / "o")
+    outcome = run_jobs(plan_jobs([photos], output, 2), upscaler, output)
+    assert outcome.made == 1
+    assert outcome.failures == [f"{photos / 'cat.jpg'}: does not fit into memory"]
+
+
+def test_failures_of_files_with_broken_names_can_be_printed():
+    assert Outcome(failures=["\udcff.png: is damaged"]).line().encode().endswith(b"\\udcff.png: is damaged")
+
+
+def test_notices_that_repeat_for_every_frame_take_no_memory(photos, tmp_path, upscaler, capsys):
+    class Telling(Enlarge):
+        peak = 0
+
+        def forward(self, image):
+            tracemalloc.start()
+            for _ in range(5000):
+                warnings.warn("NaN in every frame", stacklevel=1)
+            Telling.peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+            return super().forward(image)
+
+    output = Output(tmp_path / "o")
+    run_jobs(plan_jobs([photos / "cat.jpg"], output, 2), Upscaler(Telling(), device="cpu"), output)
+    assert capsys.readouterr().err.count("NaN in every frame") == 1
+    assert Telling.peak < 200_000
 
 
 def test_pixels_profile_and_exif_reach_the_output(photos, tmp_path, upscaler):
