@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -119,28 +120,16 @@ class VideoWriter:
         self._durations: dict[int, int] = {}
         self.refused = 0
         """Packets that the container refused, for their timestamps make no sense."""
-        left_out = []
-        for stream in source.streams:
-            if stream is video:
-                self._video = self._add_video(video, encoding)
-            elif self._holds(stream):
-                self._copies[stream.index] = self._add_copy(stream)
-            elif not (stream.type == "data" and source.chapters()):  # mp4 keeps chapters in such a stream too
-                left_out.append(_describe(stream))
-        if left_out:
-            notify(f"{path.suffix[1:]} cannot hold all of its streams; left out: {', '.join(left_out)}")
-        self._output.metadata.update(_tags(source.metadata))
-        self._output.set_chapters(source.chapters())
         try:
-            self._output.start_encoding()
-        except (FFmpegError, ValueError) as error:
-            if isinstance(error, OSError):
-                raise
-            width, height = encoding.size
-            raise UserError(
-                f"{encoding.encoder} cannot write {width}x{height} pixels ({getattr(error, 'strerror', error)}); try a "
-                "smaller --outscale"
-            ) from error
+            left_out = self._add_streams(source, video, encoding)
+            if left_out:
+                notify(f"{path.suffix[1:]} cannot hold all of its streams; left out: {', '.join(left_out)}")
+            self._output.metadata.update(_tags(source.metadata))
+            self._output.set_chapters(source.chapters())
+            self._start(encoding)
+        except BaseException:
+            self._abandon()
+            raise
 
     def __enter__(self) -> VideoWriter:
         return self
@@ -148,9 +137,15 @@ class VideoWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
+        if kind is not None:
+            self._abandon()
+            return
+        try:
             self._mux_video(self._video.encode(None))
-        self._output.close()
+            self._output.close()
+        except BaseException:
+            self._abandon()
+            raise
 
     def write(self, frame: VideoFrame, pts: int, duration: int) -> None:
         """Add a frame. pts, duration: in the encoding's time base; pts must grow."""
@@ -168,6 +163,35 @@ class VideoWriter:
             self._output.mux(packet)
         except (ArgumentError, InvalidDataError):
             self.refused += 1
+
+    def _abandon(self) -> None:
+        """Close the file, of which nothing is kept; what that fails with is not to hide why, Ctrl-C for instance."""
+        with suppress(FFmpegError):
+            self._output.close()
+
+    def _start(self, encoding: Encoding) -> None:
+        try:
+            self._output.start_encoding()
+        except (FFmpegError, ValueError) as error:
+            if isinstance(error, OSError):
+                raise
+            width, height = encoding.size
+            raise UserError(
+                f"{encoding.encoder} cannot write {width}x{height} pixels ({getattr(error, 'strerror', error)}); try a "
+                "smaller --outscale"
+            ) from error
+
+    def _add_streams(self, source: InputContainer, video: VideoStream, encoding: Encoding) -> list[str]:
+        """All streams of the source in their order; returns those that the container cannot hold, described."""
+        left_out = []
+        for stream in source.streams:
+            if stream is video:
+                self._video = self._add_video(video, encoding)
+            elif self._holds(stream):
+                self._copies[stream.index] = self._add_copy(stream)
+            elif not (stream.type == "data" and source.chapters()):  # mp4 keeps chapters in such a stream too
+                left_out.append(_describe(stream))
+        return left_out
 
     def _mux_video(self, packets: list[Packet]) -> None:
         for packet in packets:
