@@ -1,0 +1,148 @@
+"""Where the images of a benchmark lie, and which belong together: HR with LR, or with what others super-resolved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from rgt_arch.config.checks.images import check_sizes, image_size
+from rgt_arch.config.checks.pairing import Pair, PairingError, list_images, pairs_from_folders
+from rgt_arch.errors import UsageError
+from rgt_arch.evaluation.tables.results import BENCHMARKS
+
+_DATA_SETS = "https://github.com/zhengchen1999/RGT"
+
+
+class MissingError(Exception):
+    """Something that is not here; the text says what and how to get it."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """HR images and the images that BasicSR reads beside them as LQ: LR, or SR of the same size."""
+
+    benchmark: str
+    hr: Path
+    lq: Path
+    template: str
+    """BasicSR's `filename_tmpl`."""
+    pairs: tuple[Pair, ...]
+    """In order of names."""
+    grey: frozenset[str]
+    """Names of the pairs whose HR has one channel, such as Set14's bridge."""
+
+
+def lr_images(data: Path, benchmark: str, scale: int) -> Images:
+    """HR and LR of a set in the layout of the benchmarks.
+
+    Set5/HR/baby.png, Set5/LR_bicubic/X2/babyx2.png; LR names may have any other ending, such as Manga109's `_LRBI_x2`.
+    Raises MissingError for folders that are not there or empty, UsageError for names or sizes that do not fit.
+    """
+    hr, lr = hr_folder(data, benchmark), data / benchmark / "LR_bicubic" / f"X{scale}"
+    if not _has_images(lr):
+        raise MissingError(f"{lr}: there are no images; make them with `rgt prepare lr {hr} --scale {scale}`")
+    ending = "{}_LRBI_x" if benchmark == "Manga109" else "{}x"
+    images = _paired(benchmark, hr, lr, f"{ending}{scale}")
+    for _, message in check_sizes(images.pairs, scale, scale - 1, 0):
+        raise UsageError(f"{lr}: {message}")
+    return images
+
+
+def sr_images(folder: Path, data: Path, benchmark: str, scale: int, alone: bool) -> Images:
+    """HR and images that were super-resolved already, in `Set5/x2`, `x2/Set5`, `visualization/Set5` or `Set5` of
+    `folder`; where the set is `alone` in the table, in `x2` or in `folder` itself too.
+
+    Raises MissingError for folders that are not there, UsageError for names or sizes that do not fit.
+    """
+    hr = hr_folder(data, benchmark)
+    found = next((place for place in _places(folder, benchmark, scale, alone) if _has_images(place)), None)
+    if found is None:
+        raise MissingError(
+            f"{folder / benchmark / f'x{scale}'}: there are no images; put the super-resolved ones there"
+        )
+    images = _paired(benchmark, hr, found, f"{{}}_x{scale}")
+    for pair in images.pairs:
+        try:
+            full, size = image_size(pair.gt), image_size(pair.lq)
+        except ValueError as error:
+            raise UsageError(f"{pair.lq} or {pair.gt}: {error}; replace it") from error
+        wanted = full and tuple(side - side % scale for side in full)
+        if wanted and size and size != wanted:
+            raise UsageError(
+                f"{pair.lq}: has {size[1]}×{size[0]} pixels, but HR cut to a multiple of {scale} has "
+                f"{wanted[1]}×{wanted[0]}; give the results for ×{scale} of this set"
+            )
+    return images
+
+
+def scales_of(folder: Path, benchmarks: Sequence[str], scales: Sequence[int]) -> list[int]:
+    """Those scales that sub-folders of already super-resolved images name."""
+    return [
+        scale
+        for scale in scales
+        if any(_has_images(place) for name in benchmarks for place in _places_by_scale(folder, name, scale, True))
+    ]
+
+
+def hr_folder(data: Path, benchmark: str) -> Path:
+    """The HR images of a set. Raises MissingError where there are none, UsageError for a name that is none."""
+    folder = data / benchmark / "HR"
+    if _has_images(folder):
+        return folder
+    if benchmark not in BENCHMARKS and not folder.parent.is_dir():
+        raise UsageError(
+            f"--sets {benchmark}: there is no such set and no folder {folder.parent} (sets: {', '.join(BENCHMARKS)})"
+        )
+    raise MissingError(
+        f"{folder}: there are no images; get the testing data sets that {_DATA_SETS} links to, and unpack them so that "
+        f"they lie there, or name another folder with --data"
+    )
+
+
+def _places_by_scale(folder: Path, benchmark: str, scale: int, alone: bool) -> list[Path]:
+    names = (f"x{scale}", f"X{scale}")
+    places = [folder / benchmark / name for name in names] + [folder / name / benchmark for name in names]
+    return places + ([folder / name for name in names] if alone else [])
+
+
+def _places(folder: Path, benchmark: str, scale: int, alone: bool) -> list[Path]:
+    places = [*_places_by_scale(folder, benchmark, scale, alone), folder / "visualization" / benchmark]
+    return [*places, folder / benchmark, *([folder] if alone else [])]
+
+
+def _has_images(folder: Path) -> bool:
+    return folder.is_dir() and bool(list_images(folder))
+
+
+def _paired(benchmark: str, hr: Path, lq: Path, usual: str) -> Images:
+    names_hr, names_lq = list_images(hr), list_images(lq)
+    template = _fitting_template(names_hr, names_lq) or usual
+    try:
+        pairs = pairs_from_folders(names_hr, names_lq, hr, lq, template)
+    except PairingError as error:
+        raise UsageError(f"{lq}: {error}") from error
+    grey = frozenset(pair.name for pair in pairs if _is_grey(pair.gt))
+    return Images(benchmark, hr, lq, template, tuple(pairs), grey)
+
+
+def _is_grey(file: Path) -> bool:
+    """Whether a file has one channel; a damaged one is found out when it is measured."""
+    try:
+        with Image.open(file) as image:
+            return image.mode in ("1", "L", "LA") or image.mode.startswith("I")
+    except (OSError, SyntaxError, Image.DecompressionBombError):
+        return False
+
+
+def _fitting_template(names_hr: Sequence[str], names_lq: Sequence[str]) -> str | None:
+    """What around an HR name makes an LQ name, for all of them; the shortest such template, or None."""
+    wanted, present = [Path(name).stem for name in names_hr], {Path(name).stem for name in names_lq}
+    templates = []
+    for stem in present:
+        before, inside, after = stem.replace("{", "{{").replace("}", "}}").partition(wanted[0])
+        if inside and all(f"{before}{{}}{after}".format(name) in present for name in wanted):
+            templates.append(f"{before}{{}}{after}")
+    return min(templates, key=lambda template: (len(template), template), default=None)

@@ -1,0 +1,128 @@
+"""What is measured: published networks by name, weights files, bicubic, and folders of super-resolved images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from rgt_arch.archs.rgt_arch import PRESETS
+from rgt_arch.errors import UsageError, UserError
+from rgt_arch.evaluation.tables.images import MissingError
+from rgt_arch.evaluation.tables.results import SCALES
+from rgt_arch.evaluation.tables.store import file_digest
+from rgt_arch.weights.building import resolve_path
+from rgt_arch.weights.inspecting import infer_config, is_derived
+from rgt_arch.weights.reading import read_checkpoint
+from rgt_arch.weights.zoo import ZOO, fetch, find_entry
+
+Kind = Literal["bicubic", "images", "network", "weights"]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row of the table, before it is known what of it is here."""
+
+    label: str
+    kind: Kind
+    """`network`: a preset whose weights have names, `source` its key in `PRESETS`; `weights`: a file."""
+    source: str = ""
+    self_ensemble: bool = False
+    scales: tuple[int, ...] = SCALES
+    """Those it has."""
+
+
+@dataclass(frozen=True)
+class Runnable:
+    """A method at one scale, ready to run: `network_g` of BasicSR's options, its weights, and what identifies it."""
+
+    network: dict[str, Any]
+    weights: Path | None = None
+    self_ensemble: bool = False
+    grey_as_it_is: bool = False
+    """Whether grey images are measured on their grey, which is MATLAB's way; BasicSR's is Y of three equal channels."""
+    parameters: int = 10_000
+    """Of the network; for others a number that stands for the time of an image, which is mostly the metrics'."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """JSON-ready; other facts are other results."""
+
+
+def read_methods(texts: Sequence[str]) -> list[Method]:
+    """The methods that these words name. Raises UsageError for unknown ones and for two of one name."""
+    methods = [_read_method(text) for text in texts]
+    for method in methods:
+        if sum(other.label == method.label for other in methods) > 1:
+            raise UsageError(
+                f"{method.label}: two methods have this name; give them names of their own, as in MINE=net_g_5000.pth"
+            )
+    return methods
+
+
+def runnable(method: Method, scale: int) -> Runnable:
+    """The method at a scale. Raises MissingError for weights that are not here, UsageError for files that are none."""
+    if method.kind == "bicubic":
+        return Runnable({"type": "MatlabBicubic", "scale": scale}, grey_as_it_is=True, facts={"method": "bicubic"})
+    if method.kind == "images":
+        return Runnable({"type": "GivenImages"}, facts={"method": "images"})
+    if method.kind == "weights":
+        return _from_file(Path(method.source), method.self_ensemble)
+    entry = next((entry for entry in ZOO.values() if (entry.preset, entry.scale) == (method.source, scale)), None)
+    if entry is None:
+        raise MissingError(f"{method.source} ×{scale}: there are no weights of that name (names: {', '.join(ZOO)})")
+    try:
+        return _from_file(fetch(entry), method.self_ensemble)
+    except UserError as error:
+        raise MissingError(str(error)) from error
+
+
+def _read_method(text: str) -> Method:
+    label, named, source = text.partition("=")
+    if not named or Path(text).exists():
+        label, source = "", text
+    if source.casefold() == "bicubic":
+        return Method(label or "bicubic", "bicubic")
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return Method(label or path.resolve().name, "images", str(path))
+    ensemble = source.endswith("+") and not path.exists()
+    source = source.removesuffix("+") if ensemble else source
+    plus = "+" if ensemble else ""
+    preset = next((name for name in PRESETS if _plain(name) == _plain(source)), None)
+    path, entry = Path(source).expanduser(), find_entry(source)
+    if preset and not path.exists():
+        scales = tuple(entry.scale for entry in ZOO.values() if entry.preset == preset)
+        return Method(label or preset + plus, "network", preset, ensemble, scales)
+    if entry and not path.exists():
+        return Method(label or entry.preset + plus, "network", entry.preset, ensemble, (entry.scale,))
+    if not path.suffix and not path.exists():
+        raise UsageError(
+            f"{source}: no such file or folder, and no method of that name; take bicubic, "
+            f"{', '.join(name.replace('-', '_') for name in PRESETS)} (with + for self-ensemble), a weights file, or a "
+            "folder of super-resolved images"
+        )
+    path = resolve_path(path)
+    return Method(label or path.stem + plus, "weights", str(path), ensemble, (_config(path)["upscale"],))
+
+
+def _from_file(path: Path, self_ensemble: bool) -> Runnable:
+    weights = read_checkpoint(path).state_dict()
+    return Runnable(
+        {"type": "RGT", **_config(path)},
+        path,
+        self_ensemble,
+        parameters=sum(tensor.numel() for key, tensor in weights.items() if not is_derived(key)),
+        facts={"method": "network", "weights": file_digest(path), "self_ensemble": self_ensemble},
+    )
+
+
+def _config(path: Path) -> dict[str, Any]:
+    checkpoint = read_checkpoint(path)
+    try:
+        return infer_config(checkpoint.state_dict(), checkpoint.config)
+    except UsageError as error:
+        raise error if str(error).startswith(str(path)) else UsageError(f"{path}: {error}") from error
+
+
+def _plain(name: str) -> str:
+    return name.casefold().replace("-", "_")

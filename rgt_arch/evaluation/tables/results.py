@@ -1,0 +1,96 @@
+"""What a table holds: scores of images, their mean over a set, the published numbers, and what is missing."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+BENCHMARKS: Mapping[str, int] = {"Set5": 5, "Set14": 14, "B100": 100, "Urban100": 100, "Manga109": 109}
+"""The paper's sets and how many images each has, in its order."""
+SCALES = (2, 3, 4)
+
+_PAPER = Path(__file__).parent.parent / "paper_tables.json"
+
+
+@dataclass(frozen=True)
+class Score:
+    """PSNR in dB and SSIM on Y of YCbCr, with a border of `scale` pixels cut off."""
+
+    psnr: float
+    ssim: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """A method on one set at one scale: its images' scores, or why there are none."""
+
+    method: str
+    scale: int
+    benchmark: str
+    images: Mapping[str, Score] = field(default_factory=dict)
+    """By the HR file's name without suffix, in order of names."""
+    missing: str = ""
+    """What is not here, and how to get it; empty where it was measured."""
+
+    @property
+    def mean(self) -> Score | None:
+        """Mean over the images, added up in their order; None where there are none."""
+        scores = self.images.values()
+        if not scores:
+            return None
+        return Score(sum(s.psnr for s in scores) / len(scores), sum(s.ssim for s in scores) / len(scores))
+
+    @property
+    def published(self) -> Score | None:
+        """What was published for this method, scale and set; None where nothing was."""
+        return published(self.method, self.scale, self.benchmark)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the images are as many as the paper's set has; means over others are not compared with it."""
+        return len(self.images) == BENCHMARKS.get(self.benchmark, len(self.images))
+
+    @property
+    def difference(self) -> Score | None:
+        """Measured less published; None where one of them is not there, or the set is not complete."""
+        mean, paper = self.mean, self.published
+        if mean is None or paper is None or not self.complete:
+            return None
+        return Score(mean.psnr - paper.psnr, mean.ssim - paper.ssim)
+
+
+@dataclass(frozen=True)
+class Table:
+    """All results in the order in which they were asked for, and remarks on how they came about."""
+
+    results: tuple[Result, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def missing(self) -> list[Result]:
+        """Those that could not be measured."""
+        return [result for result in self.results if result.missing]
+
+
+@functools.cache
+def paper() -> dict[str, Any]:
+    """The published numbers: `table2` by method, scale (x2) and set, `bicubic`, where they come from, parameters."""
+    content: dict[str, Any] = json.loads(_PAPER.read_text("utf-8"))
+    return content
+
+
+def published(method: str, scale: int, benchmark: str) -> Score | None:
+    """The paper's numbers for a method by its name there (RGT-S, RCAN, …) or bicubic; case and `_` do not matter."""
+    methods = {"bicubic": paper()["bicubic"], **paper()["table2"]}
+    rows: dict[str, Any] = next((rows for name, rows in methods.items() if _plain(name) == _plain(method)), {})
+    numbers = rows.get(f"x{scale}", {}).get(benchmark)
+    return Score(**numbers) if numbers else None
+
+
+def _plain(name: str) -> str:
+    return re.sub("_", "-", name.strip().casefold())

@@ -1,0 +1,260 @@
+"""`rgt table`: what is to be measured, shared out over ranks, kept on disk, and put together as a table."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+
+from rgt_arch.basicsr_compat.distributed import init_dist, on_rank_zero
+from rgt_arch.config.checks.images import image_size
+from rgt_arch.config.hardware import usable_gpus
+from rgt_arch.errors import UsageError
+from rgt_arch.evaluation.data_benchmark_loaders import quiet
+from rgt_arch.evaluation.tables.images import Images, MissingError, lr_images, scales_of, sr_images
+from rgt_arch.evaluation.tables.measuring import Measurer
+from rgt_arch.evaluation.tables.methods import Method, Runnable, read_methods, runnable
+from rgt_arch.evaluation.tables.results import BENCHMARKS, SCALES, Result, Score, Table
+from rgt_arch.evaluation.tables.store import Store, file_digest, software
+from rgt_arch.progress import Progress
+
+_ENSEMBLE_PASSES = 8
+
+
+@dataclass(frozen=True)
+class TableSettings:
+    """What to measure; the defaults are those of `rgt table`."""
+
+    methods: Sequence[str]
+    scales: Sequence[int] | None = None
+    """None: those that each method has."""
+    benchmarks: Sequence[str] = tuple(BENCHMARKS)
+    data: Path = Path("datasets/benchmark")
+    tile: int = 0
+    """Side of tiles in LR pixels; 0: whole images, as in the paper."""
+    device: str = "auto"
+    keep: Path = Path("results/table")
+    """Where the scores of images are kept."""
+    fresh: bool = False
+    """Measure again what is kept."""
+
+
+@dataclass
+class _Cell:
+    """A method at a scale on a set: one result of the table to be."""
+
+    method: Method
+    scale: int
+    benchmark: str
+    runnable: Runnable | None = None
+    images: Images | None = None
+    missing: str = ""
+
+    def facts(self, name: str, settings: TableSettings) -> dict[str, Any]:
+        """Everything that decides the score of the image with this file name."""
+        assert self.runnable is not None
+        assert self.images is not None
+        pair = next(pair for pair in self.images.pairs if pair.name == name)
+        return {
+            **self.runnable.facts,
+            "scale": self.scale,
+            "tile": settings.tile if self.runnable.weights else 0,
+            "device": "cuda" if _num_gpu(settings) else "cpu",
+            "hr": file_digest(pair.gt),
+            "lq": file_digest(pair.lq),
+            "software": software(),
+        }
+
+    @property
+    def place(self) -> str:
+        """Folder in the store."""
+        return f"{self.method.label.replace('/', '_')}_x{self.scale}/{self.benchmark}"
+
+
+@dataclass(frozen=True)
+class _Plan:
+    cells: list[_Cell]
+    known: dict[tuple[int, str], Score]
+    """By number of the cell and file name."""
+    pending: list[tuple[int, str]]
+
+
+def make_table(settings: TableSettings) -> Table | None:
+    """Measure everything that is asked for and not kept from earlier runs. Under torchrun, the images are shared out
+    by rank and all ranks but the first return None.
+
+    Raises UsageError for what cannot be measured at all, UserError for images that cannot be read; what is kept stays.
+    """
+    _check(settings)
+    with _ranks(settings) as (rank, world_size), quiet():
+        plan = on_rank_zero(lambda: _plan(settings))
+        if rank == 0 and plan.known:
+            total = len(plan.known) + len(plan.pending)
+            print(
+                f"{len(plan.known)} of {total} images were measured before ({settings.keep}; --fresh measures them "
+                "again)",
+                file=sys.stderr,
+            )
+        scores = plan.known | _measure(plan, settings, rank, world_size)
+    return _table(plan, scores, settings) if rank == 0 else None
+
+
+def _check(settings: TableSettings) -> None:
+    if settings.tile < 0 or 0 < settings.tile < 16:
+        raise UsageError(f"--tile is {settings.tile}; it must be 0 for whole images, or at least 16")
+    for name in settings.benchmarks:
+        if name in ("", ".", "..") or "/" in name or os.sep in name:
+            raise UsageError(
+                f"--sets {name}: is not the name of a set; give its folder's name, and --data the folder's"
+            )
+    if settings.device == "cuda" and not usable_gpus():
+        raise UsageError("--device cuda: PyTorch finds no CUDA GPU here; leave it out to measure on the CPU")
+
+
+def _num_gpu(settings: TableSettings) -> int:
+    return int(settings.device != "cpu" and usable_gpus() > 0)
+
+
+@contextmanager
+def _ranks(settings: TableSettings) -> Iterator[tuple[int, int]]:
+    """Rank and number of processes; joins the group that torchrun describes, and leaves it."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield 0, 1
+        return
+    init_dist("pytorch", cpu=not _num_gpu(settings))
+    yield dist.get_rank(), dist.get_world_size()
+    dist.destroy_process_group()
+
+
+# --- before ---
+
+
+def _plan(settings: TableSettings) -> _Plan:
+    """Find weights and images, and the scores that are kept."""
+    cells: list[_Cell] = []
+    for method in read_methods(settings.methods):
+        for scale in _scales(method, settings):
+            cells += _cells(method, scale, settings)
+    store = Store(settings.keep, fresh=settings.fresh)
+    known, pending = {}, []
+    for number, cell in enumerate(cells):
+        for pair in cell.images.pairs if cell.images else ():
+            score = store.read(cell.place, Path(pair.name).stem, cell.facts(pair.name, settings))
+            if score is None:
+                pending.append((number, pair.name))
+            else:
+                known[number, pair.name] = score
+    return _Plan(cells, known, pending)
+
+
+def _scales(method: Method, settings: TableSettings) -> list[int]:
+    """The scales of a method's rows. Raises UsageError where none of those asked for can be meant."""
+    asked = sorted(set(settings.scales or ()))
+    if method.kind == "images":
+        found = scales_of(Path(method.source), settings.benchmarks, asked or SCALES)
+        if found or len(asked) == 1:
+            return asked or found
+        raise UsageError(
+            f"{method.source}: none of its sub-folders is named after a scale, such as {settings.benchmarks[0]}/x2; "
+            "say with --scales which one it is of"
+        )
+    if method.kind == "weights" and asked and method.scales[0] not in asked:
+        raise UsageError(f"{method.source}: is ×{method.scales[0]}; add {method.scales[0]} to --scales")
+    return list(method.scales) if method.kind == "weights" or not asked else asked
+
+
+def _cells(method: Method, scale: int, settings: TableSettings) -> list[_Cell]:
+    try:
+        ready, lack = runnable(method, scale), ""
+    except MissingError as error:
+        ready, lack = None, str(error)
+    cells = []
+    for benchmark in settings.benchmarks:
+        cell = _Cell(method, scale, benchmark, ready, missing=lack)
+        try:
+            if ready and method.kind == "images":
+                alone = len(settings.benchmarks) == 1
+                cell.images = sr_images(Path(method.source), settings.data, benchmark, scale, alone)
+            elif ready:
+                cell.images = lr_images(settings.data, benchmark, scale)
+        except MissingError as error:
+            cell.missing = str(error)
+        cells.append(cell)
+    return cells
+
+
+# --- during ---
+
+
+def _measure(plan: _Plan, settings: TableSettings, rank: int, world_size: int) -> dict[tuple[int, str], Score]:
+    """The pending scores; on rank 0 those of all ranks."""
+    store = Store(settings.keep)
+    share = plan.pending[rank::world_size]
+    costs = [_cost(plan.cells[number], name) for number, name in share]
+    scores: dict[tuple[int, str], Score] = {}
+    measurer: Measurer | None = None
+    loaded: Runnable | None = None
+    title = "measuring" if world_size == 1 else f"measuring (1 of {world_size} processes)"
+    with Progress(sum(costs) if rank == 0 else 0, title, "op", large=True) as progress:
+        for done, (number, name) in enumerate(share, 1):
+            cell = plan.cells[number]
+            assert cell.runnable is not None
+            assert cell.images is not None
+            if measurer is None or loaded is not cell.runnable:
+                measurer = None  # frees the one before
+                measurer = Measurer(cell.runnable, cell.scale, tile=settings.tile, num_gpu=_num_gpu(settings))
+                loaded = cell.runnable
+            score = measurer.measure(cell.images, name)
+            store.write(cell.place, Path(name).stem, cell.facts(name, settings), score)
+            scores[number, name] = score
+            if rank == 0:
+                progress.reach(sum(costs[:done]))
+    if world_size == 1:
+        return scores
+    gathered: list[Any] = [None] * world_size
+    dist.all_gather_object(gathered, scores)
+    return {key: score for part in gathered for key, score in part.items()}
+
+
+def _cost(cell: _Cell, name: str) -> int:
+    """Multiply-adds of an image, roughly: its pixels times the network's parameters. Progress is counted in them, so
+    that the time left is right although images of one set are twenty times as large as another's."""
+    assert cell.runnable is not None
+    assert cell.images is not None
+    pair = next(pair for pair in cell.images.pairs if pair.name == name)
+    try:
+        height, width = image_size(pair.lq) or (256, 256)
+    except ValueError:
+        height, width = 256, 256
+    passes = _ENSEMBLE_PASSES if cell.runnable.self_ensemble else 1
+    return height * width * cell.runnable.parameters * passes
+
+
+# --- after ---
+
+
+def _table(plan: _Plan, scores: dict[tuple[int, str], Score], settings: TableSettings) -> Table:
+    results = []
+    for number, cell in enumerate(plan.cells):
+        names = [pair.name for pair in cell.images.pairs] if cell.images else []
+        images = {Path(name).stem: scores[number, name] for name in sorted(names)}
+        results.append(Result(cell.method.label, cell.scale, cell.benchmark, images, cell.missing))
+    notes = [
+        f"{name} has {len(result.images)} images here, {BENCHMARKS[name]} in the paper: not compared."
+        for name, result in {r.benchmark: r for r in results if r.images and not r.complete}.items()
+    ]
+    grey = {cell.benchmark: sorted(cell.images.grey) for cell in plan.cells if cell.images and cell.images.grey}
+    notes += [
+        f"{name}: {', '.join(Path(file).stem for file in files)} is grey. Bicubic is measured on that grey, as in the "
+        "field's bicubic rows; everything else on Y of three equal channels, as BasicSR does: 1.32 dB more."
+        for name, files in grey.items()
+    ]
+    if settings.tile and any(cell.runnable and cell.runnable.weights for cell in plan.cells):
+        notes.append(f"Measured in tiles of {settings.tile} LR pixels; the paper's numbers are of whole images.")
+    return Table(tuple(results), tuple(notes))

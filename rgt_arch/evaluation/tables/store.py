@@ -1,0 +1,88 @@
+"""Scores of images kept on disk, so that an interrupted table goes on, under keys that tell other runs' apart."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import re
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import basicsr
+import torch
+
+import rgt_arch
+from rgt_arch.errors import UsageError
+from rgt_arch.evaluation.tables.results import Score
+from rgt_arch.files import written_whole
+from rgt_arch.version import __version__
+
+# The code that decides a score: an edit of it must not meet the scores of before.
+_CODE = ("archs", "models", "inference/ensemble.py", "inference/tiling.py", "data/bicubic.py", "evaluation/tables")
+
+
+class Store:
+    """A folder with a small JSON file for each score, named after the image and a digest of all that decides it."""
+
+    def __init__(self, folder: Path, *, fresh: bool = False) -> None:
+        """fresh: leave what is there unread, and replace it."""
+        self.folder = folder
+        self._fresh = fresh
+
+    def read(self, place: str, image: str, facts: dict[str, Any]) -> Score | None:
+        """The score that was kept under exactly these facts, or None; a damaged file is as good as none."""
+        if self._fresh:
+            return None
+        try:
+            content = json.loads(self._file(place, image, facts).read_text("utf-8"))
+            return Score(**content["score"]) if content["facts"] == facts else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def write(self, place: str, image: str, facts: dict[str, Any], score: Score) -> None:
+        """Keep a score. Raises UserError for a folder that cannot be written."""
+        file = self._file(place, image, facts)
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(
+                f"{file.parent}: cannot be created ({error.strerror}); choose another folder with --keep"
+            ) from error
+        with written_whole(file) as beside:
+            beside.write_text(json.dumps({"score": asdict(score), "facts": facts}, indent=1) + "\n", "utf-8")
+
+    def _file(self, place: str, image: str, facts: dict[str, Any]) -> Path:
+        digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+        return self.folder / re.sub(r"[^\w.+/-]", "_", place) / f"{image}.{digest[:16]}.json"
+
+
+@functools.cache
+def software() -> dict[str, str]:
+    """Versions, and a digest of the code that decides a score."""
+    root = Path(rgt_arch.__file__).parent
+    digest = hashlib.sha256()
+    for place in _CODE:
+        for file in sorted((root / place).rglob("*.py")) if (root / place).is_dir() else [root / place]:
+            digest.update(file.read_bytes())
+    versions = {"rgt_arch": __version__, "torch": torch.__version__, "basicsr": basicsr.__version__}
+    return {**versions, "code": digest.hexdigest()}
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, computed once in a process as long as its size and time stay. Raises UsageError."""
+    try:
+        facts = path.stat()
+        return _digest_once(path, facts.st_size, facts.st_mtime_ns)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+@functools.lru_cache(maxsize=4096)
+def _digest_once(path: Path, *facts: int) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
