@@ -11,7 +11,6 @@ from PIL import Image
 from rgt_arch.config.checks.images import check_sizes, image_size
 from rgt_arch.config.checks.pairing import Pair, PairingError, list_images, pairs_from_folders
 from rgt_arch.errors import UsageError
-from rgt_arch.evaluation.tables.results import BENCHMARKS
 
 _DATA_SETS = "https://github.com/zhengchen1999/RGT"
 
@@ -88,14 +87,10 @@ def scales_of(folder: Path, benchmarks: Sequence[str], scales: Sequence[int]) ->
 
 
 def hr_folder(data: Path, benchmark: str) -> Path:
-    """The HR images of a set. Raises MissingError where there are none, UsageError for a name that is none."""
+    """The HR images of a set. Raises MissingError where there are none."""
     folder = data / benchmark / "HR"
     if _has_images(folder):
         return folder
-    if benchmark not in BENCHMARKS and not folder.parent.is_dir():
-        raise UsageError(
-            f"--sets {benchmark}: there is no such set and no folder {folder.parent} (sets: {', '.join(BENCHMARKS)})"
-        )
     raise MissingError(
         f"{folder}: there are no images; get the testing data sets that {_DATA_SETS} links to, and unpack them so that "
         f"they lie there, or name another folder with --data"

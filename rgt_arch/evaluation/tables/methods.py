@@ -80,7 +80,9 @@ def _read_method(text: str) -> Method:
     label, named, source = text.partition("=")
     if not named or Path(text).exists():
         label, source = "", text
-    if source.casefold() == "bicubic":
+    if source.casefold() in ("bicubic", "bicubic+"):
+        if source.endswith("+"):
+            raise UsageError(f"{text}: bicubic has no self-ensemble; take bicubic")
         return Method(label or "bicubic", "bicubic")
     path = Path(source).expanduser()
     if path.is_dir():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,10 +109,17 @@ def _check(settings: TableSettings) -> None:
     if settings.tile < 0 or 0 < settings.tile < 16:
         raise UsageError(f"--tile is {settings.tile}; it must be 0 for whole images, or at least 16")
     for name in settings.benchmarks:
-        if name in ("", ".", "..") or "/" in name or os.sep in name:
+        if Path(name).name != name or name == "..":
             raise UsageError(
-                f"--sets {name}: is not the name of a set; give its folder's name, and --data the folder's"
+                f"--sets {name!r}: is not the name of a folder; give the set's name there, and its place with --data"
             )
+        if name not in BENCHMARKS and not (settings.data / name).is_dir():
+            raise UsageError(
+                f"--sets {name}: there is no such set and no folder {settings.data / name} (sets: "
+                f"{', '.join(BENCHMARKS)})"
+            )
+    if len(set(settings.benchmarks)) < len(settings.benchmarks):
+        raise UsageError(f"--sets {' '.join(settings.benchmarks)}: one is named twice; name each once")
     if settings.device == "cuda" and not usable_gpus():
         raise UsageError("--device cuda: PyTorch finds no CUDA GPU here; leave it out to measure on the CPU")
 
@@ -201,7 +208,8 @@ def _measure(plan: _Plan, settings: TableSettings, rank: int, world_size: int) -
     measurer: Measurer | None = None
     loaded: Runnable | None = None
     title = "measuring" if world_size == 1 else f"measuring (1 of {world_size} processes)"
-    with Progress(sum(costs) if rank == 0 else 0, title, "op", large=True) as progress:
+    shown = rank == 0 and bool(share)
+    with Progress(sum(costs), title, "op", large=True) if shown else nullcontext() as progress:
         for done, (number, name) in enumerate(share, 1):
             cell = plan.cells[number]
             assert cell.runnable is not None
@@ -213,7 +221,7 @@ def _measure(plan: _Plan, settings: TableSettings, rank: int, world_size: int) -
             score = measurer.measure(cell.images, name)
             store.write(cell.place, Path(name).stem, cell.facts(name, settings), score)
             scores[number, name] = score
-            if rank == 0:
+            if progress:
                 progress.reach(sum(costs[:done]))
     if world_size == 1:
         return scores

@@ -1,0 +1,101 @@
+"""The same results as Markdown, LaTeX, CSV and JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+
+import pytest
+
+from rgt_arch.cli import main
+from rgt_arch.evaluation.tables import formats
+from rgt_arch.evaluation.tables.results import BENCHMARKS, SCALES, Result, Score, Table, paper, published
+
+FIVE = {f"img{number}": Score(38.0 + number / 2, 0.96 + number / 1000) for number in range(5)}  # mean 39, 0.962
+TABLE = Table(
+    (
+        Result("RGT-S", 2, "Set5", FIVE),
+        Result("RGT-S", 2, "Set14", missing="Set14/HR: there are no images; get them"),
+        Result("mine_1", 4, "Set5", {"a": Score(30.0, 0.5), "b": Score(31.0, 0.7)}),
+        Result("mine_1", 4, "Set14", {"a": Score(math.inf, 1.0)}),
+    ),
+    ("A remark.",),
+)
+
+
+def test_markdown_has_measured_published_and_difference():
+    lines = formats.as_markdown(TABLE).splitlines()
+    assert lines[0] == "| Method | Scale | | Set5 PSNR | Set5 SSIM | Set14 PSNR | Set14 SSIM |"
+    assert lines[2:6] == [
+        "| RGT-S | ×2 | measured | 39.00 | 0.9620 | missing | missing |",
+        "|  |  | published | 38.56 | 0.9627 | 34.77 | 0.9270 |",
+        "|  |  | difference | +0.44 | −0.0007 | – | – |",
+        "| mine_1 | ×4 | measured | 30.50 | 0.6000 | ∞ | 1.0000 |",
+    ]
+    assert lines[7:] == [
+        "- PSNR (dB) and SSIM on Y of YCbCr, border = scale; difference = measured − published.",
+        "- A remark.",
+        "- Missing: RGT-S ×2 Set14: Set14/HR: there are no images; get them",
+    ]
+    assert len({line.count("|") for line in lines[:6]}) == 1
+
+
+def test_latex_escapes_and_has_as_many_columns_in_every_row():
+    lines = formats.as_latex(TABLE).splitlines()
+    assert lines[:2] == ["% A remark.", "% Missing: RGT-S ×2 Set14: Set14/HR: there are no images; get them"]
+    assert lines[2] == r"\begin{tabular}{lllrrrr}"
+    assert r"mine\_1 & $\times$4 & measured & 30.50 & 0.6000 & $\infty$ & 1.0000 \\" in lines
+    assert {line.count("&") for line in lines if line.endswith("\\\\") and "multicolumn" not in line} == {6}
+    assert lines[-1] == r"\end{tabular}"
+    assert not any(sign in "\n".join(lines[2:]) for sign in "×−–∞")
+
+
+def test_csv_has_numbers_in_full():
+    rows = list(csv.DictReader(io.StringIO(formats.as_csv(TABLE))))
+    assert [row["set"] for row in rows] == ["Set5", "Set14", "Set5", "Set14"]
+    assert float(rows[0]["psnr"]) == 39.0
+    assert float(rows[0]["psnr_difference"]) == pytest.approx(39 - float(rows[0]["psnr_published"]), abs=1e-12)
+    assert (rows[1]["psnr"], rows[1]["images"], rows[1]["psnr_difference"]) == ("", "0", "")
+    assert rows[1]["missing"].startswith("Set14/HR")
+    images = list(csv.DictReader(io.StringIO(formats.as_image_csv(TABLE))))
+    assert [row["image"] for row in images] == [*FIVE, "", "a", "b", "a"]
+    assert float(images[2]["ssim"]) == 0.962
+
+
+def test_json_is_strict_and_says_where_the_numbers_come_from():
+    content = json.loads(formats.as_json(TABLE), parse_constant=lambda name: pytest.fail(name))
+    assert "arXiv" in content["published"]["source"]
+    assert [result["complete"] for result in content["results"]] == [True, False, False, False]
+    assert content["results"][3]["images"] == {"a": {"psnr": None, "ssim": 1.0}}
+    assert content["notes"] == ["A remark."]
+
+
+def test_a_part_of_a_set_is_not_compared():
+    four = Result("RGT-S", 2, "Set5", dict(list(FIVE.items())[:4]))
+    assert four.published is not None
+    assert four.difference is None
+    assert Result("RGT-S", 2, "Set5", FIVE).difference is not None
+
+
+def test_the_papers_table_is_whole():
+    assert set(paper()["table2"]) >= {"RCAN", "RGT-S", "RGT", "RGT+"}
+    for method in paper()["table2"]:
+        for scale in SCALES:
+            for name in BENCHMARKS:
+                assert published(method, scale, name) is not None, (method, scale, name)
+    assert published("rgt_s", 4, "Urban100") == published("RGT-S", 4, "Urban100")
+    assert published("another", 4, "Urban100") is None
+
+
+def test_output_file_is_written_whole_and_stdout_stays_empty(table, write_set, tmp_path, capsys):
+    write_set()
+    shown = table("bicubic", "--scales", 2, "--sets", "Set5", "--format", "csv-images")
+    assert [row["image"] for row in shown] == ["face", "flag", "grey"]
+    arguments = ["table", "bicubic", "--scales", "2", "--sets", "Set5", "--data", "benchmark", "--device", "cpu"]
+    assert main([*arguments, "--format", "csv-images", "-o", "table.csv"]) == 0
+    assert capsys.readouterr().out == ""
+    assert list(csv.DictReader((tmp_path / "table.csv").open())) == shown
+    assert main([*arguments, "-o", "gone/table.md"]) == 1
+    assert "gone/table.md: cannot be written" in capsys.readouterr().err

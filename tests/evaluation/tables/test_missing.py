@@ -1,0 +1,93 @@
+"""What is not here is in the table with how to get it; what cannot be meant ends with exit code 2."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from rgt_arch.evaluation.tables import methods
+from rgt_arch.weights.zoo import ZooEntry
+
+
+def test_missing_sets_and_weights_are_shown_with_the_remedy(table, write_set, monkeypatch):
+    data = write_set(scales=(2,))
+    results = table("bicubic", "RGT_S", "--scales", 2, 3, code=1)
+    assert len(results) == 2 * 2 * 5
+    assert results["bicubic", 2, "Set5"]["missing"] is None
+    assert results["bicubic", 2, "Set5"]["measured"]["psnr"] > 20
+    assert "rgt prepare lr benchmark/Set5/HR --scale 3" in results["bicubic", 3, "Set5"]["missing"]
+    assert "github.com/zhengchen1999/RGT" in results["bicubic", 2, "Urban100"]["missing"]
+    assert "--data" in results["bicubic", 2, "Urban100"]["missing"]
+    assert "RGT_S_x2.pth" in results["RGT-S", 2, "Set5"]["missing"]
+    assert "Google Drive" in results["RGT-S", 2, "Set5"]["missing"]
+    for result in results.values():
+        assert (result["measured"] is None) == bool(result["missing"])
+        assert not (result["missing"] and result["complete"])
+    shutil.rmtree(data)
+    markdown = table("bicubic", "--scales", 2, "--sets", "Set5", "--format", "markdown", code=1)
+    assert "| bicubic | ×2 | measured | missing | missing |" in markdown
+    assert "- Missing: bicubic ×2 Set5: benchmark/Set5/HR: there are no images; get" in markdown
+
+
+def test_the_remedy_for_lr_images_works(table, write_set, tmp_path, monkeypatch):
+    from rgt_arch.cli import main
+
+    data = write_set(scales=(3,))
+    wanted = table("bicubic", "--scales", 3, "--sets", "Set5")
+    shutil.rmtree(data / "Set5/LR_bicubic")
+    missing = table("bicubic", "--scales", 3, "--sets", "Set5", code=1)["bicubic", 3, "Set5"]["missing"]
+    command = missing.split("`")[1].split()
+    assert command[0] == "rgt"
+    assert main(command[1:]) == 0
+    assert table("bicubic", "--scales", 3, "--sets", "Set5") == wanted
+
+
+def test_weights_go_by_their_names_with_the_scales_that_exist(table, write_set, write_weights, tmp_path, monkeypatch):
+    """A published file in the cache is found by name; its row has the paper's numbers beside it."""
+    write_set()
+    cached = write_weights()
+    entry = ZooEntry("RGT_x2", "RGT", 2, "")
+    monkeypatch.setattr(methods, "ZOO", {"RGT_x2": entry})
+    monkeypatch.setattr(methods, "fetch", lambda asked: cached)
+    for name in ("RGT", "rgt", "RGT_x2"):
+        results = table(name, f"{name}+", "--sets", "Set5")
+        assert list(results) == [("RGT", 2, "Set5"), ("RGT+", 2, "Set5")]
+    assert results["RGT", 2, "Set5"]["published"] == {"psnr": 38.59, "ssim": 0.9628}
+    assert results["RGT+", 2, "Set5"]["published"] != results["RGT", 2, "Set5"]["published"]
+    asked = table("RGT", "--sets", "Set5", "--scales", 2, 4, code=1)
+    assert "no weights of that name" in asked["RGT", 4, "Set5"]["missing"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nonsense"], "nonsense: no such file or folder, and no method of that name; take bicubic, RGT"),
+        (["gone.pth"], "gone.pth: no such file"),
+        (["bicubic", "bicubic"], "bicubic: two methods have this name"),
+        (["bicubic+"], "bicubic has no self-ensemble"),
+        (["bicubic", "--sets", "Set6"], "--sets Set6: there is no such set"),
+        (["bicubic", "--sets", "a/b"], "--sets 'a/b': is not the name of a folder"),
+        (["bicubic", "--sets", "Set5", "Set5"], "one is named twice"),
+        (["bicubic", "--tile", "3"], "--tile is 3"),
+        (["tiny.pth", "--scales", "4"], "tiny.pth: is ×2; add 2 to --scales"),
+        (["benchmark/Set5/HR/face.png"], "face.png: is a picture"),
+    ],
+)
+def test_what_cannot_be_meant_is_one_line(table, write_set, write_weights, arguments, words):
+    write_set()
+    write_weights()
+    said = table(*arguments, code=2)
+    assert words in said
+    assert said.count("\n") == 1
+
+
+def test_images_that_do_not_belong_together_are_named(table, write_set):
+    data = write_set()
+    (data / "Set5/LR_bicubic/X2/flagx2.png").rename(data / "Set5/LR_bicubic/X2/flogx2.png")
+    assert "flag.png needs flagx2.png" in table("bicubic", "--scales", 2, "--sets", "Set5", code=2)
+    (data / "Set5/LR_bicubic/X2/flogx2.png").unlink()
+    said = table("bicubic", "--scales", 2, "--sets", "Set5", code=2)
+    assert "holds 2 images for 3 HR images" in said
+    shutil.copy(data / "Set5/LR_bicubic/X2/facex2.png", data / "Set5/LR_bicubic/X2/flagx2.png")
+    assert "flag.png is 50×45 and its LR image 31×24" in table("bicubic", "--scales", 2, "--sets", "Set5", code=2)

@@ -1,0 +1,228 @@
+"""`rgt table` measures what `basicsr test` measures, goes on after interruptions, and never mixes runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import yaml
+from basicsr.metrics import calculate_psnr, calculate_ssim
+
+from rgt_arch import load_model
+from rgt_arch.data.bicubic import crop_to_multiple, imresize
+from rgt_arch.evaluation.tables import running
+
+from .conftest import NETWORK
+
+COMMAND = [sys.executable, "-m", "rgt_arch.cli"]
+QUIET = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """Names of the images that were measured, in order; set `measured.fail_at` to raise at that image instead."""
+
+    class Measured(list):
+        fail_at: tuple[str, type[BaseException]] | None = None
+
+    names = Measured()
+
+    class Counting(running.Measurer):
+        def measure(self, images, name):
+            if names.fail_at and names.fail_at[0] == name:
+                raise names.fail_at[1]("as if")
+            names.append(name)
+            return super().measure(images, name)
+
+    monkeypatch.setattr(running, "Measurer", Counting)
+    return names
+
+
+def test_network_rows_equal_basicsr_test(table, write_set, write_weights, tmp_path):
+    data, weights = write_set("Manga109", ending="_LRBI_x"), write_weights()
+    metric = {"crop_border": 2, "test_y_channel": True}
+    options = {
+        "name": "peer",
+        "model_type": "RGTModel",
+        "scale": 2,
+        "num_gpu": 0,
+        "datasets": {
+            "test": {
+                "name": "Manga109",
+                "type": "PairedImageDataset",
+                "dataroot_gt": str(data / "Manga109/HR"),
+                "dataroot_lq": str(data / "Manga109/LR_bicubic/X2"),
+                "filename_tmpl": "{}_LRBI_x2",
+                "io_backend": {"type": "disk"},
+            }
+        },
+        "network_g": {"type": "RGT", "upscale": 2, **NETWORK},
+        "path": {"pretrain_network_g": str(weights)},
+        "val": {
+            "save_img": False,
+            "metrics": {"psnr": {"type": "calculate_psnr", **metric}, "ssim": {"type": "calculate_ssim", **metric}},
+        },
+    }
+    (tmp_path / "test.yml").write_text(yaml.safe_dump(options))
+    peer = subprocess.run(
+        [*COMMAND, "test", "-opt", "test.yml"], cwd=tmp_path, env=QUIET, capture_output=True, text=True, check=False
+    )
+    assert peer.returncode == 0, peer.stderr
+    wanted = [float(re.search(rf"# {name}: ([\d.]+)", peer.stdout + peer.stderr)[1]) for name in ("psnr", "ssim")]
+    result = table(weights, "--sets", "Manga109")["tiny", 2, "Manga109"]
+    assert [result["measured"]["psnr"], result["measured"]["ssim"]] == pytest.approx(wanted, abs=6e-5)
+    assert list(result["images"]) == ["face", "flag", "grey"]
+    assert result["complete"] is False  # 3 images of 109
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_bicubic_is_matlabs_and_measures_grey_images_on_their_grey(table, write_set, scale):
+    data = write_set(scales=(scale,))
+    images = table("bicubic", "--scales", scale, "--sets", "Set5")["bicubic", scale, "Set5"]["images"]
+    for name, score in images.items():
+        hr, lr = (
+            cv2.imread(str(data / "Set5" / file), cv2.IMREAD_UNCHANGED)
+            for file in (f"HR/{name}.png", f"LR_bicubic/X{scale}/{name}x{scale}.png")
+        )
+        assert (hr.ndim == 2) == (name == "grey")
+        pair = imresize(lr, scale), crop_to_multiple(hr, scale)
+        arguments = {"crop_border": scale, "test_y_channel": hr.ndim == 3}
+        if hr.ndim == 2:
+            pair = pair[0][..., None], pair[1][..., None]
+        assert score["psnr"] == pytest.approx(calculate_psnr(*pair, **arguments), abs=1e-9)
+        assert score["ssim"] == pytest.approx(calculate_ssim(*pair, **arguments), abs=1e-9)
+
+
+def test_self_ensemble_row_equals_rotations_and_mirrors_in_numpy(table, write_set, write_weights):
+    """The pictures are not square: a wrong turn would not even fit, a left-out one shows in the score."""
+    data, weights = write_set(), write_weights()
+    results = table(f"{weights}+", weights, "--sets", "Set5")
+    network = load_model(weights)
+    for name, score in results["tiny+", 2, "Set5"]["images"].items():
+        lr = cv2.imread(str(data / f"Set5/LR_bicubic/X2/{name}x2.png"))[..., ::-1] / np.float32(255)
+        outputs = []
+        for turns in range(4):
+            for mirror in (1, -1):
+                view = np.rot90(lr, turns)[:, ::mirror].transpose(2, 0, 1)[None]
+                with torch.no_grad():
+                    output = network(torch.from_numpy(view.copy()))[0].numpy().transpose(1, 2, 0)
+                outputs.append(np.rot90(output[:, ::mirror], -turns))
+        sr = (np.mean(outputs, 0).clip(0, 1) * 255).round().astype(np.uint8)[..., ::-1]
+        hr = crop_to_multiple(cv2.imread(str(data / f"Set5/HR/{name}.png")), 2)
+        # samples that fall on a half may round either way
+        assert score["psnr"] == pytest.approx(calculate_psnr(sr, hr, crop_border=2, test_y_channel=True), abs=2e-4)
+        assert abs(score["psnr"] - results["tiny", 2, "Set5"]["images"][name]["psnr"]) > 1e-3
+
+
+def test_interrupted_run_goes_on_where_it_was(table, write_set, write_weights, measured):
+    write_set(scales=(2, 4))
+    arguments = ("bicubic", write_weights(), "--scales", 2, 4, "--sets", "Set5")
+    whole = table(*arguments, "--keep", "elsewhere")
+    measured.clear()
+    measured.fail_at = ("grey.png", KeyboardInterrupt)
+    table(*arguments, code=130)
+    assert measured == ["face.png", "flag.png"]
+    measured.fail_at = None
+    assert table(*arguments) == whole
+    assert len(measured) == 9  # each of 3 rows × 3 images once in both runs together
+    assert table(*arguments) == whole
+    assert len(measured) == 9
+    assert table(*arguments, "--fresh") == whole
+    assert len(measured) == 18
+
+
+def test_what_decides_a_score_tells_kept_ones_apart(table, write_set, write_weights, measured, tmp_path):
+    data, weights = write_set(), write_weights()
+    # three images each time but where said; every change of before stays
+    first = table(f"X={weights}", "--sets", "Set5")
+    changes = [
+        (f"X={write_weights('other.pth', 1)}", (), 3),
+        (f"X={weights}+", (), 3),
+        (f"X={weights}", ("--tile", 16), 3),
+        (f"X={weights}", (), 0),
+    ]
+    for method, flags, count in changes:
+        measured.clear()
+        table(method, "--sets", "Set5", *flags)
+        assert len(measured) == count, (method, flags)
+    write_weights(seed=2)  # another file under the same name
+    measured.clear()
+    second = table(f"X={weights}", "--sets", "Set5")
+    assert len(measured) == 3
+    assert second != first
+    for file in ("HR/flag.png", "LR_bicubic/X2/greyx2.png"):
+        picture = cv2.imread(str(data / "Set5" / file))
+        assert cv2.imwrite(str(data / "Set5" / file), 255 - picture)
+    measured.clear()
+    table(f"X={weights}", "--sets", "Set5")
+    assert measured == ["flag.png", "grey.png"]
+    for file in (tmp_path / "results/table").rglob("face.*.json"):
+        file.write_text(file.read_text()[:40])  # as a full disk or a crash may leave it
+    measured.clear()
+    table(f"X={weights}", "--sets", "Set5")
+    assert measured == ["face.png"]
+
+
+def test_two_ranks_print_one_table_with_the_numbers_of_one_process(table, write_set, write_weights, tmp_path):
+    write_set(scales=(2, 4))
+    arguments = ["bicubic", str(write_weights()), "--scales", "2", "4", "--sets", "Set5"]
+    alone = table(*arguments, "--keep", "elsewhere")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
+    ranks = subprocess.run(
+        [*launch, "rgt_arch.cli", "table", *arguments, "--data", "benchmark", "--device", "cpu", "--format", "json"],
+        cwd=tmp_path,
+        env=QUIET,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ranks.returncode == 0, ranks.stderr
+    results = json.loads(ranks.stdout)["results"]  # one table, or it would be no JSON
+    assert {(result["method"], result["scale"], result["set"]): result for result in results} == alone
+    assert len(list((tmp_path / "results/table").rglob("*.json"))) == 9
+    assert "of 2 processes" in ranks.stderr
+
+
+def test_folder_of_super_resolved_images_in_every_layout(table, write_set, tmp_path):
+    data = write_set(scales=(2, 4))
+    wanted = table("bicubic", "--sets", "Set5", "--scales", 2)["bicubic", 2, "Set5"]["images"]
+    names = {"face", "flag"}  # grey is measured on Y here, as BasicSR does
+    for layout, ending in (
+        ("Set5/x2", "_NET_x2"),
+        ("X2/Set5", "x2"),
+        ("visualization/Set5", "_test_NET_x2"),
+        ("Set5", "_NET_x2"),
+        (".", "_NET_x2"),
+    ):
+        folder = tmp_path / f"sr {layout.replace('/', ' ')}"
+        (folder / layout).mkdir(parents=True)
+        for file in (data / "Set5/LR_bicubic/X2").glob("*.png"):
+            name = f"{file.stem.removesuffix('x2')}{ending}.png"
+            assert cv2.imwrite(str(folder / layout / name), imresize(cv2.imread(str(file)), 2))
+        scale = () if "2" in layout else ("--scales", 2)
+        result = table(f"NET={folder}", "--sets", "Set5", *scale)["NET", 2, "Set5"]
+        for name in names:
+            assert result["images"][name] == pytest.approx(wanted[name]), layout
+        assert result["images"]["grey"]["psnr"] == pytest.approx(wanted["grey"]["psnr"] + 1.322, abs=0.001)
+    assert "which one it is of" in table(tmp_path / "sr .", "--sets", "Set5", code=2)
+    wrong = table(tmp_path / "sr .", "--sets", "Set5", "--scales", 4, code=2)
+    assert re.search(r"face_NET_x2.png: has 62×48 pixels, but HR cut to a multiple of 4 has 60×48", wrong)
+
+
+def test_unreadable_image_is_named_and_those_before_it_stay_kept(table, write_set, measured):
+    data = write_set()
+    image = data / "Set5/HR/flag.png"
+    whole = image.read_bytes()
+    image.write_bytes(whole[:200])  # the header is sound
+    assert "Set5 ×2: flag.png: it or the image that" in table("bicubic", "--scales", 2, "--sets", "Set5", code=1)
+    image.write_bytes(whole)
+    measured.clear()
+    table("bicubic", "--scales", 2, "--sets", "Set5")
+    assert measured == ["flag.png", "grey.png"]
