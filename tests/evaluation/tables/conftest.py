@@ -67,6 +67,7 @@ def table(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytes
     """table(*arguments, code=0): results of `rgt table --format json` by (method, scale, set); ends with `code`.
 
     With another --format what it prints; where it prints nothing, what it says on stderr.
+    `table.said` is always what the last run said there.
     """
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RGT_CACHE", str(tmp_path / "cache"))
@@ -77,6 +78,7 @@ def table(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytes
         capsys.readouterr()
         assert main(words) == code
         out, err = capsys.readouterr()
+        run.said = err  # type: ignore[attr-defined]
         if not out:
             return err
         form = words[words.index("--format") + 1]

@@ -170,10 +170,17 @@ def test_what_decides_a_score_tells_kept_ones_apart(table, write_set, write_weig
     assert measured == ["face.png"]
 
 
+def work(said: str) -> float:
+    """The operations that the progress line counts."""
+    number, unit = re.findall(r"100%.*?/([\d.]+)([kMG]?) \[", said)[-1]
+    return float(number) * {"": 1, "k": 1e3, "M": 1e6, "G": 1e9}[unit]
+
+
 def test_two_ranks_print_one_table_with_the_numbers_of_one_process(table, write_set, write_weights, tmp_path):
     write_set(scales=(2, 4))
     arguments = ["bicubic", str(write_weights()), "--scales", "2", "4", "--sets", "Set5"]
     alone = table(*arguments, "--keep", "elsewhere")
+    of_all = work(table.said)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
     ranks = subprocess.run(
         [*launch, "rgt_arch.cli", "table", *arguments, "--data", "benchmark", "--device", "cpu", "--format", "json"],
@@ -187,7 +194,8 @@ def test_two_ranks_print_one_table_with_the_numbers_of_one_process(table, write_
     results = json.loads(ranks.stdout)["results"]  # one table, or it would be no JSON
     assert {(result["method"], result["scale"], result["set"]): result for result in results} == alone
     assert len(list((tmp_path / "results/table").rglob("*.json"))) == 9
-    assert "of 2 processes" in ranks.stderr
+    assert "(1 of 2 processes)" in ranks.stderr
+    assert 0.2 < work(ranks.stderr) / of_all < 0.8
 
 
 def test_folder_of_super_resolved_images_in_every_layout(table, write_set, tmp_path):
