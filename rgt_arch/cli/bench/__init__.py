@@ -7,7 +7,7 @@ from typing import Any
 
 from rgt_arch.cli.groups import add_group, run_in_group
 
-COMMANDS = ("data", "tiles")
+COMMANDS = ("latency", "memory", "scaling", "train", "data", "tiles")
 
 __all__ = ["COMMANDS", "add_parser", "run"]
 

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from rgt_arch.errors import UsageError
 from rgt_arch.evaluation.tile_benchmark import format_costs, run_tile_benchmark
 
 
@@ -20,16 +21,32 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument("images", metavar="HR_DIR", type=Path, help="HR images, such as datasets/benchmark/Set14/HR")
     parser.add_argument("-w", "--weights", default="RGT_T_x4", help="name or file (default: %(default)s)")
     parser.add_argument(
-        "--tiles", type=int, nargs="+", default=[48, 64, 96, 128], help="sides in input pixels (default: %(default)s)"
+        "--tiles",
+        type=_whole_number,
+        nargs="+",
+        default=[48, 64, 96, 128],
+        help="sides in input pixels (default: %(default)s)",
     )
     parser.add_argument(
-        "--overlaps", type=int, nargs="+", default=[0, 8, 16, 32], help="shared input pixels (default: %(default)s)"
+        "--overlaps",
+        type=_whole_number,
+        nargs="+",
+        default=[0, 8, 16, 32],
+        help="shared input pixels (default: %(default)s)",
     )
-    parser.add_argument("--limit", type=int, metavar="N", help="only the first N images")
+    parser.add_argument("--limit", type=_whole_number, metavar="N", help="only the first N images")
     return parser
 
 
 def run(args: argparse.Namespace) -> None:
     """Measure and print the table."""
+    if not args.images.is_dir():
+        raise UsageError(f"{args.images}: no such folder; name one of HR images")
     costs = run_tile_benchmark(args.images, args.weights, tiles=args.tiles, overlaps=args.overlaps, limit=args.limit)
     print(format_costs(costs))
+
+
+def _whole_number(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 on")
+    return int(text)
