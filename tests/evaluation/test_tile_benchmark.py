@@ -66,3 +66,15 @@ def test_command_prints_a_line_for_each_tiling(images, weights, capsys):
 def test_nothing_to_measure_is_said(images, weights, arguments, text, capsys):
     assert main(["bench", "tiles", str(images), "-w", str(weights), *arguments]) == 2
     assert text in capsys.readouterr().err
+
+
+def test_a_folder_that_is_not_there_is_named(weights, tmp_path, capsys):
+    assert main(["bench", "tiles", str(tmp_path / "nowhere"), "-w", str(weights)]) == 2
+    assert "nowhere: no such folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flag", ["--tiles", "--overlaps", "--limit"])
+def test_numbers_below_zero_are_refused(images, weights, flag, capsys):
+    with pytest.raises(SystemExit):
+        main(["bench", "tiles", str(images), "-w", str(weights), f"{flag}=-1"])
+    assert "'-1' is no whole number from 0 on" in capsys.readouterr().err

@@ -113,12 +113,8 @@ def test_a_size_the_encoder_cannot_write_ends_in_one_line(make_video: Make) -> N
         def upscale(self, *args: Any, **options: Any) -> NDArray[Any]:
             return np.zeros((16, 20000, 3), np.uint8)
 
-    source = make_video()
-    with pytest.raises(UserError, match="libx264 cannot write 20000x16 pixels") as refusal:
-        run(source, upscaler=Wide())
-    if (descriptors := Path("/proc/self/fd")).exists():  # Windows would not let an open file be removed
-        assert refusal, "keeps the writer alive"
-        assert not [file for file in descriptors.iterdir() if str(source.parent) in os.path.realpath(file)]
+    with pytest.raises(UserError, match="libx264 cannot write 20000x16 pixels"):
+        run(make_video(), upscaler=Wide())
 
 
 def test_sound_tags_and_chapters_are_kept(make_video: Make) -> None:
