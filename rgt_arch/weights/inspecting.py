@@ -93,9 +93,12 @@ def infer_config(state_dict: Mapping[str, Tensor], recorded: Mapping[str, Any] |
     cannot be told.
     """
     recorded = {name: _plain(value) for name, value in (recorded or {}).items()}
-    for name in _NUMBERS & recorded.keys():
-        if isinstance(recorded[name], bool) or not isinstance(recorded[name], (int, float)):
-            raise UsageError(f"{name} must be a number, not {recorded[name]!r}")
+    for name in (_NUMBERS | {"qk_scale"}) & recorded.keys():
+        value = recorded[name]
+        if name == "qk_scale" and value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise UsageError(f"{name} must be a finite number, not {value!r}")
     known = _known(state_dict, recorded)
     for name in known.keys() & recorded.keys():
         if recorded[name] != known[name]:
@@ -154,7 +157,7 @@ def _known(state_dict: Mapping[str, Tensor], recorded: Mapping[str, Any]) -> dic
             **_global_attention(state_dict, embed_dim, recorded),
         }
         split_size = _split_size(state_dict)
-    except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
+    except (KeyError, IndexError, ValueError, ZeroDivisionError, RuntimeError) as error:  # the last: complex numbers
         raise UsageError(f"its weights are not a complete RGT's ({type(error).__name__}: {error})") from error
     return {**known, "split_size": split_size} if split_size else known
 

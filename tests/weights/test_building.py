@@ -15,6 +15,7 @@ import rgt_arch.weights
 from rgt_arch import RGT
 from rgt_arch.errors import UsageError
 from rgt_arch.weights import load_model, save_checkpoint
+from rgt_arch.weights.inspecting import is_derived
 
 IMAGE = torch.rand(1, 3, 20, 24, generator=torch.Generator().manual_seed(1))
 
@@ -123,6 +124,30 @@ def test_weights_that_do_not_fit_are_named_in_one_line(
     with pytest.raises(UsageError, match=rf"net\.pth: .*{words}") as caught:
         load_model(tmp_path / "net.pth")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [
+        ({"qk_scale": "abc"}, "qk_scale must be a finite number, not 'abc'"),
+        ({"qk_scale": float("nan")}, "qk_scale must be a finite number"),
+        ({"img_range": float("inf")}, "img_range must be a finite number"),
+    ],
+)
+def test_records_that_no_network_can_have_are_refused_in_one_line(
+    tmp_path: Path, official: dict[str, Tensor], record: dict[str, Any], words: str
+) -> None:
+    slim = {key: tensor for key, tensor in official.items() if not is_derived(key)}
+    torch.save({"params": slim, "rgt_config": record}, tmp_path / "net.pth")
+    with pytest.raises(UsageError, match=rf"net\.pth: .*{words}") as caught:
+        load_model(tmp_path / "net.pth")
+    assert "\n" not in str(caught.value)
+
+
+def test_complex_weights_are_refused_in_one_line(tmp_path: Path, official: dict[str, Tensor]) -> None:
+    torch.save({"params": {key: tensor.to(torch.complex64) for key, tensor in official.items()}}, tmp_path / "net.pth")
+    with pytest.raises(UsageError, match=r"net\.pth: its weights are not a complete RGT's"):
+        load_model(tmp_path / "net.pth")
 
 
 def test_loaded_weights_do_not_depend_on_the_file(tmp_path: Path, official: dict[str, Tensor]) -> None:

@@ -133,7 +133,7 @@ def test_recorded_ratio_keeps_the_digits_that_rounding_hides() -> None:
         ({"embed_dim": 180}, "embed_dim is said to be 180, but the weights have 96"),
         ({"hai": "none"}, "hai is said to be 'none', but the weights have 'learned'"),
         ({"split_size": [8, 32]}, r"split_size is said to be \[8, 32\], but the weights have \[8, 16\]"),
-        ({"img_range": "255"}, "img_range must be a number, not '255'"),
+        ({"img_range": "255"}, "img_range must be a finite number, not '255'"),
     ],
 )
 def test_a_record_that_contradicts_the_weights_is_refused(recorded: dict[str, Any], words: str) -> None:
