@@ -9,13 +9,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from rgt_arch.archs import rgt_arch as arch
+from rgt_arch.evaluation.complexity.counting import count
 from rgt_arch.evaluation.speed.clock import Work, seconds
 from rgt_arch.evaluation.speed.settings import Size
-from rgt_arch.weights.building import build_network
 
 KINDS = {"pointwise": "1×1 conv", "conv3x3": "3×3 conv", "linear": "linear"}
 """Products that a network is made of, and their names in tables."""
@@ -33,40 +31,9 @@ _GPU_BATCH = 16  # a GPU needs more work at a time to show its rate
 def plain_flops(config: dict[str, Any], size: Size) -> int:
     """Floating-point operations of the network as published, two for a multiply-add, SDPA included, for one image.
 
-    Counted on ours, whole and with heads as wide as they are; nothing is computed. Counts only products, as
-    `torch.utils.flop_counter` does.
+    Counts only products, as `torch.utils.flop_counter` does.
     """
-    network = build_network(config).eval()
-    image = torch.empty(1, network.in_chans, *size)
-    with _narrow_heads(), FakeTensorMode(allow_non_fake_inputs=True) as fake, FlopCounterMode(display=False) as counter:
-        network(fake.from_tensor(image))  # with gradients, and so not in slices
-    counted = int(counter.get_total_flops())
-    depth = network.geometry(*size, torch.device("cpu")).depth
-    return counted - sum(
-        _widened_queries(module, size, depth)
-        for module in network.modules()
-        if isinstance(module, arch.RecursiveGeneralizationAttention)
-    )
-
-
-@contextmanager
-def _narrow_heads() -> Iterator[None]:
-    """Heads are padded to the widest of q, k and v only."""
-    multiple, arch.HEAD_MULTIPLE = arch.HEAD_MULTIPLE, 1
-    try:
-        yield
-    finally:
-        arch.HEAD_MULTIPLE = multiple
-
-
-def _widened_queries(module: arch.RecursiveGeneralizationAttention, size: Size, depth: int) -> int:
-    """Operations in RG-SA because queries and keys, c_r·C wide, are padded to the width of the values (c_r ≤ 1)."""
-    channels = module.num_heads * module.head_dim
-    stride = module.reduction1.stride[0]
-    height, width = size
-    for _ in range(depth):
-        height, width = height // stride, width // stride
-    return 2 * size.pixels * (channels - module.cr) * (channels + height * width)
+    return 2 * count(config, size).whole.products
 
 
 @contextmanager

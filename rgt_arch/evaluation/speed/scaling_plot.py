@@ -1,4 +1,4 @@
-"""The picture of `rgt bench scaling`: curves over the pixels with logarithmic axes, drawn with Pillow."""
+"""The picture of `rgt bench scaling` and `rgt complexity --growth`: curves over the pixels, drawn with Pillow."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ from dataclasses import dataclass
 from PIL import Image, ImageDraw, ImageFont
 
 # Of the Okabe-Ito palette, which is told apart with every kind of colour blindness; the marks differ too.
-_STYLES = {"ours": ("#0072B2", "circle"), "official": ("#D55E00", "square")}
+_STYLES = {
+    "ours": ("#0072B2", "circle"),
+    "official": ("#D55E00", "square"),
+    "RG-SA": ("#0072B2", "circle"),
+    "global attention": ("#D55E00", "square"),
+    "L-SA": ("#009E73", "triangle"),
+}
 _FINE = 3  # drawn so many times larger and shrunk, for smooth lines
 _WIDTH, _HEIGHT = 560, 440  # of a panel
 _LEFT, _RIGHT, _TOP, _BOTTOM = 80, 20, 76, 64  # around its axes
@@ -21,9 +27,10 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Curve:
-    """One network's values.
+    """One network's or layer's values.
 
-    style: `ours` or `official`. points: (pixels, value), both above 0, in the order of the pixels.
+    style: `ours`, `official`, `RG-SA`, `L-SA` or `global attention`. points: (pixels, value), both above 0, in the
+    order of the pixels.
     """
 
     style: str
@@ -107,6 +114,8 @@ def _draw_mark(draw: ImageDraw.ImageDraw, place: Point, colour: str, mark: str) 
     box = [x - size, y - size, x + size, y + size]
     if mark == "circle":
         draw.ellipse(box, fill=colour)
+    elif mark == "triangle":
+        draw.regular_polygon((x, y, 1.3 * size), 3, fill=colour)
     else:
         draw.rectangle(box, fill="white", outline=colour, width=2 * _FINE)
 
