@@ -271,7 +271,7 @@ def test_real_photographs_in_the_official_layout_validate(tmp_path):
     source.write_text((head + tail).replace("datasets/benchmark", f"{data}/benchmark"))
     file = Checker.__new__(Checker)
     file.root, file.is_train, file.file = tmp_path, False, source
-    file.edit("experiments/train_RGT_T_x2/models/net_g_latest.pth", "~")
+    file.edit("pretrain_network_g: RGT_T_x2", "pretrain_network_g: ~")
     warnings = file.validate()[1]
     assert len(warnings) == 1
     assert "random weights" in warnings[0]
