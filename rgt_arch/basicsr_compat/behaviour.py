@@ -18,12 +18,14 @@ from rgt_arch.basicsr_compat import (
     root_logger,
     run_folders,
     torch_files,
+    training_loop,
     validation,
 )
 
 
 def install() -> None:
     """Replace the names. Call once; BasicSR must be imported."""
+    import basicsr
     import basicsr.data.prefetch_dataloader
     import basicsr.models.base_model
     import basicsr.models.sr_model
@@ -44,6 +46,9 @@ def install() -> None:
     _replace(basicsr.train, "load_resume_state", lambda _: resume.load_resume_state)
     _replace(basicsr.train, "create_train_val_dataloader", lambda _: iterations.create_train_val_dataloader)
     _replace(basicsr.train, "build_model", iterations.saving_real_epochs)
+    _replace(basicsr.train, "build_model", training_loop.following_model)
+    for module in (basicsr.train, basicsr):
+        _replace(module, "train_pipeline", training_loop.leaving_in_order)
     _replace(basicsr.train, "MessageLogger", message_logger.with_real_epochs)
     _replace(basicsr.train, "CPUPrefetcher", prefetchers.lazy_cpu)
     _replace(basicsr.train, "CUDAPrefetcher", prefetchers.lazy_cuda)

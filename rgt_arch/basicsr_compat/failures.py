@@ -39,6 +39,11 @@ def describe(error: Exception) -> str:
     if isinstance(error, RuntimeError) and text.startswith("Error(s) in loading state_dict"):
         wrong = [line.strip() for line in text.splitlines()[1:] if line.strip()]
         return f"{first} {wrong[0][:200] if wrong else ''}; the weights belong to other network options"
+    if isinstance(error, RuntimeError) and text.startswith("DataLoader worker"):
+        return (
+            f"a process that reads training images died ({first.rstrip('. ')}); where memory ran out, lower "
+            "datasets:train:num_worker_per_gpu; --auto_resume goes on from the last checkpoint"
+        )
     if isinstance(error, KeyError):
         first = f"no key {first}"
     return f"{type(error).__name__}: {first} ({_place(error)}); --verbose shows the traceback"

@@ -16,6 +16,8 @@ from typing import Any
 
 import torch
 
+from rgt_arch.basicsr_compat import stopping
+from rgt_arch.basicsr_compat.training_loop import TrainingLoader
 from rgt_arch.data.loading import NamingDataset, TrainingDataset
 from rgt_arch.data.sampling import IterationSampler
 from rgt_arch.errors import UsageError
@@ -42,7 +44,8 @@ def create_train_val_dataloader(opt: Options, logger: logging.Logger) -> Loaders
             val_loaders.append(_validation_loader(opt, dataset_opt, logger))
         elif phase != "train":
             raise UsageError(f"datasets:{phase}: no such phase; name it train, val or val_…")
-    return train_loader, sampler, val_loaders, opt.get("start_epoch", 0), total_iter
+    loader = TrainingLoader(train_loader, opt, val_loaders)
+    return loader, sampler, val_loaders, opt.get("start_epoch", 0), total_iter
 
 
 def _train_loader(
@@ -66,6 +69,7 @@ def _train_loader(
         dataset, dataset_opt, num_gpu=opt["num_gpu"], dist=opt["dist"], sampler=sampler, seed=opt["manual_seed"]
     )
     loader.generator = _own_generator(opt)
+    loader.worker_init_fn = stopping.worker_init(loader.worker_init_fn)
     opt["samples_per_epoch"] = sampler.epoch_size
     opt["samples_per_iter"] = sampler.global_batch
     logger.info(

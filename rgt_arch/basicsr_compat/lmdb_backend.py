@@ -13,7 +13,8 @@ import threading
 from typing import Any
 
 from rgt_arch.data.lmdb_files import truncation
-from rgt_arch.errors import UsageError, UserError
+from rgt_arch.data.loading import UnreadableImageError
+from rgt_arch.errors import UsageError
 
 _lock = threading.Lock()
 _environments: dict[str, tuple[int, Any]] = {}  # real path -> (process that opened it, lmdb.Environment)
@@ -70,14 +71,14 @@ class SharedLmdbBackend:
     def get(self, filepath: str, client_key: str) -> bytes:
         """The bytes stored under the key `filepath` in the LMDB named `client_key`.
 
-        Raises UserError when there are none.
+        Raises UnreadableImageError when there are none.
         """
         path, real = self._paths[client_key]
         key = str(filepath)
         with _environment(real, **self._options).begin(write=False) as transaction:
             value = transaction.get(key.encode())
             if value is None:
-                raise UserError(f"{path}: no key {key!r}; {_remedy(transaction, key)}")
+                raise UnreadableImageError(f"{path}: no key {key!r}; {_remedy(transaction, key)}")
         return value
 
     def get_text(self, filepath: str) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from rgt_arch.basicsr_compat import training_loop
 from rgt_arch.basicsr_compat.iterations import epoch_of
 
 
@@ -20,6 +21,7 @@ def with_real_epochs(original: type) -> type:
     class MessageLogger(original):
         def __init__(self, opt: dict[str, Any], start_iter: int = 1, tb_logger: Any = None) -> None:
             super().__init__(opt, start_iter, tb_logger)
+            training_loop.keep_tb_logger(tb_logger)
             self.opt = opt
             self.max_iters = int(opt["train"]["total_iter"]) + 1  # the base class takes one off what is left to do
 

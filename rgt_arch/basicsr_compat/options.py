@@ -35,11 +35,13 @@ def parsing_safely(original: ParseOptions) -> ParseOptions:
         distributed_run = args.launcher != "none"
         if distributed_run:
             distributed.init_dist(args.launcher, cpu=opt["num_gpu"] == 0, **(opt.get("dist_params") or {}))
-        if opt.get("manual_seed") is None:
+        seed_is_drawn = opt.get("manual_seed") is None
+        if seed_is_drawn:
             opt["manual_seed"] = distributed.on_rank_zero(lambda: random.randint(1, 10000))
         with _basicsr_reads(opt, args):
             opt, basicsr_args = original(root_path, is_train=is_train)
         opt["restart"] = args.restart
+        opt["seed_is_drawn"] = seed_is_drawn
         if is_train and not (args.auto_resume or args.restart or args.debug):
             distributed.on_rank_zero(lambda: run_folders.refuse_unfinished(opt, opt["train"]["total_iter"]))
         return opt, basicsr_args

@@ -10,19 +10,18 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
+import re
 from pathlib import Path
 from typing import Any, NoReturn
 
 from rgt_arch.basicsr_compat import run_folders
+from rgt_arch.basicsr_compat.checkpoint_pairs import check_network, read_state, recorded_iteration
 from rgt_arch.basicsr_compat.distributed import on_rank_zero
 from rgt_arch.basicsr_compat.notices import notice
 from rgt_arch.errors import UsageError, UserError
 from rgt_arch.torch_files import load_data_only
 
 Options = dict[str, Any]
-
-STATE_KEYS = ("epoch", "iter", "optimizers", "schedulers")
 
 
 def load_resume_state(opt: Options) -> dict[str, Any] | None:
@@ -33,32 +32,31 @@ def load_resume_state(opt: Options) -> dict[str, Any] | None:
     SystemExit(0).
     """
     opt["start_iter"] = opt["start_epoch"] = 0
-    path = on_rank_zero(lambda: _choose(opt))
+    path, finished = on_rank_zero(lambda: _choose(opt))
+    if finished is not None:
+        _stop_finished(opt, finished)
     if path is None:
         return None
     state = read_state(path)
-    if opt["auto_resume"] and state["iter"] >= int(opt["train"]["total_iter"]):
-        _stop_finished(opt, state["iter"])
     opt["start_iter"], opt["start_epoch"] = state["iter"], state["epoch"]
+    _take_seed(opt, state.get("seed"))
     opt["path"]["resume_state"] = path
     _point_networks_at(opt, path, state["iter"])
     return state
 
 
-def read_state(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read a training state. Raises UserError for a file that is damaged or none of BasicSR's states."""
-    state = load_data_only(path)
-    if not isinstance(state, dict) or any(key not in state for key in STATE_KEYS):
-        raise UserError(f"{path}: no BasicSR training state (it needs {', '.join(STATE_KEYS)}); take a file N.state")
-    return state
+def _choose(opt: Options) -> tuple[str | None, int | None]:
+    """Path of the state to resume from: the newest complete one of this run, or what `path: resume_state` names.
 
-
-def _choose(opt: Options) -> str | None:
-    """Path of the state to resume from: the newest complete one of this run, or what `path: resume_state` names."""
+    And the iterations of the run where it is finished, with `auto_resume`.
+    """
     named = opt["path"].get("resume_state")
     found = None
     if opt["auto_resume"]:
         found = _newest_complete(opt, Path(opt["path"]["training_states"]))
+        finished = _finished(opt, found)
+        if finished is not None:
+            return found, finished
     if found is None and named:
         found = _named(opt, Path(named))
     if opt.get("restart") and run_folders.belongs_to_run(opt, found):
@@ -67,7 +65,48 @@ def _choose(opt: Options) -> str | None:
         )
     if found and opt["is_train"]:
         run_folders.create({key: opt["path"][key] for key in run_folders.FOLDER_KEYS if key in opt["path"]})
-    return found
+        _remove_unfinished_files(opt)
+    return found, None
+
+
+def _finished(opt: Options, newest: str | None) -> int | None:
+    """How many iterations the run of this name did, where there is nothing left to do for it, else None.
+
+    Done is a run whose last weights are written, and whose validation of them, if a state of the end says that it was
+    to come. A run of other models, whose files do not say what they are of, is done at its last state.
+    """
+    total = int(opt["train"]["total_iter"])
+    state = None if newest is None else read_state(newest)
+    reached = 0 if state is None else int(state["iter"])
+    if state is not None and reached >= total and state.get("owes_validation"):
+        return None
+    latest = Path(opt["path"]["models"]) / "net_g_latest.pth"
+    try:
+        ended = recorded_iteration(load_data_only(latest))
+    except UserError:
+        return None
+    if ended is None:
+        return reached if reached >= total else None
+    return ended if ended >= total else None
+
+
+def _remove_unfinished_files(opt: Options) -> None:
+    """Files that a killed run was writing (`rgt_arch.files.written_whole` names them so); each is as large as a
+    checkpoint."""
+    for folder in (opt["path"]["models"], opt["path"]["training_states"]):
+        for left in Path(folder).glob(".*.part.*"):
+            if re.fullmatch(r"\.(net_\w+|\d+)\.\d+\.part\.(pth|state)", left.name):
+                left.unlink(missing_ok=True)
+
+
+def _take_seed(opt: Options, seed: Any) -> None:
+    """Go on with the seed that the run began with, on which the order of the data and the crops depend."""
+    if type(seed) is not int or seed == opt["manual_seed"]:
+        return
+    if opt.get("seed_is_drawn"):
+        opt["manual_seed"] = seed
+    else:
+        notice(f"manual_seed: is {opt['manual_seed']}, and {seed} in the state resumed from: other samples follow")
 
 
 def _named(opt: Options, path: Path) -> str:
@@ -107,9 +146,12 @@ def _newest_complete(opt: Options, folder: Path, leave_out: str = "") -> str | N
 def _problem(opt: Options, state: Path) -> str | None:
     """Why one cannot resume from `state`, or None when it and its networks are whole."""
     try:
-        iteration = read_state(state)["iter"]
-        for path in _networks(opt, state, iteration).values():
-            load_data_only(path)
+        content = read_state(state)
+        if state.stem.isdigit() and int(state.stem) != content["iter"]:
+            return f"{state}: is of iteration {content['iter']}, not of that in its name"
+        digests = content.get("networks")
+        for name, path in _networks(opt, state, content["iter"]).items():
+            check_network(path, content["iter"], digests.get(name) if isinstance(digests, dict) else None)
     except UserError as error:
         return str(error).rpartition(";")[0] or str(error)
     return None

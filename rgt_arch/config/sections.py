@@ -19,7 +19,8 @@ from rgt_arch.config.tree import value_at
 
 _TYPE = Key("text", "class name", "always")
 _FREE = Section({}, "", free=True)
-_PARTS = ("", "path", "train", "val")  # sections that model classes add keys to; "" is the top level
+# Keys of sections that model classes add theirs to; "" is the top level.
+_BASES: Mapping[str, Mapping[str, Key]] = {"": tables.TOP, "logger": tables.LOGGER}
 
 
 def section_at(opt: Mapping[str, Any], path: KeyPath) -> Section | None:
@@ -28,7 +29,7 @@ def section_at(opt: Mapping[str, Any], path: KeyPath) -> Section | None:
     Looks at `opt` for the types it names only; the section itself need not exist.
     """
     match path:
-        case () | ("path" | "train" | "val",):
+        case () | ("path" | "train" | "val" | "logger",):
             return _model_section(opt, path[0] if path else "")
         case ("val", "tile"):
             return Section(tables.TILE, "val:tile")
@@ -36,8 +37,6 @@ def section_at(opt: Mapping[str, Any], path: KeyPath) -> Section | None:
             return _FREE
         case ("val", "metrics", _):
             return _metric_section(value_at(opt, path))
-        case ("logger",):
-            return Section(tables.LOGGER, "logger")
         case ("logger", "wandb"):
             return Section(tables.WANDB, "logger:wandb")
         case ("dist_params",):
@@ -69,7 +68,7 @@ def _class_section(found: Any, skip: tuple[str, ...] = ()) -> Section | None:
 
 def _model_section(opt: Mapping[str, Any], part: str) -> Section:
     """A section whose keys depend on the model class: those of its table entry and of its parents' entries."""
-    base = tables.TOP if part == "" else {}
+    base = _BASES.get(part, {})
     name = opt.get("model_type")
     found = find_class("model", name)
     if found is None:  # reported elsewhere; until it is mended, allow what any model reads

@@ -67,6 +67,9 @@ TRAIN_RGT = {
     "amp": Key("text", "mixed precision: bf16 or fp16", nullable=True, choices=("bf16", "fp16")),
     "grad_clip": Key("number", "largest norm of the gradient", nullable=True, low=1e-12),
     "accumulate": Key("integer", "micro-batches per optimiser step; each loader batch is split into so many", low=1),
+    "nan_patience": Key(
+        "integer", "steps in a row with a loss or gradient that is not finite that end the run; 10 if left out", low=1
+    ),
 }
 TRAIN_GAN = {
     "optim_d": Key("section", "optimiser of the discriminator", "train", example="optim_d: {type: Adam, lr: 1e-4}"),
@@ -100,6 +103,12 @@ LOGGER = {
     ),
     "use_tb_logger": Key("boolean", "write TensorBoard files"),
     "wandb": Key("section", "Weights & Biases; needs use_tb_logger: true", nullable=True),
+}
+LOGGER_RGT = {
+    "keep_checkpoints": Key("integer", "how many checkpoints to keep, the newest; ~ is all", nullable=True, low=1),
+    "keep_best": Key(
+        "text", "a metric of val:metrics: the best weights on the first val data set are net_g_best.pth", nullable=True
+    ),
 }
 WANDB = {
     "project": Key("text", "project name; ~ is off", nullable=True),
@@ -219,7 +228,7 @@ ARGUMENTS = {
 MODELS: dict[str, dict[str, dict[str, Key]]] = {
     "SRModel": {"": {}, "path": PATH, "train": TRAIN, "val": VAL},
     "SwinIRModel": {},
-    "RGTModel": {"train": TRAIN_RGT, "val": VAL_RGT},
+    "RGTModel": {"train": TRAIN_RGT, "val": VAL_RGT, "logger": LOGGER_RGT},
     "SRGANModel": {"": _NETWORK_D, "path": PATH_D, "train": TRAIN_GAN},
     "ESRGANModel": {},
     "RealESRNetModel": {"": {**_REAL_TOP, "gt_usm": Key("boolean", "sharpen the HR image")}},

@@ -21,6 +21,14 @@ from torch.utils.data import Dataset, get_worker_info
 from rgt_arch.data.sampling import Item
 from rgt_arch.errors import UserError
 
+UNREADABLE = "unreadable"
+"""Key of a sample from TrainingDataset: what could not be read in its place, a line for each image, or ""."""
+_ATTEMPTS = 10
+
+
+class UnreadableImageError(UserError):
+    """An image that cannot be used, where the fault is the file's and not that of code or options."""
+
 
 class NamingDataset(Dataset[Any]):
     """A BasicSR data set whose errors name the image. Everything else is the wrapped data set's (`opt`, `paths`, …)."""
@@ -37,7 +45,8 @@ class NamingDataset(Dataset[Any]):
         return getattr(self.dataset, name)
 
     def __getitem__(self, index: Any) -> Any:
-        """Sample `index` of the wrapped data set. Raises UserError, one line, for an image that cannot be used."""
+        """Sample `index` of the wrapped data set. Raises UserError, one line, for what goes wrong with it;
+        UnreadableImageError where that is the image itself."""
         try:
             return self.dataset[index]
         except UserError:
@@ -45,7 +54,9 @@ class NamingDataset(Dataset[Any]):
         except Exception as error:  # a data set of the user's can raise anything
             if isinstance(error, IndexError) and index >= len(self):
                 raise  # how iterating over a data set ends
-            raise UserError(f"data set {self._name()}, {self._files(index)}: {_reason(error)}") from error
+            reason = _unreadable(error)
+            kind = UserError if reason is None else UnreadableImageError
+            raise kind(f"data set {self._name()}, {self._files(index)}: {reason or _in_code(error)}") from error
 
     def _name(self) -> str:
         return str((getattr(self.dataset, "opt", None) or {}).get("name", type(self.dataset).__name__))
@@ -58,16 +69,26 @@ class NamingDataset(Dataset[Any]):
         return " or ".join(sorted({*files.values()})) if isinstance(files, dict) else str(files)
 
 
-def _reason(error: Exception) -> str:
-    """What is wrong with an image, or else with the data set: type and place of the exception."""
+def _unreadable(error: Exception) -> str | None:
+    """What is wrong with an image, or None for an exception that is about code."""
     last = traceback.extract_tb(error.__traceback__)[-1]
-    text = " ".join(str(error).split())
     if last.name == "imfrombytes" and isinstance(error, (AttributeError, cv2.error)):
         # BasicSR's decoder (utils/img_util.py:122): cv2.imdecode gave None, or refused empty bytes
         return "not a readable image; replace or remove it"
     if isinstance(error, OSError) or (isinstance(error, ValueError) and "basicsr" in Path(last.filename).parts):
-        return f"{text}; replace or remove it"
-    return f"{type(error).__name__}: {text} ({Path(last.filename).name}:{last.lineno}); --verbose shows the traceback"
+        return f"{_one_line(error)}; replace or remove it"
+    return None
+
+
+def _in_code(error: Exception) -> str:
+    """What is wrong with a data set's code: type and place of the exception."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{Path(last.filename).name}:{last.lineno}"
+    return f"{type(error).__name__}: {_one_line(error)} ({place}); --verbose shows the traceback"
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 class TrainingDataset(NamingDataset):
@@ -82,9 +103,29 @@ class TrainingDataset(NamingDataset):
         self.seed = seed
 
     def __getitem__(self, index: Item) -> Any:
+        """The sample of an item, or of other images, drawn from (seed, sample number), where its own is unreadable.
+
+        The sample, a dict, says so under UNREADABLE. Raises UserError where the fault is not an image's, and after ten
+        unreadable ones.
+        """
         image, sample_number = index
-        with seeded(self.seed, sample_number):
-            return super().__getitem__(image)
+        others = np.random.default_rng([self.seed, sample_number])
+        failures: list[UnreadableImageError] = []
+        for _attempt in range(_ATTEMPTS):
+            try:
+                with seeded(self.seed, sample_number):
+                    sample = super().__getitem__(image)
+            except UnreadableImageError as error:
+                failures.append(error)
+                image = int(others.integers(len(self)))
+                continue
+            if isinstance(sample, dict):
+                # text, because that is what every collate function leaves alone
+                sample[UNREADABLE] = "\n".join(dict.fromkeys(map(str, failures)))
+            elif failures:
+                raise failures[0]
+            return sample
+        raise failures[0]
 
 
 @contextmanager

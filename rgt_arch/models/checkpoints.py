@@ -1,4 +1,4 @@
-"""Loading weights into a model's network, and best metrics as plain values."""
+"""Loading weights into a model's network, what its files hold, and best metrics as plain values."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from basicsr.utils import get_root_logger
 from torch import Tensor, nn
 
+from rgt_arch.archs.rgt_arch import RGT
 from rgt_arch.errors import UsageError, UserError
 from rgt_arch.weights.fitting import few, load_weights
+from rgt_arch.weights.inspecting import constructor_arguments, is_derived
 
 
 def load_file_weights(network: nn.Module, weights: Mapping[str, Tensor], path: str | Path, strict: bool) -> None:
@@ -35,6 +38,29 @@ def load_file_weights(network: nn.Module, weights: Mapping[str, Tensor], path: s
         raise UserError(
             f"{path}: {error}; set network_g as the file was trained, or path.strict_load_g: false to take what fits"
         ) from error
+
+
+def network_content(networks: Mapping[str, nn.Module], iteration: int) -> dict[str, Any]:
+    """BasicSR's file, `{param_key: state dict}` on the CPU, of bare networks by param_key.
+
+    Added are `rgt_info`, the iteration, and `rgt_config`, the arguments of an RGT.
+    """
+    content: dict[str, Any] = {"rgt_info": {"iteration": iteration}}
+    derived: dict[str, Tensor] = {}  # the same for the network and its average: written once
+    for key, network in networks.items():
+        content[key] = state_dict = network.state_dict()
+        for entry, tensor in state_dict.items():
+            shared = isinstance(network, RGT) and is_derived(entry)
+            state_dict[entry] = derived.setdefault(entry, tensor) if shared else tensor.cpu()
+        if isinstance(network, RGT):
+            content["rgt_config"] = constructor_arguments(network)
+    return content
+
+
+def are_finite(network: nn.Module) -> bool:
+    """Whether no parameter is infinite or NaN."""
+    norms = [parameter.detach().abs().amax() for parameter in network.parameters() if parameter.numel()]
+    return not norms or bool(torch.stack(norms).isfinite().all())
 
 
 def plain_metrics(best: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, dict[str, Any]]]:

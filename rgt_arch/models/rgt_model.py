@@ -1,58 +1,40 @@
-"""RGTModel: BasicSR's SRModel with tiles and self-ensemble in validation, mixed precision, accumulation, safe files."""
+"""RGTModel: BasicSR's SRModel with tiles and self-ensemble in validation, mixed precision and accumulation."""
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from os import path as osp
 from typing import Any
 
 import torch
-from basicsr.models.sr_model import SRModel
 from basicsr.utils import get_root_logger
-from basicsr.utils.dist_util import master_only
 from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from rgt_arch.archs.rgt_arch import RGT
-from rgt_arch.errors import UserError
-from rgt_arch.models.checkpoints import load_file_weights, plain_metrics, read_best_metrics
+from rgt_arch.models.guards import GRAD_NORM
 from rgt_arch.models.initialisation import start_from_interpolation
 from rgt_arch.models.optimisation import StepSettings, build_optimizer, loss_weight
 from rgt_arch.models.prediction import Prediction, fit_channels
+from rgt_arch.models.resumable_model import ResumableModel
 from rgt_arch.models.validation import validate
-from rgt_arch.torch_files import save_whole
-from rgt_arch.weights import read_checkpoint
-from rgt_arch.weights.building import resolve_path
-from rgt_arch.weights.inspecting import constructor_arguments, is_derived
-
-# fp16 overflows now and then and the scaler skips such steps; as many in a row mean that it does not recover.
-_BAD_FP16_STEPS = 20
 
 
-class RGTModel(SRModel):
+class RGTModel(ResumableModel):
     """Trains and tests a super-resolution network from a BasicSR option file.
 
     Beyond SRModel: `val.tile: {size, overlap}`, `val.use_chop`, `val.self_ensemble`; `train.amp: bf16|fp16`,
-    `train.grad_clip`, `train.accumulate`, `train.init: interpolation`, any optimiser of torch.optim; validation over
-    ranks.
+    `train.grad_clip`, `train.accumulate`, `train.init: interpolation`, `train.nan_patience`, any optimiser of
+    torch.optim; `logger.keep_checkpoints` and `logger.keep_best`; validation over ranks; exact resuming.
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
         """Build the network and what training needs; UsageError for options that do not fit."""
-        self.iteration = 0
-        """Optimiser steps made so far, those before a resume included."""
-        self.best_metric_results: dict[str, dict[str, dict[str, Any]]] = {}
         self.metric_results: dict[str, float] = {}
-        self._validated: dict[str, tuple[int | str, bool, dict[str, float]]] = {}
         self._warned: set[str] = set()
-        self._saved_state: tuple[int, int] | None = None
-        self._bad_steps = 0
         self.prediction = Prediction.from_options(opt)
         network = opt["network_g"]
         self._channels_in: int | None = network.get("in_chans", network.get("num_in_ch"))
@@ -92,26 +74,29 @@ class RGTModel(SRModel):
     def optimize_parameters(self, current_iter: int) -> None:
         """One optimiser step on the batch that `feed_data` took, in `train.accumulate` passes.
 
-        Raises UserError before the step where the loss or a gradient is not finite, so that the weights stay usable;
-        with fp16, where the scaler skips such steps, only after 20 in a row.
+        Where the loss or a gradient is not finite, the weights stay as they are; UserError at the last of
+        `train.nan_patience` such steps in a row. The step after a resume draws the random numbers of an unbroken run.
         """
+        self.restore_generators()
         self.iteration = current_iter
-        self._validated.clear()
+        self.validated.clear()
         self.optimizer_g.zero_grad()
         loss_dict = self._accumulate_gradients()
+        scale = self.scaler.get_scale()
         self.scaler.unscale_(self.optimizer_g)
         params = [param for group in self.optimizer_g.param_groups for param in group["params"]]
-        loss_dict["grad_norm"] = nn.utils.get_total_norm([param.grad for param in params if param.grad is not None])
+        loss_dict[GRAD_NORM] = nn.utils.get_total_norm([param.grad for param in params if param.grad is not None])
         if self.step_settings.grad_clip:
-            nn.utils.clip_grads_with_norm_(params, self.step_settings.grad_clip, loss_dict["grad_norm"])
+            nn.utils.clip_grads_with_norm_(params, self.step_settings.grad_clip, loss_dict[GRAD_NORM])
         self.log_dict = self.reduce_loss_dict(loss_dict)
-        self._check_finite()
-        if not self.step_settings.grad_clip:
-            del self.log_dict["grad_norm"]  # as BasicSR logs it
-        self.scaler.step(self.optimizer_g)
+        remedy = "set train.amp: bf16" if self.scaler.is_enabled() else "lower train.optim_g.lr or set train.grad_clip"
+        if self.guard.allows(current_iter, self.log_dict, self._image_names, scale, remedy):
+            self.scaler.step(self.optimizer_g)
+            if self.ema_decay > 0:
+                self.model_ema(decay=self.ema_decay)
         self.scaler.update()
-        if self.ema_decay > 0:
-            self.model_ema(decay=self.ema_decay)
+        if not self.step_settings.grad_clip:
+            del self.log_dict[GRAD_NORM]  # as BasicSR logs it
 
     def _accumulate_gradients(self) -> dict[str, Tensor]:
         """Forward and backward of every micro-batch; returns the losses of the whole batch."""
@@ -155,23 +140,13 @@ class RGTModel(SRModel):
                 values /= self.opt["world_size"]
             return OrderedDict(zip(loss_dict, values.tolist(), strict=True))
 
-    def _check_finite(self) -> None:
-        bad = next((name for name, value in self.log_dict.items() if not math.isfinite(value)), None)
-        self._bad_steps = self._bad_steps + 1 if bad else 0
-        if bad is None or self._bad_steps <= (_BAD_FP16_STEPS if self.scaler.is_enabled() else 0):
-            return
+    def _image_names(self) -> str:
+        """The images of the batch, on all ranks; all of them must call it."""
         paths = [self._lq_paths]
-        if self.opt["dist"]:  # the values are means over ranks, so that all of them come here
+        if self.opt["dist"]:
             paths = [[]] * self.opt["world_size"]
             torch.distributed.all_gather_object(paths, self._lq_paths)
-        images = ", ".join(path for rank_paths in paths for path in rank_paths)
-        what = "norm of the gradients" if bad == "grad_norm" else f"loss {bad}"
-        remedy = "set train.amp: bf16" if self.scaler.is_enabled() else "lower train.optim_g.lr or set train.grad_clip"
-        raise UserError(
-            f"iteration {self.iteration}: the {what} is {self.log_dict[bad]}; the weights were left as they were; "
-            f"{remedy}, look for broken images{f' among {images}' if images else ''}, and go on from the last saved "
-            "state"
-        )
+        return ", ".join(path for rank_paths in paths for path in rank_paths)
 
     # --- validation ---
 
@@ -194,27 +169,21 @@ class RGTModel(SRModel):
         if self.iteration and isinstance(current_iter, int):
             current_iter = min(current_iter, self.iteration)  # after its loop BasicSR counts one step more than it made
         name = self.dataset_name(dataloader)
-        *done, results = self._validated.get(name, (None, None, {}))
+        *done, results = self.validated.get(name, (None, None, {}))
         if self.is_train and done == [current_iter, bool(save_img)]:
             self.metric_results = dict(results)
             values = ", ".join(f"{metric}: {value:.4f}" for metric, value in results.items())
             get_root_logger().info(f"Validation {name} at iteration {current_iter}: as just before. {values}")
             return
-        validate(self, dataloader, current_iter, tb_logger, save_img)
-        self._validated[name] = (current_iter, bool(save_img), dict(self.metric_results))
-        if self._saved_state and self._saved_state[1] == current_iter:
-            self.save_training_state(*self._saved_state)  # BasicSR saves before it validates: add the best results
+        if not validate(self, dataloader, current_iter, tb_logger, save_img):
+            return  # the run was told to end: it will owe this validation
+        self.validated[name] = (current_iter, bool(save_img), dict(self.metric_results))
+        if self.is_train:
+            self.record_validation(name, int(current_iter))
 
     def dist_validation(self, dataloader: DataLoader, current_iter: int | str, tb_logger: Any, save_img: bool) -> None:
         """As `nondist_validation`, which shares the images out."""
         self.nondist_validation(dataloader, current_iter, tb_logger, save_img)
-
-    def _initialize_best_metric_results(self, dataset_name: str) -> None:
-        """As BaseModel, but a resumed record may be of other metrics than the options have now."""
-        known = self.best_metric_results.pop(dataset_name, {})
-        super()._initialize_best_metric_results(dataset_name)
-        record = self.best_metric_results[dataset_name]
-        record.update({m: best for m, best in known.items() if m in record and record[m]["better"] == best["better"]})
 
     @staticmethod
     def dataset_name(dataloader: DataLoader) -> str:
@@ -227,93 +196,6 @@ class RGTModel(SRModel):
         if message not in self._warned:
             self._warned.add(message)
             get_root_logger().warning(message)
-
-    # --- files ---
-
-    def load_network(
-        self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = "params"
-    ) -> None:
-        """Load weights of any published layout without running code from the file; UserError where they do not fit.
-
-        `load_path` may be a name that `rgt weights` lists; what is not here yet is downloaded.
-        `param_key` None takes the average where there is one, but what was trained where training resumes.
-        With `strict` false, what differs is listed and left out; an EMA network then starts from the network's values.
-        """
-        net, logger = self.get_bare_model(net), get_root_logger()
-        checkpoint = read_checkpoint(resolve_path(load_path))
-        if param_key is None and self.is_train and self.opt["path"].get("resume_state"):
-            param_key = "params"  # training goes on with what the optimiser trained, not with its average
-        used = checkpoint.resolve_key(param_key)
-        if param_key is not None and used != param_key:
-            logger.info(f"Loading: {param_key} does not exist, use {used or 'the state dict that the file is'}.")
-        logger.info(f"Loading {type(net).__name__} model from {load_path}, with param key: [{used or None}].")
-        weights = checkpoint.state_dict(used)
-        if not strict:
-            self._print_different_keys_loading(net, weights, strict)
-            if net is getattr(self, "net_g_ema", None):
-                self.model_ema(0)  # what the file does not have was initialised apart from net_g
-        load_file_weights(net, weights, load_path, strict)
-        self._validated.clear()
-
-    @master_only
-    def save_network(
-        self, net: nn.Module | list[nn.Module], net_label: str, current_iter: int, param_key: str | list[str] = "params"
-    ) -> None:
-        """BasicSR's file, `{param_key: state dict}`, whole or not at all.
-
-        Added are `rgt_info`, the iteration, and `rgt_config`, the arguments of an RGT.
-        """
-        name = "latest" if current_iter == -1 else current_iter
-        nets = net if isinstance(net, list) else [net]
-        keys = param_key if isinstance(param_key, list) else [param_key]
-        content: dict[str, Any] = {"rgt_info": {"iteration": self.iteration}}
-        derived: dict[str, Tensor] = {}  # the same for the network and its average: written once
-        is_rgt = isinstance(self.get_bare_model(nets[0]), RGT)
-        for net_, key in zip(nets, keys, strict=True):
-            state_dict = self.get_bare_model(net_).state_dict()
-            content[key] = state_dict
-            for entry, tensor in state_dict.items():
-                shared = is_rgt and is_derived(entry)
-                state_dict[entry] = derived.setdefault(entry, tensor) if shared else tensor.cpu()
-        if is_rgt:
-            content["rgt_config"] = constructor_arguments(nets[0])
-        save_whole(content, osp.join(self.opt["path"]["models"], f"{net_label}_{name}.pth"))
-
-    @master_only
-    def save_training_state(self, epoch: int, current_iter: int) -> None:
-        """BasicSR's training state, whole or not at all, plus the scaler's state and the best metric results."""
-        if current_iter == -1:
-            return
-        state = {
-            "epoch": epoch,
-            "iter": current_iter,
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "schedulers": [scheduler.state_dict() for scheduler in self.schedulers],
-            "scaler": self.scaler.state_dict(),
-            "best_metric_results": plain_metrics(self.best_metric_results),
-        }
-        save_whole(state, osp.join(self.opt["path"]["training_states"], f"{current_iter}.state"))
-        self._saved_state = (epoch, current_iter)
-
-    def save(self, epoch: int, current_iter: int) -> None:
-        """Save the networks and the training state; -1 stands for the latest, of which only the networks are saved."""
-        super().save(epoch, current_iter)
-        if current_iter == -1:
-            get_root_logger().info(f"Saved iteration {self.iteration} as net_g_latest.pth")
-
-    def resume_training(self, resume_state: Mapping[str, Any]) -> None:
-        """Restore what `save_training_state` wrote; official and BasicSR files, which hold less, work too."""
-        try:
-            super().resume_training(resume_state)
-        except (AssertionError, KeyError, ValueError) as error:
-            raise UserError(
-                f"path.resume_state: the state of iteration {resume_state.get('iter')} does not fit train.optim_g and "
-                f"train.scheduler ({error}); resume with the options it was trained with"
-            ) from error
-        self.iteration = int(resume_state["iter"])
-        if self.scaler.is_enabled() and resume_state.get("scaler"):
-            self.scaler.load_state_dict(resume_state["scaler"])
-        self.best_metric_results = read_best_metrics(resume_state.get("best_metric_results"))
 
 
 if "RGTModel" not in MODEL_REGISTRY:  # a fork of the official code may have taken the name

@@ -18,6 +18,7 @@ from numpy import ndarray
 from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
+from rgt_arch.basicsr_compat import stopping
 from rgt_arch.errors import UsageError
 from rgt_arch.files import written_whole
 
@@ -27,12 +28,13 @@ if TYPE_CHECKING:
 _SECONDS_BETWEEN_LINES = 60.0
 
 
-def validate(model: RGTModel, dataloader: DataLoader, current_iter: int | str, tb_logger: Any, save_img: bool) -> None:
+def validate(model: RGTModel, dataloader: DataLoader, current_iter: int | str, tb_logger: Any, save_img: bool) -> bool:
     """Run the model over a data set, save images and log the metrics' means, as SRModel.nondist_validation does.
 
     Each rank runs every world_size-th image; the values of all images are added up in the data set's order on every
     rank, so the means are those of one process to the last bit. Metrics that need GT are left out where there is none.
-    Sets `model.metric_results` and updates `model.best_metric_results`.
+    Sets `model.metric_results` and updates `model.best_metric_results`. Returns whether it came to its end; it does not
+    where a signal asks the run to end.
     """
     opt, dataset_name, count = model.opt, model.dataset_name(dataloader), len(dataloader)
     val = opt.get("val") or {}
@@ -44,6 +46,8 @@ def validate(model: RGTModel, dataloader: DataLoader, current_iter: int | str, t
 
     images = progress(_share(dataloader, rank, world_size), dataset_name, bool(val.get("pbar")) and rank == 0)
     for number, data in enumerate(images):
+        if stopping.asked():
+            break
         image_name = osp.splitext(osp.basename(data["lq_path"][0]))[0]
         model.feed_data(data)
         model.test()
@@ -65,12 +69,15 @@ def validate(model: RGTModel, dataloader: DataLoader, current_iter: int | str, t
     if torch.cuda.is_available():
         torch.cuda.empty_cache()  # images of many sizes leave the pool in pieces
 
+    if stopping.agreed(model.device):
+        return False
+
     if without_gt:
         model.warn_once(
             f"{dataset_name}: {', '.join(sorted(without_gt))} left out, because there are images without GT"
         )
     if not metrics:
-        return
+        return True
     if world_size > 1:
         table = table.to(model.device)
         torch.distributed.all_reduce(table)
@@ -84,6 +91,7 @@ def validate(model: RGTModel, dataloader: DataLoader, current_iter: int | str, t
     for metric, value in model.metric_results.items():
         model._update_best_metric_result(dataset_name, metric, value, current_iter)
     model._log_validation_metric_values(current_iter, dataset_name, tb_logger)
+    return True
 
 
 def progress(dataloader: DataLoader, label: str, show_bar: bool) -> Iterator[Any]:
@@ -104,7 +112,11 @@ def _share(dataloader: DataLoader, rank: int, world_size: int) -> DataLoader:
         return dataloader
     subset = Subset(dataloader.dataset, range(rank, len(dataloader), world_size))
     return DataLoader(
-        subset, num_workers=dataloader.num_workers, pin_memory=dataloader.pin_memory, collate_fn=dataloader.collate_fn
+        subset,
+        num_workers=dataloader.num_workers,
+        pin_memory=dataloader.pin_memory,
+        collate_fn=dataloader.collate_fn,
+        generator=dataloader.generator,  # a new iterator draws from it, and not from the one that training uses
     )
 
 

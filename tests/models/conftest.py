@@ -52,7 +52,7 @@ def options(tmp_path: Path) -> Callable[..., dict[str, Any]]:
             "val": {"save_img": False, "metrics": {"psnr": {"type": "calculate_psnr", "crop_border": 2}}},
         }
         for name, section in sections.items():
-            opt[name] = {**opt[name], **deepcopy(section)}
+            opt[name] = {**opt.get(name, {}), **deepcopy(section)}
         return opt
 
     return make

@@ -48,7 +48,11 @@ def results(options, loader, tmp_path) -> tuple[dict, dict, dict]:
         "psnr": {"type": "calculate_psnr", "crop_border": 2},
         "ssim": {"type": "calculate_ssim", "crop_border": 2},
     }
-    opt = options(RGT, val={"metrics": metrics}, train={"grad_clip": 0.5, "optim_g": {"type": "SGD", "lr": 0.1}})
+    opt = options(
+        RGT,
+        val={"metrics": metrics},
+        train={"grad_clip": 0.5, "nan_patience": 1, "optim_g": {"type": "SGD", "lr": 0.1}},
+    )
     for name, images in (("five", 5), ("one", 1)):  # neither divides by two; the second leaves a rank without images
         (tmp_path / f"{name}.json").write_text(json.dumps(dict(loader(images, name=name).dataset.opt)))
         data = json.loads((tmp_path / f"{name}.json").read_text())

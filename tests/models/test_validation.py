@@ -130,7 +130,7 @@ def test_images_without_gt_skip_metrics_that_need_it_with_one_warning(build, loa
         )
     single = loader(0, gt=False)
     model.validation(single, 5, None, False)
-    model._validated.clear()
+    model.validated.clear()
     model.validation(single, 5, None, False)
     assert set(model.metric_results) == {"niqe"}
     assert model.metric_results["niqe"] > 0

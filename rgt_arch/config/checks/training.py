@@ -62,6 +62,7 @@ def check_training(opt: dict[str, Any], report: Report) -> None:
     if isinstance(opt.get("train"), dict) and not losses:
         report.error(("train",), "no loss is given; add pixel_opt: {type: L1Loss, loss_weight: 1.0, reduction: mean}")
     _check_logging(subsection(opt, "logger"), report)
+    _check_best(opt, report)
 
 
 def check_validation(opt: dict[str, Any], report: Report, is_train: bool) -> None:
@@ -212,3 +213,16 @@ def _check_logging(logger: dict[str, Any], report: Report) -> None:
         report.error(("logger", "wandb", "project"), "needs use_tb_logger: true; set it, or project: ~", wandb)
     if importlib.util.find_spec("wandb") is None:
         report.error(("logger", "wandb", "project"), "wandb is not installed; pip install wandb, or project: ~", wandb)
+
+
+def _check_best(opt: dict[str, Any], report: Report) -> None:
+    """`logger:keep_best` against the metrics that validation computes."""
+    best, path = subsection(opt, "logger").get("keep_best"), ("logger", "keep_best")
+    if best is None:
+        return
+    metrics = [name for name, _ in sections(subsection(opt, "val").get("metrics"))]
+    if best not in metrics:
+        there = f"; val:metrics has {', '.join(metrics)}" if metrics else ", for val:metrics is empty"
+        report.error(path, f"names no metric of val:metrics{there}", best)
+    if not any(phase.split("_")[0] == "val" for phase, _ in sections(opt.get("datasets"))):
+        report.error(path, "needs a data set to validate on; add datasets:val", best)

@@ -1,0 +1,113 @@
+"""SIGTERM and Ctrl-C end a training between two iterations, where it can be saved; a second signal ends it at once.
+
+Where: basicsr/train.py:152-193 knows no signals. What goes wrong: a cluster that takes its machine back (SIGTERM, then
+half a minute) costs everything since the last checkpoint, and Ctrl-C reaches the data workers first. No seam by
+itself: training_loop.py and RGTModel's validation ask here. Delete it once BasicSR's loop saves when it is told to end.
+"""
+
+from __future__ import annotations
+
+import atexit
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from functools import partial
+from multiprocessing.sharedctypes import RawValue
+from types import FrameType
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# torchrun under Slurm gets the signal and passes it on to processes that Slurm has signalled too.
+_SAME_REQUEST = 1.0
+# Longer than torchrun and Slurm wait before they kill.
+_WORKER_GRACE = 60
+
+_asked = 0
+_since = 0.0
+_before: dict[int, Any] = {}
+# Shared with the data workers: whether this process is done with them, so that they may die of a SIGTERM.
+_leaving: Any = None
+
+
+def listen() -> None:
+    """From now on the first signal is only noted. Does nothing outside the main thread, where Python has no signals."""
+    global _asked
+    if _before or threading.current_thread() is not threading.main_thread():
+        return
+    _asked = 0
+    for number in _SIGNALS:
+        _before[number] = signal.signal(number, _note)
+
+
+def stop_listening() -> None:
+    """Give the signals back to those who had them before `listen`."""
+    global _asked
+    _asked = 0
+    while _before:
+        number, handler = _before.popitem()
+        signal.signal(number, handler)
+
+
+def _note(number: int, _frame: FrameType | None) -> None:
+    global _asked, _since
+    if not _asked:
+        _asked, _since = number, time.monotonic()
+    elif time.monotonic() - _since > _SAME_REQUEST:
+        os._exit(128 + number)  # at once: no file is half-written, for they are renamed into place
+
+
+def asked() -> int:
+    """The number of the signal that asked this process to end, or 0."""
+    return _asked
+
+
+def agreed(device: torch.device) -> int:
+    """The same answer on every rank: a signal that any of them was sent. All ranks must call it at the same place."""
+    return greatest([_asked], device)[0]
+
+
+def greatest(values: list[int], device: torch.device) -> list[int]:
+    """The largest of each value over all ranks, on every rank."""
+    if not (dist.is_initialized() and dist.get_world_size() > 1):
+        return values
+    shared = torch.tensor(values, device=device)
+    dist.all_reduce(shared, op=dist.ReduceOp.MAX)
+    return [int(value) for value in shared.tolist()]
+
+
+def worker_init(original: Any) -> Any:
+    """The `worker_init_fn` of a training loader: `original`, and signals meant for the run do not end its workers.
+
+    A group's signal (Ctrl-C, torchrun, Slurm) reaches workers too, whose death would be an error of the run.
+    """
+    global _leaving
+    if _leaving is None:
+        _leaving = RawValue("b", 0)
+        atexit.register(_leave, os.getpid())
+    return partial(_init_worker, original, _leaving)
+
+
+def _leave(owner: int) -> None:
+    if os.getpid() == owner:
+        _leaving.value = 1
+
+
+def _init_worker(original: Any, leaving: Any, worker_id: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, partial(_outlive, leaving))
+    if original is not None:
+        original(worker_id)
+
+
+def _outlive(leaving: Any, _number: int, _frame: FrameType | None) -> None:
+    """A worker told to end goes on for as long as its run may need to save, unless the run ends already."""
+    parent = multiprocessing.parent_process()
+    if leaving.value or parent is None or not parent.is_alive():
+        os._exit(1)
+    if hasattr(signal, "alarm"):
+        signal.alarm(_WORKER_GRACE)
