@@ -7,14 +7,11 @@ itself: training_loop.py and RGTModel's validation ask here. Delete it once Basi
 
 from __future__ import annotations
 
-import atexit
-import multiprocessing
 import os
 import signal
 import threading
 import time
 from functools import partial
-from multiprocessing.sharedctypes import RawValue
 from types import FrameType
 from typing import Any
 
@@ -24,14 +21,10 @@ import torch.distributed as dist
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # torchrun under Slurm gets the signal and passes it on to processes that Slurm has signalled too.
 _SAME_REQUEST = 1.0
-# Longer than torchrun and Slurm wait before they kill.
-_WORKER_GRACE = 60
 
 _asked = 0
 _since = 0.0
 _before: dict[int, Any] = {}
-# Shared with the data workers: whether this process is done with them, so that they may die of a SIGTERM.
-_leaving: Any = None
 
 
 def listen() -> None:
@@ -85,29 +78,20 @@ def worker_init(original: Any) -> Any:
 
     A group's signal (Ctrl-C, torchrun, Slurm) reaches workers too, whose death would be an error of the run.
     """
-    global _leaving
-    if _leaving is None:
-        _leaving = RawValue("b", 0)
-        atexit.register(_leave, os.getpid())
-    return partial(_init_worker, original, _leaving)
+    return partial(_init_worker, original)
 
 
-def _leave(owner: int) -> None:
-    if os.getpid() == owner:
-        _leaving.value = 1
-
-
-def _init_worker(original: Any, leaving: Any, worker_id: int) -> None:
+def _init_worker(original: Any, worker_id: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, partial(_outlive, leaving))
+    if hasattr(signal, "sigwaitinfo"):  # elsewhere PyTorch's own handler stays, which minds its parent and else dies
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_mind_parent, daemon=True).start()
     if original is not None:
         original(worker_id)
 
 
-def _outlive(leaving: Any, _number: int, _frame: FrameType | None) -> None:
-    """A worker told to end goes on for as long as its run may need to save, unless the run ends already."""
-    parent = multiprocessing.parent_process()
-    if leaving.value or parent is None or not parent.is_alive():
-        os._exit(1)
-    if hasattr(signal, "alarm"):
-        signal.alarm(_WORKER_GRACE)
+def _mind_parent() -> None:
+    """End this worker when its parent tells it to; that a parent died, PyTorch's workers see by themselves."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)  # as PyTorch's handler does: anything else is an error in the parent

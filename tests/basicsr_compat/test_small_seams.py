@@ -30,6 +30,14 @@ def test_log_file_is_written_though_the_logger_was_used_before(tmp_path):
     assert get_root_logger() is logging.getLogger("basicsr")
 
 
+def test_log_of_a_run_within_the_same_second_is_kept(tmp_path):
+    for run in ("first", "second"):
+        log = str(tmp_path / "train_run_20260101_120000.log")
+        basicsr.train.get_root_logger(logger_name="basicsr", log_level=logging.INFO, log_file=log).info(run)
+    assert (tmp_path / "train_run_20260101_120000.log").read_text().endswith("first\n")
+    assert (tmp_path / "train_run_20260101_120000_2.log").read_text().endswith("second\n")
+
+
 def test_prefetcher_makes_one_iterator():
     made = []
 

@@ -1,0 +1,188 @@
+"""Runs that are killed, stopped, or short of images, and what they leave and go on to."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils._pytree import tree_flatten_with_path
+
+from rgt_arch.basicsr_compat import stopping
+
+TERM, KILL, CTRL_C = signal.SIGTERM, signal.SIGKILL, signal.SIGINT
+NETWORK = {"type": "RGT", "upscale": 2, "depth": [2], "embed_dim": 12, "num_heads": [2], "mlp_ratio": 1}
+
+
+@pytest.fixture(scope="module")
+def server():
+    """The process that all runs are forked from."""
+    script = str(Path(__file__).with_name("runs.py"))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, script], env=environment, **pipes) as process:
+        yield process
+        process.stdin.close()
+
+
+@pytest.fixture
+def run(project):
+    """The project, with a tiny RGT whose every step draws random numbers, in runs of 8 iterations."""
+    project.options.update(model_type="RGTModel", network_g={**NETWORK, "drop_path_rate": 0.5})
+    project.options["train"].update(total_iter=8, ema_decay=0.9, grad_clip=1.0)
+    project.options["datasets"]["train"].update(batch_size_per_gpu=2)
+    project.options["logger"]["save_checkpoint_freq"] = 3
+    project.options["val"]["val_freq"] = 3
+    return project
+
+
+@pytest.fixture
+def train(server, run):
+    """train(…, kill=(signal, iteration, before[, whom])): exit code and output of `basicsr train` in the project."""
+
+    def start(*arguments, kill=None):
+        run.write()
+        keys = ("signal", "iteration", "before", "whom")
+        request = {"root": str(run.root), "arguments": arguments}
+        request["kill"] = kill and dict(zip(keys, kill, strict=False))
+        print(json.dumps(request), file=server.stdin, flush=True)
+        code = int(server.stdout.readline())
+        return code, (run.root / "output.txt").read_text()
+
+    return start
+
+
+def logged(folder):
+    """Everything but the times in the iterations' lines, of all logs; what was done twice must be alike."""
+    lines = {}
+    for log in sorted(folder.glob("train_*.log"), key=lambda path: path.stat().st_mtime):
+        for iteration, rates, losses in re.findall(r"iter: *([\d,]+), lr:(\S+)\] .*?\)\] (.*)", log.read_text()):
+            assert lines.setdefault(iteration, (rates, losses)) == (rates, losses)
+    assert len(lines) == 8
+    return lines
+
+
+def assert_same_files(one, other):
+    for name in ("models/net_g_latest.pth", "models/net_g_6.pth", "training_states/6.state"):
+        mine, theirs = (tree_flatten_with_path(torch.load(run / name, weights_only=True))[0] for run in (one, other))
+        for (key, value), (other_key, other_value) in zip(mine, theirs, strict=True):
+            assert key == other_key
+            same = torch.equal(value, other_value) if isinstance(value, torch.Tensor) else value == other_value
+            assert same, f"{name}: {key}"
+
+
+CHAINS = {
+    "disk": [
+        (TERM, 2, "optimize_parameters"),
+        (KILL, 3, "test"),
+        (KILL, 5, "optimize_parameters"),
+        (CTRL_C, 6, "test"),
+        (TERM, 8, "test"),
+    ],
+    "lmdb": [
+        (KILL, 3, "save_training_state"),
+        (CTRL_C, 4, "optimize_parameters", "group"),
+        (KILL, 6, "save_network"),
+        (TERM, 7, "optimize_parameters", "group"),
+    ],
+}
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_killed_runs_end_as_an_unbroken_one_bit_for_bit(run, train, chain):
+    """From disk without workers, with bf16 and accumulation; from LMDB with workers, and with a seed that is drawn."""
+    if chain == "disk":
+        run.options["train"].update(amp="bf16", accumulate=2)
+    else:
+        run.use_lmdb()
+        run.options["datasets"]["train"].update(num_worker_per_gpu=2, dataset_enlarge_ratio=100)
+        run.options["manual_seed"] = None
+    for kill in CHAINS[chain]:
+        code, printed = train("--auto_resume", kill=kill)
+        assert code == {TERM: 143, CTRL_C: 130, KILL: -9}[kill[0]], printed
+        assert "Traceback" not in printed
+        assert "DataLoader" not in printed
+        if code > 0:
+            assert re.search(r"the run ends after iteration \d, which is saved; --auto_resume goes on", printed)
+    code, printed = train("--auto_resume")
+    assert code == 0, printed
+    assert not list(run.run_folder.rglob(".*.part*"))
+    run.run_folder.rename(run.root / "broken")
+
+    run.options["manual_seed"] = torch.load(run.root / "broken/training_states/6.state", weights_only=True)["seed"]
+    code, printed = train()
+    assert code == 0, printed
+    assert_same_files(run.root / "broken", run.run_folder)
+    assert logged(run.root / "broken") == logged(run.run_folder)
+    code, printed = train("--auto_resume")
+    assert (code, "this run is finished (8 iterations)" in printed) == (0, True)
+
+
+def test_second_signal_ends_a_run_at_once_but_not_its_echo(monkeypatch):
+    left = []
+    monkeypatch.setattr(stopping.os, "_exit", left.append)
+    monkeypatch.setattr(stopping.time, "monotonic", iter([0.0, 0.5, 3.0]).__next__)
+    before = signal.getsignal(TERM)
+    stopping.listen()
+    try:
+        signal.raise_signal(TERM)
+        signal.raise_signal(TERM)  # torchrun passes on what Slurm has sent to all
+        assert (stopping.asked(), left) == (TERM, [])
+        signal.raise_signal(CTRL_C)
+        assert left == [130]
+    finally:
+        stopping.stop_listening()
+    assert stopping.asked() == 0
+    assert signal.getsignal(TERM) is before
+
+
+@pytest.mark.parametrize("prefetch", [None, "cpu"])
+def test_dead_data_worker_is_an_error_of_one_line(run, train, prefetch):
+    run.options["datasets"]["train"].update(num_worker_per_gpu=1, prefetch_mode=prefetch)
+    code, printed = train(kill=(KILL, 2, "feed_data", "worker"))
+    assert code == 1, printed
+    [line] = [line for line in printed.splitlines() if "error:" in line]
+    assert re.search(r"a process that reads training images died \(DataLoader worker .*\); .*--auto_resume", line)
+    assert "Traceback" not in printed
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_one_unreadable_image_in_a_hundred_is_named_once_and_replaced(run, train, workers):
+    for kind in ("hr", "lr"):
+        content = (run.root / f"train/{kind}/img0.png").read_bytes()
+        for number in range(101):
+            (run.root / f"train/{kind}/img{number}.png").write_bytes(content)
+    (run.root / "train/lr/img7.png").write_bytes(content[:150])  # the header is whole, the pixels are not
+    data = run.options["datasets"]["train"]
+    data.update(num_worker_per_gpu=workers, batch_size_per_gpu=26)  # 208 samples: two epochs
+    code, printed = train()
+    assert code == 0, printed
+    [line] = [line for line in printed.splitlines() if "cannot be read" in line]
+    assert re.search(r"lr/img7\.png: not a readable image; .*; another image takes its place \(1 of 101 cannot", line)
+
+    (run.root / "train/lr/img9.png").write_bytes(content[:150])
+    code, printed = train()
+    assert code == 1, printed
+    [line] = [line for line in printed.splitlines() if "error:" in line]
+    assert re.search(r"2 of 101 training images cannot be read, over 1%, the last one in .*lr/img[79]\.png: ", line)
+    assert "Traceback" not in printed
+
+
+@pytest.mark.parametrize("bad", [1, 100])
+def test_steps_that_are_not_finite_end_a_run_only_where_they_go_on(run, train, bad):
+    """A learning rate that no training survives, and one that it does."""
+    run.options["train"].update(nan_patience=2)
+    run.options["train"]["optim_g"]["lr"] = 1e-3 if bad == 1 else 1e38
+    code, printed = train()
+    assert code == (0 if bad == 1 else 1), printed
+    if code:
+        [line] = [line for line in printed.splitlines() if "error:" in line]
+        assert re.search(
+            r"iteration \d: the (loss|norm) .*img\d.*; bad steps in a row: 2 \(train\.nan_patience\)", line
+        )
