@@ -1,0 +1,174 @@
+"""What attention looks at: weights of a query in L-SA and RG-SA, and representative maps, seen through forward hooks.
+
+The network stays as it is: hooks note the features that enter the chosen blocks and the maps that RG-SA makes, and the
+attention weights of one query are computed from them, in float32, with the network's own projections and biases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rgt_arch.archs.rgt_arch import (
+    RGT,
+    Geometry,
+    LocalAttention,
+    RecursiveGeneralizationAttention,
+    TransformerBlock,
+    WindowBranch,
+    window_partition,
+)
+
+Place = tuple[int, int]
+"""Group and block, counted from 0."""
+
+
+@dataclass
+class Seen:
+    """What the hooks noted during one forward.
+
+    entering: features (1, H, W, C) that enter a block. representative: X_r (1, h, w, c_r·C) of its RG-SA.
+    """
+
+    entering: dict[Place, Tensor] = field(default_factory=dict)
+    representative: dict[Place, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class WindowAttention:
+    """Weights of one query in one branch of L-SA.
+
+    weights: (heads, H, W), zero outside the query's window. padding: share that fell on the zeros that fill windows up
+    beyond the image, by head (heads,).
+    """
+
+    window: tuple[int, int]
+    shifted: bool
+    inside: Tensor
+    """(H, W) bool: the positions of the window."""
+    weights: Tensor
+    padding: Tensor
+
+
+def blocks_of(network: RGT) -> dict[Place, TransformerBlock]:
+    """All blocks in order of depth."""
+    result = {}
+    for group, layer in enumerate(network.layers):
+        assert isinstance(layer.blocks, nn.ModuleList)
+        for index, block in enumerate(layer.blocks):
+            assert isinstance(block, TransformerBlock)
+            result[group, index] = block
+    return result
+
+
+def is_global(block: TransformerBlock) -> bool:
+    """Whether a block is RG-SA."""
+    return isinstance(block.attn, RecursiveGeneralizationAttention)
+
+
+@torch.inference_mode()
+def watch(network: RGT, image: Tensor, places: Sequence[Place]) -> Seen:
+    """Run a network on an image (1, C, H, W), and note the features that enter `places` and all representative maps."""
+    seen = Seen()
+    with _hooks(network, places, seen):
+        network(image)
+    return seen
+
+
+@contextmanager
+def _hooks(network: RGT, places: Sequence[Place], seen: Seen) -> Iterator[None]:
+    handles = []
+    for place, block in blocks_of(network).items():
+        if place in places:
+
+            def note_input(_: nn.Module, inputs: tuple[Tensor, ...], place: Place = place) -> None:
+                seen.entering[place] = inputs[0].float()
+
+            handles.append(block.register_forward_pre_hook(note_input))
+        if isinstance(block.attn, RecursiveGeneralizationAttention):
+
+            def note_map(_: nn.Module, __: tuple[Tensor, ...], output: Tensor, place: Place = place) -> None:
+                seen.representative[place] = output.float()
+
+            handles.append(block.attn.norm_act.register_forward_hook(note_map))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@torch.inference_mode()
+def global_weights(block: TransformerBlock, entering: Tensor, representative: Tensor, query: tuple[int, int]) -> Tensor:
+    """Attention of a position over the representative map, (heads, h, w); each head's weights add up to 1.
+
+    entering, representative: of the block in `Seen`. query: (row, column).
+    """
+    attention = block.attn
+    assert isinstance(attention, RecursiveGeneralizationAttention)
+    _, height, width, _ = representative.shape
+    row, column = query
+    q = attention.q(block.norm1(entering[:, row, column])).view(attention.num_heads, 1, -1)
+    k = attention.k(representative).reshape(height * width, attention.num_heads, -1).transpose(0, 1)
+    scores = q @ k.transpose(1, 2) * attention.scale
+    return scores.softmax(dim=-1).view(attention.num_heads, height, width)
+
+
+@torch.inference_mode()
+def window_weights(
+    block: TransformerBlock, entering: Tensor, geometry: Geometry, query: tuple[int, int]
+) -> list[WindowAttention]:
+    """Attention of a position inside its window, for both branches of L-SA.
+
+    entering: of the block in `Seen`. geometry: `network.geometry` of the map. query: (row, column).
+    """
+    attention = block.attn
+    assert isinstance(attention, LocalAttention)
+    _, height, width, channels = entering.shape
+    # As the network pads: both branches to a multiple of the longer side, with zeros after the projection.
+    side = max(attention.split_size)
+    position = torch.arange(height * width, device=entering.device).view(1, height, width, 1)
+    position = F.pad(position, (0, 0, 0, -width % side, 0, -height % side), value=-1)
+    padded = position.shape[1:3]
+    result = []
+    for number, window in enumerate((attention.split_size, attention.split_size[::-1])):
+        shift = (window[0] // 2, window[1] // 2) if attention.shifted else (0, 0)
+        rolled = torch.roll(position, (-shift[0], -shift[1]), dims=(1, 2))
+        windows = window_partition(rolled, window)[0][..., 0]
+        chosen, token = ((windows == query[0] * width + query[1]).nonzero()[0]).tolist()
+        members = windows[chosen]
+        valid = members >= 0
+        across = padded[1] // window[1]
+        wraps = (chosen // across == padded[0] // window[0] - 1, chosen % across == across - 1)
+
+        features = entering.view(-1, channels)[members.clamp(min=0)]
+        qkv = attention.qkv(block.norm1(features)) * valid[:, None]
+        q, k, _ = qkv.view(-1, 3, 2, attention.branch_heads, attention.head_dim)[:, :, number].permute(1, 2, 0, 3)
+        scores = q[:, token][:, None] @ k.transpose(1, 2) * attention.scale
+        branch = attention.attns[number]
+        assert isinstance(branch, WindowBranch)
+        bias = branch.bias(geometry.offsets[number], geometry.indices[number])[:, token]
+        scores = scores[:, 0] + bias
+        if attention.shifted and any(wraps):
+            scores = scores + geometry.masks[number][wraps][token]
+        weights = scores.softmax(dim=-1)
+
+        whole = weights.new_zeros(attention.branch_heads, height * width)
+        whole[:, members[valid]] = weights[:, valid]
+        inside = torch.zeros(height * width, dtype=torch.bool, device=whole.device)
+        inside[members[valid]] = True
+        result.append(
+            WindowAttention(
+                window,
+                attention.shifted,
+                inside.view(height, width),
+                whole.view(-1, height, width),
+                weights[:, ~valid].sum(dim=1),
+            )
+        )
+    return result
