@@ -11,7 +11,19 @@ from rgt_arch.errors import UserError
 from rgt_arch.version import __version__
 
 # In the order `rgt --help` lists them; each is a module of this package.
-COMMANDS = ("upscale", "demo", "table", "figure", "prepare", "bench", "info", "convert", "weights")
+COMMANDS = (
+    "upscale",
+    "demo",
+    "table",
+    "figure",
+    "prepare",
+    "bench",
+    "complexity",
+    "ablation",
+    "info",
+    "convert",
+    "weights",
+)
 
 
 def run_guarded(work: Callable[[], int | None], prog: str, verbose: bool = False) -> int:

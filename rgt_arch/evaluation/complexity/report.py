@@ -77,7 +77,12 @@ def check_measuring(device: str, threads: int | None) -> None:
 
 def network_of(file: str | Path) -> dict[str, Any]:
     """The constructor arguments of the RGT that an option file describes. Raises UsageError naming the file."""
-    section = load_options(file).get("network_g")
+    return network_config(load_options(file), file)
+
+
+def network_config(options: Mapping[str, Any], file: str | Path) -> dict[str, Any]:
+    """`network_of` for options that were read from `file`."""
+    section = options.get("network_g")
     if not isinstance(section, dict) or not section.get("type"):
         raise UsageError(f"{file}: network_g:type is missing; give an option file with a network, as those in options/")
     if section["type"] != "RGT":

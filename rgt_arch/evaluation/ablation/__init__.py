@@ -1,0 +1,1 @@
+"""Ablations: variants of a network, trained with equal seeds and data, and compared."""
