@@ -17,6 +17,7 @@ from rgt_arch.basicsr_compat import (
     resume,
     root_logger,
     run_folders,
+    tensorboard_files,
     torch_files,
     training_loop,
     validation,
@@ -50,6 +51,7 @@ def install() -> None:
     for module in (basicsr.train, basicsr):
         _replace(module, "train_pipeline", training_loop.leaving_in_order)
     _replace(basicsr.train, "MessageLogger", message_logger.with_real_epochs)
+    _replace(basicsr.train, "init_tb_logger", tensorboard_files.forgiving)
     _replace(basicsr.train, "CPUPrefetcher", prefetchers.lazy_cpu)
     _replace(basicsr.train, "CUDAPrefetcher", prefetchers.lazy_cuda)
     _replace(basicsr.data.prefetch_dataloader, "PrefetchGenerator", prefetchers.raising_errors)

@@ -34,7 +34,7 @@ def digest(content: Mapping[str, Any]) -> str:
                 whole.update(f"{key} {name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
                 if tensor.numel():
                     flat = tensor.detach().cpu().contiguous().flatten()
-                    whole.update(memoryview(flat.view(torch.uint8).numpy()))
+                    whole.update(flat.view(torch.uint8).numpy().data)
     return whole.hexdigest()
 
 

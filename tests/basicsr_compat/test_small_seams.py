@@ -14,7 +14,16 @@ from basicsr.utils.registry import ARCH_REGISTRY, Registry
 from torch.utils.data import DataLoader
 
 import rgt_arch
-from rgt_arch.basicsr_compat import command_line, failures, message_logger, notices, options, registries, validation
+from rgt_arch.basicsr_compat import (
+    command_line,
+    failures,
+    message_logger,
+    notices,
+    options,
+    registries,
+    tensorboard_files,
+    validation,
+)
 from rgt_arch.errors import UsageError, UserError
 
 
@@ -210,3 +219,33 @@ def test_flags_of_training_are_shown_for_training(capsys, is_train):
         command_line.parse(["--help"], is_train)
     shown = capsys.readouterr().out
     assert all((flag in shown) is is_train for flag in ("--debug", "--auto_resume", "--restart"))
+
+
+def test_tensorboard_on_a_full_disk_costs_points_and_not_the_run(tmp_path, monkeypatch):
+    written, full, made = [], [], []
+
+    class Writer:
+        def __init__(self, log_dir):
+            made.append(log_dir)
+
+        def add_scalar(self, *values):
+            if full:
+                raise OSError(28, "No space left on device")
+            written.append(values)
+
+        def close(self):
+            pass
+
+    assert basicsr.train.init_tb_logger.__module__ == "rgt_arch.basicsr_compat.tensorboard_files"
+    said = []
+    logger = basicsr.train.get_root_logger(log_file=str(tmp_path / "log"))
+    monkeypatch.setattr(logger, "error", said.append)
+    writer = tensorboard_files.forgiving(Writer)(log_dir="tb")
+    for step in range(5):
+        full[:] = [True] if step in (1, 2) else []
+        writer.add_scalar("loss", 0.5, step)
+    writer.close()
+    assert [step for _, _, step in written] == [0, 3, 4]
+    assert said == ["tb: cannot be written (No space left on device); curves have a gap"]
+    assert tensorboard_files.forgiving(lambda log_dir: None)(log_dir="tb") is None  # on the other ranks
+    assert made == ["tb", "tb", "tb"]  # at the start, and for each attempt after a failure

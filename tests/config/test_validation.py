@@ -421,3 +421,24 @@ def test_windows_that_do_not_go_into_each_other_are_a_problem_like_any_other(tra
         network, logger = logger, network
     assert "network_g: split_size [8, 12] must be" in network
     assert "logger:print_freq" in logger
+
+
+def test_what_a_run_keeps_and_endures_is_checked(train_file):
+    train_file.edit("  use_tb_logger: true\n", "  use_tb_logger: true\n  keep_checkpoints: 3\n  keep_best: psnr\n")
+    train_file.edit("  total_iter: 100000\n", "  total_iter: 100000\n  nan_patience: 5\n")
+    opt, warnings = train_file.validate()
+    assert warnings == []
+    assert (opt["logger"]["keep_checkpoints"], opt["train"]["nan_patience"]) == (3, 5)
+    train_file.edit("keep_checkpoints: 3", "keep_checkpoints: 0").edit("nan_patience: 5", "nan_patience: 0")
+    train_file.edit("keep_best: psnr", "keep_best: lpips")
+    told = train_file.errors()
+    assert len(told) == 3
+    for key in ("logger:keep_checkpoints = 0: expected a value of 1", "train:nan_patience = 0: expected a value of 1"):
+        assert any(key in line for line in told), told
+    assert any("logger:keep_best = 'lpips': names no metric of val:metrics; val:metrics has psnr" in x for x in told)
+
+
+def test_keys_of_the_logger_that_only_rgt_model_reads_are_told_to_others(train_file):
+    train_file.edit("  use_tb_logger: true\n", "  use_tb_logger: true\n  keep_checkpoints: 3\n")
+    train_file.edit("model_type: RGTModel", "model_type: SRModel")
+    assert any("keep_checkpoints" in line and "RGTModel" in line for line in train_file.errors())

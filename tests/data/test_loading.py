@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from basicsr.utils import imfrombytes
 
-from rgt_arch.data.loading import NamingDataset
+from rgt_arch.data.loading import UNREADABLE, NamingDataset, TrainingDataset, UnreadableImageError
 from rgt_arch.errors import UserError
 
 
@@ -76,3 +76,38 @@ def test_patch_larger_than_the_image_is_told_in_basicsr_words() -> None:
 def test_iterating_ends_and_what_is_wrong_in_the_middle_does_not_end_it() -> None:
     assert list(NamingDataset(Files(lambda path: path))) == ["img0.png", "img1.png"]
     assert told(lambda _path: [][0]).startswith("IndexError: ")
+
+
+class Samples(Files):
+    """Images 1 and 2 of five cannot be read; a sample says which image it is of, and draws a random number."""
+
+    def __getitem__(self, index: int) -> Any:
+        if index in (1, 2):
+            return imfrombytes(b"", float32=True)
+        return {"image": index, "random": np.random.rand()}
+
+
+def test_an_unreadable_image_is_replaced_by_one_that_seed_and_sample_number_choose() -> None:
+    dataset = TrainingDataset(Samples(None, 5), seed=3)
+    taken = [dataset[1, number] for number in range(40)]
+    assert {sample["image"] for sample in taken} == {0, 3, 4}
+    assert [dataset[1, number] for number in range(40)] == taken
+    assert [TrainingDataset(Samples(None, 5), seed=4)[1, number]["image"] for number in range(40)] != [
+        sample["image"] for sample in taken
+    ]
+    told = {sample.pop(UNREADABLE) for sample in taken}
+    first, second = (f"data set mine, img{image}.png: not a readable image; replace or remove it" for image in (1, 2))
+    assert told == {first, f"{first}\n{second}"}  # the first choice may be as bad
+    assert dataset[0, 0][UNREADABLE] == ""
+    assert dataset[3, 7]["random"] == next(s["random"] for n, s in enumerate(taken) if n == 7)
+
+
+def test_wrong_code_is_not_replaced() -> None:
+    with pytest.raises(UserError, match="AttributeError") as caught:
+        TrainingDataset(Files(lambda path: path.no_such_attribute), seed=0)[0, 0]
+    assert not isinstance(caught.value, UnreadableImageError)
+
+
+def test_images_that_are_all_unreadable_end_in_the_first_ones_error() -> None:
+    with pytest.raises(UnreadableImageError, match=r"img1\.png: not a readable image"):
+        TrainingDataset(Files(lambda _path: imfrombytes(b"", float32=True)), seed=0)[1, 0]
