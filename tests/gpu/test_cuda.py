@@ -1,0 +1,162 @@
+"""The network, its measurements and the Upscaler on a GPU.
+
+Each test runs on the CPU too, on something smaller, so that it is not broken when it first meets a GPU.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import torch
+from fill import fill, golden_input
+from spandrel.architectures.RGT import RGT as SpandrelRGT  # noqa: N811
+from torch import Tensor
+
+from rgt_arch import RGT, Upscaler
+from rgt_arch.archs import rgt_arch as arch
+from rgt_arch.cli import main
+from rgt_arch.evaluation.speed.peak import PeakMemory
+from rgt_arch.evaluation.speed.settings import GB, conditions
+
+CONFIG = {**arch.PRESETS["RGT-T"], "upscale": 2, "depth": [4], "num_heads": [6]}
+CPU = torch.device("cpu")
+CUDA = torch.device("cuda")
+
+GPU_ONLY = (
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no CUDA GPU here"),
+)
+
+
+@pytest.fixture(params=[CPU, pytest.param(CUDA, marks=GPU_ONLY)], ids=str)
+def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
+    """The CPU, and a GPU where there is one, on which float32 is float32 (no TF32)."""
+    with conditions(None, request.param):
+        yield request.param
+
+
+def strong_network(device: torch.device) -> RGT:
+    return fill(RGT(**CONFIG, drop_path_rate=0.0)).to(device)
+
+
+def image(device: torch.device, batch: int = 1) -> Tensor:
+    return golden_input(batch, 3, 40, 56).float().to(device)
+
+
+def psnr(output: Tensor, reference: Tensor) -> float:
+    error = output.double() - reference.double()
+    return 20 * math.log10((reference.max() - reference.min()).item()) - 10 * math.log10(error.square().mean().item())
+
+
+@pytest.mark.parametrize("grad", [False, True])
+def test_float32_equals_the_cpu_in_float64(device: torch.device, grad: bool) -> None:
+    net = strong_network(device).eval()
+    with torch.set_grad_enabled(grad):
+        out = net(image(device, 2)).detach().cpu()
+        expected = net.cpu().double()(image(CPU, 2).double()).float()
+    torch.testing.assert_close(out, expected, rtol=0, atol=1e-4)
+
+
+def test_training_gives_spandrels_output_and_gradients(device: torch.device) -> None:
+    ours = strong_network(device).train()
+    theirs = SpandrelRGT(**CONFIG, drop_path_rate=0.0).to(device).train()
+    theirs.load_state_dict(ours.state_dict())
+    outputs = [net(image(device, 2)) for net in (ours, theirs)]
+    torch.testing.assert_close(*outputs, rtol=0, atol=1e-4)
+    for output in outputs:
+        output.square().mean().backward()
+    largest = max(p.grad.abs().max().item() for p in theirs.parameters() if p.grad is not None)
+    for (name, p), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(p.grad, other.grad, rtol=0, atol=1e-4 * largest, msg=name)
+
+
+@pytest.mark.parametrize(("dtype", "least"), [(torch.float16, 65.0), (torch.bfloat16, 55.0)])
+@pytest.mark.parametrize("grad", [False, True])
+def test_half_precision_inside_is_float32_but_for_rounding(
+    device: torch.device, dtype: torch.dtype, least: float, grad: bool
+) -> None:
+    net = strong_network(device).eval()
+    with torch.set_grad_enabled(grad):
+        expected = net(image(device))
+        with torch.autocast(device.type, dtype):
+            out = net(image(device))
+    assert out.dtype == torch.float32
+    assert psnr(out.detach(), expected.detach()) >= least
+
+
+def test_one_group_of_rgt_takes_little_memory(device: torch.device) -> None:
+    """512×512 pixels within 1.5 GB on a GPU; on a CPU a part of it within as much a pixel, and a floor for threads."""
+    side = 512 if device.type == "cuda" else 64
+    net = RGT(**{**arch.PRESETS["RGT"], "upscale": 4, "depth": [6], "num_heads": [6]}).eval().to(device)
+    picture = torch.rand(1, 3, side, side, device=device)
+    with torch.inference_mode():
+        net(picture[:, :, :32, :32])  # loads libraries
+        with PeakMemory(device) as peak:
+            net(picture)
+    floor = 0 if device.type == "cuda" else 0.2
+    assert 0 < peak.bytes <= (1.5 * (side / 512) ** 2 + floor) * GB
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("latency", "--sizes", "32x32", "--rounds", "2"),
+        pytest.param(("memory", "--sizes", "32x32"), marks=GPU_ONLY),
+        pytest.param(("scaling", "--peer", "--sizes", "32x32", "64x64"), marks=GPU_ONLY),
+        pytest.param(("train", "--rounds", "1"), marks=GPU_ONLY),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_bench_prints_its_table(
+    device: torch.device,
+    arguments: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    small = {**arch.PRESETS["RGT-T"], "depth": [2], "num_heads": [6]}
+    monkeypatch.setitem(arch.PRESETS, "RGT-T", small)
+    flags = ["--network", "rgt_t", "--scale", "2", "--device", device.type]
+    assert main(["bench", *arguments, *flags]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for name in ("official float32", "ours float32"):
+        assert any(name in line and line.split()[-1] for line in lines), lines
+
+
+@contextmanager
+def little_memory(net: RGT, device: torch.device, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Within this context the device holds no whole picture of the test below, but tiles of 64×64 pixels."""
+    if device.type == "cpu":  # a stand-in: it has no limit of its own
+        whole = net.forward
+
+        def forward(x: Tensor) -> Tensor:
+            if x.shape[-1] * x.shape[-2] > 64 * 64:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            return whole(x)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(net, "forward", forward)
+            yield
+        return
+    net(torch.rand(8, 3, 64, 64, device=device))  # what libraries keep for themselves
+    torch.cuda.empty_cache()
+    _, total = torch.cuda.mem_get_info(device)
+    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved(device) + 128 * 2**20) / total, device)
+    try:
+        yield
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0, device)
+
+
+def test_upscaler_halves_the_tiles_where_memory_runs_out(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    side = 512 if device.type == "cuda" else 96
+    net = RGT(**{**CONFIG, "depth": [2]}).eval().to(device)
+    picture = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    running = Upscaler(net, device=device.type, precision="fp32", tile=0)
+    told = pytest.warns(UserWarning, match="out of memory: going on with tiles of")
+    with torch.inference_mode(), little_memory(net, device, monkeypatch), told:
+        result = running.upscale(picture)
+    assert 64 <= running.used_tile < side
+    expected = Upscaler(net, device=device.type, precision="fp32", tile=running.used_tile).upscale(picture)
+    np.testing.assert_allclose(result.astype(int), expected.astype(int), atol=1)
