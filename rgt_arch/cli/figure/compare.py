@@ -13,6 +13,7 @@ from rgt_arch.inference.upscaler import DEVICES
 _EPILOG = """METHOD is one of
   RGT_T_x4, RGT_x4, RGT    published networks by name; weights are downloaded at first use
   RGT_x4+                  the same with x8 self-ensemble
+  bicubic                  alone, for a figure without networks
   net_g_500000.pth         any RGT checkpoint; with + at its end: with self-ensemble
   results/mine             a folder with the image super-resolved already, called like HR or baby_x4.png, baby_mine.png
 NAME=METHOD gives it another name. LR, bicubic and HR are always there.
@@ -36,7 +37,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("hr", metavar="HR", type=Path, help="the image; its LR is made as MATLAB's imresize makes it")
-    parser.add_argument("methods", metavar="METHOD", nargs="*", help="what to compare, see below")
+    parser.add_argument("methods", metavar="METHOD", nargs="+", help="what to compare, see below")
     parser.add_argument("--lr", metavar="FILE", type=Path, help="LR of the image, in the place of a made one")
     parser.add_argument("--scale", metavar="N", type=int, choices=(2, 3, 4, 8), help="(default: that of the methods)")
     parser.add_argument(

@@ -57,7 +57,9 @@ def common_scale(methods: Sequence[Method], asked: int | None) -> int:
         named = ", ".join(f"{method.label} ×{'/'.join(map(str, scales))}" for method, scales in fixed.items())
         raise UsageError(f"the methods have no scale in common ({named}); compare methods of one scale")
     if len(shared) != 1:
-        raise UsageError(f"--scale is needed, one of {', '.join(map(str, sorted(shared)))}: the methods have several")
+        raise UsageError(
+            f"--scale is needed, one of {', '.join(map(str, sorted(shared)))}: the methods do not say which"
+        )
     return shared.pop()
 
 

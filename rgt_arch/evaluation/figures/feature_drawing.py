@@ -111,13 +111,13 @@ def _panels(attended: Attended) -> list[_Panel]:
 
 
 def _range(weights: NDArray[np.float64]) -> str:
-    return f"{100 * weights.min():.2g} to {100 * weights.max():.2g} %"
+    return f"{100 * weights.min():.3g} to {100 * weights.max():.3g} %"
 
 
 def _crop(attended: Attended) -> tuple[float, float, float, float]:
-    """Left, right, bottom and top of what the panels of L-SA show: the image's shape, three windows high or wide."""
+    """Left, right, bottom and top of what the panels of L-SA show: the image's shape, two windows high or wide."""
     height, width = attended.image.shape[:2]
-    side = 3 * max((max(branch.window) for branch in attended.windows), default=max(height, width))
+    side = 2 * max((max(branch.window) for branch in attended.windows), default=max(height, width))
     share = min(1.0, side / min(height, width))
     sizes = share * width, share * height
     starts = (
@@ -213,7 +213,7 @@ def _maps_height(width: float, maps: Mapping[Place, Tensor]) -> float:
 def _draw_maps(figure: Figure, top: float, letter: str, *, width: float, maps: Mapping[Place, Tensor]) -> None:
     columns, wide, high = _maps_grid(width, maps)
     _, h, w, _ = next(iter(maps.values())).shape
-    _heading(figure, top, f"{letter}Representative maps of RG-SA ({h}×{w}), norm over channels, by block", width)
+    _heading(figure, top, f"{letter}Representative maps of RG-SA ({h}×{w}), norm over channels", width)
     for number, (place, features) in enumerate(maps.items()):
         left = 0.02 + (number % columns) * (wide + _GAP)
         row = top + _HEADING + (number // columns) * (high + plotting.cm_of_text(plotting.FONT) + 0.1)
@@ -248,8 +248,8 @@ def _draw_hai(
     axes.plot(depth, middle, color=plotting.COLOURS[0], lw=0.8, zorder=3)
     kinds = np.array([is_global[place] for place in hai])
     for kind, name, mark, fill in (
-        (False, "median, L-SA", "o", "white"),
-        (True, "median, RG-SA", "s", plotting.COLOURS[0]),
+        (False, "median L-SA", "o", "white"),
+        (True, "median RG-SA", "s", plotting.COLOURS[0]),
     ):
         if (kinds == kind).any():
             axes.plot(
@@ -266,8 +266,8 @@ def _draw_hai(
     axes.set_xticks([depth[number] for number in chosen], [names[number] for number in chosen])
     axes.set(xlabel="block (group.block)", ylabel="α", xlim=(0.5, len(hai) + 0.5))
     axes.legend(
-        loc="lower left", bbox_to_anchor=(0, 1), ncols=4, frameon=False, handlelength=1.3, handletextpad=0.5,
-        borderaxespad=0.1, columnspacing=1.0,
+        loc="lower right", bbox_to_anchor=(1, 1), ncols=4, frameon=False, handlelength=1.1, handletextpad=0.5,
+        borderaxespad=0.1, columnspacing=0.9,
     )  # fmt: skip
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)

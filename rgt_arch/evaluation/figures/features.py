@@ -114,7 +114,7 @@ def _look(
         if is_global(blocks[place]):
             over_map = global_weights(blocks[place], seen.entering[place], seen.representative[place], (y, x))
             global_place = place
-            lines.append(f"attention of RG-SA in block {name} over {over_map.shape[2]}×{over_map.shape[1]} positions")
+            lines.append(f"attention of RG-SA in block {name} over {over_map.shape[1]}×{over_map.shape[2]} positions")
         else:
             windows = window_weights(blocks[place], seen.entering[place], geometry, (y, x))
             for branch in windows:

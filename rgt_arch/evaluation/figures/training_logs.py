@@ -20,7 +20,7 @@ _EVENTS = "events.out.tfevents."
 _TRAINING = re.compile(r"\[epoch:\s*\d+, iter:\s*([\d,]+), lr:\(([^,)]*)[^)]*\)\]\s*(?:\[eta:[^\]]*\])?(.*)")
 _LOSS = re.compile(r"(\S+): (\S+)")
 # models/sr_model.py:252: two lines or more, "Validation Set5" and "\t # psnr: 37.0324\tBest: …"
-_VALIDATION = re.compile(r"INFO: Validation (\S+)\s*$")
+_VALIDATION = re.compile(r"INFO: Validation (.+?)\s*$")
 _METRIC = re.compile(r"\s+# (\S+): (\S+)")
 _OPTION = re.compile(r"\s+(val_freq|start_iter): (\d+)(?:\.0)?\s*$")
 _RESUMED = re.compile(r"Resuming training from epoch: \d+, iter: ([\d,]+)")

@@ -1,0 +1,128 @@
+"""`rgt figure curves`: the points of BasicSR's own loggers, of resumed runs, and inputs that do not fit."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from basicsr.models.sr_model import SRModel
+from basicsr.utils.logger import MessageLogger
+from torch.utils.tensorboard import SummaryWriter
+
+from rgt_arch.evaluation.figures.curves import smoothed
+from rgt_arch.evaluation.figures.training_logs import read_runs
+
+FORMAT = logging.Formatter("%(asctime)s %(levelname)s: %(message)s")
+
+
+def write_run(
+    folder: Path,
+    time: str,
+    iterations: Iterable[int],
+    offset: float = 0.0,
+    *,
+    print_freq: int = 100,
+    val_freq: int = 250,
+) -> None:
+    """Log and TensorBoard file of a run as BasicSR's own logger and validation write them."""
+    folder.mkdir(exist_ok=True)
+    logger = logging.getLogger("basicsr")
+    file = logging.FileHandler(folder / f"train_mine_{time}.log", "w")
+    file.setFormatter(FORMAT)
+    logger.addHandler(file)
+    writer = SummaryWriter(str(folder.parent / f"tb_{folder.name}"))
+    opt = {"name": "mine", "logger": {"print_freq": print_freq, "use_tb_logger": True}, "train": {"total_iter": 1000}}
+    message = MessageLogger(opt, tb_logger=writer)
+    model = SRModel.__new__(SRModel)
+    model.opt = {"val": {"metrics": {"psnr": {}}}}
+    logger.info("\n  val:[\n    val_freq: %s\n  ]\n", float(val_freq))
+    for iteration in iterations:
+        if iteration % print_freq == 0:
+            loss = {"epoch": 0, "iter": iteration, "lrs": [2e-4], "time": 0.1, "data_time": 0.0}
+            message({**loss, "l_pix": 1 / iteration + offset, "l_total": 2.0})
+        if iteration % val_freq == 0:
+            for name in ("Set5", "my set"):
+                model.metric_results = {"psnr": 20 + iteration / 100 + offset}
+                model._log_validation_metric_values(iteration, name, writer)
+    writer.close()
+    logger.removeHandler(file)
+    file.close()
+
+
+@pytest.fixture(autouse=True)
+def heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """BasicSR's logger at the level of its commands."""
+    logger = logging.getLogger("basicsr")
+    monkeypatch.setattr(logger, "level", logging.INFO)
+    logger._cache.clear()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("source", ["run", "tb_run"])
+def test_points_are_those_the_run_logged(tmp_path, source):
+    write_run(tmp_path / "run", "20260101_100000", range(1, 1001))
+    series = read_runs([str(tmp_path / source)])[0].series
+    assert list(series["l_pix", ""]) == list(range(100, 1001, 100))
+    assert series["l_pix", ""][300] == pytest.approx(1 / 300, rel=1e-3)
+    assert series["psnr", "Set5"] == pytest.approx({250: 22.5, 500: 25, 750: 27.5, 1000: 30})
+    assert series["psnr", "my set"] == pytest.approx(series["psnr", "Set5"])
+
+
+@pytest.mark.parametrize("source", ["run", "tb_run"])
+def test_of_a_resumed_run_the_later_values_count(tmp_path, source, monkeypatch):
+    write_run(tmp_path / "run", "20260101_100000", range(1, 800))  # killed; its last state is that of 500
+    import time
+
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 60)
+    write_run(tmp_path / "run", "20260101_110000", range(501, 651), offset=1.0)
+    series = read_runs([f"resumed={tmp_path / source}"])[0].series
+    assert list(series["l_pix", ""]) == list(range(100, 601, 100))
+    assert series["l_pix", ""][500] < 0.5 < series["l_pix", ""][600]
+    assert series["psnr", "Set5"] == pytest.approx({250: 22.5, 500: 25})
+
+
+def test_validations_more_often_than_printed_lines_keep_their_iterations(tmp_path):
+    write_run(tmp_path / "run", "20260101_100000", range(1, 401), print_freq=200, val_freq=50)
+    log = next((tmp_path / "run").glob("*.log"))
+    assert list(read_runs([str(log)])[0].series["psnr", "Set5"]) == list(range(50, 401, 50))
+
+
+def test_smoothing_is_tensorboards_and_skips_nan():
+    assert smoothed([3.0, 3.0, float("nan"), 3.0], 0.9) == pytest.approx([3, 3, 3, 3])
+    assert smoothed([0.0, 1.0], 0.5) == pytest.approx([0, 2 / 3])
+    assert np.array_equal(smoothed([1.0, 5.0], 0.0), [1, 5])
+
+
+def test_several_runs_are_drawn_with_their_labels(figure, tmp_path):
+    write_run(tmp_path / "run", "20260101_100000", range(1, 1001))
+    write_run(tmp_path / "other", "20260101_100000", range(1, 501), offset=1.0)
+    said = figure("curves", "with $x$=run", "other", "--show", "loss", "psnr", "lr", "-o", "curves.svg")
+    assert "with $x$: Set5 psnr: 4 values, 30 at 1000, highest 30 at 1000" in said
+    assert "other: l_pix: 5 values" in said
+    drawn = Path("curves.svg").read_text("utf-8")
+    for label in ("with $x$", "other", "PSNR (dB), Set5", "PSNR (dB), my set", "l_pix", "l_total", "learning rate"):
+        assert f"<!-- {label} -->" in drawn or label in drawn
+    figure("curves", "run", "other", "--log", "--from", "200", "--smooth", "0")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "nowhere: no such file or folder"),
+        (["."], "there is no train_*.log"),
+        (["notes.txt"], "there are no losses"),
+        (["run", "--show", "lpips"], "--show lpips: the runs have no such values; they have"),
+        (["run", "--smooth", "1"], "--smooth 1: must be from 0"),
+        (["run", "--from", "2000"], "--from 2000: run ends before"),
+        (["run", "run"], "two runs have this name"),
+    ],
+)
+def test_what_does_not_fit_is_named(figure, tmp_path, arguments, message):
+    write_run(tmp_path / "run", "20260101_100000", range(1, 301))
+    (tmp_path / "notes.txt").write_text("no log\n")
+    said = figure("curves", *arguments, code=2)
+    assert message in said
+    assert said.count("\n") == 1
