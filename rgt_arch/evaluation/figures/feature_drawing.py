@@ -264,7 +264,7 @@ def _draw_hai(
     chosen = range(0, len(hai), every) if len(starts) <= 1 or every == 1 else starts
     names = [_name(place) for place in hai]
     axes.set_xticks([depth[number] for number in chosen], [names[number] for number in chosen])
-    axes.set(xlabel="block (group.block)", ylabel="α", xlim=(0.5, len(hai) + 0.5))
+    axes.set(xlabel="block (group.block)", xlim=(0.5, len(hai) + 0.5))
     axes.legend(
         loc="lower right", bbox_to_anchor=(1, 1), ncols=4, frameon=False, handlelength=1.1, handletextpad=0.5,
         borderaxespad=0.1, columnspacing=0.9,
