@@ -39,7 +39,7 @@ HEAD_MULTIPLE = 8  # fused attention kernels want head widths that are multiples
 SAVED_MASK_SIZE = 64  # the official code saves shift masks for a 64×64 map, whatever the patch size
 
 # Pixels of a feature map worked on at a time when there is no gradient to keep. On a CPU the slices should stay in
-# the cache; on a GPU they have to bound the memory (512×512 pixels, one group of RGT ×4: 1.3 GB; with slices of 2¹⁸
+# the cache; on a GPU they have to bound the memory (512×512 pixels, one group of RGT ×4: 1.2 GB; with slices of 2¹⁸
 # pixels 2.6), and small ones would leave it idle.
 SLICE_PIXELS = {"cpu": 4096}
 SLICE_PIXELS_DEFAULT = 1 << 16
