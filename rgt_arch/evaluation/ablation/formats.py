@@ -6,9 +6,10 @@ import csv
 import io
 import json
 import math
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from rgt_arch.evaluation.ablation.plan import Plan, Variant
 from rgt_arch.evaluation.ablation.running import Run, as_plain
@@ -29,8 +30,9 @@ class Spread:
         """None where there are no values."""
         if not values:
             return None
-        deviation = statistics.stdev(values) if len(values) > 1 else None
-        return cls(statistics.fmean(values), deviation, len(values))
+        with np.errstate(invalid="ignore"):  # a PSNR may be infinite, and that of a diverged training is none
+            deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
+            return cls(float(np.mean(values)), deviation, len(values))
 
 
 @dataclass(frozen=True)

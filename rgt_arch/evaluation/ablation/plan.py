@@ -6,6 +6,7 @@ import copy
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,11 @@ class Variant:
     file: Path
     options: Options
     """Of the option file, with what the command line changes in it."""
-    cost: Part
-    """Parameters and multiply-adds at the paper's size, of the whole network."""
+
+    @cached_property
+    def cost(self) -> Part:
+        """Parameters and multiply-adds at the paper's size, of the whole network."""
+        return count(network_config(self.options, self.file), parse_sizes([PAPER_SIZE])[0]).whole
 
     @property
     def slug(self) -> str:
@@ -119,7 +123,8 @@ def _variant(list_file: Path, label: str, path: str, overrides: Sequence[str]) -
     sets = [data for phase, data in options["datasets"].items() if phase.startswith("val")]
     if not sets or not isinstance(metrics, dict):
         raise UsageError(f"{file}: there is no validation set or no val:metrics, so nothing to compare; add them")
-    variant = Variant(label, file, options, count(network_config(options, file), parse_sizes([PAPER_SIZE])[0]).whole)
+    network_config(options, file)  # refuses what no network can be built from
+    variant = Variant(label, file, options)
     if not variant.slug:
         raise UsageError(f"{list_file}: variants:{label}: has no letters or digits to name a folder after")
     return variant

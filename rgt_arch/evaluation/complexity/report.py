@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import torch
 
-from rgt_arch.archs.rgt_arch import PRESETS
+from rgt_arch.archs.rgt_arch import PRESETS, RGT
 from rgt_arch.config import load_options
 from rgt_arch.errors import UsageError
 from rgt_arch.evaluation.complexity.counting import Complexity, Part, count
@@ -39,6 +40,11 @@ COUNTED = (
     "activations, sums, HAI's multiplication and other element-wise work."
 )
 _ROUNDS = 3
+# Arguments that change the parameters or the multiply-adds, the scale left out.
+_DECIDING = (
+    "in_chans", "embed_dim", "depth", "num_heads", "mlp_ratio", "qkv_bias", "resi_connection", "split_size", "c_ratio",
+    "hai", "global_blocks", "recursion", "reduction_stride", "cpe",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -97,21 +103,20 @@ def network_config(options: Mapping[str, Any], file: str | Path) -> dict[str, An
 
 
 def preset_of(config: Mapping[str, Any]) -> str | None:
-    """The published name of a network with these arguments, as far as they decide what it costs."""
-    with torch.device("meta"):
-        shapes = [parameter.shape for parameter in build_network(config).parameters()]
-        for name, preset in PRESETS.items():
-            twin = build_network({"upscale": config.get("upscale", 2), **preset})
-            if shapes == [parameter.shape for parameter in twin.parameters()]:
-                same = {**twin.config, **config}
-                decisive = ("split_size", "num_heads", "recursion", "reduction_stride")
-                if all(_plain(same[key]) == _plain(twin.config[key]) for key in decisive):
-                    return name
-    return None
+    """The published name of a network with these arguments, as far as they decide what it costs; its scale is free."""
+    own = _deciding(config)
+    return next((name for name, preset in PRESETS.items() if _deciding(preset) == own), None)
 
 
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+def _deciding(config: Mapping[str, Any]) -> list[Any]:
+    """The values of the arguments that decide what a network costs."""
+    arguments = _with_defaults(config)
+    return [list(value) if isinstance(value := arguments[key], tuple) else value for key in _DECIDING]
+
+
+def _with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
+    defaults = {name: parameter.default for name, parameter in inspect.signature(RGT).parameters.items()}
+    return {**defaults, **config}
 
 
 def published(config: Mapping[str, Any], size: Size) -> dict[str, float] | None:
@@ -154,8 +159,7 @@ def run_complexity(settings: ComplexitySettings) -> None:
 
 def describe(config: Mapping[str, Any]) -> str:
     """The network in words."""
-    with torch.device("meta"):
-        arguments = build_network(config).config
+    arguments = _with_defaults(config)
     depth = arguments["depth"]
     blocks = f"{depth[0]} blocks" if len(set(depth)) == 1 else f"{', '.join(map(str, depth))} blocks"
     return (

@@ -1,0 +1,91 @@
+"""`rgt complexity`: the table beside the paper's figures, JSON, and one line for what it cannot count."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rgt_arch.cli import main
+from rgt_arch.evaluation.complexity.report import network_of, preset_of
+
+OPTIONS = Path(__file__).parents[2] / "options"
+
+
+def test_paper_s_figures_stand_under_the_table(capsys):
+    assert main(["complexity", str(OPTIONS / "test_RGT_S_x4.yml")]) == 0
+    out = capsys.readouterr().out
+    assert "10,198,767" in out
+    assert "published: 10.20 M parameters, 193.08 G multiply-adds; counted: 10.20 M, 193.08 G" in out
+    assert "Counted: " in out
+    shares = [
+        float(line.split()[-2]) for line in out.splitlines() if line.endswith(" %") and not line.startswith("all")
+    ]
+    assert sum(shares) == pytest.approx(100, abs=0.5)
+
+
+def test_other_networks_and_sizes_are_not_compared_with_the_paper(capsys):
+    for arguments in (["test_RGT_T_x4.yml"], ["test_RGT_S_x2.yml"], ["test_RGT_S_x4.yml", "--sizes", "64x64"]):
+        assert main(["complexity", str(OPTIONS / arguments[0]), *arguments[1:]]) == 0
+        assert "published" not in capsys.readouterr().out
+
+
+def test_preset_needs_its_windows():
+    config = network_of(OPTIONS / "test_RGT_T_x4.yml")
+    assert preset_of(config) == "RGT-T"
+    assert preset_of({**config, "split_size": [16, 16]}) is None
+    assert preset_of({**config, "recursion": 2}) is None
+
+
+def test_json_goes_to_stdout_or_a_file(tmp_path, capsys):
+    file = tmp_path / "figures.json"
+    command = ["complexity", str(OPTIONS / "test_RGT_T_x2.yml"), "--sizes", "48x64", "--json"]
+    assert main(command) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert main([*command, str(file)]) == 0
+    assert "multiply-adds" in capsys.readouterr().out
+    assert json.loads(file.read_text()) == report
+    (of_size,) = report["sizes"]
+    assert (of_size["height"], of_size["width"]) == (48, 64)
+    whole = of_size["parts"][-1]
+    assert whole["total"] == sum(part["total"] for part in of_size["parts"][:-1]) > 0
+    assert whole["parameters"] == 964187
+
+
+def test_time_and_memory_are_measured_in_a_fresh_process(tmp_path, capsys):
+    file = tmp_path / "small.yml"
+    file.write_text("network_g: {type: RGT, embed_dim: 96, depth: [2], num_heads: [6], split_size: [4, 8]}\n")
+    assert main(["complexity", str(file), "--sizes", "24x16", "--measure", "--device", "cpu", "--threads", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "measured at 24×16: 0." in out
+    assert "1 torch threads" in out
+
+
+@pytest.mark.parametrize(
+    ("content", "arguments", "words"),
+    [
+        ("network_g: {type: EDSR}\n", [], "network_g:type is 'EDSR'; only an RGT can be counted"),
+        ("scale: 2\n", [], "network_g:type is missing"),
+        ("network_g: {type: RGT, embed_dim: 97}\n", [], "file.yml: network_g: no RGT has these arguments: "),
+        ("network_g: {type: RGT, dept: [2]}\n", [], "did you mean `depth`"),
+        ("network_g: {type: RGT}\n", ["--sizes", "0x8"], "'0x8' is no size"),
+        ("network_g: {type: RGT}\n", ["--plot", "a.png"], "--plot is of use with --growth only"),
+        ("network_g: {type: RGT}\n", ["--growth", "--plot", "a.jpg"], "only .png can be written"),
+        ("network_g: {type: RGT}\n", ["--growth", "--sizes", "8x8"], "growth needs two sizes"),
+        ("network_g: {type: RGT}\n", ["--json", "nowhere/a.json"], "its folder does not exist"),
+        ("network_g: {type: RGT}\n", ["--threads", "0"], "--threads is 0"),
+    ],
+)
+def test_what_cannot_be_counted_is_one_line(tmp_path, capsys, content, arguments, words):
+    file = tmp_path / "file.yml"
+    file.write_text(content)
+    assert main(["complexity", str(file), *arguments]) == 2
+    err = capsys.readouterr().err
+    assert words in err
+    assert len(err.splitlines()) == 1
+
+
+def test_no_file_is_a_question(capsys):
+    assert main(["complexity"]) == 2
+    assert "which network?" in capsys.readouterr().err
