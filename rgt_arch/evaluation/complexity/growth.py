@@ -176,11 +176,11 @@ def format_growth(name: str, rows: Sequence[Row], machine: str | None, limit: fl
         for before, after in pairwise(rows)
         if before.depth != after.depth
     ]
-    lines.append(
-        "Where T stays the same RG-SA's map grows with the image, and its attention with the square of the pixels. The "
-        "official rule raises T so that the map's longer side stays under 64: over all sizes RG-SA is linear within a "
-        "constant factor."
-    )
+    if len({row.depth for row in rows}) > 1:
+        lines.append(
+            "Where T stays the same RG-SA's map grows with the image, and its attention with the square of the pixels. "
+            "Each step of T makes the map small again: over all sizes RG-SA is linear within a constant factor."
+        )
     return "\n".join(lines)
 
 

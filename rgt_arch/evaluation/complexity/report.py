@@ -13,7 +13,7 @@ import torch
 from rgt_arch.archs.rgt_arch import PRESETS, RGT
 from rgt_arch.config import load_options
 from rgt_arch.errors import UsageError
-from rgt_arch.evaluation.complexity.counting import Complexity, Part, count
+from rgt_arch.evaluation.complexity.counting import RGSA, Complexity, Part, count
 from rgt_arch.evaluation.machine import describe_machine
 from rgt_arch.evaluation.speed.apart import Outcome, Task, run_apart
 from rgt_arch.evaluation.speed.report import deliver, ratio, table
@@ -193,9 +193,9 @@ def format_complexity(counted: Complexity, paper_says: dict[str, float] | None, 
     whole = counted.whole
     head = ["", "parameters", "linear", "convolution", "attention", "norm", "multiply-adds", "share"]
     rows = [_row(part, whole) for part in (*counted.parts, whole)]
-    height, width = counted.representative
+    reduced = f"; T = {counted.depth}, RG-SA's map {counted.representative}" if counted.part(RGSA).parameters else ""
     lines = [
-        f"Input {counted.size} pixels; T = {counted.depth}, RG-SA's map {height}×{width}; multiply-adds in G",
+        f"Input {counted.size} pixels{reduced}; multiply-adds in G",
         "",
         table(head, rows),
     ]
