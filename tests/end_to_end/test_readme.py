@@ -10,6 +10,8 @@ import tarfile
 import zipfile
 from pathlib import Path
 
+import av
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -27,7 +29,7 @@ TINY_NETWORK = "network_g:depth=[2] network_g:num_heads=[6] network_g:embed_dim=
 CHEAPER = {
     "train": f"num_gpu=0 {TINY_NETWORK} train:total_iter=2 train:scheduler:milestones=[1] val:val_freq=2"
     " datasets:train:batch_size_per_gpu=1 datasets:train:num_worker_per_gpu=0",
-    "test": f"num_gpu=0 {TINY_NETWORK}",
+    "test": f"num_gpu=0 {TINY_NETWORK} path:pretrain_network_g=tiny.pth",
     "checkpoints": "",
     "prepare": "",
     "in a shell": "",
@@ -74,10 +76,26 @@ def project(tmp_path_factory):
     (root / "datasets/single").mkdir()
     write_rgb(root / "datasets/single/cat.png", data.chelsea()[100:131, 100:140])
     write_archives(root)
-    weights = root / "experiments/pretrained_models/RGT-S/RGT_S_x4.pth"
-    weights.parent.mkdir(parents=True)
-    torch.save({"params": rgt_t(4, depth=[2], num_heads=[6]).state_dict()}, weights)
+    torch.save({"params": rgt_t(4, depth=[2], num_heads=[6]).state_dict()}, root / "tiny.pth")
+    write_pictures(root)
     return root
+
+
+def write_pictures(folder: Path) -> None:
+    """What README upscales: photo.jpg, the folder photos, scan.tif in 16 bits and the video holiday.mp4."""
+    cat = data.chelsea()[100:130, 100:140]
+    write_rgb(folder / "photo.jpg", cat)
+    (folder / "photos/of cats").mkdir(parents=True)
+    write_rgb(folder / "photos/of cats/chelsea.png", cat)
+    write_rgb(folder / "photos/coffee.png", data.coffee()[100:130, 100:140])
+    cv2.imwrite(str(folder / "scan.tif"), cat.astype(np.uint16) * 257)
+    with av.open(folder / "holiday.mp4", "w") as video:
+        stream = video.add_stream("libx264", rate=25)
+        stream.width, stream.height = 40, 30
+        for shift in range(3):
+            frame = av.VideoFrame.from_ndarray(np.roll(cat, shift, axis=1), format="rgb24")
+            video.mux(stream.encode(frame))
+        video.mux(stream.encode())
 
 
 def run(arguments: list[str], project: Path) -> str:
@@ -108,7 +126,8 @@ def test_commands_do_what_readme_says(project):
         if not mark.startswith("run by tests: "):
             continue
         if language == "python":
-            assert run([sys.executable, "-c", text], project) == "torch.Size([1, 3, 132, 188])\n"
+            shape = "torch.Size([1, 3, 132, 188])" if "torch.rand" in text else "(30, 40, 3) (120, 160, 3)"
+            assert run([sys.executable, "-c", text], project) == f"{shape}\n"
             continue
         if mark == "run by tests: in a shell":
             shutil.rmtree(project / "datasets/DF2K")  # what the trainings before were given
@@ -124,6 +143,14 @@ def test_commands_do_what_readme_says(project):
     assert (project / "experiments/train_RGT_x2_lmdb/models/net_g_latest.pth").is_file()
     assert len(list((project / "results/test_RGT_S_x4/visualization").glob("*/*.png"))) == 10
     assert len(list((project / "results/test_single_x4/visualization").glob("*/cat*.png"))) == 1
+    assert Image.open(project / "photo_x4.jpg").size == (160, 120)
+    assert {file.name for file in (project / "enlarged").rglob("*.png")} == {
+        f"{name}_x4{kind}.png" for name in ("chelsea", "coffee") for kind in ("", "_compare")
+    }
+    assert cv2.imread(str(project / "scan_large.png"), cv2.IMREAD_UNCHANGED).shape == (75, 100, 3)
+    with av.open(project / "holiday_x2.mp4") as video:
+        assert [(frame.width, frame.height) for frame in video.decode(video=0)] == [(80, 60)] * 3
+    assert {file.name for file in (project / "results").rglob("*_out.png")} == {"chelsea_out.png", "coffee_out.png"}
     assert (project / "RGT_S_x2.safetensors").stat().st_size > 100_000
 
 
@@ -174,6 +201,6 @@ def test_ci_fails_when_tests_or_lint_fail(tmp_path):
 
 
 def test_links_to_files_lead_somewhere():
-    for document in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"):
+    for document in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "MODEL_CARD.md"):
         for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / document).read_text(encoding="utf-8")):
             assert target.startswith("https://") or (ROOT / target).exists(), f"{document}: {target}"
