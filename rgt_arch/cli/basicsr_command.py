@@ -27,7 +27,8 @@ _EPILOG = """examples:
   basicsr options
 
 Results go to experiments/NAME (train) and results/NAME (test) in the current directory, NAME being `name` in the file.
-Exit codes: 0 done, 1 failed, 2 wrong flags, options or files, 130 interrupted.
+Exit codes: 0 done, 1 failed, 2 wrong flags, options or files, 130 after Ctrl-C, 143 after SIGTERM; training
+saves before both.
 """
 
 
