@@ -10,17 +10,20 @@ import sys
 from pathlib import Path
 
 from rgt_arch.cli import run_guarded
+from rgt_arch.errors import UsageError
 from rgt_arch.inference.jobs import Output, plan_jobs, run_jobs
 from rgt_arch.inference.upscaler import Upscaler
 
 
 def run(args: argparse.Namespace) -> int:
     """Upscale `args.input`; 1 if a file failed."""
+    if args.tile < 0 or args.tile_pad < 0:
+        raise UsageError(f"--tile is {args.tile} and --tile_pad {args.tile_pad}; neither can be below 0")
     output = Output(args.output, args.suffix, args.ext, args.outscale)
     upscaler = Upscaler(
         args.model_name,
-        tile=args.tile,
-        # tile_pad is what a tile sees on each side, so neighbours share twice as much
+        # as in Real-ESRGAN, tile_pad is what a tile sees beyond its sides, so neighbours share twice as much
+        tile=args.tile + 2 * args.tile_pad if args.tile else 0,
         overlap=2 * args.tile_pad if args.tile else None,
         precision="fp32" if args.fp32 else "auto",
         alpha={"realesrgan": "rgt"}.get(args.alpha_upsampler, args.alpha_upsampler),

@@ -69,6 +69,8 @@ class Output:
             raise UsageError(f"--outscale is {self.outscale}; it must be above 0 and at most 32")
         if self.crf is not None and not 0 <= self.crf <= 63:
             raise UsageError(f"--crf is {self.crf}; it must be from 0 to 63")
+        if set(self.suffix) & {"/", "\\", "\0"}:
+            raise UsageError(f"--suffix is {self.suffix!r}; it is a part of a name: name folders with -o")
 
 
 @dataclass
@@ -96,7 +98,8 @@ def plan_jobs(inputs: Sequence[str | Path], output: Output, scale: int) -> list[
     """The files that the inputs stand for, in order, and where their results go.
 
     inputs: files, folders (with their sub-folders; what is no picture or video by its suffix is passed over, and so
-    are hidden files and the output folder), or patterns such as `photos/*.png`. scale: for the names.
+    are hidden files and the output folder), or patterns such as `photos/*.png`. What an earlier run made of one of them
+    is no input, unless outputs are to be replaced. scale: for the names.
     Raises UsageError if there is nothing to do, a folder cannot be listed, an output would be one of the inputs, or two
     outputs one file.
     """
@@ -115,13 +118,26 @@ def plan_jobs(inputs: Sequence[str | Path], output: Output, scale: int) -> list[
         every = (job for _, match in found for job in _jobs_of(match, place, suffix, output.extension))
         # the same file may be named twice, by patterns for instance
         jobs = list({(os.path.realpath(job.source), os.path.realpath(job.target)): job for job in every}.values())
+    if not output.overwrite:  # then what is there already is skipped, so nothing can be lost
+        jobs = _without_results(jobs)
     if not jobs:
         raise UsageError(f"{', '.join(map(str, inputs))}: no pictures or videos there")
     _refuse_collisions(jobs, output.compare)
     return jobs
 
 
+def _without_results(jobs: list[Job]) -> list[Job]:
+    """Without those whose source is the result, or the comparison, of another job: `rgt upscale *.jpg`, run again."""
+    results: dict[str, Job] = {}
+    for job in jobs:
+        for result in (job.target, comparison_path(job.target)):
+            results[os.path.realpath(result)] = job
+    return [job for job in jobs if results.get(os.path.realpath(job.source), job) is job]
+
+
 def _matches(name: str | Path) -> list[Path]:
+    if not str(name):
+        raise UsageError("an input is empty; name a file or a folder, such as . for the current one")
     path = Path(os.path.expanduser(name))  # that of Path fails for users who do not exist
     if os.path.lexists(path):
         return [path]

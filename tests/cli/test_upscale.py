@@ -1,6 +1,8 @@
 """`rgt upscale` and inference_rgt.py from end to end: real files, real networks, every flag."""
 
+import os
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
@@ -139,7 +141,8 @@ def test_real_esrgans_flags_each_do_something(cat, weights, tmp_path, monkeypatc
     assert script(monkeypatch, *base) == 0
     np.testing.assert_array_equal(pixels(out / "cat_out.png"), Upscaler(weights, tile=0).upscale(image))
     assert script(monkeypatch, *base, "-t", 16, "--tile_pad", 3, "--suffix", "tiled") == 0
-    np.testing.assert_array_equal(pixels(out / "cat_tiled.png"), Upscaler(weights, tile=16, overlap=6).upscale(image))
+    np.testing.assert_array_equal(pixels(out / "cat_tiled.png"), Upscaler(weights, tile=22, overlap=6).upscale(image))
+    assert script(monkeypatch, *base, "-t", 16, "--suffix", "default_pad") == 0
     assert script(monkeypatch, *base, "-s", 3, "--ext", "jpg", "--suffix", "") == 0
     assert pixels(out / "cat.jpg").shape == (96, 120, 3)
 
@@ -148,6 +151,27 @@ def test_real_esrgans_flags_each_do_something(cat, weights, tmp_path, monkeypatc
 def test_factors_out_of_range_are_one_line_in_the_script_too(cat, weights, monkeypatch, capsys, factor):
     assert script(monkeypatch, "-i", cat, "-n", weights, f"--outscale={factor}") == 2
     assert capsys.readouterr().err.startswith("inference_rgt.py: error: --outscale is ")
+
+
+@pytest.mark.parametrize("flag", ["--tile=-1", "--tile_pad=-1"])
+def test_tiles_below_zero_are_one_line_in_the_script(cat, weights, monkeypatch, capsys, flag):
+    assert script(monkeypatch, "-i", cat, "-n", weights, flag) == 2
+    assert capsys.readouterr().err.startswith("inference_rgt.py: error: --tile is ")
+
+
+def test_names_that_the_terminal_cannot_show_do_not_end_the_run(weights, tmp_path):
+    (tmp_path / "é.png").write_bytes(b"damaged")
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    process = subprocess.run(
+        [sys.executable, "-m", "rgt_arch.cli", "upscale", tmp_path, "-w", weights],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 1
+    assert "Traceback" not in process.stderr
+    assert r"\xe9.png" in process.stdout
 
 
 @pytest.mark.parametrize("tile", ["abc", "-8", "1.5"])

@@ -89,6 +89,29 @@ def test_results_inside_the_input_folder_are_no_inputs_of_the_next_run(photos, u
     assert (again.made, again.skipped) == (0, 2)
 
 
+def test_results_beside_their_inputs_are_no_inputs_of_the_next_run(photos, upscaler):
+    output = Output(compare=True)
+    pattern = str(photos / "*.jpg")
+    assert run_jobs(plan_jobs([pattern], output, 2), upscaler, output).made == 1
+    Image.fromarray(data.chelsea()[:9, :9]).save(photos / "new.jpg")
+    again = run_jobs(plan_jobs([pattern], output, 2), upscaler, output)
+    assert (again.made, again.skipped, again.failures) == (1, 1, [])
+    with pytest.raises(UsageError, match="is an input"):
+        plan_jobs([pattern], Output(overwrite=True), 2)
+
+
+def test_an_empty_name_is_not_the_current_folder(photos, monkeypatch):
+    monkeypatch.chdir(photos)
+    with pytest.raises(UsageError, match="an input is empty"):
+        plan_jobs([""], Output(), 2)
+
+
+@pytest.mark.parametrize("suffix", ["/../evil", "a/b", "a\\b"])
+def test_a_suffix_names_no_folder(suffix):
+    with pytest.raises(UsageError, match="--suffix is "):
+        Output(suffix=suffix)
+
+
 @pytest.mark.parametrize("arguments", [["no such.png"], ["*.nothing"]])
 def test_missing_inputs_are_named(arguments, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -304,7 +327,7 @@ def test_comparisons_replace_nothing_and_are_no_inputs(photos, upscaler, capsys)
     assert theirs.read_bytes() == b"mine"
     assert "was left as it is" in capsys.readouterr().err
     with pytest.raises(UsageError, match="is an input"):
-        plan_jobs([photos / "cat.jpg", theirs], output, 2)
+        plan_jobs([photos / "cat.jpg", theirs], Output(compare=True, overwrite=True), 2)
 
 
 def test_progress_covers_the_pixels_of_all_files(photos, upscaler, capsys):
