@@ -17,7 +17,7 @@ from torch import Tensor
 
 from rgt_arch.archs.rgt_arch import RGT
 from rgt_arch.errors import UsageError, UserError
-from rgt_arch.inference.arrays import fill_transparent, resize, split_alpha, to_array, to_tensor
+from rgt_arch.inference.arrays import fill_transparent, keep_flat, resize, split_alpha, to_array, to_tensor
 from rgt_arch.inference.ensemble import self_ensemble
 from rgt_arch.inference.memory import SMALLEST_TILE, free_memory, image_memory, is_out_of_memory, largest_tile
 from rgt_arch.inference.tiling import default_overlap, tiled_forward
@@ -35,9 +35,9 @@ Progress = Callable[[int, int], None]
 class Upscaler:
     """Super-resolves pictures with an RGT: `Upscaler("RGT_T_x4").upscale(image)`.
 
-    Large pictures are run in overlapping tiles where the memory asks for it; where it runs out all the same, the tiles
-    are halved, for the pictures after it too. A result with NaN or infinity is computed again in float32. Both are told
-    by `warnings.warn`.
+    What is of one colour stays exactly so, up to the corners. Large pictures are run in overlapping tiles where the
+    memory asks for it; where it runs out all the same, the tiles are halved, for the pictures after it too. A result
+    with NaN or infinity is computed again in float32. Both are told by `warnings.warn`.
     """
 
     def __init__(
@@ -151,10 +151,12 @@ class Upscaler:
         """(1, 1 or 3, H, W) in [0, 1] to (1, the same, H·scale, W·scale) on the CPU, through a network of 1 or 3."""
         channels = image.shape[1]
         if channels == 1 and self.network.in_chans == 3:
-            return self._run(image.expand(-1, 3, -1, -1), advance).mean(dim=1, keepdim=True)
-        if channels == 3 and self.network.in_chans == 1:
-            return self._run(image.transpose(0, 1), advance).transpose(0, 1)
-        return self._run(image, advance)
+            result = self._run(image.expand(-1, 3, -1, -1), advance).mean(dim=1, keepdim=True)
+        elif channels == 3 and self.network.in_chans == 1:
+            result = self._run(image.transpose(0, 1), advance).transpose(0, 1)
+        else:
+            result = self._run(image, advance)
+        return keep_flat(image, result, self.scale)
 
     def _run(self, image: Tensor, advance: Callable[[float], None] | None) -> Tensor:
         """Whole or in tiles, which are halved until the memory suffices."""

@@ -13,7 +13,7 @@ import rgt_arch
 from rgt_arch import rgt_t
 from rgt_arch.errors import UsageError, UserError
 from rgt_arch.inference import memory, upscaler
-from rgt_arch.inference.arrays import fill_transparent, to_array
+from rgt_arch.inference.arrays import fill_transparent, keep_flat, to_array
 from rgt_arch.inference.upscaler import Upscaler
 
 LARGEST = {"uint8": 255, "uint16": 65535, "float32": 1.0, "float64": 1.0}
@@ -76,6 +76,29 @@ def test_a_constant_stays_constant_in_tiles(channels):
     image = np.full((70, 90, *channels), 0.3)
     result = Upscaler(Enlarge(), device="cpu", tile=32, overlap=8).upscale(image)
     assert np.abs(result - 0.3).max() < 1e-6
+
+
+@pytest.mark.parametrize("weights", ["RGT_T_x2", "RGT_T_x4"])
+def test_paper_stays_white_and_transparency_empty_up_to_the_corners(weights):
+    upscaler = Upscaler(weights, device="cpu")
+    assert upscaler.upscale(np.full((20, 24, 3), 255, np.uint8)).min() == 255
+    icon = np.zeros((20, 24, 4), np.uint8)
+    icon[8:12, 9:15] = 200, 40, 40, 255
+    alpha = upscaler.upscale(icon)[..., 3]
+    flat = np.pad(np.zeros((8, 10), bool), ((6, 6), (7, 7)), constant_values=True)  # 2 pixels off the shape, and more
+    assert not alpha[np.kron(flat, np.ones((upscaler.scale,) * 2, bool))].any()
+    assert alpha.max() > 250
+
+
+def test_only_flat_places_are_kept_from_the_network():
+    image = torch.rand(1, 3, 9, 11)
+    image[..., :5, :5] = 0.25
+    result = torch.rand(1, 3, 18, 22)
+    kept = keep_flat(image, result.clone(), 2)
+    assert (kept[..., :6, :6] == 0.25).all()
+    changed = (kept != result).any(dim=1)[0]
+    assert changed[:6, :6].all()
+    assert changed.sum() == 36
 
 
 def test_tiles_of_a_network_that_looks_no_further_than_the_margin_equal_the_whole():
