@@ -69,7 +69,8 @@ def validate(model: RGTModel, dataloader: DataLoader, current_iter: int | str, t
     if torch.cuda.is_available():
         torch.cuda.empty_cache()  # images of many sizes leave the pool in pieces
 
-    if stopping.agreed(model.device):
+    # images that others share out, as `rgt table` does, are no common work of the ranks
+    if stopping.agreed(model.device) if world_size > 1 else stopping.asked():
         return False
 
     if without_gt:
