@@ -162,14 +162,22 @@ def _attempt(work: Callable[[T], R], task: T) -> R | UserError:
 def _pool(jobs: int) -> ProcessPoolExecutor:
     # Forked workers need no second import of torch. Elsewhere forking is unsafe or impossible.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    # Before forking: a child that ended OpenCV's threads, which it does not have, would wait for them for ever.
+    _one_opencv_thread()
     most = _MOST_PROCESSES_ON_WINDOWS if sys.platform == "win32" else jobs
     return ProcessPoolExecutor(min(jobs, most), context, _start_worker)
 
 
 def _start_worker() -> None:
-    cv2.setNumThreads(1)  # the processes share the cores
+    _one_opencv_thread()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which lets files be finished
     threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _one_opencv_thread() -> None:
+    """The processes share the cores."""
+    if cv2.getNumThreads() != 1:
+        cv2.setNumThreads(1)
 
 
 def _end_with_parent() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -126,3 +127,17 @@ def test_summary_counts_in_one_line() -> None:
     assert Summary().exit_code == 0
     with pytest.raises(UsageError, match="--jobs is 0"):
         list(successes(work, [Job(1)], summary, jobs=0, title="t"))
+
+
+def test_workers_start_after_opencv_has_had_threads():
+    """A forked child that ends threads of its parent's waits for ever."""
+    code = """
+import cv2, numpy
+cv2.setNumThreads(2)
+cv2.filter2D(numpy.zeros((2000, 2000), numpy.float32), -1, numpy.ones((9, 9), numpy.float32))
+from rgt_arch.data.parallel import _pool
+with _pool(2) as pool:
+    print(pool.submit(int, "3").result(timeout=60))
+"""
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
+    assert process.stdout == "3\n", process.stderr
