@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from os import path as osp
 from typing import Any
 
@@ -49,8 +50,12 @@ class ResumableModel(SRModel):
         self._to_restore: Mapping[str, Any] | None = None
         if opt["is_train"]:
             self.guard = FiniteGuard(opt["train"].get("nan_patience") or PATIENCE)
-            self.keeper = Keeper.from_options(opt)
         super().__init__(opt)
+
+    @cached_property
+    def keeper(self) -> Keeper:
+        """Needs the folders of a run, which a model that only makes steps is built without."""
+        return Keeper.from_options(self.opt)
 
     # --- best results ---
 

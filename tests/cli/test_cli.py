@@ -1,5 +1,6 @@
 """The two console commands: what they list, and how errors end."""
 
+import re
 import subprocess
 import sys
 
@@ -20,7 +21,7 @@ def test_help_lists_every_command(capsys):
     assert ended.value.code == 0
     listed = capsys.readouterr().out
     for name in COMMANDS:
-        assert f"\n    {name} " in listed
+        assert re.search(rf"^    {name}\s", listed, re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
