@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rgt_arch.basicsr_compat import (
+    curves,
     devices,
     distributed,
     iterations,
@@ -52,6 +53,7 @@ def install() -> None:
         _replace(module, "train_pipeline", training_loop.leaving_in_order)
     _replace(basicsr.train, "MessageLogger", message_logger.with_real_epochs)
     _replace(basicsr.train, "init_tb_logger", tensorboard_files.forgiving)
+    _replace(basicsr.train, "init_tb_loggers", curves.going_on)
     _replace(basicsr.train, "CPUPrefetcher", prefetchers.lazy_cpu)
     _replace(basicsr.train, "CUDAPrefetcher", prefetchers.lazy_cuda)
     _replace(basicsr.data.prefetch_dataloader, "PrefetchGenerator", prefetchers.raising_errors)

@@ -32,6 +32,9 @@ class _Writer:
     def add_scalar(self, *arguments: Any, **keywords: Any) -> None:
         self._try(lambda writer: writer.add_scalar(*arguments, **keywords))
 
+    def flush(self) -> None:
+        self._try(lambda writer: writer.flush())
+
     def close(self) -> None:
         self._try(lambda writer: writer.close())
 

@@ -1,4 +1,4 @@
-"""What has its place between two iterations of BasicSR's loop: ending on a signal, and images that could not be read.
+"""What has its place between two iterations of BasicSR's loop: a bar, ending on a signal, images that cannot be read.
 
 Where: basicsr/train.py:152-193; the loop asks its loader for batches and has no other seam. What goes wrong: see
 stopping.py; an unreadable image, one among 100,000, ends a run of two weeks; a run killed while it validates goes on
@@ -13,6 +13,7 @@ from typing import Any
 import torch.distributed as dist
 
 from rgt_arch.basicsr_compat import stopping
+from rgt_arch.basicsr_compat.progress_bar import TrainingBar
 from rgt_arch.data.loading import UNREADABLE
 from rgt_arch.errors import UserError
 
@@ -38,6 +39,7 @@ class TrainingLoader:
         self.val_loaders = val_loaders
         self.model: Any = None
         self.tb_logger: Any = None
+        self.bar: TrainingBar | None = None
         self.iteration = int(opt.get("start_iter", 0))
         """Iterations done, those before a resume included."""
         self.saved = self.iteration
@@ -61,6 +63,8 @@ class TrainingLoader:
         stopping.listen()
         if getattr(self.model, "owes_validation", False):
             self._validate()
+        total = int(self.opt["train"]["total_iter"])
+        self.bar = TrainingBar(self.iteration, total, self.model.device, self.opt["rank"])
         batches = iter(self.loader)
         while True:
             self._between_iterations()
@@ -150,17 +154,28 @@ def following_model(original: Callable[[Options], Any]) -> Callable[[Options], A
         loader = _current
         if loader is None:
             return model
-        step, save = model.optimize_parameters, model.save
+        step, save, validate = model.optimize_parameters, model.save, model.validation
 
         def optimize_parameters(current_iter: int) -> None:
             step(current_iter)
             loader.iteration = current_iter
+            if loader.bar is not None:
+                loader.bar.reach(current_iter, model.get_current_log(), model.get_current_learning_rate()[0])
 
         def save_and_note(epoch: int, current_iter: int) -> None:
+            if loader.tb_logger is not None:
+                loader.tb_logger.flush()  # a run that goes on from here does not log these numbers again
             if save(epoch, current_iter) is not False and current_iter != -1:
                 loader.saved = current_iter
+            if loader.bar is not None:
+                loader.bar.leave_out_pause()
 
-        model.optimize_parameters, model.save = optimize_parameters, save_and_note
+        def validation(*arguments: Any, **keywords: Any) -> None:
+            validate(*arguments, **keywords)
+            if loader.bar is not None:
+                loader.bar.leave_out_pause()
+
+        model.optimize_parameters, model.save, model.validation = optimize_parameters, save_and_note, validation
         loader.model = model
         return model
 
@@ -168,7 +183,7 @@ def following_model(original: Callable[[Options], Any]) -> Callable[[Options], A
 
 
 def keep_tb_logger(tb_logger: Any) -> None:
-    """Tell the loader what the run logs to, so that it is written out when a signal ends the run."""
+    """Tell the loader what the run logs to, so that it is written out before a save and when a signal ends the run."""
     if _current is not None:
         _current.tb_logger = tb_logger
 
@@ -184,6 +199,8 @@ def leaving_in_order(original: Callable[..., None]) -> Callable[..., None]:
             if _current is not None:
                 _current.leave_if_asked()
         finally:
+            if _current is not None and _current.bar is not None:
+                _current.bar.close()
             _current = None
             stopping.stop_listening()
 

@@ -101,7 +101,8 @@ LOGGER = {
     "save_checkpoint_freq": Key(
         "integer", "save every so many steps", "train", low=1, example="save_checkpoint_freq: 5000"
     ),
-    "use_tb_logger": Key("boolean", "write TensorBoard files"),
+    "use_tb_logger": Key("boolean", "write TensorBoard files; true if left out"),
+    "csv": Key("boolean", "write losses and validation metrics to experiments/NAME/metrics.csv, a value a row"),
     "wandb": Key("section", "Weights & Biases; needs use_tb_logger: true", nullable=True),
 }
 LOGGER_RGT = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,8 @@ def validate_options(
     - keys of early BasicSR get today's names (`use_flip`, `pretrain_model_g`, `strict_load`), each with a warning;
     - `num_gpu` becomes the number of GPUs to use, 0 without CUDA, with one warning where that is less than asked for;
       on the CPU `pin_memory` and `prefetch_mode: cuda` are dropped;
-    - a missing or empty `path:` becomes {}, a missing `logger:use_tb_logger` false; in a test a missing or empty `val:`
-      asks for images, and a missing `val:suffix` becomes `~`;
+    - a missing or empty `path:` becomes {}, a missing `logger:use_tb_logger` true where tensorboard is installed; in a
+      test a missing or empty `val:` asks for images, and a missing `val:suffix` becomes `~`;
     - where training patches are too small for RG-SA to recurse, its unused weights would stop DistributedDataParallel:
       a missing `find_unused_parameters` becomes true.
     """
@@ -69,7 +70,7 @@ def _fill_in(opt: dict[str, Any], is_train: bool) -> None:
         opt["path"] = {}
     if is_train:
         if isinstance(opt.get("logger"), dict):
-            opt["logger"].setdefault("use_tb_logger", False)  # utils/logger.py:63
+            opt["logger"].setdefault("use_tb_logger", importlib.util.find_spec("tensorboard") is not None)
     else:
         if opt.get("val") is None:
             opt["val"] = {"save_img": True}  # test.py:42

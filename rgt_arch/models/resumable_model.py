@@ -164,6 +164,7 @@ class ResumableModel(SRModel):
                 "best_metric_results": plain_metrics(self.best_metric_results),
                 "generators": generators,
                 "seed": self.opt.get("manual_seed"),
+                "samples_per_iter": self.opt.get("samples_per_iter"),
                 "networks": {name: of for name, (saved, of) in self._digests.items() if saved == current_iter},
                 "bad_steps": self.guard.in_a_row,
                 "owes_validation": self._is_validation_due(current_iter),
@@ -174,7 +175,8 @@ class ResumableModel(SRModel):
     def save(self, epoch: int, current_iter: int) -> bool:
         """Save the networks and the training state; -1 stands for the latest, of which only the networks are saved.
 
-        Returns whether it could. UserError for the latest, and where three saves in a row failed.
+        The latest have a checkpoint of their iteration before them, from which a run killed in its last validation goes
+        on with that. Returns whether it could. UserError for the latest, and where three saves in a row failed.
         """
         if not are_finite(self.net_g):
             if current_iter == -1:
@@ -182,6 +184,8 @@ class ResumableModel(SRModel):
             get_root_logger().error(f"iteration {current_iter} is not saved: its weights are not finite")
             return False
         if current_iter == -1:
+            if self.iteration and (self._saved_state is None or self._saved_state[1] != self.iteration):
+                self.save(epoch, self.iteration)
             self._save_networks(-1)
             get_root_logger().info(f"Saved iteration {self.iteration} as net_g_latest.pth")
             return True
@@ -239,6 +243,12 @@ class ResumableModel(SRModel):
             self._generators, self._to_restore = (self.iteration, states), states[self.opt["rank"]]
         elif states:
             get_root_logger().warning(f"Saved by {len(states)} processes: drop path draws other numbers from here on")
+        batch, now = resume_state.get("samples_per_iter"), self.opt.get("samples_per_iter")
+        if batch and now and batch != now:
+            get_root_logger().warning(
+                f"Saved with {batch} images an iteration, goes on with {now}: other samples follow; "
+                f"for the same ones set batch_size_per_gpu so that all processes together take {batch}"
+            )
         if osp.exists(osp.join(self.opt["path"]["training_states"], f"{self.iteration}.state")):
             self.owes_validation = bool(resume_state.get("owes_validation"))
             self._saved_state = (int(resume_state["epoch"]), self.iteration)

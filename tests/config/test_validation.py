@@ -124,7 +124,7 @@ def test_what_basicsr_looks_up_without_asking_is_filled_in(train_file, testing_f
         .edit("  save_checkpoint_freq", "  # \n  save_checkpoint_freq")
         .validate()
     )
-    assert opt["logger"]["use_tb_logger"] is False
+    assert opt["logger"]["use_tb_logger"] is True
     opt, _ = testing_file.edit("  suffix: ~  # ending of image names; ~ is the name of this run\n", "").validate()
     assert opt["val"]["suffix"] is None
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -151,3 +153,43 @@ def project(photographs: Path, tmp_path: Path) -> Project:
     """A fresh project folder with the photographs in it."""
     shutil.copytree(photographs, tmp_path, dirs_exist_ok=True)
     return Project(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[subprocess.Popen[str]]:
+    """The process that runs are forked from, runs.py."""
+    script = str(Path(__file__).with_name("runs.py"))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, script], env=environment, text=True, **pipes) as process:
+        yield process
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+@pytest.fixture
+def forked(server: subprocess.Popen[str], project: Project) -> Callable[..., tuple[int, str, str | None]]:
+    """forked(*arguments, **request): exit code of `basicsr train` in the project, what it printed, and the phase it
+    was struck in; the request is that of runs.py."""
+
+    def start(*arguments: str, **request: Any) -> tuple[int, str, str | None]:
+        project.write()
+        assert server.stdin is not None
+        assert server.stdout is not None
+        print(json.dumps({"root": str(project.root), "arguments": arguments, **request}), file=server.stdin, flush=True)
+        answer = json.loads(server.stdout.readline())
+        return answer["code"], (project.root / "output.txt").read_text(), answer["struck"]
+
+    return start
+
+
+@pytest.fixture
+def run(project: Project) -> Project:
+    """The project, with a tiny RGT whose every step draws random numbers, in runs of 8 iterations."""
+    network = {"type": "RGT", "upscale": SCALE, "depth": [2], "embed_dim": 12, "num_heads": [2], "mlp_ratio": 1}
+    project.options.update(model_type="RGTModel", network_g={**network, "drop_path_rate": 0.5})
+    project.options["train"].update(total_iter=8, ema_decay=0.9, grad_clip=1.0)
+    project.options["datasets"]["train"].update(batch_size_per_gpu=2)
+    project.options["logger"].update(save_checkpoint_freq=3, csv=True, use_tb_logger=True)
+    project.options["val"]["val_freq"] = 3
+    return project

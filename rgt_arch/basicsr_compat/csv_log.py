@@ -1,0 +1,106 @@
+"""`logger.csv: true`: losses and validation metrics of a run as rows of `metrics.csv` in its folder.
+
+A row holds one value, so that no loss or metric that comes or goes changes the columns. Rows are only ever added, but
+for those that a resumed run is going to compute again. No seam by itself: curves.py and message_logger.py write here.
+"""
+
+from __future__ import annotations
+
+import csv
+import errno
+import io
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from rgt_arch.errors import UserError
+from rgt_arch.files import written_whole
+
+NAME = "metrics.csv"
+HEADER = ("iteration", "dataset", "name", "value")
+
+
+class CsvLog:
+    """The file; on a full disk rows wait in memory until there is room."""
+
+    def __init__(self, folder: str | os.PathLike[str], start_iter: int) -> None:
+        """Begin the file, or go on with it after iteration `start_iter`: later rows and a half-written one go.
+
+        Raises UserError for a file of that name that is none of ours, and where it cannot be changed.
+        """
+        self._path = Path(folder, NAME)
+        self._there: set[tuple[str, ...]] = set()  # iteration, data set and name of rows at start_iter
+        self._failing = False
+        self._waiting = b""
+        if self._path.exists():
+            self._cut(start_iter)
+        else:
+            self._waiting = _line(HEADER)
+        self._write()
+
+    def add(self, iteration: int, dataset: str, values: Mapping[str, float]) -> None:
+        """Add a row for each value; those of the iteration resumed from that are there already are left out.
+
+        dataset: the validation set, "" for training.
+        """
+        rows = [(str(iteration), dataset, name, repr(float(value))) for name, value in values.items()]
+        self._waiting += b"".join(_line(row) for row in rows if row[:3] not in self._there)
+        self._write()
+
+    def flush(self) -> None:
+        """Have the rows on the disk, where a power cut leaves them."""
+        self._write(to_disk=True)
+
+    def _cut(self, start_iter: int) -> None:
+        try:
+            content = self._path.read_bytes()
+        except OSError as error:
+            raise UserError(f"{self._path}: cannot be read: {error.strerror}; mend that, or drop logger.csv") from error
+        lines = content.splitlines(keepends=True)
+        if lines and lines[0] != _line(HEADER) and not _line(HEADER).startswith(content):
+            raise UserError(f"{self._path}: does not begin as a log of this run does; move it away, or drop logger.csv")
+        kept = [_line(HEADER)]
+        for line in lines[1:]:
+            row = _row(line)
+            if row is None or int(row[0]) > start_iter:
+                continue
+            kept.append(line)
+            if int(row[0]) == start_iter:
+                self._there.add(tuple(row[:3]))
+        if kept != lines:
+            with written_whole(self._path) as beside:
+                beside.write_bytes(b"".join(kept))
+
+    def _write(self, to_disk: bool = False) -> None:
+        from basicsr.utils import get_root_logger
+
+        try:
+            with self._path.open("ab", buffering=0) as file:
+                size = file.tell()
+                if file.write(self._waiting) != len(self._waiting):
+                    file.truncate(size)  # or the next row would stand behind half a one
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                if to_disk:
+                    os.fsync(file.fileno())
+        except OSError as error:
+            if not self._failing:
+                get_root_logger().error(f"{self._path}: cannot be written ({error.strerror}); rows wait for room")
+            self._failing = True
+        else:
+            self._waiting, self._failing = b"", False
+
+
+def _line(row: tuple[str, ...]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(row)
+    return text.getvalue().encode()
+
+
+def _row(line: bytes) -> list[str] | None:
+    """The fields of a whole row; None for half of one, and for what a power cut leaves behind."""
+    try:
+        row = next(csv.reader([line.decode()]), [])
+    except (csv.Error, UnicodeDecodeError):
+        return None
+    whole = line.endswith(b"\n") and b"\0" not in line and len(row) == len(HEADER) and row[0].isdecimal()
+    return row if whole else None

@@ -1,0 +1,88 @@
+"""metrics.csv: rows once and in order, whatever ended the run before."""
+
+from __future__ import annotations
+
+import csv
+import os
+
+import pytest
+from basicsr.utils import get_root_logger
+
+from rgt_arch.basicsr_compat.csv_log import NAME, CsvLog
+from rgt_arch.errors import UserError
+
+
+def rows(folder):
+    with (folder / NAME).open(newline="") as file:
+        next(lines := csv.reader(file))
+        return [(int(iteration), dataset, name, float(value)) for iteration, dataset, name, value in lines]
+
+
+def write(folder, start_iter, *iterations):
+    log = CsvLog(folder, start_iter)
+    for iteration in iterations:
+        log.add(iteration, "", {"lr": 2e-4, "l_pix": 1 / iteration})
+        if iteration % 3 == 0:
+            log.add(iteration, 'Set "5", mine', {"psnr": 30.0 + iteration})
+
+
+def test_values_come_back_to_the_bit_and_names_as_they_were(tmp_path):
+    write(tmp_path, 0, 1, 3)
+    assert (tmp_path / NAME).read_bytes().startswith(b"iteration,dataset,name,value\n1,,lr,0.0002\n1,,l_pix,1.0\n3,,lr")
+    assert rows(tmp_path)[3:] == [(3, "", "l_pix", 1 / 3), (3, 'Set "5", mine', "psnr", 33.0)]
+
+
+@pytest.mark.parametrize("end", [b"", b"6,,l_p", b"6,,l_pix,0.1", b'6,"Se', b"\0\0\0\0", b"\xff\xfe\n", b"6,,x,1,2\n"])
+def test_a_resumed_run_repeats_no_row_and_leaves_none_half_written(tmp_path, end):
+    (tmp_path / "unbroken").mkdir()
+    (tmp_path / "broken").mkdir()
+    write(tmp_path / "unbroken", 0, 1, 2, 3, 4, 5, 6)
+    write(tmp_path / "broken", 0, 1, 2, 3, 4, 5)
+    with (tmp_path / "broken" / NAME).open("ab") as file:
+        file.write(end)
+    write(tmp_path / "broken", 3, 4, 5, 6)
+    assert (tmp_path / "broken" / NAME).read_bytes() == (tmp_path / "unbroken" / NAME).read_bytes()
+
+
+def test_the_validation_of_the_iteration_resumed_from_is_there_once(tmp_path):
+    """It is repeated where the state that says it is done was never written."""
+    write(tmp_path, 0, 1, 2, 3)
+    before = rows(tmp_path)
+    log = CsvLog(tmp_path, 3)
+    log.add(3, 'Set "5", mine', {"psnr": 33.0, "ssim": 0.9})
+    assert rows(tmp_path) == [*before, (3, 'Set "5", mine', "ssim", 0.9)]
+
+
+@pytest.mark.parametrize("content", [b"", b"iterati", b"iteration,dataset,name,value\n"])
+def test_a_file_that_was_only_begun_goes_on(tmp_path, content):
+    (tmp_path / NAME).write_bytes(content)
+    write(tmp_path, 0, 1)
+    assert len(rows(tmp_path)) == 2
+
+
+def test_a_file_of_another_kind_is_left_alone(tmp_path):
+    (tmp_path / NAME).write_text("my,own,notes\n1,2,3\n")
+    with pytest.raises(UserError, match=r"metrics\.csv: does not begin as .* move it away, or drop logger\.csv"):
+        CsvLog(tmp_path, 3)
+    assert (tmp_path / NAME).read_text() == "my,own,notes\n1,2,3\n"
+    (tmp_path / NAME).unlink()
+    (tmp_path / NAME).mkdir()
+    with pytest.raises(UserError, match=r"metrics\.csv: cannot be read"):
+        CsvLog(tmp_path, 3)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs Linux's /dev/full")
+def test_on_a_full_disk_rows_wait_for_room(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(get_root_logger(), "error", said.append)
+    log = CsvLog(tmp_path, 0)
+    log.add(1, "", {"l_pix": 0.5})
+    (tmp_path / NAME).rename(tmp_path / "kept")
+    (tmp_path / NAME).symlink_to("/dev/full")
+    log.add(2, "", {"l_pix": 0.25})
+    log.add(3, "", {"l_pix": 0.125})
+    (tmp_path / "kept").replace(tmp_path / NAME)
+    log.flush()
+    assert [row[0] for row in rows(tmp_path)] == [1, 2, 3]
+    [line] = said
+    assert line.endswith("metrics.csv: cannot be written (No space left on device); rows wait for room")

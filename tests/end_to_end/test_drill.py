@@ -1,0 +1,151 @@
+"""The fault drill: training processes killed at random points, again and again, end with the bits of unbroken runs.
+
+`pytest -m drill` runs all of it, in under ten minutes on two cores; RGT_DRILL_SEED repeats the points of an earlier
+drill. The tally at the end is printed by tests/conftest.py.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+from comparisons import assert_same_curves, assert_same_runs
+
+SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+EXIT_CODES = {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}
+# In turn, so that each is met; the points in them are random.
+PHASES = ("step", "save", "validation", "start", "save", "step", "validation", "between")
+SEED = int(os.environ.get("RGT_DRILL_SEED") or random.SystemRandom().randrange(1000000))
+
+
+@dataclass
+class Chain:
+    """One run, in pieces: options beyond those of the `run` fixture, and how often it is killed."""
+
+    name: str
+    total_iter: int
+    kills: int = 9
+    ranks: int = 1
+    options: dict[str, dict[str, Any]] = field(default_factory=dict)
+    lmdb: bool = False
+    seed_is_drawn: bool = False
+
+
+CHAINS = [
+    Chain("disk, no workers, bf16 in 2 parts", 20, options={"train": {"amp": "bf16", "accumulate": 2}}),
+    Chain(
+        "disk, 4 workers, enlarged 100 times",
+        19,
+        options={"data": {"num_worker_per_gpu": 4, "dataset_enlarge_ratio": 100}},
+    ),
+    Chain(
+        "LMDB, no workers, enlarged 100 times, bf16, seed drawn",
+        19,
+        options={"train": {"amp": "bf16"}, "data": {"dataset_enlarge_ratio": 100}},
+        lmdb=True,
+        seed_is_drawn=True,
+    ),
+    Chain(
+        "LMDB, 4 workers with a queue, 2 checkpoints and the best kept",
+        21,
+        options={
+            "train": {"accumulate": 2},
+            "data": {"num_worker_per_gpu": 4, "prefetch_mode": "cpu", "num_prefetch_queue": 3},
+            "logger": {"keep_checkpoints": 2, "keep_best": "psnr"},
+        },
+        lmdb=True,
+    ),
+    Chain("two ranks, LMDB, bf16", 18, kills=7, ranks=2, options={"train": {"amp": "bf16"}}, lmdb=True),
+]
+
+
+@pytest.mark.drill
+@pytest.mark.parametrize("chain", CHAINS, ids=lambda chain: chain.name)
+def test_runs_killed_at_random_points_end_as_unbroken_ones(run, forked, record_property, chain):
+    drill(run, forked, record_property, chain, SEED)
+
+
+def test_a_short_drill(run, forked, record_property):
+    chain = Chain("short: LMDB, 2 workers", 13, kills=4, options={"data": {"num_worker_per_gpu": 2}}, lmdb=True)
+    drill(run, forked, record_property, chain, seed=5)
+
+
+def drill(run, forked, record_property, chain, seed):
+    """Kill the chain's run, resume it until it is finished, and compare it with a run that nobody killed."""
+    configure(run, chain)
+    points = random.Random(f"{seed} {chain.name}")
+    phases, signals, resumes, outcome = Counter(), Counter(), 0, "NOT FINISHED"
+    try:
+        for number in range(chain.kills):
+            strike = draw(points, chain, number)
+            code, printed, struck = forked("--auto_resume", strike=strike, ranks=chain.ranks)
+            resumes += "Resuming training from" in printed
+            if code == 0:  # the signal came after the end
+                break
+            phases[struck] += 1
+            signals[signal.Signals(strike["signal"]).name] += 1
+            check(code, printed, struck, strike)
+        code, printed, _ = forked("--auto_resume", ranks=chain.ranks)
+        assert code == 0, printed
+        resumes += "Resuming training from" in printed
+        run.run_folder.rename(run.root / "broken")
+        (run.root / "tb_logger/tiny").rename(run.root / "broken_curves")
+
+        outcome = "NOT EQUAL"
+        state = torch.load(run.root / f"broken/training_states/{chain.total_iter}.state", weights_only=True)
+        run.options["manual_seed"] = state["seed"]
+        code, printed, _ = forked(ranks=chain.ranks)
+        assert code == 0, printed
+        assert_same_runs(run.root / "broken", run.run_folder, chain.total_iter)
+        assert_same_curves(run.root / "broken_curves", run.root / "tb_logger/tiny")
+        outcome = "equal"
+    finally:
+        counts = {"phases": dict(phases), "signals": dict(signals), "resumes": resumes}
+        record_property("drill", {"chain": chain.name, "seed": seed, "outcome": outcome, **counts})
+    assert sum(phases.values()) >= chain.kills - 2
+
+
+def configure(run, chain):
+    if chain.lmdb:
+        run.use_lmdb()
+    run.options["train"]["total_iter"] = chain.total_iter
+    run.options["logger"]["save_checkpoint_freq"] = 4
+    run.options["val"]["val_freq"] = 3
+    for section, values in chain.options.items():
+        (run.options["datasets"]["train"] if section == "data" else run.options[section]).update(values)
+    if chain.seed_is_drawn:
+        run.options["manual_seed"] = None
+
+
+def draw(points, chain, number):
+    """The strike of a chain's `number`-th run; its iterations are spread over the whole run."""
+    phase = PHASES[number % len(PHASES)]
+    iteration = (chain.total_iter - 2) * number // chain.kills + points.randrange(2)
+    return {
+        "signal": points.choice(SIGNALS),
+        "phase": phase,
+        "iteration": 0 if phase == "start" else iteration,
+        "last": chain.total_iter,
+        "fraction": points.random(),
+        "whom": points.choice(["group", *range(chain.ranks)]),
+    }
+
+
+def check(code, printed, struck, strike):
+    """A process that is killed says nothing; one that is told to end saves, and says so."""
+    expected = {EXIT_CODES[strike["signal"]]}
+    if struck == "start":
+        expected.add(-strike["signal"])  # before Python listens
+    assert code in expected, f"{strike}, struck in {struck}: {code}\n{printed}"
+    if code > 0:
+        assert "Traceback" not in printed
+        assert "DataLoader worker" not in printed
+        if struck in ("step", "between"):
+            assert re.search(r"the run ends after iteration \d+, which is saved; --auto_resume goes on", printed)

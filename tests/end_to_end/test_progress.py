@@ -1,0 +1,99 @@
+"""What a training shows: a bar on a terminal, BasicSR's lines elsewhere, and both sorts of curves in files."""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+
+COLUMNS = 120
+BAR = r" *\d+%\|.*\| +(\d+)/(\d+), +\S+(it/s|s/it), ETA \d+:\d+, l_pix \S+, grad_norm \S+, lr \S+, \d+\.\d GB"
+
+
+def on_a_terminal(project, *command):
+    """Exit code of a command, and what it has sent to a terminal of COLUMNS columns."""
+    terminal, end = pty.openpty()
+    fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 40, COLUMNS, 0, 0))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, cwd=project.root, env=environment, stdin=end, stdout=end, stderr=end) as process:
+        os.close(end)
+        sent = b""
+        while True:
+            try:
+                part = os.read(terminal, 65536)
+            except OSError:  # Linux's way to say that nobody has the other end open
+                part = b""
+            if not part:
+                break
+            sent += part
+        os.close(terminal)
+        return process.wait(), sent.decode()
+
+
+def screen(sent):
+    """The lines that such a terminal shows in the end, and all states of the line that the cursor was in."""
+    lines, states, row, column = [[]], [], 0, 0
+    for piece in re.findall(r"\x1b\[\w|\r|\n|[^\x1b\r\n]+", sent):
+        if piece == "\r":
+            column = 0
+        elif piece == "\n":
+            row, column = row + 1, 0
+            lines += [[] for _ in range(row + 1 - len(lines))]
+        elif piece == "\x1b[A":
+            row -= 1
+        else:
+            line = lines[row]
+            line += " " * (column - len(line))
+            line[column : column + len(piece)] = piece
+            column += len(piece)
+            states.append("".join(line).rstrip())
+    return ["".join(line).rstrip() for line in lines], states
+
+
+def test_a_terminal_shows_a_bar_below_whole_log_lines(run):
+    run.options["val"]["pbar"] = True
+    code, sent = on_a_terminal(run, sys.executable, "-m", "rgt_arch.cli", "train", "-opt", run.write())
+    assert code == 0, sent
+    lines, states = screen(sent)
+    bars = [re.fullmatch(BAR, state) for state in states]
+    assert {int(bar[1]) for bar in bars if bar} >= {8}
+    assert {int(bar[2]) for bar in bars if bar} == {8}
+    assert len([line for line in lines if re.fullmatch(BAR, line)]) == 1  # what is left of it in the end
+    assert all(len(line) <= COLUMNS for line in lines if re.search(r"\d%\|", line))
+    [log] = run.run_folder.glob("train_*.log")
+    told = re.compile(r"iter: .* lr:|INFO: (Sav|Val)")
+    written = [line.rstrip() for line in log.read_text().splitlines() if told.search(line)]
+    assert len(written) > 8
+    assert set(written) <= set(lines), "log lines are whole, on the terminal and in the file"
+
+
+def test_elsewhere_there_are_basicsrs_lines_alone(run, forked):
+    run.options["val"]["pbar"] = True
+    code, printed, _ = forked()
+    assert code == 0, printed
+    assert "\r" not in printed
+    assert "ETA" not in printed
+    assert len(re.findall(r"iter: +\d+, lr:\(.*l_pix: ", printed)) == 8
+
+
+def test_losses_and_metrics_are_in_a_csv_where_it_is_asked_for(run, forked):
+    run.options["logger"].update(csv=True, use_tb_logger=False)
+    code, printed, _ = forked()
+    assert code == 0, printed
+    with (run.run_folder / "metrics.csv").open(newline="") as file:
+        rows = [(row["iteration"], row["dataset"], row["name"]) for row in csv.DictReader(file)]
+    training = [(str(iteration), "", name) for iteration in range(1, 9) for name in ("lr", "l_pix", "grad_norm")]
+    validation = [(iteration, "held_out", "psnr") for iteration in "368"]
+    assert sorted(rows) == sorted(training + validation)
+    assert not (run.root / "tb_logger").exists()
+
+    run.options["logger"].update(csv=False)
+    code, printed, _ = forked("--restart")
+    assert code == 0, printed
+    assert not (run.run_folder / "metrics.csv").exists()
