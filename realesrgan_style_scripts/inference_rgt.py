@@ -11,7 +11,8 @@ from pathlib import Path
 
 from rgt_arch.cli import run_guarded
 from rgt_arch.errors import UsageError
-from rgt_arch.inference.jobs import Output, plan_jobs, run_jobs
+from rgt_arch.inference.jobs import run_jobs
+from rgt_arch.inference.planning import Output, plan_jobs
 from rgt_arch.inference.upscaler import Upscaler
 
 
@@ -36,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-i", "--input", default="inputs", help="picture, video or folder (default: %(default)s)")
-    parser.add_argument("-o", "--output", type=Path, default=Path("results"), help="folder (default: %(default)s)")
+    parser.add_argument("-o", "--output", default="results", help="folder (default: %(default)s)")
     parser.add_argument("-n", "--model_name", default="RGT_T_x4", help="name or file of weights (default: %(default)s)")
     parser.add_argument("-s", "--outscale", type=float, help="final scale (default: the weights')")
     parser.add_argument("-t", "--tile", type=int, default=0, help="tile size, 0: no tiles (default: %(default)s)")

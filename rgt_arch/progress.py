@@ -57,6 +57,12 @@ class Progress:
             )
             print(text, file=sys.stderr, flush=True)
 
+    def leave_out(self, units: int) -> None:
+        """Show that `units` of the total will never be done: what failed must not look like speed."""
+        self._total -= units
+        self._bar.total = self._total
+        self._bar.refresh()
+
     def note(self, text: str) -> None:
         """Print a line without tearing the bar."""
         tqdm.write(text, file=sys.stderr)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from rgt_arch.errors import UserError
-from rgt_arch.files import written_whole
+from rgt_arch.files import check_place, written_whole
 from rgt_arch.torch_files import save_whole
 
 
@@ -67,3 +67,20 @@ def test_the_name_written_to_keeps_the_suffix_and_the_content_arrives(tmp_path: 
         assert to.suffix == ".png"
         to.write_bytes(b"whole")
     assert (tmp_path / "ä b.png").read_bytes() == b"whole"
+
+
+@pytest.mark.parametrize("name", ["n" * 251 + ".png", "ä" * 125 + ".png"])
+def test_the_longest_name_that_the_disk_takes_is_taken(tmp_path: Path, name: str) -> None:
+    check_place(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+    _bytes(tmp_path / name)
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
+def test_a_place_is_checked_without_touching_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"old")
+    check_place(tmp_path / "a.png")
+    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("a.png", b"old")]
+    for name, reason in (("n" * 252 + ".png", "name too long"), ("gone/a.png", "No such file"), (".", "is a folder")):
+        with pytest.raises(UserError, match=reason):
+            check_place(tmp_path / name)

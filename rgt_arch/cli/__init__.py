@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import importlib
 import io
+import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 
 from rgt_arch.errors import UserError
@@ -32,6 +35,7 @@ def run_guarded(work: Callable[[], int | None], prog: str, verbose: bool = False
 
     With `verbose` the traceback is let through. Ctrl-C gives 130.
     """
+    _end_in_order()
     try:
         return work() or 0
     except UserError as error:
@@ -57,8 +61,21 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _end_in_order() -> None:
+    """Let SIGTERM and a closed terminal run what removes half-written files, as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, lambda received, _frame: sys.exit(128 + received))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `rgt`; returns the exit code."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # from a file manager, or with `2>&-`: else a file of ours would get its number
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names and signs that a terminal's encoding lacks

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from rgt_arch.inference.jobs import EXTENSIONS, Output, plan_jobs, run_jobs
+from rgt_arch.inference.jobs import run_jobs
+from rgt_arch.inference.planning import EXTENSIONS, Output, plan_jobs
 from rgt_arch.inference.upscaler import ALPHA_MODES, PRECISIONS, Upscaler
 
 
@@ -16,14 +16,13 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         "upscale",
         help="enlarge pictures and videos",
         description="Enlarge pictures (PNG, JPEG, TIFF, WebP, BMP; 8 and 16 bit, with alpha) and videos (mp4, mkv, "
-        "webm). Colour profiles, EXIF data, alpha and sound are kept. Nothing is overwritten unless asked for.",
+        "webm). Colour profiles, EXIF and XMP data, alpha and sound are kept. Nothing is overwritten unless asked for.",
     )
     parser.add_argument("inputs", metavar="INPUT", nargs="+", help="file, folder with its sub-folders, or pattern")
     parser.add_argument(
         "-o",
         "--output",
         metavar="OUT",
-        type=Path,
         help="folder, or for one input a file (default: photo_x4.jpg beside photo.jpg, folder photos_x4 beside photos)",
     )
     parser.add_argument(
@@ -69,7 +68,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         help="of videos: lower is better and larger (default: 17 in H.264, 24 in VP9)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
-    parser.add_argument("--compare", action="store_true", help="also write a picture beside bicubic, …_compare.png")
+    parser.add_argument("--compare", action="store_true", help="also write pictures beside bicubic, …_compare.png")
     return parser
 
 

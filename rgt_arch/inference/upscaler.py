@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from rgt_arch.archs.rgt_arch import RGT
 from rgt_arch.errors import UsageError, UserError
@@ -66,18 +66,20 @@ class Upscaler:
         self.dtype = _autocast_dtype(precision, self.device)
         if alpha not in ALPHA_MODES:
             raise UsageError(f"alpha is {alpha!r}; it must be one of {', '.join(ALPHA_MODES)}")
-        if tile != "auto" and (not isinstance(tile, int) or isinstance(tile, bool) or tile < 0):
+        side = _whole_number(tile) if tile != "auto" else 0
+        if side is None or side < 0:
             raise UsageError(f"tile is {tile!r}; it must be auto, 0 (whole images) or a number of input pixels")
-        if overlap is None:
-            overlap = default_overlap(tile if isinstance(tile, int) and tile else SMALLEST_TILE)
-        if overlap < 0 or (isinstance(tile, int) and 0 < tile <= overlap):
-            raise UsageError(f"overlap is {overlap}; it must be from 0 to less than the tile {tile}")
+        shared = default_overlap(side or SMALLEST_TILE) if overlap is None else _whole_number(overlap)
+        if shared is None or shared < 0 or 0 < side <= shared:
+            raise UsageError(f"overlap is {overlap}; it must be a whole number from 0 to less than the tile {tile}")
         network = load_model(weights) if isinstance(weights, (str, Path)) else weights
+        if not isinstance(network, nn.Module):
+            raise UsageError(f"weights are {weights!r}; they must be a name, a file or a network")
         if network.in_chans not in (1, 3):
             raise UsageError(f"the network takes {network.in_chans} channels; pictures have 1 or 3")
         self.network = network.to(self.device).eval()
         self.scale = network.upscale
-        self.tile, self.overlap, self.alpha = tile, overlap, alpha
+        self.tile, self.overlap, self.alpha = "auto" if tile == "auto" else side, shared, alpha
         self.self_ensemble = self_ensemble
         self.used_tile: int | None = None
         """Side of the tiles of the last picture, 0 if it was run whole."""
@@ -96,8 +98,10 @@ class Upscaler:
         Raises ValueError for other arrays and an outscale ≤ 0; UserError if the memory does not suffice for the
         result or the smallest tile, or the weights turn the picture into NaN.
         """
-        if outscale is not None and not outscale > 0:
+        if outscale is not None and not 0 < outscale < math.inf:
             raise ValueError(f"outscale is {outscale}; it must be above 0")
+        if not isinstance(image, np.ndarray):
+            raise ValueError(f"image is of {type(image).__name__}; give an array, such as numpy.asarray(image)")
         colour, alpha = split_alpha(image)
         if self.alpha == "drop":
             colour, alpha = (colour if alpha is None else fill_transparent(colour, alpha)), None
@@ -241,6 +245,11 @@ class Upscaler:
     def _network_output(self, image: Tensor, dtype: torch.dtype | None) -> Tensor:
         with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None):
             return self_ensemble(self.network, image) if self.self_ensemble else self.network(image)
+
+
+def _whole_number(value: object) -> int | None:
+    """An int of Python's or NumPy's; None for everything else."""
+    return int(value) if isinstance(value, (int, np.integer)) and not isinstance(value, bool) else None
 
 
 def _tile_pixels(tile: int, height: int, width: int) -> int:

@@ -2,8 +2,10 @@
 
 import os
 import runpy
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import av
@@ -47,7 +49,7 @@ def pixels(path: Path) -> np.ndarray:
 def test_a_photograph_becomes_what_the_upscaler_makes_of_it(cat, weights, capsys):
     assert upscale(cat, "-w", weights) == 0
     np.testing.assert_array_equal(pixels(cat.with_name("cat_x2.png")), Upscaler(weights).upscale(pixels(cat)))
-    assert capsys.readouterr().out == "1 made, 0 already there, 0 failed\n"
+    assert capsys.readouterr().out == f"1 made, 0 already there, 0 failed: {cat.with_name('cat_x2.png')}\n"
 
 
 def test_every_option_reaches_the_upscaler(cat, weights, tmp_path):
@@ -189,3 +191,32 @@ def test_real_esrgans_alpha_flag(tmp_path, weights, monkeypatch):
         assert script(monkeypatch, *flags, "--alpha_upsampler", name) == 0
         expected = Upscaler(load_model(weights), alpha=alpha, tile=0).upscale(rgba)
         np.testing.assert_array_equal(pixels(tmp_path / f"glass_{name}.png"), expected)
+
+
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGHUP", "SIGINT"])
+def test_a_run_that_is_ended_leaves_no_half_file(weights, tmp_path, number):
+    """In the middle of a video, the part of which that is done stands beside the target until the end."""
+    with av.open(tmp_path / "in.mp4", "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for _ in range(200):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(data.chelsea()[:48, :64], format="rgb24")))
+        container.mux(stream.encode())
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "rgt_arch.cli", "upscale", tmp_path / "in.mp4", "-w", weights, "-o", f"{out}/"]
+    with subprocess.Popen([*map(str, command), "--device", "cpu"], stderr=subprocess.PIPE, text=True) as process:
+        while not (out.exists() and any(file.stat().st_size for file in out.iterdir())):
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.05)
+        process.send_signal(getattr(signal, number))
+        told = process.communicate(timeout=60)[1]
+    assert process.returncode == 128 + getattr(signal, number)
+    assert "Traceback" not in told
+    assert list(out.iterdir()) == []
+
+
+def test_without_a_terminal_s_streams_the_work_is_done(cat, weights):
+    """As from a file manager, or with `2>&-`."""
+    command = f'exec "{sys.executable}" -m rgt_arch.cli upscale "{cat}" -w "{weights}" --device cpu >&- 2>&-'
+    assert subprocess.run(["sh", "-c", command], check=False, timeout=120).returncode == 0
+    assert pixels(cat.with_name("cat_x2.png")).shape == (64, 80, 3)

@@ -3,6 +3,7 @@
 import os
 import tracemalloc
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ from skimage import data
 
 from rgt_arch.errors import UsageError
 from rgt_arch.inference import jobs as jobs_module
-from rgt_arch.inference.jobs import Job, Outcome, Output, plan_jobs, run_jobs
+from rgt_arch.inference.jobs import Outcome, run_jobs
 from rgt_arch.inference.pictures import writing
+from rgt_arch.inference.planning import Job, Output, plan_jobs
 from rgt_arch.inference.upscaler import Upscaler
 
 
@@ -76,6 +78,18 @@ def test_one_input_can_be_given_a_file_name_several_cannot(photos, tmp_path):
         plan_jobs([photos], Output(tmp_path / "big.webp"), 4)
 
 
+def test_a_name_that_seems_to_be_a_file_of_an_unknown_kind_is_no_folder_but_with_a_slash(photos, tmp_path):
+    for name in ("big.pgn", "big.gif"):
+        with pytest.raises(UsageError, match=rf"-o .*{name}: \{name[-4:]} cannot be written, but .*\.webp"):
+            plan_jobs([photos / "cat.jpg"], Output(tmp_path / name), 4)
+    (tmp_path / "there.old").mkdir()
+    for name in ("out.new/", "there.old", "v1.5"):
+        jobs = plan_jobs([photos / "cat.jpg"], Output(f"{tmp_path}/{name}"), 4)
+        assert targets(jobs, tmp_path) == [f"{name.strip('/')}/cat_x4.jpg"]
+    with pytest.raises(UsageError, match="-o is empty"):
+        Output("")
+
+
 def test_patterns_are_expanded_and_existing_names_are_not_patterns(photos):
     assert targets(plan_jobs([str(photos / "**/*.png")], Output(), 2), photos) == ["süb/katze 1_x2.png"]
     os.rename(photos / "cat.jpg", photos / "cat[1].jpg")
@@ -98,6 +112,18 @@ def test_results_beside_their_inputs_are_no_inputs_of_the_next_run(photos, upsca
     assert (again.made, again.skipped, again.failures) == (1, 1, [])
     with pytest.raises(UsageError, match="is an input"):
         plan_jobs([pattern], Output(overwrite=True), 2)
+
+
+def test_comparisons_are_made_of_results_that_are_there_already(photos, upscaler, capsys):
+    jobs = plan_jobs([photos / "cat.jpg"], Output(), 2)
+    run_jobs(jobs, upscaler, Output())
+    before = (photos / "cat_x2.jpg").stat()
+    outcome = run_jobs(jobs, upscaler, Output(compare=True))
+    assert (outcome.made, outcome.skipped, outcome.failures) == (0, 1, [])
+    assert (photos / "cat_x2.jpg").stat() == before
+    with Image.open(photos / "cat_x2_compare.png") as sheet:
+        assert sheet.width > 2 * 60
+    assert "cat_x2_compare.png" in capsys.readouterr().err
 
 
 def test_an_empty_name_is_not_the_current_folder(photos, monkeypatch):
@@ -125,9 +151,20 @@ def test_outputs_never_are_inputs_or_one_file_for_two(photos, tmp_path):
     (tmp_path / "link").symlink_to(photos)
     with pytest.raises(UsageError, match="is an input"):
         plan_jobs([photos / "cat.jpg"], Output(tmp_path / "link", suffix=""), 2)
-    Image.new("RGB", (4, 4)).save(photos / "cat.png")
+    Image.new("RGB", (4, 4)).save(photos / "katze 1.png")
     with pytest.raises(UsageError, match="would both become"):
-        plan_jobs([photos], Output(tmp_path / "o", extension="png"), 2)
+        plan_jobs([photos / "katze 1.png", photos / "süb/katze 1.png"], Output(tmp_path / "o"), 2)
+
+
+def test_results_of_one_name_are_told_apart_by_their_formats(photos, tmp_path, upscaler):
+    Image.new("RGB", (4, 4)).save(photos / "cat.png")
+    Image.new("RGB", (6, 6)).save(photos / "cat.gif")
+    output = Output(tmp_path / "o", extension="png")
+    jobs = plan_jobs([photos], output, 2)
+    assert targets(jobs, tmp_path / "o") == ["cat_gif_x2.png", "cat_jpg_x2.png", "cat_x2.png", "süb/katze 1_x2.png"]
+    assert run_jobs(jobs, upscaler, output).made == 4
+    again = run_jobs(plan_jobs([photos], output, 2), upscaler, output)
+    assert (again.made, again.skipped, again.failures) == (0, 4, [])
 
 
 def test_an_output_that_is_an_input_by_another_name_is_refused(photos):
@@ -258,7 +295,7 @@ def test_bad_files_are_named_the_rest_is_done(photos, tmp_path, upscaler, capsys
     assert sorted(path.name for path in (tmp_path / "o").rglob("*.*")) == ["cat_x2.jpg", "katze 1_x2.png"]
     told = capsys.readouterr().err
     assert all(told.count(failure) == 1 for failure in outcome.failures)
-    assert outcome.line().startswith("2 made, 0 already there, 2 failed\n  ")
+    assert outcome.line().startswith(f"2 made, 0 already there, 2 failed: {tmp_path / 'o'}\n  ")
 
 
 def test_existing_outputs_are_left_unless_they_may_be_replaced(photos, upscaler):
@@ -285,6 +322,30 @@ def test_what_a_format_cannot_hold_is_said_before_the_work(photos, tmp_path):
     outcome = run_jobs(plan_jobs([tmp_path / "wide.png"], output, 2), Upscaler(Counting(), device="cpu"), output)
     assert "16383" in outcome.failures[0]
     assert Counting.runs == 0
+
+
+@pytest.mark.parametrize("taken", ["folder", "file above"])
+def test_a_place_that_cannot_be_written_is_said_before_the_work(photos, tmp_path, taken):
+    class Never(Enlarge):
+        def forward(self, image):
+            raise AssertionError("worked for nothing")
+
+    target = tmp_path / "o.png" if taken == "folder" else photos / "süb/katze 1.png/o.png"
+    if taken == "folder":
+        target.mkdir()
+    outcome = run_jobs([Job(photos / "cat.jpg", target)], Upscaler(Never(), device="cpu"), Output(overwrite=True))
+    assert {"folder": "is a folder", "file above": "cannot be made"}[taken] in outcome.failures[0]
+
+
+def test_what_fails_is_no_work_of_the_bar(photos, tmp_path, upscaler, capsys):
+    """A header may claim any size."""
+    header = b"\x89PNG\r\n\x1a\n" + b"\0\0\0\rIHDR" + (30000).to_bytes(4, "big") * 2 + b"\x08\x02\0\0\0"
+    (photos / "a bogus.png").write_bytes(header + zlib.crc32(header[12:]).to_bytes(4, "big"))
+    output = Output(tmp_path / "o")
+    assert run_jobs(plan_jobs([photos], output, 2), upscaler, output).made == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "100%" in last
+    assert "792/792" in last
 
 
 def test_a_failed_run_leaves_neither_output_nor_leftovers(photos, tmp_path):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tifffile
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageCms, ImageOps, features
+from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin, features
 
 from rgt_arch.errors import UsageError, UserError
 from rgt_arch.inference.pictures import Picture, check_writable, picture_size, read_picture, write_picture
@@ -612,6 +612,65 @@ def test_a_resolution_beyond_all_reason_is_left_out(tmp_path: Path, bits: str, s
         picture = read_picture(source)
         assert picture.dpi is None
         write_picture(tmp_path / f"a{suffix}", picture)
+
+
+XMP = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6" exif:PixelXDimension="13" '
+    b'xmp:Rating="5"><exif:PixelYDimension>9</exif:PixelYDimension></rdf:Description></x:xmpmeta>'
+)
+
+
+@pytest.mark.parametrize("source", ["a.jpg", "a.png", "a.webp", "a.tif"])
+@pytest.mark.parametrize("target", ["b.jpg", "b.png", "b.webp", "b.tif", "b.bmp", "b16.png", "b16.tif"])
+def test_xmp_goes_through_every_format_with_the_new_size(tmp_path: Path, source: str, target: str) -> None:
+    if source == "a.tif":
+        tag = [(700, "B", len(XMP), XMP, True)]
+        tifffile.imwrite(tmp_path / source, noise(3, np.uint8), photometric="rgb", extratags=tag)
+    else:
+        info = PngImagePlugin.PngInfo()
+        info.add_itxt("XML:com.adobe.xmp", XMP)
+        more = {"pnginfo": info} if source == "a.png" else {"xmp": XMP}
+        Image.fromarray(noise(3, np.uint8)).save(tmp_path / source, **more)
+    picture = read_picture(tmp_path / source)
+    assert picture.xmp == XMP
+    notices = write_picture(
+        tmp_path / target, picture.replace_pixels(noise(3, np.uint16 if "16" in target else np.uint8, 40, 20))
+    )
+    assert ("its XMP data has no place in this BMP" in notices) == (target == "b.bmp")
+    if target != "b.bmp":
+        kept = read_picture(tmp_path / target).xmp
+        assert kept is not None
+        assert kept == XMP.replace(b'"6"', b'"1"').replace(b'"13"', b'"20"').replace(b">9<", b">40<")
+
+
+@pytest.mark.parametrize("bits", DTYPES)
+def test_texts_and_gamma_stay_in_png_and_are_missed_elsewhere(tmp_path: Path, bits: str) -> None:
+    chunks = ((b"gAMA", struct.pack(">I", 100000)), (b"tEXt", b"Author\0K\xe4the"))
+    pixels = noise(3, DTYPES[bits])
+    (tmp_path / "a.png").write_bytes(png(pixels, 2, *chunks, depth=int(bits)))
+    picture = read_picture(tmp_path / "a.png")
+    assert (picture.gamma, picture.texts) == (1.0, {"Author": "Käthe"})
+    assert write_picture(tmp_path / "b.png", picture) == []
+    again = read_picture(tmp_path / "b.png")
+    assert (again.gamma, again.texts) == (1.0, {"Author": "Käthe"})
+    np.testing.assert_array_equal(again.pixels, pixels)
+    told = write_picture(tmp_path / "b.tif", picture)
+    assert told[0] == "its texts (Author) have no place in this TIFF"
+    assert told[1].startswith("its gamma of 1 has no place in this TIFF")
+
+
+def test_the_gamma_of_srgb_is_no_news(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png(noise(3, np.uint8), 2, (b"gAMA", struct.pack(">I", 45455)), depth=8))
+    assert read_picture(tmp_path / "a.png").gamma is None
+
+
+def test_the_comment_of_a_jpeg_is_kept(tmp_path: Path) -> None:
+    Image.fromarray(noise(3, np.uint8)).save(tmp_path / "a.jpg", comment="sehr schön")
+    picture = read_picture(tmp_path / "a.jpg")
+    assert picture.texts == {"Comment": "sehr schön"}
+    for name in ("b.jpg", "b.png"):
+        assert write_picture(tmp_path / name, picture) == []
+        assert read_picture(tmp_path / name).texts == {"Comment": "sehr schön"}
 
 
 def test_a_profile_for_other_colours_is_left_out(tmp_path: Path) -> None:

@@ -381,7 +381,10 @@ def test_a_network_for_grey_runs_colour_channel_by_channel():
         ({"alpha": "keep"}, "alpha is 'keep'"),
         ({"tile": -1}, "tile is -1"),
         ({"tile": "large"}, "tile is 'large'"),
+        ({"tile": True}, "tile is True"),
         ({"tile": 32, "overlap": 32}, "overlap is 32"),
+        ({"overlap": 1.5}, "overlap is 1.5"),
+        ({"weights": None}, "weights are None"),
         ({"weights": "no/such.pth"}, "no/such.pth"),
     ],
 )
@@ -404,11 +407,24 @@ def test_a_device_that_is_not_there_is_named():
         np.zeros((4, 4), np.int32),
         np.full((4, 4), np.nan),
         np.zeros(4, np.uint8),
+        torch.zeros(4, 4),
+        [[0, 0], [0, 0]],
     ],
 )
 def test_arrays_that_are_no_pictures_are_refused(image):
     with pytest.raises(ValueError, match="image"):
         Upscaler(Enlarge(), device="cpu").upscale(image)
+
+
+@pytest.mark.parametrize("outscale", [0, -1, float("nan"), float("inf")])
+def test_a_factor_that_makes_no_picture_is_refused(outscale):
+    with pytest.raises(ValueError, match=f"outscale is {outscale}"):
+        Upscaler(Enlarge(), device="cpu").upscale(np.zeros((4, 4), np.uint8), outscale)
+
+
+def test_numbers_of_numpy_are_numbers():
+    upscaler = Upscaler(Enlarge(), device="cpu", tile=np.int64(16), overlap=np.int32(4))
+    assert (upscaler.tile, upscaler.overlap) == (16, 4)
 
 
 def test_it_is_a_public_name():

@@ -24,10 +24,12 @@ from rgt_arch.errors import UserError
 from rgt_arch.inference.pictures import exif as exif_data
 from rgt_arch.inference.pictures.colours import pixels_of
 from rgt_arch.inference.pictures.picture import Picture, icc_fits, plausible_dpi
+from rgt_arch.inference.pictures.texts import gamma_of, texts_of, xmp_of
 from rgt_arch.inference.pictures.tiff import SIGNATURES as TIFF_SIGNATURES
 from rgt_arch.inference.pictures.tiff import read_tiff, tiff_size
 
-MAX_PIXELS = 2**30  # OpenCV's own limit; a file that decodes to more is damaged or an attack
+MAX_PIXELS = 2**30
+"""OpenCV's own limit; a file that decodes to more is damaged or an attack."""
 # What Pillow may try: not EPS, which starts Ghostscript. JPEG includes MPO, of which the first picture counts.
 _PILLOW_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "AVIF")
 _ANIMATED = ("PNG", "WEBP", "GIF", "AVIF")
@@ -118,7 +120,8 @@ def _read_other(content: bytes, path: Path) -> tuple[Picture, int]:
             _scale_transparent_grey(content, image)
             pixels, icc, notices = pixels_of(image, icc)
         exif, orientation, unreadable = _exif_of(image)
-        return Picture(pixels, icc, exif, _dpi_of(image), (*notices, *unreadable)), orientation
+        dpi, xmp, texts, gamma = _dpi_of(image), xmp_of(image), texts_of(image), gamma_of(image)
+        return Picture(pixels, icc, exif, dpi, (*notices, *unreadable), xmp, texts, gamma), orientation
 
 
 def _opened(content: bytes) -> Image.Image:

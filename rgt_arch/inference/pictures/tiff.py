@@ -17,6 +17,7 @@ from rgt_arch.errors import UserError
 from rgt_arch.inference.pictures import exif as exif_data
 from rgt_arch.inference.pictures.colours import pixels_of
 from rgt_arch.inference.pictures.picture import Picture, plausible_dpi
+from rgt_arch.inference.pictures.texts import XMP_IN_TIFF
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the latter two: BigTIFF
 MAX_BYTES = 2**32 - 2**25  # of pixels in a file with 32-bit offsets; the rest is for tags
@@ -66,7 +67,7 @@ def read_tiff(content: bytes, path: Path, max_pixels: int) -> tuple[Picture, int
             upright = (1).to_bytes(2, "little" if file.byteorder == "<" else "big")
             content = content[: tag.valueoffset] + upright + content[tag.valueoffset + 2 :]
         dpi = _dpi(page)
-        extra = page.tags.valueof(_EXTRA_SAMPLES, ())
+        extra, xmp = page.tags.valueof(_EXTRA_SAMPLES, ()), page.tags.valueof(XMP_IN_TIFF)
         if page.bitspersample == 16 and page.photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB):
             pixels: NDArray[Any] = _sixteen_bits(page, number, content, path)
         else:
@@ -81,7 +82,8 @@ def read_tiff(content: bytes, path: Path, max_pixels: int) -> tuple[Picture, int
         exif = exif_data.from_tiff(content)
     except ValueError:
         notices.append(exif_data.DAMAGED)
-    return Picture(pixels, icc, exif, dpi, tuple(notices)), orientation
+    xmp = xmp if isinstance(xmp, bytes) else None
+    return Picture(pixels, icc, exif, dpi, tuple(notices), xmp=xmp), orientation
 
 
 def _check(page: tifffile.TiffPage, length: int, path: Path, max_pixels: int) -> None:
@@ -165,7 +167,7 @@ def needs_wide_offsets(picture: Picture) -> bool:
     return bool(picture.pixels.nbytes > MAX_BYTES)
 
 
-def write_tiff(path: Path, picture: Picture, icc: bytes | None, exif: bytes | None) -> None:
+def write_tiff(path: Path, picture: Picture, icc: bytes | None, exif: bytes | None, xmp: bytes | None) -> None:
     """Write a TIFF file, Deflate-compressed without loss; `exif` must be None where wide offsets are needed.
 
     Raises OSError, and ValueError or struct.error if `exif` is damaged.
@@ -187,6 +189,7 @@ def write_tiff(path: Path, picture: Picture, icc: bytes | None, exif: bytes | No
         resolutionunit="inch" if picture.dpi else None,
         metadata=None,
         software=False,
+        extratags=[(XMP_IN_TIFF, "B", len(xmp), xmp, True)] if xmp else (),
     )
     if exif:
         exif_data.add_to_tiff(path, exif)

@@ -1,9 +1,11 @@
-"""Picture files written whole, with profile and EXIF data; what a kind of file cannot hold is told beforehand."""
+"""Picture files written whole, with profile, EXIF and XMP data; what a kind of file cannot hold is told beforehand."""
 
 from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from rgt_arch.files import written_whole
 from rgt_arch.inference.pictures import exif as exif_data
 from rgt_arch.inference.pictures.picture import Picture, icc_fits
 from rgt_arch.inference.pictures.png import dpi_chunk, icc_chunk, write_png16
+from rgt_arch.inference.pictures.texts import COMMENT, XMP_IN_JPEG, png_info, resized_xmp
 from rgt_arch.inference.pictures.tiff import needs_wide_offsets, write_tiff
 
 _FORMATS = {
@@ -73,7 +76,7 @@ def write_picture(
     height, width = picture.pixels.shape[:2]
     check_writable(path, (height, width), picture.channels, picture.pixels.dtype)
     kind = _format(path)
-    icc, exif, notices = _metadata(picture, kind)
+    beside_pixels, notices = _metadata(picture, kind)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -81,11 +84,11 @@ def write_picture(
     try:
         with written_whole(path) as beside:
             if kind == "TIFF":
-                write_tiff(beside, picture, icc, exif)
+                write_tiff(beside, picture, beside_pixels.icc, beside_pixels.exif, beside_pixels.xmp)
             elif kind == "PNG" and picture.pixels.dtype == np.uint16:
-                _write_png16(beside, picture, icc, exif)
+                _write_png16(beside, picture, beside_pixels)
             else:
-                _write_8_bits(beside, picture, kind, icc, exif, quality, lossless)
+                _write_8_bits(beside, picture, kind, beside_pixels, quality, lossless)
     except MemoryError:
         raise UserError(f"{path}: does not fit into memory when written as {kind}") from None
     except (ValueError, struct.error) as error:  # Pillow's encoders
@@ -101,14 +104,27 @@ def _format(path: Path) -> str:
         raise UsageError(f"{path}: the suffix says the format, and must be one of {known}") from None
 
 
-def _metadata(picture: Picture, kind: str) -> tuple[bytes | None, bytes | None, list[str]]:
-    """The ICC profile and EXIF data that go into the file, and a notice for each that does not."""
-    icc, notices = picture.icc_profile, []
+@dataclass(frozen=True)
+class _Metadata:
+    """What of a picture beside its pixels goes into the file."""
+
+    icc: bytes | None
+    exif: bytes | None
+    xmp: bytes | None
+    texts: Mapping[str, str]
+    gamma: float | None
+
+
+def _metadata(picture: Picture, kind: str) -> tuple[_Metadata, list[str]]:
+    """What the kind of file has a place for, and a notice for each part that it has none for."""
+    notices = []
+    size = picture.pixels.shape[:2]
+    icc, exif = picture.icc_profile, picture.exif and exif_data.resized(picture.exif, *size)
+    xmp, texts, gamma = picture.xmp and resized_xmp(picture.xmp, *size), picture.texts, picture.gamma
     channels = 3 if kind == "WebP" else picture.channels  # WebP has no grey
     if icc and (kind == "BMP" or not icc_fits(icc, channels)):
         icc = None
         notices.append(f"its colour profile has no place in this {kind}; colours may look different")
-    exif = picture.exif and exif_data.resized(picture.exif, *picture.pixels.shape[:2])
     if picture.exif and not exif:
         notices.append(exif_data.DAMAGED)
     elif exif and (
@@ -118,38 +134,51 @@ def _metadata(picture: Picture, kind: str) -> tuple[bytes | None, bytes | None, 
     ):
         exif = None
         notices.append(f"its EXIF data has no place in this {kind}")
-    return icc or None, exif or None, notices
+    if xmp and (kind == "BMP" or (kind == "JPEG" and len(xmp) > XMP_IN_JPEG)):
+        xmp = None
+        notices.append(f"its XMP data has no place in this {kind}")
+    if kind != "PNG":
+        texts = {key: text for key, text in texts.items() if kind == "JPEG" and key == COMMENT}
+        if lost := [key for key in picture.texts if key not in texts]:
+            notices.append(f"its texts ({', '.join(lost)}) have no place in this {kind}")
+        if gamma:
+            gamma = None
+            notices.append(f"its gamma of {picture.gamma:g} has no place in this {kind}; it may look different")
+    return _Metadata(icc or None, exif or None, xmp or None, texts, gamma), notices
 
 
-def _write_png16(path: Path, picture: Picture, icc: bytes | None, exif: bytes | None) -> None:
-    chunks = []
-    if icc:
-        chunks.append(icc_chunk(icc))
+def _write_png16(path: Path, picture: Picture, metadata: _Metadata) -> None:
+    info = png_info(metadata.texts, metadata.xmp, metadata.gamma)
+    chunks = [(kind, content) for kind, content, _ in info.chunks]
+    if metadata.icc:
+        chunks.append(icc_chunk(metadata.icc))
     if picture.dpi:
         chunks.append(dpi_chunk(picture.dpi))
-    if exif:
-        chunks.append((b"eXIf", exif.removeprefix(exif_data.PREFIX)))
+    if metadata.exif:
+        chunks.append((b"eXIf", metadata.exif.removeprefix(exif_data.PREFIX)))
     with path.open("wb") as file:
         write_png16(file, picture.pixels, chunks)
 
 
-def _write_8_bits(
-    path: Path, picture: Picture, kind: str, icc: bytes | None, exif: bytes | None, quality: int, lossless: bool
-) -> None:
+def _write_8_bits(path: Path, picture: Picture, kind: str, metadata: _Metadata, quality: int, lossless: bool) -> None:
     pixels = rounded(picture.pixels)
     if picture.has_alpha and kind in ("JPEG", "BMP"):
         pixels = on_white(pixels)
     options: dict[str, Any] = {}
-    if kind == "JPEG":
-        options = {"quality": quality, "subsampling": "4:4:4"}
+    if kind == "PNG":
+        options["pnginfo"] = png_info(metadata.texts, metadata.xmp, metadata.gamma)
+    elif kind == "JPEG":
+        options = {"quality": quality, "subsampling": "4:4:4", "comment": metadata.texts.get(COMMENT)}
     elif kind == "WebP":
         # exact: colours where nothing is visible are kept too
         options = {"quality": 100 if lossless else quality, "lossless": lossless, "exact": lossless}
+    if kind in ("JPEG", "WebP"):
+        options["xmp"] = metadata.xmp
     if kind != "BMP":
-        options |= {name: value for name, value in (("icc_profile", icc), ("exif", exif)) if value}
-    if picture.dpi and kind != "WebP":
+        options |= {"icc_profile": metadata.icc, "exif": metadata.exif}
+    if kind != "WebP":
         options["dpi"] = picture.dpi
-    Image.fromarray(pixels).save(path, kind, **options)
+    Image.fromarray(pixels).save(path, kind, **{name: value for name, value in options.items() if value is not None})
 
 
 def rounded(pixels: NDArray[Any]) -> NDArray[np.uint8]:

@@ -1,0 +1,201 @@
+"""Files to upscale: found from files, folders and patterns, with names for the results that lose none of the user's."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rgt_arch.data.images import walk_files
+from rgt_arch.errors import UsageError
+from rgt_arch.inference.comparing import comparison_path
+from rgt_arch.inference.pictures import PICTURE_SUFFIXES, WRITABLE_SUFFIXES
+from rgt_arch.inference.video import VIDEO_SUFFIXES, target_suffix
+
+_READABLE = PICTURE_SUFFIXES | frozenset(VIDEO_SUFFIXES)
+_WRITABLE = frozenset(WRITABLE_SUFFIXES) | frozenset(VIDEO_SUFFIXES)
+EXTENSIONS = ("auto", "png", "jpg", "webp", "tif")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One file to read and the file to write."""
+
+    source: Path
+    target: Path
+
+    @property
+    def is_video(self) -> bool:
+        """Whether it is told to be a video by its suffix."""
+        return self.source.suffix.lower() in VIDEO_SUFFIXES
+
+
+@dataclass(frozen=True)
+class Output:
+    """What is written, and under which names. Raises UsageError for numbers out of range."""
+
+    place: str | Path | None = None
+    """A file, for a single input; else a folder. None: beside the input, for a folder in one named like it.
+
+    What ends with a slash is a folder, whatever its name.
+    """
+    suffix: str = "auto"
+    """Follows the name: photo.jpg becomes photo_x4.jpg; "auto" is x and the scale, "" is nothing."""
+    extension: str = "auto"
+    """Of pictures: auto keeps the input's, or takes png where that format can only be read."""
+    outscale: float | None = None
+    quality: int = 95
+    """Of JPEG and WebP, 1 to 100."""
+    crf: int | None = None
+    """Of videos: constant rate factor of the encoder, lower is better; None for what `upscale_video` takes."""
+    overwrite: bool = False
+    compare: bool = False
+    """Also write a picture of both side by side, the left one by bicubic."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.quality <= 100:
+            raise UsageError(f"--quality is {self.quality}; it must be from 1 to 100")
+        if self.place is not None and not str(self.place):
+            raise UsageError("-o is empty; name a file or a folder, such as . for the current one")
+        if self.outscale is not None and not 0 < self.outscale <= 32:
+            raise UsageError(f"--outscale is {self.outscale}; it must be above 0 and at most 32")
+        if self.crf is not None and not 0 <= self.crf <= 63:
+            raise UsageError(f"--crf is {self.crf}; it must be from 0 to 63")
+        if set(self.suffix) & {"/", "\\", "\0"}:
+            raise UsageError(f"--suffix is {self.suffix!r}; it is a part of a name: name folders with -o")
+
+
+def plan_jobs(inputs: Sequence[str | Path], output: Output, scale: int) -> list[Job]:
+    """The files that the inputs stand for, in order, and where their results go.
+
+    inputs: files, folders (with their sub-folders; what is no picture or video by its suffix is passed over, and so
+    are hidden files and the output folder), or patterns such as `photos/*.png`. What an earlier run made of one of them
+    is no input, unless outputs are to be replaced. scale: for the names.
+    Raises UsageError if there is nothing to do, a folder cannot be listed, an output would be one of the inputs, or two
+    outputs one file.
+    """
+    factor = output.outscale or scale
+    suffix = f"x{factor:g}" if output.suffix == "auto" else output.suffix
+    found = [(Path(name), match) for name in inputs for match in _matches(name)]
+    single = len(found) == 1 and found[0][1].is_file()
+    named = None if output.place is None else os.path.expanduser(output.place)
+    place = None if named is None else Path(named)
+    if named is not None and place is not None and _is_file_name(named, single):
+        if place.suffix.lower() not in _WRITABLE:
+            known = ", ".join(sorted(_WRITABLE))
+            raise UsageError(f"-o {place}: {place.suffix} cannot be written, but {known}; end a folder's name with a /")
+        if not single:
+            raise UsageError(f"-o {place}: is a file name, but there are several inputs; name a folder")
+        jobs = [Job(found[0][1], place)]
+    else:
+        every = (job for _, match in found for job in _jobs_of(match, place, suffix, output.extension))
+        # the same file may be named twice, by patterns for instance
+        jobs = list({(os.path.realpath(job.source), os.path.realpath(job.target)): job for job in every}.values())
+        jobs = _told_apart(jobs)
+    if not output.overwrite:  # then what is there already is skipped, so nothing can be lost
+        jobs = _without_results(jobs)
+    if not jobs:
+        raise UsageError(f"{', '.join(map(str, inputs))}: no pictures or videos there")
+    _refuse_collisions(jobs, output.compare)
+    return jobs
+
+
+def _without_results(jobs: list[Job]) -> list[Job]:
+    """Without those whose source is the result, or the comparison, of another job: `rgt upscale *.jpg`, run again."""
+    results: dict[str, Job] = {}
+    for job in jobs:
+        for result in (job.target, comparison_path(job.target)):
+            results[os.path.realpath(result)] = job
+    return [job for job in jobs if results.get(os.path.realpath(job.source), job) is job]
+
+
+def _is_file_name(named: str, single: bool) -> bool:
+    """Whether -o names a file: by a suffix that is known or, for one input, could be meant as one."""
+    suffix = Path(named).suffix.lower()
+    if os.path.isdir(named) or named.endswith(("/", os.sep)):
+        return False
+    return suffix in _READABLE or (single and re.fullmatch(r"\.[a-z]{2,4}", suffix) is not None)
+
+
+def _told_apart(jobs: Sequence[Job]) -> list[Job]:
+    """Results that would have one name, as those of anim.gif and anim.png, with the format that is converted in it."""
+    counts = Counter(os.path.realpath(job.target) for job in jobs)
+    apart = []
+    for job in jobs:
+        stem, kind = job.source.stem, job.source.suffix
+        if counts[os.path.realpath(job.target)] > 1 and kind.lower() != job.target.suffix.lower():
+            job = replace(job, target=job.target.with_name(f"{stem}_{kind[1:]}{job.target.name[len(stem) :]}"))
+        apart.append(job)
+    return apart
+
+
+def _matches(name: str | Path) -> list[Path]:
+    if not str(name):
+        raise UsageError("an input is empty; name a file or a folder, such as . for the current one")
+    path = Path(os.path.expanduser(name))  # that of Path fails for users who do not exist
+    if os.path.lexists(path):
+        return [path]
+    matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
+    if not matches:
+        raise UsageError(f"{name}: no such file or folder")
+    return matches
+
+
+def _jobs_of(match: Path, place: Path | None, suffix: str, extension: str) -> list[Job]:
+    if not match.is_dir():
+        return [Job(match, _target(match, place or match.parent, Path(match.name), suffix, extension))]
+    folder = place if place is not None else match.resolve().with_name(f"{match.resolve().name}_{suffix or 'out'}")
+    files = sorted(file for file in walk_files(match) if file.suffix.lower() in _READABLE)
+    parents = {parent for file in files for parent in file.parents if parent != match and match in parent.parents}
+    results = {parent for parent in parents if _same(parent, folder)}
+    return [
+        Job(file, _target(file, folder, file.relative_to(match), suffix, extension))
+        for file in files
+        if results.isdisjoint(file.parents)
+    ]
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.exists() and other.exists() and one.samefile(other)
+
+
+def _target(source: Path, folder: Path, name: Path, suffix: str, extension: str) -> Path:
+    ending = source.suffix
+    if ending.lower() in VIDEO_SUFFIXES:
+        ending = target_suffix(ending)
+    elif extension != "auto":
+        ending = f".{extension}"
+    elif ending.lower() not in WRITABLE_SUFFIXES:
+        ending = ".png"
+    return folder / name.parent / f"{name.stem}{'_' if suffix else ''}{suffix}{ending}"
+
+
+def _refuse_collisions(jobs: Sequence[Job], compare: bool) -> None:
+    # by identity too: hard links, and names that differ in case or accents' coding alone where the disk ignores that
+    sources: set[object] = {os.path.realpath(job.source) for job in jobs} | {identity(job.source) for job in jobs}
+    sources.discard(None)
+    owners: dict[str, Path] = {}
+    for job in jobs:
+        for target in (job.target, *([comparison_path(job.target)] if compare and not job.is_video else [])):
+            real = os.path.realpath(target)
+            if real in sources or identity(target) in sources:
+                raise UsageError(f"{target}: is an input; name another output with -o or --suffix")
+            if real in owners:
+                raise UsageError(
+                    f"{job.source} and {owners[real]} would both become {target}; rename one of them, or upscale them "
+                    "one after the other, each to a folder of its own with -o"
+                )
+            owners[real] = job.source
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """What tells an existing file from all others, whatever it is called; None if there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
