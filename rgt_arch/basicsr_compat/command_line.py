@@ -10,6 +10,8 @@ from __future__ import annotations
 import argparse
 import os
 
+from rgt_arch.basicsr_compat.distributed import launcher_here
+
 
 def add_arguments(parser: argparse.ArgumentParser, is_train: bool) -> None:
     """Add the flags of `train` or of `test` to `parser`."""
@@ -17,8 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser, is_train: bool) -> None:
     parser.add_argument(
         "--launcher",
         choices=("none", "pytorch", "slurm"),
-        default="none",
-        help="how several processes were started: pytorch = torchrun, slurm = srun (default: none, one process)",
+        default=launcher_here(),
+        help="how several processes were started: pytorch = torchrun, or its variables by other ways; slurm = srun; "
+        "none = this is a process of its own (default: pytorch in one of several processes of torchrun, else none)",
     )
     if is_train:
         again = parser.add_mutually_exclusive_group()
@@ -56,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser, is_train: bool) -> None:
         action="store_true",
         help="BasicSR's debug run: validate and save every 8 iterations" if is_train else argparse.SUPPRESS,
     )
-    parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--verbose", action="store_true", help="show a traceback when something fails")
 
 
@@ -72,5 +75,5 @@ def parse(arguments: list[str], is_train: bool) -> argparse.Namespace:
 def for_basicsr(args: argparse.Namespace) -> list[str]:
     """The flags again, as far as BasicSR's own parser knows them; --force_yml is applied before it reads the
     options."""
-    arguments = ["-opt", args.opt, "--launcher", args.launcher, "--local_rank", str(args.local_rank)]
+    arguments = ["-opt", args.opt, "--launcher", args.launcher, "--local_rank", str(args.local_rank or 0)]
     return arguments + ["--auto_resume"] * args.auto_resume + ["--debug"] * args.debug

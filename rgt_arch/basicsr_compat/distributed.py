@@ -2,20 +2,21 @@
 
 Where: basicsr/utils/dist_util.py:10-57 (used at utils/options.py:104). What goes wrong: NCCL only; `rank %
 device_count` divides by zero without a GPU and picks the device by RANK, not LOCAL_RANK; `dist_params` is ignored
-under torchrun. Delete it once BasicSR takes the backend from the device and the device from LOCAL_RANK.
+under torchrun; without `--launcher`, torchrun's processes train apart, over each other's files. Delete it once BasicSR
+takes the backend from the device, the device from LOCAL_RANK and the launcher from the environment.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
-import subprocess
 import time
+import uuid
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, TypeVar
 
+import psutil
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
@@ -25,17 +26,40 @@ from rgt_arch.errors import UsageError, UserError
 T = TypeVar("T")
 
 DEFAULT_PORT = 29500  # torch.distributed's own
+_NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+# What gloo, NCCL and the store say when a process at the other end is gone, or does not answer in time.
+_LOST = re.compile(
+    r"Connection (closed|reset|refused)|Broken pipe|pair closure|remote process exit|NCCL communicator was aborted|"
+    r"Timed out waiting \d+ ?ms|Socket Timeout|wait timeout|operation timeout",
+    re.IGNORECASE,
+)
+
+
+def launcher_here() -> str:
+    """The launcher for who names none: "pytorch" in one of several processes of torchrun, or of those that have its
+    variables by other ways, else "none".
+
+    Slurm is not guessed: its variables are also there in a shell that it gave, and in a step of separate runs.
+    """
+    several = os.environ.get("WORLD_SIZE") != "1" and all(name in os.environ for name in _NEEDED)
+    return "pytorch" if several else "none"
 
 
 def init_dist(
-    launcher: str, backend: str | None = None, port: int | None = None, timeout: float | None = None, cpu: bool = False
+    launcher: str,
+    backend: str | None = None,
+    port: int | None = None,
+    timeout: float | None = None,
+    cpu: bool = False,
+    local_rank: int | None = None,
 ) -> None:
     """Join the process group that `launcher` ("pytorch" for torchrun, "slurm") describes in the environment.
 
     backend: nccl on GPUs and gloo on CPUs unless given; nccl without a GPU becomes gloo. port: of the first machine,
-    for Slurm, unless MASTER_PORT is set. timeout: of collectives, in seconds. cpu: leave the GPUs alone. Does nothing
-    in a process that has joined already. Raises UsageError when the environment lacks what the launcher sets, or this
-    machine has fewer GPUs than processes.
+    for Slurm, unless MASTER_PORT is set. timeout: of collectives, in seconds. cpu: leave the GPUs alone. local_rank:
+    stands in for LOCAL_RANK where that is not set. Does nothing in a process that has joined already. Raises UsageError
+    when the environment lacks what the launcher sets, or this machine has fewer GPUs than processes, and UserError when
+    the processes do not find each other.
     """
     if dist.is_initialized():
         return
@@ -45,64 +69,131 @@ def init_dist(
         _translate_slurm(port)
     elif launcher != "pytorch":
         raise UsageError(f"--launcher {launcher}: no such launcher; take none, pytorch (for torchrun) or slurm")
-    missing = [name for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    missing = [name for name in _NEEDED if name not in os.environ]
     if missing:
         raise UsageError(
             f"--launcher {launcher}: {', '.join(missing)} not set; start the command with torchrun, "
             "or drop --launcher for a single process"
         )
+    rank, world_size = _number("RANK", 0), _number("WORLD_SIZE", 1)
+    if rank >= world_size:
+        raise UsageError(f"RANK {rank}: there are only ranks 0 to {world_size - 1} where WORLD_SIZE is {world_size}")
     on_gpu = torch.cuda.is_available() and not cpu
     if on_gpu:
-        _take_device(int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(_device(rank, local_rank, wrapping=launcher == "slurm"))
     if backend is None or (backend == "nccl" and not on_gpu):
         backend = "nccl" if on_gpu else "gloo"
-    dist.init_process_group(backend=backend, timeout=None if timeout is None else timedelta(seconds=timeout))
+    patience = None if timeout is None else timedelta(seconds=timeout)
+    try:
+        dist.init_process_group(backend=backend, timeout=patience, **_meeting(rank, world_size, patience))
+    except (ValueError, RuntimeError) as error:  # the store's and the backends' errors are RuntimeErrors
+        reason = " ".join(str(error).split("\n")[0].split()) or type(error).__name__
+        raise UserError(
+            f"rank {rank} of {world_size} did not find the others at MASTER_ADDR {os.environ['MASTER_ADDR']}, "
+            f"MASTER_PORT {os.environ['MASTER_PORT']} ({reason}); start all of them with the same address of rank 0 "
+            "and a free port"
+        ) from error
 
 
-def _take_device(local_rank: int) -> None:
+def _meeting(rank: int, world_size: int, patience: timedelta | None) -> dict[str, Any]:
+    """Arguments of init_process_group that say where the processes meet; none where the environment is enough.
+
+    torchrun keeps its store when it starts processes anew (`--max-restarts`), and gloo and NCCL would take the
+    addresses in it, of processes that are dead, for those of the new ones. So the processes that are there now agree on
+    a part of the store for themselves: each waits for an answer to its own question, which nobody asked before.
+    """
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != str(True):
+        return {}
+    wait = {} if patience is None else {"timeout": patience}
+    store, _, _ = next(dist.rendezvous("env://", rank, world_size, **wait))
+    own = uuid.uuid4().hex
+    if rank == 0:
+        part, absent, limit = own, set(range(1, world_size)), time.monotonic() + store.timeout.total_seconds()
+        while absent:
+            for other in absent:
+                if store.check([f"asked {other}"]):
+                    store.set(f"answer {store.get(f'asked {other}').decode()}", part)
+            absent = {other for other in absent if not store.check([f"{part} {other}"])}
+            if absent and time.monotonic() > limit:
+                raise dist.DistStoreError(f"no sign of rank {', '.join(map(str, sorted(absent)))}")
+            time.sleep(0.05)
+    else:
+        store.set(f"asked {rank}", own)
+        part = store.get(f"answer {own}").decode()
+        store.set(f"{part} {rank}", "")
+    return {"store": dist.PrefixStore(part, store), "rank": rank, "world_size": world_size}
+
+
+def _number(name: str, default: int) -> int:
+    """A whole number from 0 up in the environment; UsageError for anything else."""
+    text = os.environ.get(name) or str(default)
+    if not text.isdecimal():
+        raise UsageError(f"{name} is {text!r} in the environment; it must be a whole number from 0 up")
+    return int(text)
+
+
+def _device(rank: int, local_rank: int | None, wrapping: bool) -> int:
+    """The GPU of this process. wrapping: start again at the first GPU, for Slurm may show each process its own only."""
     devices = torch.cuda.device_count()
-    if local_rank >= devices:
+    if "LOCAL_RANK" not in os.environ and local_rank is None:
+        return rank % devices  # as BasicSR; right where all machines have as many processes as GPUs
+    device = _number("LOCAL_RANK", local_rank or 0)
+    if wrapping:
+        return device % devices
+    if device >= devices:
         raise UsageError(
-            f"LOCAL_RANK {local_rank}: this machine has {devices} usable GPU(s); start at most {devices} processes "
+            f"LOCAL_RANK {device}: this machine has {devices} usable GPU(s); start at most {devices} processes "
             "on it, or set num_gpu: 0 for the CPU"
         )
-    torch.cuda.set_device(local_rank)
+    return device
 
 
 def _translate_slurm(port: int | None) -> None:
     """Set torch.distributed's variables from Slurm's; MASTER_ADDR and MASTER_PORT that are set already stay."""
     try:
-        rank, tasks, nodes = (os.environ[name] for name in ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_NODELIST"))
+        rank, tasks, job_nodes = (os.environ[name] for name in ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_NODELIST"))
     except KeyError as error:
         raise UsageError(f"--launcher slurm: {error.args[0]} is not set; start the command with srun") from error
     os.environ.update(RANK=rank, WORLD_SIZE=tasks, LOCAL_RANK=os.environ.get("SLURM_LOCALID", "0"))
-    if "MASTER_ADDR" not in os.environ:
-        os.environ["MASTER_ADDR"] = _first_node(nodes)
+    # a step may have a part of the job's machines
+    os.environ.setdefault("MASTER_ADDR", _first_node(os.environ.get("SLURM_STEP_NODELIST") or job_nodes))
     os.environ.setdefault("MASTER_PORT", str(DEFAULT_PORT if port is None else port))
 
 
 def _first_node(nodes: str) -> str:
-    """The first host of a Slurm node list; `scontrol` is asked only for compressed lists such as gpu[03-07]."""
-    if not re.search(r"[\[,]", nodes):
-        return nodes
-    scontrol = shutil.which("scontrol")
-    if scontrol is None:
-        raise UsageError(f"SLURM_NODELIST {nodes}: scontrol is not on PATH; set MASTER_ADDR to the first host of it")
-    listed = subprocess.run([scontrol, "show", "hostnames", nodes], capture_output=True, text=True, check=False).stdout
-    if not listed.split():
-        raise UsageError(
-            f"SLURM_NODELIST {nodes}: scontrol cannot expand it; set MASTER_ADDR to the first of these hosts"
-        )
-    return listed.split()[0]
+    """The first host of a Slurm node list, gpu03 of gpu[03-07,12],cpu1; containers have no `scontrol` to ask."""
+    first = re.match(r"(?:[^\[,]|\[[^\]]*\])*", nodes)
+    return re.sub(r"\[([^\],-]*)[^\]]*\]", r"\1", first[0] if first else "")
 
 
 def environment_rank() -> int:
     """The rank that torchrun or Slurm gave this process, 0 without either; valid before the process group exists."""
-    return int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0)
+    return _number("RANK", _number("SLURM_PROCID", 0))
 
 
-def let_rank_zero_speak() -> None:
-    """Wait before leaving with an error that rank 0 prints too: torchrun ends all ranks when the first one exits."""
+def trying_since() -> float | None:
+    """When torchrun itself started (seconds since the epoch), in a process that may be one of several tries of it
+    (`--max-restarts`), else None.
+
+    Which try this is TORCHELASTIC_RESTART_COUNT does not say for sure: each machine counts its own deaths.
+    """
+    if not _number("TORCHELASTIC_MAX_RESTARTS", 0):
+        return None
+    return psutil.Process(os.getppid()).create_time()
+
+
+def lost_contact(error: BaseException) -> bool:
+    """Whether an error of a run of several processes says that another one is gone."""
+    return (
+        dist.is_initialized()
+        and dist.get_world_size() > 1
+        and isinstance(error, RuntimeError)
+        and _LOST.search(str(error)) is not None
+    )
+
+
+def let_others_speak() -> None:
+    """Wait before leaving with an error that is another rank's: torchrun reports who left first, and ends the rest."""
     time.sleep(10)
 
 
@@ -124,6 +215,6 @@ def on_rank_zero(work: Callable[[], T]) -> T:
     if failure is not None:
         raise failure
     if outcome[1]:
-        let_rank_zero_speak()
+        let_others_speak()
         raise SystemExit(outcome[1])
     return outcome[0]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from rgt_arch.basicsr_compat.distributed import lost_contact
 from rgt_arch.errors import UserError
 
 # A DataLoader worker's exception arrives as text: its traceback, with the message in the last line.
@@ -43,6 +44,12 @@ def describe(error: Exception) -> str:
         return (
             f"a process that reads training images died ({first.rstrip('. ')}); where memory ran out, lower "
             "datasets:train:num_worker_per_gpu; --auto_resume goes on from the last checkpoint"
+        )
+    if lost_contact(error):
+        reason = re.sub(r"^\[\S+\] ", "", first).partition(". ")[0]  # gloo's source line, and its advice
+        return (
+            f"another process of this run is gone or does not answer ({reason}); its own message or that of torchrun "
+            "says why; --auto_resume goes on from the last checkpoint"
         )
     if isinstance(error, KeyError):
         first = f"no key {first}"

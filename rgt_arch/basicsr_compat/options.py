@@ -34,13 +34,17 @@ def parsing_safely(original: ParseOptions) -> ParseOptions:
         opt = _read(args, root_path, is_train)
         distributed_run = args.launcher != "none"
         if distributed_run:
-            distributed.init_dist(args.launcher, cpu=opt["num_gpu"] == 0, **(opt.get("dist_params") or {}))
+            settings = {"cpu": opt["num_gpu"] == 0, "local_rank": args.local_rank, **(opt.get("dist_params") or {})}
+            distributed.init_dist(args.launcher, **settings)
         seed_is_drawn = opt.get("manual_seed") is None
         if seed_is_drawn:
             opt["manual_seed"] = distributed.on_rank_zero(lambda: random.randint(1, 10000))
         with _basicsr_reads(opt, args):
             opt, basicsr_args = original(root_path, is_train=is_train)
-        opt["restart"] = args.restart
+        if is_train and distributed.on_rank_zero(lambda: _is_second_try(opt)):
+            notice("torchrun started this run anew; it goes on from its last checkpoint")
+            args.restart, args.auto_resume = False, True
+        opt["restart"], opt["auto_resume"] = args.restart, args.auto_resume
         opt["seed_is_drawn"] = seed_is_drawn
         if is_train and not (args.auto_resume or args.restart or args.debug):
             distributed.on_rank_zero(lambda: run_folders.refuse_unfinished(opt, opt["train"]["total_iter"]))
@@ -66,6 +70,13 @@ def _read(args: argparse.Namespace, root_path: str, is_train: bool) -> Options:
         notice(warning)
     validation.settle_loading(opt)
     return opt
+
+
+def _is_second_try(opt: Options) -> bool:
+    """Whether torchrun's `--max-restarts` started this run anew after it had begun; not where the first try was
+    refused, or ended before it did what --restart asks for."""
+    since = distributed.trying_since()
+    return since is not None and run_folders.was_begun_since(opt, since)
 
 
 def import_module(name: str) -> None:

@@ -122,6 +122,14 @@ def refuse_unfinished(opt: Options, total_iter: int) -> None:
         )
 
 
+def was_begun_since(opt: Options, moment: float) -> bool:
+    """Whether a training of this run began, or went on, after `moment`, in seconds since the epoch, by its logs'
+    names."""
+    begun = time.strftime("%Y%m%d_%H%M%S", time.localtime(moment))
+    names = [log.name for log in Path(opt["path"]["experiments_root"]).glob("train_*.log")]
+    return any(found[1] > begun for name in names if (found := re.search(r"_(\d{8}_\d{6})(?:_\d+)?\.log$", name)))
+
+
 def belongs_to_run(opt: Options, state: str | None) -> bool:
     """Whether a training state lies in the folder of this run."""
     return state is not None and Path(opt["path"]["experiments_root"]).resolve() in Path(state).resolve().parents

@@ -7,4 +7,5 @@ from rgt_arch.cli import basicsr_command, main
 
 # Spawned data workers import this file again, under another name, and must not start a second run.
 if __name__ == "__main__":
-    sys.exit(basicsr_command.main() if sys.argv[1:2] in (["train"], ["test"], ["options"]) else main())
+    command = basicsr_command.command_first(sys.argv[1:])[:1]
+    sys.exit(basicsr_command.main() if command in (["train"], ["test"], ["options"]) else main())

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ import torch.distributed as dist
 
 from rgt_arch import basicsr_compat
 from rgt_arch.basicsr_compat import command_line, failures, notices, registries, working_directory
-from rgt_arch.basicsr_compat.distributed import environment_rank, let_rank_zero_speak
+from rgt_arch.basicsr_compat.distributed import environment_rank, let_others_speak, lost_contact
 from rgt_arch.cli import run_guarded
 from rgt_arch.config import describe_options
 from rgt_arch.version import __version__
@@ -22,11 +23,12 @@ _EPILOG = """examples:
   basicsr train -opt options/train_RGT_x2.yml
   basicsr train -opt options/train_RGT_x2.yml --auto_resume
   basicsr train -opt options/train_RGT_x2.yml --force_yml num_gpu=0 datasets:train:batch_size_per_gpu=4
-  torchrun --nproc_per_node=4 -m rgt_arch.cli train -opt options/train_RGT_x2.yml --launcher pytorch
+  torchrun --nproc_per_node=4 --max-restarts=3 -m rgt_arch.cli train -opt options/train_RGT_x2.yml
   basicsr test -opt options/test_RGT_x2.yml
   basicsr options
 
 Results go to experiments/NAME (train) and results/NAME (test) in the current directory, NAME being `name` in the file.
+Under torchrun every process trains on a GPU of its own; what --max-restarts starts again goes on where it was.
 Exit codes: 0 done, 1 failed, 2 wrong flags, options or files, 130 after Ctrl-C, 143 after SIGTERM; training
 saves before both.
 """
@@ -60,9 +62,16 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def command_first(arguments: list[str]) -> list[str]:
+    """Put `--local-rank=N`, which torch.distributed.launch writes before all arguments, behind the command."""
+    if arguments and re.fullmatch(r"--local[-_]rank=\d+", arguments[0]):
+        return [*arguments[1:2], arguments[0], *arguments[2:]]
+    return arguments
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `basicsr`; returns the exit code."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    arguments = command_first(list(sys.argv[1:] if argv is None else argv))
     args = build_parser().parse_args(arguments)
     if args.command == "options":
         try:
@@ -71,27 +80,27 @@ def main(argv: Sequence[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     prog = f"basicsr {args.command}"
-    rank = environment_rank() if args.launcher != "none" else 0
     before = sys.argv
     # BasicSR reads its flags from sys.argv, and writes the line into the copy of the option file.
     sys.argv = [prog, *arguments[arguments.index(args.command) + 1 :]]
     try:
-        return run_guarded(lambda: _run_and_say(args, rank, prog), prog)
+        return run_guarded(lambda: _run_and_say(args, prog), prog)
     finally:
         sys.argv = before
 
 
-def _run_and_say(args: argparse.Namespace, rank: int, prog: str) -> int:
+def _run_and_say(args: argparse.Namespace, prog: str) -> int:
     """Run, and say what still waits to be said before an error is printed: the error is to be the last line."""
+    rank = environment_rank() if args.launcher != "none" else 0
     try:
-        return _run(args, rank)
+        return _run(args, rank, prog)
     finally:
         for text in notices.take():
             if rank == 0:
                 print(f"{prog}: warning: {text}", file=sys.stderr)
 
 
-def _run(args: argparse.Namespace, rank: int) -> int:
+def _run(args: argparse.Namespace, rank: int, prog: str) -> int:
     working_directory.put_current_directory_last()
     basicsr_compat.install()
     registries.prefer_ours()
@@ -104,19 +113,23 @@ def _run(args: argparse.Namespace, rank: int) -> int:
     except Exception as error:  # BasicSR raises anything; users get one line
         if args.verbose:
             traceback.print_exc()
-        return _fail(error, rank)
+        return _fail(error, rank, prog)
     if dist.is_initialized():
         dist.destroy_process_group()
     return 0
 
 
-def _fail(error: Exception, rank: int) -> int:
-    """Raise `error` as a UserError. Ranks other than 0 are silent about what all find before they have met, and return
-    the exit code; afterwards they say who they are."""
+def _fail(error: Exception, rank: int, prog: str) -> int:
+    """Raise `error` as a UserError, or say it and return its exit code.
+
+    What all ranks find before they have met, rank 0 says for them; what is another one's end, that one says first.
+    """
     known = failures.as_user_error(error)
-    if rank == 0:
-        raise known from error
-    if not dist.is_initialized():
-        let_rank_zero_speak()
+    said = known if rank == 0 else type(known)(f"rank {rank}: {known}")
+    if lost_contact(error):
+        print(f"{prog}: error: {said}", file=sys.stderr, flush=True)
+        let_others_speak()
         return known.exit_code
-    raise type(known)(f"rank {rank}: {known}") from error
+    if rank != 0 and not dist.is_initialized():
+        let_others_speak()
+    raise said from error

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
 import torch
 from basicsr.models.base_model import BaseModel
 
-from rgt_arch.basicsr_compat import devices, distributed
+from rgt_arch.basicsr_compat import command_line, devices, distributed, failures
+from rgt_arch.cli import basicsr_command
 from rgt_arch.config import hardware
 from rgt_arch.config.loading import WrittenOptions
 from rgt_arch.config.report import Report
-from rgt_arch.errors import UsageError
+from rgt_arch.errors import UsageError, UserError
 
 NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
@@ -21,7 +25,7 @@ NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 def joined(monkeypatch):
     """Arguments of init_process_group, and the device taken, instead of joining anything."""
     seen = {}
-    for name in (*NAMES, "SLURM_PROCID", "SLURM_NTASKS", "SLURM_NODELIST", "SLURM_LOCALID"):
+    for name in (*NAMES, *(f"SLURM_{name}" for name in ("PROCID", "NTASKS", "NODELIST", "STEP_NODELIST", "LOCALID"))):
         monkeypatch.setenv(name, "to be restored")
         monkeypatch.delenv(name)
     monkeypatch.setattr(distributed.dist, "init_process_group", lambda **arguments: seen.update(arguments))
@@ -33,7 +37,15 @@ def joined(monkeypatch):
 def torchrun(monkeypatch, **values):
     environment = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "MASTER_ADDR": "a", "MASTER_PORT": "1", **values}
     for name, value in environment.items():
-        monkeypatch.setenv(name, value)
+        if value is None:
+            monkeypatch.delenv(name, raising=False)
+        else:
+            monkeypatch.setenv(name, value)
+
+
+def slurm(monkeypatch, **values):
+    for name, value in values.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
 
 
 def gpus(monkeypatch, count):
@@ -72,6 +84,17 @@ def test_more_processes_than_gpus_is_a_usage_error(joined, monkeypatch):
         distributed.init_dist("pytorch")
 
 
+@pytest.mark.parametrize(
+    ("values", "flag", "device"),
+    [({"LOCAL_RANK": "3"}, 1, 3), ({"LOCAL_RANK": None}, 1, 1), ({"LOCAL_RANK": None}, None, 2)],
+)
+def test_gpu_is_that_of_the_variable_then_of_the_old_flag_then_of_the_rank(joined, monkeypatch, values, flag, device):
+    torchrun(monkeypatch, RANK="6", **values)
+    gpus(monkeypatch, 4)
+    distributed.init_dist("pytorch", local_rank=flag)
+    assert joined["device"] == device
+
+
 def test_launcher_without_its_environment_is_a_usage_error(joined):
     with pytest.raises(UsageError, match="RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT not set; start the command with"):
         distributed.init_dist("pytorch")
@@ -79,34 +102,146 @@ def test_launcher_without_its_environment_is_a_usage_error(joined):
         distributed.init_dist("slurm")
 
 
-def test_slurm_variables_become_those_of_torch(joined, monkeypatch, tmp_path):
-    scontrol = tmp_path / "scontrol"
-    scontrol.write_text("#!/bin/sh\n[ \"$*\" = 'show hostnames gpu[03-04]' ] && printf 'gpu03\\ngpu04\\n'\n")
-    scontrol.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    for name, value in {"PROCID": "3", "NTASKS": "4", "NODELIST": "gpu[03-04]", "LOCALID": "1"}.items():
-        monkeypatch.setenv(f"SLURM_{name}", value)
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"RANK": "first"}, "RANK is 'first' in the environment; it must be a whole number from 0 up"),
+        ({"RANK": "8"}, "RANK 8: there are only ranks 0 to 7 where WORLD_SIZE is 8"),
+    ],
+)
+def test_variables_that_cannot_be_are_a_usage_error(joined, monkeypatch, values, message):
+    torchrun(monkeypatch, **values)
+    gpus(monkeypatch, 0)
+    with pytest.raises(UsageError, match=message):
+        distributed.init_dist("pytorch")
+
+
+def test_processes_that_do_not_meet_are_an_error_with_the_address(joined, monkeypatch):
+    torchrun(monkeypatch, MASTER_ADDR="localhost", MASTER_PORT="1", RANK="1", WORLD_SIZE="2")
+    gpus(monkeypatch, 0)
+
+    def fail(**_arguments):
+        raise torch.distributed.DistNetworkError("timed out\nafter 5 s")
+
+    monkeypatch.setattr(distributed.dist, "init_process_group", fail)
+    with pytest.raises(
+        UserError, match=r"rank 1 of 2 .* MASTER_ADDR localhost, MASTER_PORT 1 \(timed out\); start all"
+    ):
+        distributed.init_dist("pytorch")
+
+
+def test_launcher_is_known_where_torchrun_started_several_processes(joined, monkeypatch):
+    assert distributed.launcher_here() == "none"
+    torchrun(monkeypatch, WORLD_SIZE="1")
+    assert distributed.launcher_here() == "none"
+    torchrun(monkeypatch)
+    assert distributed.launcher_here() == "pytorch"
+    assert command_line.parse(["-opt", "options.yml"], is_train=True).launcher == "pytorch"
+    assert command_line.parse(["-opt", "options.yml", "--launcher", "none"], is_train=True).launcher == "none"
+    monkeypatch.delenv("MASTER_ADDR")
+    assert distributed.launcher_here() == "none"
+
+
+@pytest.mark.parametrize("written", ["--local-rank=1", "--local_rank=1"])
+def test_rank_that_an_old_launcher_writes_before_the_command_stays_a_flag_of_it(written):
+    arguments = basicsr_command.command_first([written, "train", "-opt", "options.yml"])
+    assert arguments == ["train", written, "-opt", "options.yml"]
+    assert basicsr_command.build_parser().parse_args(arguments).local_rank == 1
+    assert basicsr_command.command_first(["train", "-opt", "options.yml"])[0] == "train"
+
+
+def test_process_that_torchrun_may_start_anew_knows_when_torchrun_began(monkeypatch):
+    monkeypatch.delenv("TORCHELASTIC_MAX_RESTARTS", raising=False)
+    assert distributed.trying_since() is None
+    monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "0")
+    assert distributed.trying_since() is None
+    monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "3")
+    since = distributed.trying_since()
+    assert since is not None
+    assert since < time.time()
+
+
+def test_processes_started_anew_meet_apart_from_those_that_died(monkeypatch):
+    """In one store, as torchrun keeps it: two tries of three ranks, the later ranks of the second coming late."""
+    store = torch.distributed.HashStore()
+    monkeypatch.setattr(distributed.dist, "rendezvous", lambda *_arguments, **_keywords: iter([(store, 0, 3)]))
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
+
+    def meet(rank):
+        time.sleep(0.3 * rank)
+        return distributed._meeting(rank, 3, None)["store"]
+
+    for _try in range(2):
+        with ThreadPoolExecutor(3) as ranks:
+            parts = list(ranks.map(meet, range(3)))
+        assert not parts[2].check(["address"])
+        parts[0].set("address", "0")
+        assert [part.get("address") for part in parts] == [b"0"] * 3
+
+    store.set_timeout(timedelta(seconds=1))
+    with pytest.raises(torch.distributed.DistStoreError, match="no sign of rank 1, 2"):
+        distributed._meeting(0, 3, None)
+    monkeypatch.delenv("TORCHELASTIC_USE_AGENT_STORE")
+    assert distributed._meeting(0, 3, None) == {}
+
+
+@pytest.mark.parametrize(
+    ("error", "lost"),
+    [
+        (RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:1234"), True),
+        (RuntimeError("[gloo/transport/tcp/unbound_buffer.cc:81] Timed out waiting 60000ms for recv operation"), True),
+        (torch.distributed.DistBackendError("NCCL error: remote process exited or there was a network error"), True),
+        (RuntimeError("DataLoader timed out after 60 seconds"), False),
+        (RuntimeError("shape '[2]' is invalid for input of size 3"), False),
+        (UserError("datasets: Connection reset by peer"), False),
+    ],
+)
+def test_error_of_a_process_that_lost_another_is_told_from_others(monkeypatch, error, lost):
+    monkeypatch.setattr(distributed.dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(distributed.dist, "get_world_size", lambda: 2)
+    assert distributed.lost_contact(error) is lost
+    assert ("another process of this run is gone" in str(failures.as_user_error(error))) is lost
+    monkeypatch.setattr(distributed.dist, "get_world_size", lambda: 1)
+    assert not distributed.lost_contact(error)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "first"),
+    [
+        ("gpu03", "gpu03"),
+        ("gpu[03-07,12],cpu1", "gpu03"),
+        ("a1,a2", "a1"),
+        ("rack[2,4]n[08-11]-ib,x", "rack2n08-ib"),
+        ("gpu[7],gpu[1-3]", "gpu7"),
+    ],
+)
+def test_first_host_of_a_slurm_list_is_the_master(joined, monkeypatch, nodes, first):
+    slurm(monkeypatch, PROCID="3", NTASKS="4", NODELIST=nodes, LOCALID="1")
     gpus(monkeypatch, 0)
     distributed.init_dist("slurm", port=1234)
-    assert [os.environ[name] for name in NAMES] == ["3", "4", "1", "gpu03", "1234"]
+    assert [os.environ[name] for name in NAMES] == ["3", "4", "1", first, "1234"]
+
+
+def test_slurm_step_on_some_of_the_machines_meets_on_its_own_first(joined, monkeypatch):
+    slurm(monkeypatch, PROCID="0", NTASKS="2", NODELIST="gpu[03-07]", STEP_NODELIST="gpu[05-06]")
+    gpus(monkeypatch, 0)
+    distributed.init_dist("slurm")
+    assert [os.environ[name] for name in NAMES] == ["0", "2", "0", "gpu05", "29500"]
+
+
+def test_slurm_process_that_sees_its_own_gpu_only_takes_that(joined, monkeypatch):
+    slurm(monkeypatch, PROCID="3", NTASKS="4", NODELIST="gpu03", LOCALID="3")
+    gpus(monkeypatch, 1)
+    distributed.init_dist("slurm")
+    assert joined["device"] == 0
 
 
 def test_port_of_the_environment_wins_over_the_option_file(joined, monkeypatch):
-    for name, value in {"PROCID": "0", "NTASKS": "1", "NODELIST": "gpu03"}.items():
-        monkeypatch.setenv(f"SLURM_{name}", value)
+    slurm(monkeypatch, PROCID="0", NTASKS="1", NODELIST="gpu03")
     monkeypatch.setenv("MASTER_PORT", "4321")
     gpus(monkeypatch, 0)
     distributed.init_dist("slurm", port=1234)
     assert os.environ["MASTER_PORT"] == "4321"
-
-
-def test_single_slurm_node_needs_no_scontrol(joined, monkeypatch):
-    for name, value in {"PROCID": "0", "NTASKS": "1", "NODELIST": "gpu03"}.items():
-        monkeypatch.setenv(f"SLURM_{name}", value)
-    monkeypatch.setenv("PATH", "")
-    gpus(monkeypatch, 0)
-    distributed.init_dist("slurm")
-    assert [os.environ[name] for name in NAMES] == ["0", "1", "0", "gpu03", "29500"]
 
 
 @pytest.mark.parametrize(

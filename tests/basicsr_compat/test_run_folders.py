@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 import basicsr.train
 import basicsr.utils.misc
@@ -135,3 +136,13 @@ def test_only_rank_zero_copies_the_option_file(opt, tmp_path, monkeypatch):
         monkeypatch.setattr(run_folders.dist, "get_rank", lambda rank=rank: rank)
         basicsr.train.copy_opt_file(str(tmp_path / "options.yml"), opt["path"]["experiments_root"])
         assert os.path.exists(os.path.join(opt["path"]["experiments_root"], "options.yml")) is (rank == 0)
+
+
+@pytest.mark.parametrize("name", ["train_run_20260102_030405.log", "train_run_20260102_030405_2.log"])
+def test_names_of_logs_say_whether_a_run_was_begun_since(opt, name):
+    moment = time.mktime((2026, 1, 2, 3, 4, 5, 0, 0, -1))
+    write(opt, "experiments_root", "train_run_latest.log")
+    assert not run_folders.was_begun_since(opt, moment - 1)
+    write(opt, "experiments_root", name)
+    assert run_folders.was_begun_since(opt, moment - 1)
+    assert not run_folders.was_begun_since(opt, moment + 1)
