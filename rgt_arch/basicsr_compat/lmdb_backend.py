@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 from rgt_arch.data.lmdb_files import truncation
@@ -34,14 +35,33 @@ def _environment(path: str, **options: Any) -> Any:
         try:
             environment = lmdb.open(path, **options)
         except lmdb.Error as error:
+            reason = str(error).removeprefix(f"{path}: ")
             raise UsageError(
-                f"{path}: cannot be opened as an LMDB ({error}); give a folder that holds data.mdb"
+                f"{path}: cannot be opened as an LMDB ({reason}); name another one, or make it with `rgt prepare lmdb`"
             ) from error
         if (problem := truncation(path, environment)) is not None:
             environment.close()
             raise UsageError(f"{path}/data.mdb: {problem}")
         _environments[path] = (os.getpid(), environment)
         return environment
+
+
+def check(path: str, keys: Sequence[str]) -> None:
+    """Raise UsageError unless `path` is a whole LMDB that has `keys`. What was not open before is closed again."""
+    import lmdb
+
+    real = os.path.realpath(path)
+    was_open = _environments.get(real, (0, None))[0] == os.getpid()
+    try:
+        with _environment(real, readonly=True, lock=False, readahead=False).begin() as transaction:
+            missing = next((key for key in keys if transaction.get(key.encode()) is None), None)
+            if missing is not None:
+                raise UsageError(f"{path}: no key {missing!r}; {_remedy(transaction, missing)}")
+    except lmdb.Error as error:
+        raise UsageError(f"{path}: is damaged ({error}); copy or make it again") from error
+    finally:
+        if not was_open and real in _environments:
+            _environments.pop(real)[1].close()
 
 
 class SharedLmdbBackend:

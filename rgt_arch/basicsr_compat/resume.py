@@ -18,8 +18,10 @@ from rgt_arch.basicsr_compat import run_folders
 from rgt_arch.basicsr_compat.checkpoint_pairs import check_network, read_state, recorded_iteration
 from rgt_arch.basicsr_compat.distributed import on_rank_zero
 from rgt_arch.basicsr_compat.notices import notice
+from rgt_arch.config.checks.networks import unfit
 from rgt_arch.errors import UsageError, UserError
 from rgt_arch.torch_files import load_data_only
+from rgt_arch.weights import read_checkpoint
 
 Options = dict[str, Any]
 
@@ -64,9 +66,23 @@ def _choose(opt: Options) -> tuple[str | None, int | None]:
             f"--restart would archive the run that path:resume_state = {found} belongs to; drop one of the two"
         )
     if found and opt["is_train"]:
+        _refuse_unfit(opt, found)
         run_folders.create({key: opt["path"][key] for key in run_folders.FOLDER_KEYS if key in opt["path"]})
         _remove_unfinished_files(opt)
     return found, None
+
+
+def _refuse_unfit(opt: Options, state: str) -> None:
+    """Raise UsageError for a state of other networks or optimisers than those of the options."""
+    content = read_state(state)
+    own, saved = sum(key.startswith("optim_") for key in opt["train"]), len(content["optimizers"])
+    if saved != own:
+        raise UsageError(
+            f"{state}: is of {saved} optimisers, and train has {own}; resume with the options it was trained with"
+        )
+    for name, path in _networks(opt, state, content["iter"]).items():
+        if (problem := unfit(opt, name, read_checkpoint(path).state_dict("params"))) is not None:
+            raise UsageError(f"{path}: {problem}")
 
 
 def _finished(opt: Options, newest: str | None) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 from rgt_arch.config.schema import Key, Kind, Section
@@ -78,7 +79,7 @@ def signature_section(target: Callable[..., Any], skip: Collection[str] = ()) ->
         if argument.kind is inspect.Parameter.VAR_KEYWORD:
             swallows = True
         elif argument.kind is not inspect.Parameter.VAR_POSITIONAL and argument.name not in skip:
-            keys[argument.name] = _argument_key(argument)
+            keys[argument.name] = _argument_key(argument, is_known(target))
     keys.update(_IGNORED_ARGUMENTS.get(name, {}))
     return Section(keys, name, strict=not swallows or is_known(target))
 
@@ -88,10 +89,14 @@ def is_known(target: Any) -> bool:
     return str(getattr(target, "__module__", "")).split(".")[0] in ("basicsr", "rgt_arch", "torch")
 
 
-def _argument_key(argument: inspect.Parameter) -> Key:
+def _argument_key(argument: inspect.Parameter, of_known_class: bool) -> Key:
     default = argument.default
-    if default is inspect.Parameter.empty:
-        return ARGUMENTS.get(argument.name, Key("any", required="always"))
+    is_needed = default is inspect.Parameter.empty
+    if of_known_class and argument.name in ARGUMENTS:
+        told = ARGUMENTS[argument.name]
+        return told if is_needed else replace(told, required="", nullable=default is None)
+    if is_needed:
+        return Key("any", required="always")
     kind: Kind = "any"
     annotation = str(argument.annotation)
     if isinstance(default, str) and annotation in ("str", "<class 'str'>"):

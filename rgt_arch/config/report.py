@@ -42,13 +42,21 @@ class Report:
         self.errors: list[str] = []
         self.warnings: list[str] = []
         self._faulty: set[KeyPath] = set()
+        self._unusable: set[KeyPath] = set()
         self._misspelt: set[KeyPath] = set()
         self._written = written
 
     def error(self, path: KeyPath, message: str, value: Any = None) -> None:
         """Note a problem that stops the run. `value` is quoted unless None."""
+        if path in self._unusable:
+            return  # what does not fit others is no news of a value that is none
         self._faulty.add(path)
         self._add(self.errors, path, message, value)
+
+    def unusable(self, path: KeyPath, message: str, value: Any) -> None:
+        """Note a value that its key cannot take; all that others would find about it is left out."""
+        self.error(path, message, value)
+        self._unusable.add(path)
 
     def unknown(self, path: KeyPath, owner: str, valid: Iterable[str]) -> None:
         """Note a key that nobody reads as an error, with what it may stand for; `missing` says no more about that."""

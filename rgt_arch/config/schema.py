@@ -8,7 +8,18 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Kind = Literal[
-    "text", "path", "integer", "number", "boolean", "section", "list", "numbers", "integers", "count or auto", "any"
+    "text",
+    "path",
+    "integer",
+    "number",
+    "boolean",
+    "section",
+    "list",
+    "numbers",
+    "integers",
+    "names",
+    "count or auto",
+    "any",
 ]
 
 # How each kind is called in messages, with a value that would do.
@@ -22,9 +33,11 @@ _WANTED: dict[Kind, str] = {
     "list": "expected a list such as [1, 2]",
     "numbers": "expected a list of numbers such as [0.9, 0.99]",
     "integers": "expected a list of whole numbers such as [6, 6]",
+    "names": "expected a list of names such as [network_g]",
     "count or auto": "expected a whole number or auto",
     "any": "",
 }
+_LISTS = ("list", "numbers", "integers", "names")
 _TRUE_FALSE = {"true": True, "false": False, "yes": True, "no": False, "on": True, "off": False}
 
 
@@ -32,7 +45,8 @@ _TRUE_FALSE = {"true": True, "false": False, "yes": True, "no": False, "on": Tru
 class Key:
     """One option: what it takes and what it is for.
 
-    required: "" (may be left out), "always", "train" or "test". nullable: `~` is a value. low, high: range, inclusive.
+    required: "" (may be left out), "always", "train" or "test". nullable: `~` is a value. choices, low, high: which
+    values there are, limits included; of a list, each of its items. count: how many items a list has.
     example: what a message about a missing key tells the user to write.
     """
 
@@ -43,6 +57,7 @@ class Key:
     choices: tuple[str, ...] = ()
     low: float | None = None
     high: float | None = None
+    count: int | None = None
     example: str = ""
 
 
@@ -75,15 +90,34 @@ def coerce(key: Key, value: Any) -> Any:
             return None
         raise WrongValueError(_WANTED[key.kind] + ", not nothing; fill it in or remove the line")
     result = _convert(key.kind, value)
-    if key.choices and result not in key.choices:
-        raise WrongValueError(f"expected one of {', '.join(key.choices)}")
-    if isinstance(result, (int, float)) and not isinstance(result, bool):
-        low = -math.inf if key.low is None else key.low
-        high = math.inf if key.high is None else key.high
-        if not low <= result <= high:
-            limits = f"from {low:g} to {high:g}" if high < math.inf else f"of {low:g} or more"
-            raise WrongValueError(f"expected a value {limits}")
+    items = result if isinstance(result, list) else [result]
+    if key.count is not None and len(items) != key.count:
+        raise WrongValueError(f"expected a list of {key.count} values")
+    is_list = isinstance(result, list)
+    for item in items:
+        if key.choices and item not in key.choices:
+            raise WrongValueError(f"expected {'values out of' if is_list else 'one of'} {', '.join(key.choices)}")
+        if isinstance(item, (int, float)) and not isinstance(item, bool) and not _is_within(key, item):
+            raise WrongValueError(f"expected {'values' if is_list else 'a value'} {limits(key)}")
     return result
+
+
+def limits(key: Key) -> str:
+    """The range of a key's values for people: "from 0 to 1", "of 1 or more", "of 1 or less"; "" without limits."""
+    low, high = (None if limit is None else _plain(limit) for limit in (key.low, key.high))
+    if low is not None and high is not None:
+        return f"from {low} to {high}"
+    if low is not None:
+        return f"of {low} or more"
+    return "" if high is None else f"of {high} or less"
+
+
+def _is_within(key: Key, number: float) -> bool:
+    return (key.low is None or key.low <= number) and (key.high is None or number <= key.high)
+
+
+def _plain(limit: float) -> str:
+    return str(int(limit)) if limit == int(limit) else f"{limit:g}"
 
 
 def _convert(kind: Kind, value: Any) -> Any:
@@ -108,9 +142,13 @@ def _convert(kind: Kind, value: Any) -> Any:
             return bool(value)
     if kind == "section" and isinstance(value, dict):
         return value
-    if kind in ("list", "numbers", "integers") and isinstance(value, (list, tuple)):
-        if kind == "list":
+    if kind == "names" and isinstance(value, str):
+        return [value]
+    if kind in _LISTS and isinstance(value, (list, tuple)):
+        if kind == "list" or (kind == "names" and all(isinstance(item, str) for item in value)):
             return list(value)
+        if kind == "names":
+            raise wrong
         numbers = [_number(item) for item in value]
         if None in numbers or (kind == "integers" and any(n != int(n) for n in numbers if n is not None)):
             raise wrong

@@ -58,8 +58,9 @@ def section_at(opt: Mapping[str, Any], path: KeyPath) -> Section | None:
     return None
 
 
-def _type_of(section: Any) -> Any:
-    return section.get("type") if isinstance(section, Mapping) else None
+def _type_of(section: Any) -> str | None:
+    name = section.get("type") if isinstance(section, Mapping) else None
+    return name if isinstance(name, str) else None
 
 
 def _class_section(found: Any, skip: tuple[str, ...] = ()) -> Section | None:
@@ -102,7 +103,7 @@ def _dataset_section(section: Any) -> Section:
 
 
 def _io_backend_section(section: Any) -> Section:
-    extra = {"lmdb": tables.IO_BACKEND_LMDB, "memcached": tables.IO_BACKEND_MEMCACHED}.get(_type_of(section), {})
+    extra = {"lmdb": tables.IO_BACKEND_LMDB, "memcached": tables.IO_BACKEND_MEMCACHED}.get(_type_of(section) or "", {})
     return Section({**tables.IO_BACKEND, **extra}, "io_backend")
 
 

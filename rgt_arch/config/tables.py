@@ -17,7 +17,7 @@ TOP = {
     "model_type": Key("text", "model class; RGTModel, or one of BasicSR's", "always", example="model_type: RGTModel"),
     "scale": Key("integer", "upscaling factor, handed to every data set", low=1, example="scale: 4"),
     "num_gpu": Key("count or auto", "GPUs; 0 is the CPU, auto takes all", "always", low=0, example="num_gpu: auto"),
-    "manual_seed": Key("integer", "random seed; drawn at random when left out", nullable=True, low=0),
+    "manual_seed": Key("integer", "random seed; drawn at random when left out", nullable=True, low=0, high=2**31),
     "datasets": Key("section", "data sets: train, val, val_2, test_1, ...", "always", example="datasets:"),
     "network_g": Key("section", "the network: type, then its arguments", "always", example="network_g: {type: RGT}"),
     "path": Key("section", "weights to start from, state to resume", nullable=True),
@@ -31,9 +31,9 @@ TOP = {
 }
 
 DIST_PARAMS = {
-    "backend": Key("text", "nccl on GPUs, gloo on CPUs", nullable=True),
-    "port": Key("integer", "port of the first process", low=0, high=65535),
-    "timeout": Key("number", "seconds that processes wait for each other", nullable=True, low=0),
+    "backend": Key("text", "nccl on GPUs, gloo on CPUs", nullable=True, choices=("nccl", "gloo", "mpi", "ucc")),
+    "port": Key("integer", "port of the first process", low=1, high=65535),
+    "timeout": Key("number", "seconds that processes wait for each other", nullable=True, low=1),
 }
 
 PATH = {
@@ -43,7 +43,9 @@ PATH = {
     "strict_load_g": Key("boolean", "false: skip weights that are missing or of another size (×2 weights for ×4)"),
     "param_key_g": Key("text", "params or params_ema: which weights of the file", nullable=True),
     "resume_state": Key("path", "training state to go on from (--auto_resume finds the latest)", nullable=True),
-    "ignore_resume_networks": Key("any", "networks that a resumed run does not load"),
+    "ignore_resume_networks": Key(
+        "names", "networks that a resumed run does not load", nullable=True, choices=("network_g", "network_d")
+    ),
 }
 PATH_D = {
     "pretrain_network_d": Key("path", "weights of the discriminator", nullable=True),
@@ -120,11 +122,15 @@ IO_BACKEND = {
     "type": Key("text", "disk or lmdb", "always", choices=("disk", "lmdb", "memcached"), example="type: disk"),
 }
 # Arguments that BasicSR's LmdbBackend and MemcachedBackend take (utils/file_client.py).
-IO_BACKEND_LMDB = {"readonly": Key("boolean"), "lock": Key("boolean"), "readahead": Key("boolean")}
+IO_BACKEND_LMDB = {
+    "readonly": Key("boolean", "open without writing"),
+    "lock": Key("boolean", "take LMDB's lock"),
+    "readahead": Key("boolean", "let the system read ahead"),
+}
 IO_BACKEND_MEMCACHED = {
-    "server_list_cfg": Key("path"),
-    "client_cfg": Key("path"),
-    "sys_path": Key("path", nullable=True),
+    "server_list_cfg": Key("path", "list of servers", "always"),
+    "client_cfg": Key("path", "settings of the client", "always"),
+    "sys_path": Key("path", "folder that the client's module is in", nullable=True),
 }
 
 DATASET = {
@@ -144,7 +150,7 @@ DATASET = {
 }
 _NORMALISE = {
     "mean": Key("numbers", "subtracted from both images", nullable=True),
-    "std": Key("numbers", "both images are divided by it", nullable=True),
+    "std": Key("numbers", "both images are divided by it", nullable=True, low=1e-6),
 }
 _AUGMENT = {
     "use_hflip": Key("boolean", "horizontal flips", "train", example="use_hflip: true"),
@@ -158,25 +164,26 @@ _PAIRS = {
     **_AUGMENT,
     **_NORMALISE,
 }
+_KERNEL_NAMES = ("iso", "aniso", "generalized_iso", "generalized_aniso", "plateau_iso", "plateau_aniso")
 _KERNELS = {
-    "blur_kernel_size": Key("integer", required="train", low=1),
-    "kernel_list": Key("list", required="train"),
-    "kernel_prob": Key("numbers", required="train"),
-    "blur_sigma": Key("numbers", required="train"),
-    "betag_range": Key("numbers", required="train"),
-    "betap_range": Key("numbers", required="train"),
-    "sinc_prob": Key("number", required="train", low=0, high=1),
+    "blur_kernel_size": Key("integer", "side of the largest kernel", "train", low=1, high=21),
+    "kernel_list": Key("names", "kinds of blur", "train", choices=_KERNEL_NAMES),
+    "kernel_prob": Key("numbers", "how often each of kernel_list is drawn", "train", low=0),
+    "blur_sigma": Key("numbers", "smallest and largest width of a blur", "train", low=0, count=2),
+    "betag_range": Key("numbers", "smallest and largest shape of generalized kernels", "train", low=0, count=2),
+    "betap_range": Key("numbers", "smallest and largest shape of plateau kernels", "train", low=0, count=2),
+    "sinc_prob": Key("number", "how often a sinc filter is the blur", "train", low=0, high=1),
 }
 DATASETS: dict[str, dict[str, Key]] = {
     "PairedImageDataset": {
         **_PAIRS,
         "meta_info_file": Key("path", "text file with one HR name a line", nullable=True),
-        "color": Key("text", "y: the Y channel alone"),
+        "color": Key("text", "y: the Y channel alone", nullable=True),
     },
     "SingleImageDataset": {
         "dataroot_lq": Key("path", "folder or .lmdb of images", "always", example="dataroot_lq: datasets/single"),
         "meta_info_file": Key("path", "text file with one name a line"),
-        "color": Key("text", "y: the Y channel alone"),
+        "color": Key("text", "y: the Y channel alone", nullable=True),
         **_NORMALISE,
     },
     "RealESRGANPairedDataset": {
@@ -190,7 +197,7 @@ DATASETS: dict[str, dict[str, Key]] = {
         **_AUGMENT,
         **_KERNELS,
         **{f"{name}2": key for name, key in _KERNELS.items()},
-        "final_sinc_prob": Key("number", required="train", low=0, high=1),
+        "final_sinc_prob": Key("number", "how often a sinc filter comes last", "train", low=0, high=1),
     },
 }
 
@@ -198,31 +205,43 @@ _DEGRADATION = {
     name + order: key
     for order in ("", "2")
     for name, key in {
-        "resize_prob": Key("numbers", "up, down, keep"),
-        "resize_range": Key("numbers"),
-        "gaussian_noise_prob": Key("number", low=0, high=1),
-        "noise_range": Key("numbers"),
-        "poisson_scale_range": Key("numbers"),
-        "gray_noise_prob": Key("number", low=0, high=1),
-        "jpeg_range": Key("numbers"),
+        "resize_prob": Key("numbers", "how often images go up, down, or keep their size", low=0, count=3),
+        "resize_range": Key("numbers", "smallest and largest factor", low=1e-3, count=2),
+        "gaussian_noise_prob": Key("number", "how often noise is Gaussian; else it is Poisson", low=0, high=1),
+        "noise_range": Key("numbers", "smallest and largest sigma of Gaussian noise, of 255", low=0, count=2),
+        "poisson_scale_range": Key("numbers", "smallest and largest factor of Poisson noise", low=0, count=2),
+        "gray_noise_prob": Key("number", "how often noise is grey", low=0, high=1),
+        "jpeg_range": Key("numbers", "smallest and largest JPEG quality", low=0, high=100, count=2),
     }.items()
 }
 _REAL_TOP = {
     **_DEGRADATION,
-    "second_blur_prob": Key("number", low=0, high=1),
+    "second_blur_prob": Key("number", "how often there is a second blur", low=0, high=1),
     "gt_size": Key("integer", "side of HR training patches", low=1),
     "queue_size": Key("integer", "pairs kept to mix degradations", low=1),
-    "high_order_degradation": Key("boolean"),
+    "high_order_degradation": Key("boolean", "false: train on the pairs of the data set"),
 }
 _NETWORK_D = {
     "network_d": Key("section", "the discriminator", "train", example="network_d: {type: VGGStyleDiscriminator}")
 }
 
-# Arguments of BasicSR's schedulers and metrics that have no default to tell their type.
+# Arguments of PyTorch's, BasicSR's and our classes whose values their defaults do not tell.
 ARGUMENTS = {
-    "milestones": Key("integers", required="always", example="milestones: [250000, 400000]"),
-    "periods": Key("integers", required="always", example="periods: [500000]"),
+    "milestones": Key("integers", required="always", low=0, example="milestones: [250000, 400000]"),
+    "periods": Key("integers", required="always", low=1, example="periods: [500000]"),
+    "gamma": Key("number", low=0),
+    "eta_min": Key("number", low=0),
     "crop_border": Key("integer", required="always", low=0, example="crop_border: 4"),
+    "input_order": Key("text", choices=("HWC", "CHW")),
+    "reduction": Key("text", choices=("mean", "sum")),
+    "criterion": Key("text", choices=("l1", "l2", "fro")),
+    "layer_weights": Key("section", required="always", example="layer_weights: {conv5_4: 1}"),
+    "gan_type": Key(
+        "text",
+        required="always",
+        choices=("vanilla", "lsgan", "wgan", "wgan_softplus", "hinge"),
+        example="gan_type: vanilla",
+    ),
 }
 
 # What each model class reads on top of its parents in the same table: class -> section -> keys.

@@ -8,8 +8,9 @@ from typing import Any
 
 from rgt_arch.config.checks.datasets import check_datasets, check_files
 from rgt_arch.config.checks.naming import check_classes
+from rgt_arch.config.checks.networks import check_network
 from rgt_arch.config.checks.structure import check_structure
-from rgt_arch.config.checks.training import check_network, check_training, check_validation
+from rgt_arch.config.checks.training import check_training, check_validation
 from rgt_arch.config.hardware import settle_devices
 from rgt_arch.config.loading import WrittenOptions, read_written
 from rgt_arch.config.report import Report

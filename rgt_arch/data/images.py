@@ -78,6 +78,8 @@ def read_bytes(path: Path) -> bytes:
         if not stat.S_ISREG(os.stat(path).st_mode):  # opening a FIFO would wait for ever
             raise UserError(f"{path}: is not a regular file")
         content = Path(path).read_bytes()
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file; correct the name") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     if not content:

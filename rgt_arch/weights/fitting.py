@@ -21,7 +21,7 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor], strict: bool
         network.load_state_dict(dict(weights), strict=strict)
     except RuntimeError as error:
         # a heading, then one line for each tensor, among them the network's own refusals
-        words = _misfits(network, weights, strict) or [str(error).splitlines()[-1].strip()]
+        words = misfits(network, weights, strict) or [str(error).splitlines()[-1].strip()]
         raise UsageError(f"does not fit {type(network).__name__}: {', '.join(words)}") from error
 
 
@@ -31,7 +31,8 @@ def few(names: Iterable[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def _misfits(network: nn.Module, weights: Mapping[str, Tensor], strict: bool) -> list[str]:
+def misfits(network: nn.Module, weights: Mapping[str, Tensor], strict: bool) -> list[str]:
+    """What does not fit, each kind in a few words; the network may be on the meta device."""
     ignored = is_derived if isinstance(network, RGT) else lambda key: False
     own = {key: tensor.shape for key, tensor in network.state_dict().items() if not ignored(key)}
     given = {key: tensor.shape for key, tensor in weights.items() if not ignored(key)}

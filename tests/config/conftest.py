@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from rgt_arch.config import load_options, validate_options
+from rgt_arch.config.classes import find_class
 from rgt_arch.data.lmdb import create_lmdb
 from rgt_arch.errors import UsageError
 
@@ -51,7 +53,15 @@ def make_data(opt: dict[str, Any], root: Path) -> None:
     for key, value in opt["path"].items():
         if value and key.startswith("pretrain"):
             (root / value).parent.mkdir(parents=True, exist_ok=True)
-            (root / value).touch()
+            label = key.rpartition("_")[2]
+            write_weights(root / value, opt[f"network_{label}"], opt["path"].get(f"param_key_{label}") or "params")
+
+
+def write_weights(path: Path, network: dict[str, Any], param_key: str) -> None:
+    """A checkpoint of a network, of any size a few kilobytes: all values of a tensor are one."""
+    arguments = {key: value for key, value in network.items() if key not in ("type", "upsampler")}
+    state = find_class("arch", network["type"])(**arguments).state_dict()
+    torch.save({param_key: {key: torch.zeros(()).expand(tensor.shape) for key, tensor in state.items()}}, path)
 
 
 class Checker:

@@ -126,7 +126,8 @@ def test_images_smaller_than_the_patch_are_named(train_file):
 
 def test_file_that_is_broken_is_named(train_file):
     (train_file.root / GT / "baby.png").write_bytes(b"not a picture")
-    assert "baby.png or its LR image cannot be read as an image" in train_file.error()
+    assert "datasets:train:dataroot_gt: 1 of 2 looked at: " in train_file.error()
+    assert "HR/baby.png cannot be read as an image; replace or remove it" in train_file.error()
 
 
 def test_at_most_64_headers_are_read_and_spread_over_the_folder(train_file, monkeypatch):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
-from rgt_arch.config.checks.images import check_sizes
+from rgt_arch.basicsr_compat import lmdb_backend
+from rgt_arch.config.checks.images import UNREADABLE, check_sizes, read_sizes
+from rgt_arch.config.checks.networks import check_weights
 from rgt_arch.config.checks.pairing import (
     IMAGE_SUFFIXES,
     Pair,
@@ -17,12 +20,14 @@ from rgt_arch.config.checks.pairing import (
 )
 from rgt_arch.config.classes import find_class
 from rgt_arch.config.report import Report
+from rgt_arch.config.tables import IO_BACKEND_MEMCACHED
 from rgt_arch.config.tree import sections, subsection
 from rgt_arch.errors import UsageError
 from rgt_arch.weights.zoo import find_entry, require
 
 # At most so many pairs are looked at per data set: 64 image headers.
 SAMPLED_PAIRS = 32
+_COLOURS = ("y", "rgb", "n")  # of these BasicSR knows y; the others stand in people's files for "no"
 
 
 def check_datasets(opt: dict[str, Any], report: Report, root: Path) -> None:
@@ -31,12 +36,17 @@ def check_datasets(opt: dict[str, Any], report: Report, root: Path) -> None:
         found = find_class("dataset", data.get("type"))
         kinds = {parent.__name__ for parent in getattr(found, "__mro__", ())}
         checker = _DataChecker(opt, phase, data, report, root)
+        if isinstance(data.get("color"), str) and data["color"] not in _COLOURS:
+            report.warn((*checker.path, "color"), "is not y, so colours are read; set y or rgb", data["color"])
+        if checker.backend == "memcached":
+            checker.memcached()
         if kinds & {"PairedImageDataset", "RealESRGANPairedDataset"}:
             checker.paired("meta_info" if "RealESRGANPairedDataset" in kinds else "meta_info_file")
         elif "SingleImageDataset" in kinds:
             checker.single("dataroot_lq", "meta_info_file")
         elif "RealESRGANDataset" in kinds:
             checker.single("dataroot_gt", "meta_info")
+            checker.kernels()
             if checker.backend != "lmdb" and "meta_info" not in data:
                 report.missing((*checker.path, "meta_info"), "is missing; add a text file with one image name a line")
 
@@ -62,6 +72,8 @@ def check_files(opt: dict[str, Any], report: Report, root: Path, resume_root: Pa
             elif not file.is_file():
                 what = "is a folder, not a file" if file.is_dir() else "no such file"
                 report.error(("path", key), f"{what}{_under(root, value)}; correct the path, or ~ for none", value)
+            elif is_weights:
+                check_weights(opt, key, file, report)
 
 
 def _has_states(opt: dict[str, Any], resume_root: Path | None) -> bool:
@@ -120,7 +132,11 @@ class _DataChecker:
         if not file.is_file():
             self.error(key, f"no such file{_under(self.root, value)}; correct the path", value)
             return None
-        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+        content = file.read_bytes()
+        if b"\0" in content:
+            self.error(key, "is no text; write one image name a line, or make it with `rgt prepare meta`", value)
+            return None
+        lines = content.decode(errors="replace").splitlines()
         if not lines:
             self.error(key, "is empty; write one image name a line", value)
         for number, line in enumerate(lines, 1):
@@ -128,6 +144,16 @@ class _DataChecker:
                 self.error(key, f"line {number} is empty, which BasicSR takes for an image; remove it", value)
                 return None
         return list(enumerate(lines, 1))
+
+    def memcached(self) -> None:
+        """What BasicSR's MemcachedBackend needs (utils/file_client.py:47)."""
+        path, options = (*self.path, "io_backend"), subsection(self.data, "io_backend")
+        for key in IO_BACKEND_MEMCACHED:
+            value = options.get(key)
+            if isinstance(value, str) and not (self.root / Path(value).expanduser()).exists():
+                self.report.error((*path, key), f"no such file{_under(self.root, value)}; correct the path", value)
+        if importlib.util.find_spec("mc") is None and not options.get("sys_path"):
+            self.report.error(path, "memcached needs the module mc of its client; take type: disk or lmdb")
 
     def single(self, root_key: str, meta_key: str) -> None:
         """A data set of single images."""
@@ -139,9 +165,16 @@ class _DataChecker:
         if folder is None:
             return
         if lines:
-            self.existing(meta_key, [(number, folder / line.split(" ")[0]) for number, line in lines])
+            files = [folder / line.split(" ")[0] for _, line in lines]
+            if not self.existing(meta_key, [(number, file) for (number, _), file in zip(lines, files, strict=True)]):
+                return
         elif meta_key not in self.data:
-            self.images(root_key, folder)
+            files = [folder / name for name in self.images(root_key, folder)]
+        else:
+            return
+        sample = spread(files, 2 * SAMPLED_PAIRS)
+        if broken := read_sizes(sample)[1]:
+            self.error(root_key, f"{len(broken)} of {len(sample)} looked at: {broken[0]} {UNREADABLE}")
 
     def paired(self, meta_key: str) -> None:
         """A data set of HR/LR pairs."""
@@ -155,6 +188,8 @@ class _DataChecker:
         if gt is None or lq is None or (lines is None and self.data.get(meta_key) is not None):
             return
         template = self.data.get("filename_tmpl", "{}")
+        if not isinstance(template, str):
+            return  # reported as of the wrong type
         try:
             if lines is not None:
                 pairs = pairs_from_meta_info(lines, gt, lq, template, comma=meta_key == "meta_info")
@@ -170,6 +205,16 @@ class _DataChecker:
             self.error(error.key, str(error), self.data.get(error.key))
             return
         self.sizes(sample)
+
+    def kernels(self) -> None:
+        """Kinds of blur kernels need a probability each."""
+        for order in ("", "2"):
+            kinds, weights = self.data.get(f"kernel_list{order}"), self.data.get(f"kernel_prob{order}")
+            if self.report.is_faulty((*self.path, f"kernel_list{order}")):
+                continue
+            if isinstance(kinds, list) and isinstance(weights, list) and len(kinds) != len(weights):
+                text = f"has {len(weights)} entries, kernel_list{order} has {len(kinds)}; match them"
+                self.error(f"kernel_prob{order}", text, weights)
 
     def images(self, key: str, folder: Path) -> list[str]:
         """The file names BasicSR would take for images; reports a folder that is empty or holds something else."""
@@ -193,7 +238,7 @@ class _DataChecker:
         return not missing
 
     def lmdb_keys(self, key: str, folder: Path | None) -> dict[str, tuple[int, int]] | None:
-        """{key: (height, width)} of an LMDB folder, from its meta_info.txt; the database is not opened."""
+        """{key: (height, width)} of an LMDB folder, from its meta_info.txt; the database is asked for some of them."""
         if folder is None:
             return None
         for name in ("data.mdb", "meta_info.txt"):
@@ -211,7 +256,13 @@ class _DataChecker:
             keys[name] = (int(shape[0]), int(shape[1])) if len(shape) >= 2 and shape[0].isdigit() else (0, 0)
         if not keys:
             self.error(key, "its meta_info.txt is empty; make it again with create_lmdb", self.data[key])
-        return keys or None
+            return None
+        try:
+            lmdb_backend.check(str(folder), spread(list(keys), SAMPLED_PAIRS))
+        except UsageError as error:
+            self.error(key, str(error).removeprefix(f"{folder}: "), self.data[key])
+            return None
+        return keys
 
     def paired_lmdb(self, gt: Path | None, lq: Path | None) -> None:
         """HR and LR LMDBs need the same keys; the sizes in their meta_info.txt stand in for image headers."""
@@ -236,7 +287,7 @@ class _DataChecker:
         lq_sizes: dict[str, tuple[int, int]] | None = None,
     ) -> None:
         """Check HR against LR sizes, and LR sizes against the training patch."""
-        if not isinstance(self.scale, int):
+        if not isinstance(self.scale, int) or self.report.is_faulty(("scale",)):
             return
         size = self.data.get("gt_size")
         patch = size // self.scale if self.train and isinstance(size, int) else 0

@@ -9,6 +9,7 @@ from pathlib import Path
 from rgt_arch.config.checks.pairing import IMAGE_SUFFIXES, Pair
 
 Size = tuple[int, int]
+UNREADABLE = "cannot be read as an image; replace or remove it"
 _EXIF_ORIENTATION = 0x0112
 _PILLOW_READS = IMAGE_SUFFIXES - {".jp2", ".dib", ".avif", ".pxm", ".sr", ".ras", ".exr", ".hdr", ".pic"}
 
@@ -16,7 +17,8 @@ _PILLOW_READS = IMAGE_SUFFIXES - {".jp2", ".dib", ".avif", ".pxm", ".sr", ".ras"
 def image_size(file: Path) -> Size | None:
     """(height, width) as OpenCV will decode the file, reading its header only.
 
-    None for formats whose headers Pillow does not know. Raises ValueError for a file that is no image.
+    None for formats whose headers Pillow does not know. Raises ValueError for a file that is no image, or a PNG file
+    without its end.
     """
     from PIL import Image
 
@@ -29,11 +31,33 @@ def image_size(file: Path) -> Size | None:
                 width, height = image.size
                 # OpenCV turns JPEG files as their EXIF data say.
                 turned = image.format == "JPEG" and image.getexif().get(_EXIF_ORIENTATION, 1) >= 5
+                if image.format == "PNG" and not _has_end(file):
+                    image.load()  # raises OSError where pixels are missing
     except Image.DecompressionBombError:
         return None
     except (OSError, SyntaxError) as error:
         raise ValueError("cannot be read as an image") from error
     return (width, height) if turned else (height, width)
+
+
+def _has_end(file: Path) -> bool:
+    """Whether the last chunk of a PNG file is there; a few bytes may follow it."""
+    with file.open("rb") as content:
+        content.seek(max(file.stat().st_size - 1024, 0))
+        return b"IEND" in content.read()
+
+
+def read_sizes(files: Sequence[Path]) -> tuple[list[Size | None], list[Path]]:
+    """`image_size` of each file, None also for those that cannot be read as images; and these."""
+    sizes: list[Size | None] = []
+    broken = []
+    for file in files:
+        try:
+            sizes.append(image_size(file))
+        except ValueError:
+            sizes.append(None)
+            broken.append(file)
+    return sizes, broken
 
 
 def check_sizes(
@@ -50,25 +74,23 @@ def check_sizes(
     patch: side of LR training patches, or 0.
     gt_sizes, lq_sizes: sizes by name where no files are to be read (LMDB); (0, 0) is unknown.
     """
-    wrong, small, broken = [], [], []
-    for pair in pairs:
-        try:
-            gt = gt_sizes[pair.name] if gt_sizes is not None else image_size(pair.gt)
-            file = pair.lq
-            lq = lq_sizes[pair.name] if lq_sizes is not None else image_size(pair.lq)
-        except ValueError:
-            broken.append(pair)
-            continue
+    of = f"of {len(pairs)} looked at"
+    sizes: dict[str, list[Size | None]] = {}
+    for key, known, files in (
+        ("dataroot_gt", gt_sizes, [pair.gt for pair in pairs]),
+        ("dataroot_lq", lq_sizes, [pair.lq for pair in pairs]),
+    ):
+        sizes[key], broken = ([known[pair.name] for pair in pairs], []) if known is not None else read_sizes(files)
+        if broken:
+            yield key, f"{len(broken)} {of}: {broken[0]} {UNREADABLE}"
+    wrong, small = [], []
+    for pair, gt, lq in zip(pairs, sizes["dataroot_gt"], sizes["dataroot_lq"], strict=True):
         if not gt or not lq or 0 in gt or 0 in lq:
             continue
         if any(not 0 <= g - q * scale <= spare for g, q in zip(gt, lq, strict=True)):
             wrong.append((pair, gt, lq))
         if min(lq) < patch:
-            small.append((file, lq))
-    of = f"of {len(pairs)} looked at"
-    if broken:
-        pair = broken[0]
-        yield "dataroot_gt", f"{len(broken)} {of}: {pair.gt} or its LR image cannot be read as an image; replace it"
+            small.append((pair.lq, lq))
     if wrong:
         pair, gt, lq = wrong[0]
         ratio = round(gt[0] / lq[0])

@@ -46,7 +46,7 @@ def _check_section(opt: dict[str, Any], section: dict[str, Any], path: KeyPath, 
             spec = known.keys[key]
             section[key] = coerce(spec, report.as_written(where, value) if spec.kind == "text" else value)
         except WrongValueError as error:
-            report.error(where, str(error), value)
+            report.unusable(where, str(error), value)
             continue
         if isinstance(section[key], dict):
             _check_section(opt, section[key], where, report, train)

@@ -1,4 +1,4 @@
-"""Keys that must fit each other: scale and network, patch and recursion, schedule, micro-batches, tiles, logging."""
+"""Keys that must fit each other: patch and recursion, schedule, micro-batches, tiles, logging."""
 
 from __future__ import annotations
 
@@ -6,49 +6,13 @@ import importlib.util
 import inspect
 from typing import Any
 
-from rgt_arch.config.classes import find_class, signature_section
+from rgt_arch.config.checks.networks import is_rgt
+from rgt_arch.config.classes import find_class
 from rgt_arch.config.report import Report
 from rgt_arch.config.tables import TILE
 from rgt_arch.config.tree import sections, subsection
 
 _TRAIN = ("datasets", "train")
-
-
-def check_network(opt: dict[str, Any], report: Report) -> None:
-    """The network's upscaling factor against `scale`; for RGT, whether the arguments fit each other."""
-    arguments = subsection(opt, "network_g")
-    network = find_class("arch", arguments.get("type"))
-    if network is None:
-        return
-    known = signature_section(network).keys
-    for name in ("upscale", "scale"):
-        if name in known and isinstance(opt.get("scale"), int):
-            factor = arguments.get(name, _default(network, name))
-            if isinstance(factor, int) and factor != opt["scale"]:
-                report.error(("network_g", name), f"is {factor}, but scale is {opt['scale']}; give both the same value")
-    if is_rgt(network) and not report.is_faulty(("network_g",)):
-        _check_rgt(network, {key: value for key, value in arguments.items() if key in known}, report)
-
-
-def is_rgt(network: Any) -> bool:
-    """Whether a registered network is RGT, wherever the one file that defines it was dropped."""
-    return getattr(network, "__name__", "") == "RGT"
-
-
-def _default(network: Any, name: str) -> Any:
-    return inspect.signature(network).parameters[name].default
-
-
-def _check_rgt(network: Any, arguments: dict[str, Any], report: Report) -> None:
-    """Build the network without memory (on the meta device): its own checks name what does not fit."""
-    import torch
-
-    arguments = {key: value for key, value in arguments.items() if key not in ("type", "upsampler")}
-    try:
-        with torch.device("meta"):
-            network(**arguments)
-    except (ValueError, TypeError) as error:
-        report.error(("network_g",), f"{' '.join(str(error).split())}; correct it")
 
 
 def check_training(opt: dict[str, Any], report: Report) -> None:
@@ -58,7 +22,7 @@ def check_training(opt: dict[str, Any], report: Report) -> None:
     _check_patch(opt, data, report)
     _check_batches(data, train, report)
     _check_schedule(train, report)
-    losses = [name for name, _ in sections(train) if name.endswith("_opt")]
+    losses = [name for name, value in train.items() if name.endswith("_opt") and value is not None]
     if isinstance(opt.get("train"), dict) and not losses:
         report.error(("train",), "no loss is given; add pixel_opt: {type: L1Loss, loss_weight: 1.0, reduction: mean}")
     _check_logging(subsection(opt, "logger"), report)
@@ -113,6 +77,8 @@ def _check_phases(opt: dict[str, Any], report: Report, train: bool) -> None:
         return
     allowed = ("train", "val") if train else ("test", "val")
     for name in datasets:
+        if train and "train" not in datasets and name.split("_")[0] == "test":
+            continue  # said below
         if name.split("_")[0] not in allowed or (name.startswith("train") and name != "train"):
             names = "train, val, val_2, ..." if train else "test_1, test_2, ..."
             report.error(("datasets", name), f"a {'training' if train else 'test'} run takes {names}; rename it")
@@ -133,7 +99,7 @@ def _check_phases(opt: dict[str, Any], report: Report, train: bool) -> None:
 
 def _check_patch(opt: dict[str, Any], data: dict[str, Any], report: Report) -> None:
     size, scale = data.get("gt_size"), opt.get("scale", data.get("scale"))
-    if not isinstance(size, int) or not isinstance(scale, int):
+    if not isinstance(size, int) or not isinstance(scale, int) or report.is_faulty(("scale",)):
         return
     path = (*_TRAIN, "gt_size")
     if size % scale:
