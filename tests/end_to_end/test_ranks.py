@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_flatten_with_path
 
 from rgt_arch.basicsr_compat import distributed
 from rgt_arch.cli.basicsr_command import main
+from rgt_arch.models.rgt_model import RGTModel
 
 from .conftest import Project
 
@@ -58,6 +59,31 @@ def make(photographs, tmp_path):
         return project
 
     return project
+
+
+@pytest.fixture
+def alone(monkeypatch, capfd):
+    """alone(project, *arguments, FLOAT64=…): `basicsr` in this process; what it printed, once it came to its end."""
+
+    def call(project: Project, *arguments: str, **variables: str) -> str:
+        capfd.readouterr()
+        with monkeypatch.context() as context:
+            context.chdir(project.root)
+            context.setattr(sys, "path", [str(HERE), *sys.path])
+            context.delitem(sys.modules, "watched", raising=False)
+            for name in ("optimize_parameters", "feed_data"):  # which the import replaces
+                context.setattr(RGTModel, name, getattr(RGTModel, name))
+            for name, value in variables.items():
+                context.setenv(name, value)
+            try:
+                code = main([*arguments])
+            finally:
+                torch.set_default_dtype(torch.float32)
+        printed = capfd.readouterr()
+        assert code == 0, printed.out + printed.err
+        return printed.out + printed.err
+
+    return call
 
 
 def torchrun(*flags: str, module: str = "torch.distributed.run") -> tuple[str, ...]:
@@ -139,16 +165,18 @@ def results(log: str) -> list[str]:
         ("float32", {"type": "SGD", "lr": 1e-2, "momentum": 0.9}, 1e-6),
     ],
 )
-def test_two_ranks_equal_one_process_of_twice_the_batch(make, kind, optimizer, bound):
+def test_two_ranks_equal_one_process_of_twice_the_batch(make, alone, kind, optimizer, bound):
     """After 20 steps, with accumulation on the two ranks, and without --launcher."""
     two, one = make("two", batch=2), make("one", batch=4)
     for project in (two, one):
         project.options["train"]["optim_g"] = optimizer
     two.options["train"]["accumulate"] = 2
-    for project, launcher in ((two, torchrun()), (one, (sys.executable,))):
+    for project in (two, one):
         project.write()
-        run = project.start(*launcher, *MODULE, *TRAIN, **environment(FLOAT64="1" if kind == "float64" else ""))
-        assert run.returncode == 0, run.stdout
+    variables = {"FLOAT64": "1"} if kind == "float64" else {}
+    run = two.start(*torchrun(), *MODULE, *TRAIN, **environment(**variables))
+    assert run.returncode == 0, run.stdout
+    alone(one, *TRAIN, **variables)
 
     seen = samples(two)
     assert seen == samples(one)
@@ -165,7 +193,7 @@ def test_two_ranks_equal_one_process_of_twice_the_batch(make, kind, optimizer, b
         )
 
 
-def test_runs_of_two_ranks_that_die_end_as_an_unbroken_one_bit_for_bit(make):
+def test_runs_of_two_ranks_that_die_end_as_an_unbroken_one_bit_for_bit(make, alone):
     """Drop path draws on each rank. A rank dies while it trains, is started anew by torchrun, dies while it validates;
     torchrun gets SIGTERM; one of Slurm's processes gets Ctrl-C; and each is started in another way."""
     unbroken, broken = make("unbroken", batch=2), make("broken", batch=2)
@@ -207,8 +235,7 @@ def test_runs_of_two_ranks_that_die_end_as_an_unbroken_one_bit_for_bit(make):
     assert [code for code, _ in ends] == [130, 130], ends
     assert "the run ends after iteration 16, which is saved; --auto_resume goes on" in ends[0][1]
 
-    alone = Project(shutil.copytree(broken.root, broken.root.with_name("alone")))
-    alone.options = json.loads(json.dumps(broken.options))
+    single = Project(shutil.copytree(broken.root, broken.root.with_name("single")))
 
     # to the end, as old scripts start it: with --local-rank before everything else
     run = broken.start(*torchrun(module="torch.distributed.launch"), *SCRIPT, *TRAIN, "--auto_resume", **environment())
@@ -225,30 +252,28 @@ def test_runs_of_two_ranks_that_die_end_as_an_unbroken_one_bit_for_bit(make):
     assert samples(broken).keys() == samples(unbroken).keys()
 
     # another number of processes goes on too, and says what is different
-    run = alone.start(sys.executable, *MODULE, *TRAIN, "--auto_resume", **environment())
-    assert run.returncode == 0, run.stdout
-    assert "Saved by 2 processes: drop path draws other numbers from here on" in run.stdout
-    assert "Saved with 4 images an iteration, goes on with 2" in run.stdout
+    printed = alone(single, *TRAIN, "--auto_resume")
+    assert "Saved by 2 processes: drop path draws other numbers from here on" in printed
+    assert "Saved with 4 images an iteration, goes on with 2" in printed
 
 
-def test_two_ranks_share_a_test_out_and_find_the_means_of_one(make):
+def test_two_ranks_share_a_test_out_and_find_the_means_of_one(make, alone):
     """Started by hand with the standard variables, as on two machines: three images, and one."""
     project = make("test", batch=1)
     datasets = project.options["datasets"]
     del datasets["train"]
     project.options["datasets"] = {"test_3": datasets["val_three"], "test_1": datasets["val_one"]}
-    test = (*MODULE, "test", "-opt", project.write())
-    alone = project.start(sys.executable, *test)
-    assert alone.returncode == 0, alone.stdout
+    test = ("test", "-opt", project.write())
+    printed = alone(project, *test)
     drawn = pictures(project.root / "results")
     assert len(drawn) == 4
     shutil.rmtree(project.root / "results")
 
     both = {"RANK": ["0", "1"], "WORLD_SIZE": ["2"] * 2, "MASTER_ADDR": ["localhost"] * 2}
-    ends = start_by_hand(project, *test, **both, MASTER_PORT=[str(free_port())] * 2)
+    ends = start_by_hand(project, *MODULE, *test, **both, MASTER_PORT=[str(free_port())] * 2)
     assert [code for code, _ in ends] == [0, 0], ends
-    assert len(results(alone.stdout)) == 4
-    assert results(ends[0][1]) == results(alone.stdout)
+    assert len(results(printed)) == 4
+    assert results(ends[0][1]) == results(printed)
     assert results(ends[1][1]) == []
     assert pictures(project.root / "results") == drawn
 
@@ -269,7 +294,7 @@ def test_second_try_of_torchrun_goes_on_only_with_what_the_first_began(project, 
     assert "an unfinished run has this name" in capfd.readouterr().err
     monkeypatch.setattr(distributed, "trying_since", lambda: time.time() - 3600)
     assert train("--restart", total_iter=5) == 0
-    assert project.logged_iterations() == [4, 5]
+    assert project.logged_iterations() == [3, 4, 5]
     assert not list(project.root.glob("experiments/*_archived_*"))
     monkeypatch.setattr(distributed, "trying_since", lambda: time.time() + 1)
     assert train("--restart", total_iter=6) == 0
