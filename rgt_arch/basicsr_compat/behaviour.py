@@ -22,6 +22,7 @@ from rgt_arch.basicsr_compat import (
     torch_files,
     training_loop,
     validation,
+    wandb_runs,
 )
 
 
@@ -54,6 +55,7 @@ def install() -> None:
     _replace(basicsr.train, "MessageLogger", message_logger.with_real_epochs)
     _replace(basicsr.train, "init_tb_logger", tensorboard_files.forgiving)
     _replace(basicsr.train, "init_tb_loggers", curves.going_on)
+    _replace(basicsr.train, "init_wandb_logger", lambda _: wandb_runs.init_wandb_logger)
     _replace(basicsr.train, "CPUPrefetcher", prefetchers.lazy_cpu)
     _replace(basicsr.train, "CUDAPrefetcher", prefetchers.lazy_cuda)
     _replace(basicsr.data.prefetch_dataloader, "PrefetchGenerator", prefetchers.raising_errors)

@@ -50,7 +50,7 @@ class TrainingBar:
         """Show that an iteration is done. rate: the learning rate."""
         if self._bar.disable:
             return
-        shown = [f"{name} {value:.4g}" for name, value in losses.items()]
+        shown = [f"{name} {value:.2e}" for name, value in losses.items()]
         self._bar.set_postfix_str(", ".join([*shown, f"lr {rate:.3g}", self._memory()]), refresh=False)
         self._bar.update(iteration - self._bar.n)
 

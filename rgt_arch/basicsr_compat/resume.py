@@ -107,12 +107,11 @@ def _finished(opt: Options, newest: str | None) -> int | None:
 
 
 def _remove_unfinished_files(opt: Options) -> None:
-    """Files that a killed run was writing (`rgt_arch.files.written_whole` names them so); each is as large as a
+    """Files that a killed run was writing (`rgt_arch.files.written_whole` names them so), some as large as a
     checkpoint."""
-    for folder in (opt["path"]["models"], opt["path"]["training_states"]):
-        for left in Path(folder).glob(".*.part.*"):
-            if re.fullmatch(r"\.(net_\w+|\d+)\.\d+\.part\.(pth|state)", left.name):
-                left.unlink(missing_ok=True)
+    for left in Path(opt["path"]["experiments_root"]).rglob(".*.part*"):
+        if re.fullmatch(r"\..+\.\d+\.part(\.\w+)?", left.name) and left.is_file():
+            left.unlink(missing_ok=True)
 
 
 def _take_seed(opt: Options, seed: Any) -> None:

@@ -23,7 +23,7 @@ def opt(tmp_path):
         "rank": 0,
         "manual_seed": 7,
         "network_g": {},
-        "train": {"total_iter": 6},
+        "train": {"total_iter": 6, "optim_g": {}},
         "path": {"experiments_root": str(tmp_path / "experiments/run"), **{k: str(v) for k, v in folders.items()}},
     }
     for iteration in (2, 4):
@@ -136,7 +136,10 @@ def test_a_run_killed_at_its_very_end_is_not_finished(opt, killed):
 
 def test_half_files_of_a_killed_run_go_and_nothing_else(opt, tmp_path):
     run = tmp_path / "experiments/run"
+    (run / "visualization/img").mkdir(parents=True)
     half = [run / "models/.net_g_6.4711.part.pth", run / "training_states/.6.4711.part.state"]
+    half += [run / ".metrics.4711.part.csv", run / ".options.4711.part.yml", run / ".options.4711.part"]
+    half += [run / "visualization/img/.img_6.4711.part.png"]
     mine = [run / "models/.mine.part.pth", run / "models/.net_g_6.pth", run / "models/net_g_6.part.pth"]
     for path in (*half, *mine):
         path.write_bytes(b"half")

@@ -36,12 +36,13 @@ def assert_same_curves(broken: Path, unbroken: Path) -> None:
 
 
 def scalars(folder: Path) -> dict[tuple[str, int], float]:
-    """Values by name and iteration; one that is there twice must be alike."""
+    """Values by name and iteration; a validation that is there twice, because it was repeated, must be alike."""
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
     events.Reload()
     values: dict[tuple[str, int], float] = {}
     for tag in events.Tags()["scalars"]:
         for event in events.Scalars(tag):
+            assert tag.startswith("metrics/") or (tag, event.step) not in values
             assert values.setdefault((tag, event.step), event.value) == event.value
     return values
 

@@ -31,7 +31,7 @@ class Chain:
 
     name: str
     total_iter: int
-    kills: int = 9
+    kills: int = 12
     ranks: int = 1
     options: dict[str, dict[str, Any]] = field(default_factory=dict)
     lmdb: bool = False
@@ -39,22 +39,22 @@ class Chain:
 
 
 CHAINS = [
-    Chain("disk, no workers, bf16 in 2 parts", 20, options={"train": {"amp": "bf16", "accumulate": 2}}),
+    Chain("disk, no workers, bf16 in 2 parts", 28, options={"train": {"amp": "bf16", "accumulate": 2}}),
     Chain(
         "disk, 4 workers, enlarged 100 times",
-        19,
+        25,
         options={"data": {"num_worker_per_gpu": 4, "dataset_enlarge_ratio": 100}},
     ),
     Chain(
         "LMDB, no workers, enlarged 100 times, bf16, seed drawn",
-        19,
+        27,
         options={"train": {"amp": "bf16"}, "data": {"dataset_enlarge_ratio": 100}},
         lmdb=True,
         seed_is_drawn=True,
     ),
     Chain(
         "LMDB, 4 workers with a queue, 2 checkpoints and the best kept",
-        21,
+        26,
         options={
             "train": {"accumulate": 2},
             "data": {"num_worker_per_gpu": 4, "prefetch_mode": "cpu", "num_prefetch_queue": 3},
@@ -62,7 +62,7 @@ CHAINS = [
         },
         lmdb=True,
     ),
-    Chain("two ranks, LMDB, bf16", 18, kills=7, ranks=2, options={"train": {"amp": "bf16"}}, lmdb=True),
+    Chain("two ranks, LMDB, bf16", 22, kills=9, ranks=2, options={"train": {"amp": "bf16"}}, lmdb=True),
 ]
 
 

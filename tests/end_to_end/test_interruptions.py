@@ -108,7 +108,8 @@ def test_one_unreadable_image_in_a_hundred_is_named_once_and_replaced(run, train
         content = (run.root / f"train/{kind}/img0.png").read_bytes()
         for number in range(101):
             (run.root / f"train/{kind}/img{number}.png").write_bytes(content)
-    (run.root / "train/lr/img7.png").write_bytes(content[:150])  # the header is whole, the pixels are not
+    damaged = content[:150] + bytes(len(content) - 162) + content[-12:]  # header and end are whole, pixels are not
+    (run.root / "train/lr/img7.png").write_bytes(damaged)
     data = run.options["datasets"]["train"]
     data.update(num_worker_per_gpu=workers, batch_size_per_gpu=26)  # 208 samples: two epochs
     code, printed = train()
@@ -116,7 +117,7 @@ def test_one_unreadable_image_in_a_hundred_is_named_once_and_replaced(run, train
     [line] = [line for line in printed.splitlines() if "cannot be read" in line]
     assert re.search(r"lr/img7\.png: not a readable image; .*; another image takes its place \(1 of 101 cannot", line)
 
-    (run.root / "train/lr/img9.png").write_bytes(content[:150])
+    (run.root / "train/lr/img9.png").write_bytes(damaged)
     code, printed = train()
     assert code == 1, printed
     [line] = [line for line in printed.splitlines() if "error:" in line]

@@ -1,0 +1,100 @@
+"""What a run logs as numbers: complete before a state says so, once after a resume, and one run of wandb."""
+
+from __future__ import annotations
+
+import sys
+import types
+
+import basicsr.train
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from rgt_arch.basicsr_compat import curves, wandb_runs
+from rgt_arch.errors import UserError
+
+
+@pytest.fixture
+def opt(tmp_path):
+    logger = {"use_tb_logger": True, "csv": True, "wandb": {"project": None}}
+    return {"name": "run", "root_path": str(tmp_path), "rank": 0, "logger": logger} | {
+        "path": {"experiments_root": str(tmp_path)}
+    }
+
+
+def drawn(folder, tag):
+    events = EventAccumulator(str(folder / "tb_logger/run"))
+    events.Reload()
+    return [(event.step, event.value) for event in events.Scalars(tag)] if tag in events.Tags()["scalars"] else []
+
+
+def test_a_validation_is_in_the_files_at_once_and_losses_from_a_flush_on(opt, tmp_path):
+    log = basicsr.train.init_tb_loggers(opt)
+    log.add_scalar("losses/l_pix", 0.5, 1)
+    assert drawn(tmp_path, "losses/l_pix") == []  # TensorBoard's writer holds it back, which the next lines rely on
+    log.flush()
+    assert drawn(tmp_path, "losses/l_pix") == [(1, 0.5)]
+    log.add_scalar("metrics/Set5/psnr", 30.0, 3)
+    assert drawn(tmp_path, "metrics/Set5/psnr") == [(3, 30.0)]
+    assert (tmp_path / "metrics.csv").read_text().splitlines()[1:] == ["3,Set5,psnr,30.0"]
+    log.close()
+
+
+def test_points_after_the_checkpoint_are_drawn_once(opt, tmp_path):
+    log = basicsr.train.init_tb_loggers(opt)
+    for step in (1, 2, 3, 4):
+        log.add_scalar("losses/l_pix", 0.5, step)
+    log.close()
+    log = basicsr.train.init_tb_loggers({**opt, "start_iter": 2})
+    for step in (3, 4):
+        log.add_scalar("losses/l_pix", 0.25, step)
+    log.close()
+    assert drawn(tmp_path, "losses/l_pix") == [(1, 0.5), (2, 0.5), (3, 0.25), (4, 0.25)]
+
+
+@pytest.mark.parametrize(("tensorboard", "csv"), [(True, False), (False, True), (False, False)])
+def test_each_file_is_written_where_it_is_asked_for(opt, tmp_path, tensorboard, csv):
+    opt["logger"].update(use_tb_logger=tensorboard, csv=csv)
+    log = basicsr.train.init_tb_loggers(opt)
+    assert (log is None) is not (tensorboard or csv)
+    assert (tmp_path / "tb_logger").exists() is tensorboard
+    assert (tmp_path / "metrics.csv").exists() is csv
+    assert curves.going_on(lambda _: None)({**opt, "rank": 1}) is None
+
+
+@pytest.fixture
+def wandb(monkeypatch):
+    """wandb, which needs an account: its `init` is what is called."""
+    calls = []
+
+    class Error(Exception):
+        pass
+
+    def init(**keywords):
+        calls.append(keywords)
+        return types.SimpleNamespace(id=keywords["id"] or f"id{len(calls)}", project=keywords["project"])
+
+    module = types.SimpleNamespace(init=init, Error=Error, calls=calls)
+    monkeypatch.setitem(sys.modules, "wandb", module)
+    return module
+
+
+def test_a_resumed_training_goes_on_with_its_wandb_run(opt, wandb):
+    opt["logger"]["wandb"]["project"] = "mine"
+    assert basicsr.train.init_wandb_logger is wandb_runs.init_wandb_logger
+    for start_iter, resume_id in ((0, None), (5, None), (0, None), (7, None), (9, "other")):
+        opt["logger"]["wandb"]["resume_id"] = resume_id
+        basicsr.train.init_tb_loggers({**opt, "start_iter": start_iter}).close()
+    basicsr.train.init_wandb_logger({**opt, "rank": 1})
+    assert [call["id"] for call in wandb.calls] == [None, "id1", None, "id3", "other"]
+    assert all(call["sync_tensorboard"] and call["resume"] == "allow" for call in wandb.calls)
+
+
+def test_what_wandb_refuses_is_told_in_one_line(opt, wandb, monkeypatch):
+    opt["logger"]["wandb"]["project"] = "mine"
+
+    def refuse(**_):
+        raise wandb.Error("No API key configured.\nUse `wandb login` to log in.")
+
+    monkeypatch.setattr(wandb, "init", refuse)
+    with pytest.raises(UserError, match=r"logger:wandb: No API key .* in; or set WANDB_MODE=offline, or project: ~$"):
+        basicsr.train.init_tb_loggers(opt)
