@@ -142,11 +142,11 @@ def read_written(path: str | Path) -> WrittenOptions:
     try:
         text = Path(path).expanduser().read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
-        raise UsageError(f"{path}: no such option file; check -opt") from error
+        raise UsageError(f"{path}: no such option file; correct the path") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: not UTF-8 text; save the option file as UTF-8") from error
     except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror}); check -opt") from error
+        raise UsageError(f"{path}: cannot be read ({error.strerror}); correct the path") from error
     written = parse_yaml(text, str(path))
     options = written.options
     if not isinstance(options, dict):

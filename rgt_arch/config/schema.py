@@ -88,22 +88,39 @@ def coerce(key: Key, value: Any) -> Any:
     if value is None:
         if key.nullable or key.kind == "any":
             return None
-        raise WrongValueError(_WANTED[key.kind] + ", not nothing; fill it in or remove the line")
-    result = _convert(key.kind, value)
+        raise WrongValueError((_choice(key) or _WANTED[key.kind]) + ", not nothing; fill it in or remove the line")
+    try:
+        result = _convert(key.kind, value)
+    except WrongValueError as error:
+        raise WrongValueError(_choice(key) or str(error)) from error
     items = result if isinstance(result, list) else [result]
     if key.count is not None and len(items) != key.count:
         raise WrongValueError(f"expected a list of {key.count} values")
-    is_list = isinstance(result, list)
     for item in items:
         if key.choices and item not in key.choices:
-            raise WrongValueError(f"expected {'values out of' if is_list else 'one of'} {', '.join(key.choices)}")
+            raise WrongValueError(_choice(key))
         if isinstance(item, (int, float)) and not isinstance(item, bool) and not _is_within(key, item):
-            raise WrongValueError(f"expected {'values' if is_list else 'a value'} {limits(key)}")
+            raise WrongValueError(f"expected {'values' if isinstance(result, list) else 'a value'} {limits(key)}")
     return result
 
 
+def _choice(key: Key) -> str:
+    """What a key with choices expects; "" for others."""
+    if not key.choices:
+        return ""
+    named = ", ".join(key.choices)
+    if key.kind == "names":
+        return f"expected a list of these: {named}"
+    return f"expected one of {named}" if len(key.choices) > 1 else f"expected {named}" + " or ~" * key.nullable
+
+
 def limits(key: Key) -> str:
-    """The range of a key's values for people: "from 0 to 1", "of 1 or more", "of 1 or less"; "" without limits."""
+    """The range of a key's values for people: "from 0 to 1", "of 1 or more", "of 1 or less"; "" without limits.
+
+    A tiny low limit stands for "above 0".
+    """
+    if key.low is not None and 0 < key.low < 1e-2 and key.high is None:
+        return "above 0"
     low, high = (None if limit is None else _plain(limit) for limit in (key.low, key.high))
     if low is not None and high is not None:
         return f"from {low} to {high}"

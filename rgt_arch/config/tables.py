@@ -18,12 +18,27 @@ TOP = {
     "scale": Key("integer", "upscaling factor, handed to every data set", low=1, example="scale: 4"),
     "num_gpu": Key("count or auto", "GPUs; 0 is the CPU, auto takes all", "always", low=0, example="num_gpu: auto"),
     "manual_seed": Key("integer", "random seed; drawn at random when left out", nullable=True, low=0, high=2**31),
-    "datasets": Key("section", "data sets: train, val, val_2, test_1, ...", "always", example="datasets:"),
+    "datasets": Key(
+        "section",
+        "data sets: train, val, val_2, test_1, ...",
+        "always",
+        example="datasets: with train, or test_1, in it",
+    ),
     "network_g": Key("section", "the network: type, then its arguments", "always", example="network_g: {type: RGT}"),
     "path": Key("section", "weights to start from, state to resume", nullable=True),
-    "train": Key("section", "optimiser, schedule and losses", "train", example="train:"),
+    "train": Key(
+        "section",
+        "optimiser, schedule and losses",
+        "train",
+        example="train: with total_iter, optim_g, scheduler and pixel_opt in it",
+    ),
     "val": Key("section", "validation or test settings", nullable=True),
-    "logger": Key("section", "how often to log and to save", "train", example="logger:"),
+    "logger": Key(
+        "section",
+        "how often to log and to save",
+        "train",
+        example="logger: {print_freq: 100, save_checkpoint_freq: 5000}",
+    ),
     "dist_params": Key("section", "backend and port of distributed runs", nullable=True),
     "find_unused_parameters": Key(
         "boolean", "handed to DistributedDataParallel; left out: true if patches are too small for RG-SA"
@@ -60,7 +75,12 @@ TRAIN = {
     "optim_g": Key(
         "section", "optimiser: type, then its arguments", "train", example="optim_g: {type: Adam, lr: 2e-4}"
     ),
-    "scheduler": Key("section", "learning-rate schedule", "train", example="scheduler: {type: MultiStepLR, ...}"),
+    "scheduler": Key(
+        "section",
+        "learning-rate schedule",
+        "train",
+        example="scheduler: {type: MultiStepLR, milestones: [250000, 400000], gamma: 0.5}",
+    ),
     "pixel_opt": Key("section", "pixel loss", nullable=True),
     "perceptual_opt": Key("section", "perceptual loss", nullable=True),
 }
@@ -128,8 +148,8 @@ IO_BACKEND_LMDB = {
     "readahead": Key("boolean", "let the system read ahead"),
 }
 IO_BACKEND_MEMCACHED = {
-    "server_list_cfg": Key("path", "list of servers", "always"),
-    "client_cfg": Key("path", "settings of the client", "always"),
+    "server_list_cfg": Key("path", "list of servers", "always", example="server_list_cfg: servers.conf"),
+    "client_cfg": Key("path", "settings of the client", "always", example="client_cfg: client.conf"),
     "sys_path": Key("path", "folder that the client's module is in", nullable=True),
 }
 
@@ -166,14 +186,24 @@ _PAIRS = {
 }
 _KERNEL_NAMES = ("iso", "aniso", "generalized_iso", "generalized_aniso", "plateau_iso", "plateau_aniso")
 _KERNELS = {
-    "blur_kernel_size": Key("integer", "side of the largest kernel", "train", low=1, high=21),
-    "kernel_list": Key("names", "kinds of blur", "train", choices=_KERNEL_NAMES),
-    "kernel_prob": Key("numbers", "how often each of kernel_list is drawn", "train", low=0),
-    "blur_sigma": Key("numbers", "smallest and largest width of a blur", "train", low=0, count=2),
-    "betag_range": Key("numbers", "smallest and largest shape of generalized kernels", "train", low=0, count=2),
-    "betap_range": Key("numbers", "smallest and largest shape of plateau kernels", "train", low=0, count=2),
-    "sinc_prob": Key("number", "how often a sinc filter is the blur", "train", low=0, high=1),
+    "blur_kernel_size": ("integer", "side of the largest kernel", 21, {"low": 1, "high": 21}),
+    "kernel_list": ("names", "kinds of blur", "[iso, aniso]", {"choices": _KERNEL_NAMES}),
+    "kernel_prob": ("numbers", "how often each of kernel_list is drawn", [0.6, 0.4], {"low": 0}),
+    "blur_sigma": ("numbers", "smallest and largest width of a blur", [0.2, 3], {"low": 0, "count": 2}),
+    "betag_range": ("numbers", "smallest and largest shape of generalized kernels", [0.5, 4], {"low": 0, "count": 2}),
+    "betap_range": ("numbers", "smallest and largest shape of plateau kernels", [1, 2], {"low": 0, "count": 2}),
+    "sinc_prob": ("number", "how often a sinc filter is the blur", 0.1, {"low": 0, "high": 1}),
 }
+
+
+def _kernels(order: str) -> dict[str, Key]:
+    """The keys of the first ("") or second ("2") blur."""
+    return {
+        f"{name}{order}": Key(kind, text, "train", example=f"{name}{order}: {example}", **limits)  # type: ignore[arg-type]
+        for name, (kind, text, example, limits) in _KERNELS.items()
+    }
+
+
 DATASETS: dict[str, dict[str, Key]] = {
     "PairedImageDataset": {
         **_PAIRS,
@@ -195,9 +225,11 @@ DATASETS: dict[str, dict[str, Key]] = {
         "meta_info": Key("path", "text file with one HR name a line"),
         "gt_size": Key("integer", "not read here: the model's top-level gt_size is", low=1),
         **_AUGMENT,
-        **_KERNELS,
-        **{f"{name}2": key for name, key in _KERNELS.items()},
-        "final_sinc_prob": Key("number", "how often a sinc filter comes last", "train", low=0, high=1),
+        **_kernels(""),
+        **_kernels("2"),
+        "final_sinc_prob": Key(
+            "number", "how often a sinc filter comes last", "train", low=0, high=1, example="final_sinc_prob: 0.8"
+        ),
     },
 }
 

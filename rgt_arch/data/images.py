@@ -39,7 +39,9 @@ def find_files(folder: Path) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise UsageError(
-            f"{folder}: no such folder" if not folder.exists() else f"{folder}: is a file; name its folder"
+            f"{folder}: no such folder; correct the name"
+            if not folder.exists()
+            else f"{folder}: is a file; name its folder"
         )
     files = sorted(walk_files(folder), key=lambda path: path.relative_to(folder).parts)
     if not files:

@@ -166,4 +166,5 @@ def _unwrap_keys(path: Path, state_dict: Mapping[str, Tensor]) -> dict[str, Tens
 
 
 def _a(content: object) -> str:
-    return f"a {type(content).__name__}"
+    name = type(content).__name__
+    return f"{'an' if name[0] in 'aeio' else 'a'} {name}"

@@ -129,7 +129,7 @@ def test_aliases_that_multiply_are_refused_before_they_fill_the_memory(tmp_path)
 
 def test_file_that_cannot_be_read_is_one_line(tmp_path):
     for path in (tmp_path / "missing.yml", tmp_path):
-        with pytest.raises(UsageError, match=r"-opt$"):
+        with pytest.raises(UsageError, match=r"correct the path$"):
             load_options(path)
     latin = tmp_path / "latin.yml"
     latin.write_bytes("name: caf\xe9\n".encode("latin-1"))

@@ -50,7 +50,7 @@ TRAIN_EDITS = [
     ),
     ("    prefetch_mode: ~", "    prefetch_mode: gpu", ["prefetch_mode = 'gpu'", "cpu, cuda"]),
     ("  warmup_iter: -1", "  warmup_iter: -1\n  amp: fp8", ["train:amp = 'fp8'", "bf16, fp16"]),
-    ("  warmup_iter: -1", "  warmup_iter: -1\n  grad_clip: -1", ["train:grad_clip = -1", "or more"]),
+    ("  warmup_iter: -1", "  warmup_iter: -1\n  grad_clip: -1", ["train:grad_clip = -1", "above 0"]),
     ("  warmup_iter: -1", "  warmup_iter: -1\n  ema_decay: 2", ["train:ema_decay = 2", "from 0 to 1"]),
     ("  warmup_iter: -1", "  warmup_iter: -1\n  ema_decay: .nan", ["train:ema_decay", "a number"]),
     ("    betas: [0.9, 0.99]", "    betas: [0.9, x]", ["train:optim_g:betas", "list of numbers"]),

@@ -117,7 +117,10 @@ def wrong_values(key: Key) -> Iterator[tuple[Any, str]]:
     for limit, beyond in ((key.low, -1), (key.high, 1)):
         if limit is not None:
             value = math.floor(limit) + beyond
-            yield ([value] * (key.count or 1) if in_list else value), f"{limit:g}" if limit < 1e6 else "from"
+            yield (
+                ([value] * (key.count or 1) if in_list else value),
+                f"{limit:g}" if limit == int(limit) and limit < 1e6 else "expected",
+            )
     if key.count is not None:
         yield [1] * (key.count + 1), f"a list of {key.count}"
     if key.kind == "path":

@@ -62,7 +62,7 @@ def test_folder_called_basicsr_shadows_nothing(project):
     script = project.start("basicsr", "train", "-opt", "missing.yml", PYTHONPATH=".")
     for run in (module, script):
         assert run.returncode == 2
-        assert run.stdout.endswith("error: missing.yml: no such option file; check -opt\n")
+        assert run.stdout.endswith("error: missing.yml: no such option file; correct the path\n")
 
 
 def test_option_file_cannot_execute_code(project):

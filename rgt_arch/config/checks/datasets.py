@@ -27,6 +27,7 @@ from rgt_arch.weights.zoo import find_entry, require
 
 # At most so many pairs are looked at per data set: 64 image headers.
 SAMPLED_PAIRS = 32
+_MAKE_LMDB = "make it again with `rgt prepare lmdb`"
 _COLOURS = ("y", "rgb", "n")  # of these BasicSR knows y; the others stand in people's files for "no"
 
 
@@ -70,8 +71,8 @@ def check_files(opt: dict[str, Any], report: Report, root: Path, resume_root: Pa
                 except UsageError as error:
                     report.error(("path", key), str(error).removeprefix(f"{entry.name}: "), value)
             elif not file.is_file():
-                what = "is a folder, not a file" if file.is_dir() else "no such file"
-                report.error(("path", key), f"{what}{_under(root, value)}; correct the path, or ~ for none", value)
+                what = "is a folder, not a file" if file.is_dir() else f"no such file{_under(root, value)}"
+                report.error(("path", key), f"{what}; correct the path, or ~ for none", value)
             elif is_weights:
                 check_weights(opt, key, file, report)
 
@@ -111,8 +112,8 @@ class _DataChecker:
         folder = self.root / Path(value).expanduser()
         lmdb = value.endswith(".lmdb")
         if not folder.is_dir():
-            what = "is a file, not a folder" if folder.exists() else "no such folder"
-            self.error(key, f"{what}{_under(self.root, value)}; correct the path", value)
+            what = "is a file, not a folder" if folder.exists() else f"no such folder{_under(self.root, value)}"
+            self.error(key, f"{what}; correct the path", value)
         elif self.backend == "lmdb" and not lmdb:
             self.error(
                 key, "io_backend is lmdb, but the name does not end with .lmdb; give an LMDB, or type: disk", value
@@ -130,7 +131,8 @@ class _DataChecker:
             return None
         file = self.root / Path(value).expanduser()
         if not file.is_file():
-            self.error(key, f"no such file{_under(self.root, value)}; correct the path", value)
+            what = "is a folder, not a file" if file.is_dir() else f"no such file{_under(self.root, value)}"
+            self.error(key, f"{what}; correct the path", value)
             return None
         content = file.read_bytes()
         if b"\0" in content:
@@ -243,7 +245,10 @@ class _DataChecker:
             return None
         for name in ("data.mdb", "meta_info.txt"):
             if not (folder / name).is_file():
-                self.error(key, f"holds no {name}; make it again with create_lmdb", self.data[key])
+                self.error(key, f"holds no {name}; {_MAKE_LMDB}", self.data[key])
+                return None
+            if not (folder / name).stat().st_size:
+                self.error(key, f"its {name} is empty; {_MAKE_LMDB}", self.data[key])
                 return None
         keys: dict[str, tuple[int, int]] = {}
         for line in (folder / "meta_info.txt").read_text(encoding="utf-8", errors="replace").splitlines():
@@ -254,9 +259,6 @@ class _DataChecker:
                 return None
             shape = line.rpartition("(")[2].partition(")")[0].split(",")
             keys[name] = (int(shape[0]), int(shape[1])) if len(shape) >= 2 and shape[0].isdigit() else (0, 0)
-        if not keys:
-            self.error(key, "its meta_info.txt is empty; make it again with create_lmdb", self.data[key])
-            return None
         try:
             lmdb_backend.check(str(folder), spread(list(keys), SAMPLED_PAIRS))
         except UsageError as error:

@@ -81,7 +81,8 @@ def _check_phases(opt: dict[str, Any], report: Report, train: bool) -> None:
             continue  # said below
         if name.split("_")[0] not in allowed or (name.startswith("train") and name != "train"):
             names = "train, val, val_2, ..." if train else "test_1, test_2, ..."
-            report.error(("datasets", name), f"a {'training' if train else 'test'} run takes {names}; rename it")
+            other = "" if train else ", or use `basicsr train`"
+            report.error(("datasets", name), f"a {'training' if train else 'test'} run takes {names}; rename it{other}")
         if name.split("_")[0] != "train" and subsection(datasets, name).get("persistent_workers"):
             report.error(
                 ("datasets", name, "persistent_workers"),

@@ -33,7 +33,7 @@ def check_target(
     if scale is not None and scale < 1:
         raise UsageError(f"--scale is {scale}; it must be a whole number, 1 or more")
     if not target.exists():
-        raise UsageError(f"{target}: no such file or folder")
+        raise UsageError(f"{target}: no such file or folder; correct the name")
     if target.is_dir():
         if root is not None:
             raise UsageError("--root goes with a meta-info text only; leave it out")
