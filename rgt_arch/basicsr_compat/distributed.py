@@ -87,9 +87,9 @@ def init_dist(
     try:
         dist.init_process_group(backend=backend, timeout=patience, **_meeting(rank, world_size, patience))
     except (ValueError, RuntimeError) as error:  # the store's and the backends' errors are RuntimeErrors
-        reason = " ".join(str(error).split("\n")[0].split()) or type(error).__name__
+        reason = " ".join(str(error).split("\n")[0].split()).rstrip(".") or type(error).__name__
         raise UserError(
-            f"rank {rank} of {world_size} did not find the others at MASTER_ADDR {os.environ['MASTER_ADDR']}, "
+            f"the {world_size} processes did not find each other at MASTER_ADDR {os.environ['MASTER_ADDR']}, "
             f"MASTER_PORT {os.environ['MASTER_PORT']} ({reason}); start all of them with the same address of rank 0 "
             "and a free port"
         ) from error

@@ -125,7 +125,7 @@ def test_processes_that_do_not_meet_are_an_error_with_the_address(joined, monkey
 
     monkeypatch.setattr(distributed.dist, "init_process_group", fail)
     with pytest.raises(
-        UserError, match=r"rank 1 of 2 .* MASTER_ADDR localhost, MASTER_PORT 1 \(timed out\); start all"
+        UserError, match=r"the 2 processes .* MASTER_ADDR localhost, MASTER_PORT 1 \(timed out\); start all"
     ):
         distributed.init_dist("pytorch")
 
