@@ -1,8 +1,8 @@
 """The numbers that a run logs, in TensorBoard files and metrics.csv: complete up to each checkpoint, and none twice.
 
-Where: basicsr/train.py:15-25 (used at :118). What goes wrong: TensorBoard's writer keeps two minutes of numbers in
-memory, which a kill loses, and those after the checkpoint that a run goes on from are drawn a second time; there is no
-CSV. Delete it once BasicSR flushes before it saves and passes `purge_step`.
+Where: basicsr/train.py:15-25 (used at :118). What goes wrong: TensorBoard's writer holds numbers back (in a thread; for
+two minutes where TensorFlow is installed), which a kill loses, and those after the checkpoint that a run goes on from
+are drawn a second time; there is no CSV. Delete it once BasicSR flushes before it saves and passes `purge_step`.
 """
 
 from __future__ import annotations
