@@ -17,6 +17,7 @@ import hashlib
 import io
 import os
 import pickle
+import re
 import shutil
 import tarfile
 import zipfile
@@ -643,6 +644,72 @@ def test_bad_file_or_flag_is_refused(prepared: Project, record: list[tuple[str, 
     for part in row.says:
         assert part in message
     record.append((row.what, row.command, message.replace(f"{prepared.root}/", "")))
+
+
+@pytest.mark.parametrize(
+    "make", [zip_that_executes, legacy_file_that_executes, tar_that_executes, pickle_that_executes, None]
+)
+def test_files_that_execute_would(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], object] | None
+) -> None:
+    """Loaded without care, the files of the rows above do what the rows look for."""
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "bad.pth"
+    with contextlib.suppress(Exception):  # what comes after the code may fail
+        if make is None:
+            yaml.unsafe_load(f"name: !!python/object/apply:os.mkdir [{CANARY}]\n")
+        else:
+            make(path)
+            pickle.loads(path.read_bytes()) if make is pickle_that_executes else torch.load(path, weights_only=False)
+    assert (tmp_path / CANARY).is_dir()
+
+
+# --- images that turn out to be damaged while others are worked on ---
+
+
+def damage(path: Path) -> None:
+    """Change the pixels' data inside a PNG file, whose header and end stay as they are."""
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 64] = bytes(64)
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        TRAIN,
+        TEST,
+        "rgt upscale val/lr -o out -w RGT_T_x2",
+        "rgt prepare lr val/hr --scale 2 -o out",
+        "rgt prepare subimages val/hr -o out --size 16 --step 16",
+        "rgt prepare meta val/hr -o out.txt",
+        "rgt prepare lmdb val/hr -o out.lmdb",
+        "rgt prepare check val/hr",
+    ],
+)
+def test_damaged_image_is_named_and_leaves_only_whole_files(
+    prepared: Project, record: list[tuple[str, str, str]], command: str
+) -> None:
+    """Pixels are decoded in the middle of the work: exit code 1, the image's name, and what is there is whole."""
+    (testing if command == TEST else change)()(prepared)
+    for folder in ("train/hr", "train/lr") if command == TRAIN else ("val/hr", "val/lr"):
+        for image in sorted((prepared.root / folder).iterdir())[1:]:
+            damage(image)
+    before = contents(prepared.root)
+    outcome = run(prepared.root, command)
+    assert outcome.code == 1, outcome
+    assert "Traceback" not in outcome.out + outcome.err
+    named = [line for line in f"{outcome.err}\n{outcome.out}".splitlines() if re.search(r"img[1-5]\.png", line)]
+    assert named, outcome
+    after = contents(prepared.root)
+    assert {path: after[path] for path in before} == before
+    new = sorted(after.keys() - before.keys())
+    assert not [path for path in new if ".part" in path]
+    for path in new:
+        if path.endswith(".png"):
+            assert cv2.imread(str(prepared.root / path)) is not None, path
+    record.append(("damaged image", command, named[-1].strip()))
 
 
 # --- processes ---
