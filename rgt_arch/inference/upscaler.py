@@ -17,7 +17,15 @@ from torch import Tensor, nn
 
 from rgt_arch.archs.rgt_arch import RGT
 from rgt_arch.errors import UsageError, UserError
-from rgt_arch.inference.arrays import fill_transparent, keep_flat, resize, split_alpha, to_array, to_tensor
+from rgt_arch.inference.arrays import (
+    clamp_corners,
+    fill_transparent,
+    keep_flat,
+    resize,
+    split_alpha,
+    to_array,
+    to_tensor,
+)
 from rgt_arch.inference.ensemble import self_ensemble
 from rgt_arch.inference.memory import SMALLEST_TILE, free_memory, image_memory, is_out_of_memory, largest_tile
 from rgt_arch.inference.tiling import default_overlap, tiled_forward
@@ -160,7 +168,7 @@ class Upscaler:
             result = self._run(image.transpose(0, 1), advance).transpose(0, 1)
         else:
             result = self._run(image, advance)
-        return keep_flat(image, result, self.scale)
+        return keep_flat(image, clamp_corners(image, result, self.scale), self.scale)
 
     def _run(self, image: Tensor, advance: Callable[[float], None] | None) -> Tensor:
         """Whole or in tiles, which are halved until the memory suffices."""
