@@ -1,7 +1,8 @@
 """`logger.csv: true`: losses and validation metrics of a run as rows of `metrics.csv` in its folder.
 
 A row holds one value, so that no loss or metric that comes or goes changes the columns. Rows are only ever added, but
-for those that a resumed run is going to compute again. No seam by itself: curves.py and message_logger.py write here.
+for those that a resumed run is going to compute again. Where: basicsr/utils/logger.py writes TensorBoard files only. No
+seam by itself: curves.py and message_logger.py write here. Delete it once BasicSR writes a CSV.
 """
 
 from __future__ import annotations
