@@ -8,7 +8,7 @@ without that validation. Delete it with stopping.py.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import torch.distributed as dist
 
@@ -71,9 +71,10 @@ class TrainingLoader:
             try:
                 batch = next(batches, None)
             except RuntimeError:
-                if stopping.asked():  # workers may die of the signal while they start
-                    continue
-                raise
+                if not stopping.asked():
+                    raise
+                # workers may die of the signal while they start; those of other ranks may live, and their rank train
+                self._leave(stopping.asked(), together=not dist.is_initialized() or dist.get_world_size() == 1)
             if batch is None:
                 return
             yield self._take_reports(batch)
@@ -91,10 +92,11 @@ class TrainingLoader:
         if number:
             self._leave(number)
 
-    def _leave(self, number: int) -> None:
+    def _leave(self, number: int, together: bool = True) -> NoReturn:
+        """together: all ranks are here, between the same two iterations; else none can be asked for anything."""
         from basicsr.utils import get_root_logger
 
-        if self.iteration > self.saved:
+        if together and self.iteration > self.saved:
             self.model.save(0, self.iteration)
         name = {2: "Ctrl-C", 15: "SIGTERM"}.get(number, f"signal {number}")
         if self.iteration > self.saved:
@@ -106,7 +108,7 @@ class TrainingLoader:
         get_root_logger().warning(said)
         if self.tb_logger is not None:
             self.tb_logger.close()
-        if dist.is_initialized():
+        if together and dist.is_initialized():
             dist.barrier()  # the first rank that leaves makes torchrun end the others: none may be saving still
             dist.destroy_process_group()
         raise SystemExit(128 + number)
