@@ -108,7 +108,7 @@ def test_one_unreadable_image_in_a_hundred_is_named_once_and_replaced(run, train
         content = (run.root / f"train/{kind}/img0.png").read_bytes()
         for number in range(101):
             (run.root / f"train/{kind}/img{number}.png").write_bytes(content)
-    damaged = content[:150] + bytes(len(content) - 162) + content[-12:]  # header and end are whole, pixels are not
+    damaged = content[:150] + content[-12:]  # header and end are whole, pixels are not
     (run.root / "train/lr/img7.png").write_bytes(damaged)
     data = run.options["datasets"]["train"]
     data.update(num_worker_per_gpu=workers, batch_size_per_gpu=26)  # 208 samples: two epochs
