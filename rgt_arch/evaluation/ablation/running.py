@@ -199,7 +199,7 @@ def _train_all(plan: Plan, runs: Sequence[Run], places: dict[tuple[str, int], _P
         )
         print(
             f"[{runs.index(run) + 1}/{len(runs)}] {run.variant.label}, seed {run.seed}: {left[id(run)]} of "
-            f"{plan.total_iter} iterations{estimate}",
+            f"{plan.total_iter} iterations to go{estimate}",
             file=sys.stderr,
             flush=True,
         )
