@@ -9,7 +9,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from rgt_arch.errors import UserError
 from rgt_arch.version import __version__
@@ -35,9 +36,9 @@ def run_guarded(work: Callable[[], int | None], prog: str, verbose: bool = False
 
     With `verbose` the traceback is let through. Ctrl-C gives 130.
     """
-    _end_in_order()
     try:
-        return work() or 0
+        with _ending_in_order():
+            return work() or 0
     except UserError as error:
         if verbose:
             raise
@@ -61,14 +62,20 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _end_in_order() -> None:
+@contextmanager
+def _ending_in_order() -> Iterator[None]:
     """Let SIGTERM and a closed terminal run what removes half-written files, as Ctrl-C does."""
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     if threading.current_thread() is not threading.main_thread():
-        return
-    for name in ("SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, lambda received, _frame: sys.exit(128 + received))
+        numbers = []  # no other thread may say so
+    taken = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, lambda received, _frame: sys.exit(128 + received))
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

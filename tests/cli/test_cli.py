@@ -1,6 +1,7 @@
 """The two console commands: what they list, and how errors end."""
 
 import re
+import signal
 import subprocess
 import sys
 
@@ -64,3 +65,15 @@ def test_the_module_serves_both_commands(arguments):
     process = subprocess.run(command, capture_output=True, text=True, check=False)
     assert process.returncode == 0, process.stderr
     assert __version__ in process.stdout or "-opt" in process.stdout
+
+
+def test_signals_are_the_host_s_again_when_the_work_is_done():
+    seen = []
+    before = signal.getsignal(signal.SIGTERM)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        assert run_guarded(lambda: seen.append(signal.getsignal(signal.SIGTERM)), "rgt") == 0
+        assert callable(seen[0])
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGTERM, before)
