@@ -7,6 +7,8 @@ import time
 
 from tqdm import tqdm
 
+from rgt_arch.errors import printable
+
 _SECONDS_BETWEEN_LINES = 15
 
 
@@ -64,5 +66,5 @@ class Progress:
         self._bar.refresh()
 
     def note(self, text: str) -> None:
-        """Print a line without tearing the bar."""
-        tqdm.write(text, file=sys.stderr)
+        """Print a line without tearing the bar; signs of file names that would are escaped."""
+        tqdm.write(printable(text), file=sys.stderr)

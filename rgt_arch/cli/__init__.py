@@ -34,11 +34,20 @@ COMMANDS = (
 def run_guarded(work: Callable[[], int | None], prog: str, verbose: bool = False) -> int:
     """Call `work` and return its exit code; a UserError becomes its text on stderr and its exit code.
 
-    With `verbose` the traceback is let through. Ctrl-C gives 130.
+    With `verbose` the traceback is let through. Ctrl-C gives 130; where stdout is closed, the code is 1.
     """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # from a file manager, or with `2>&-`: else a file of ours would get its number
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
     try:
         with _ending_in_order():
-            return work() or 0
+            code = work() or 0
+            sys.stdout.flush()
+            return code
+    except BrokenPipeError:  # nobody reads what is printed, as behind `| head`
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        return 1
     except UserError as error:
         if verbose:
             raise
@@ -80,9 +89,6 @@ def _ending_in_order() -> Iterator[None]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `rgt`; returns the exit code."""
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # from a file manager, or with `2>&-`: else a file of ours would get its number
-            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names and signs that a terminal's encoding lacks

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 _LARGEST = {"uint8": 255, "uint16": 65535, "float32": 1, "float64": 1}
+_FLOATS_END = 2.0  # a filter may leave values above 1, but such are meant for 255 or 65535
 _ROWS = 256  # that are converted at once: a copy or two of these, not of the picture
 
 
@@ -30,6 +31,10 @@ def split_alpha(image: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any] | None]
         raise ValueError(f"image shape is {image.shape}; it must be (H, W) or (H, W, C) with 1 to 4 channels")
     if image.dtype.kind == "f" and not np.isfinite(image).all():
         raise ValueError("image has values that are not finite")
+    if image.dtype.kind == "f" and image.max() > _FLOATS_END:
+        raise ValueError(
+            f"image has values up to {image.max():g}; those of {image.dtype} are from 0 to 1, so divide it"
+        )
     if image.shape[2] in (1, 3):
         return image, None
     return image[..., :-1], image[..., -1:]

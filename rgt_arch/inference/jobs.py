@@ -25,8 +25,8 @@ class Outcome:
 
     results: list[Path] = field(default_factory=list)
     """Outputs that were made."""
-    skipped: int = 0
-    """Outputs that existed."""
+    there: list[Path] = field(default_factory=list)
+    """Outputs that existed, and were left."""
     failures: list[str] = field(default_factory=list)
     """One line for each file that failed."""
 
@@ -36,29 +36,36 @@ class Outcome:
         return len(self.results)
 
     @property
+    def skipped(self) -> int:
+        """How many outputs existed."""
+        return len(self.there)
+
+    @property
     def exit_code(self) -> int:
         """1 if a file failed, else 0."""
         return int(bool(self.failures))
 
     def line(self) -> str:
         """Counts, where the results are, and again the files that failed: what was printed first has scrolled away."""
-        counts = f"{self.made} made, {self.skipped} already there, {len(self.failures)} failed"
-        where = self.results[0] if self.made == 1 else _common_folder(self.results) if self.results else None
-        first = counts if where is None else f"{counts}: {printable(str(where))}"
-        return "\n".join([first, *(f"  {printable(failure)}" for failure in self.failures)])
+        counts = f"{self.made} made, {self.skipped} already there, {len(self.failures)} failed{_place(self.results)}"
+        kept = f"already there{_place(self.there)}; --overwrite replaces" if self.there else ""
+        lines = [kept, *self.failures] if self.there else self.failures
+        return "\n".join([printable(counts), *(f"  {printable(line)}" for line in lines)])
 
 
-def _common_folder(files: Sequence[Path]) -> Path | None:
-    """The folder that holds all, itself or in folders; None if that is the root, which would say nothing."""
+def _place(files: Sequence[Path]) -> str:
+    """ ": " and the one file, or the folder that holds all, itself or in folders."""
+    if len(files) < 2:
+        return "".join(f": {file}" for file in files)
     folder = Path(os.path.commonpath([os.path.abspath(file.parent) for file in files]))
-    return folder if folder != folder.parent else None
+    return f": {folder}" if folder != folder.parent else ""
 
 
 def run_jobs(jobs: Sequence[Job], upscaler: Upscaler, output: Output) -> Outcome:
     """Do all jobs with a bar over their pixels; a file that fails is named on stderr and does not stop the others."""
     outcome = Outcome()
     there = {job for job in jobs if not output.overwrite and os.path.lexists(job.target)}
-    outcome.skipped = len(there)
+    outcome.there = [job.target for job in jobs if job in there]
     todo = [job for job in jobs if job not in there or _lacks_comparison(job, output)]
     sizes = [1 if job in there else _pixels(job) for job in todo]
     made: set[tuple[int, int]] = set()
@@ -131,7 +138,9 @@ def _run(job: Job, upscaler: Upscaler, output: Output, advance: Callable[[int, i
     try:
         job.target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{job.target.parent}: cannot be made ({error.strerror})") from error
+        above = next((folder for folder in (job.target.parent, *job.target.parents) if os.path.isfile(folder)), None)
+        reason = f"cannot be made ({error.strerror})" if above is None else f"{above} is a file, not a folder"
+        raise UserError(f"{job.target.parent}: {reason}; name another place with -o") from error
     check_place(job.target)
     if job.is_video:
         if output.compare:

@@ -14,10 +14,9 @@ from rgt_arch.data.images import walk_files
 from rgt_arch.errors import UsageError
 from rgt_arch.inference.comparing import comparison_path
 from rgt_arch.inference.pictures import PICTURE_SUFFIXES, WRITABLE_SUFFIXES
-from rgt_arch.inference.video import VIDEO_SUFFIXES, target_suffix
+from rgt_arch.inference.video import TARGET_SUFFIXES, VIDEO_SUFFIXES, target_suffix
 
 _READABLE = PICTURE_SUFFIXES | frozenset(VIDEO_SUFFIXES)
-_WRITABLE = frozenset(WRITABLE_SUFFIXES) | frozenset(VIDEO_SUFFIXES)
 EXTENSIONS = ("auto", "png", "jpg", "webp", "tif")
 
 
@@ -85,12 +84,17 @@ def plan_jobs(inputs: Sequence[str | Path], output: Output, scale: int) -> list[
     named = None if output.place is None else os.path.expanduser(output.place)
     place = None if named is None else Path(named)
     if named is not None and place is not None and _is_file_name(named, single):
-        if place.suffix.lower() not in _WRITABLE:
-            known = ", ".join(sorted(_WRITABLE))
-            raise UsageError(f"-o {place}: {place.suffix} cannot be written, but {known}; end a folder's name with a /")
         if not single:
             raise UsageError(f"-o {place}: is a file name, but there are several inputs; name a folder")
         jobs = [Job(found[0][1], place)]
+        known = TARGET_SUFFIXES if jobs[0].is_video else WRITABLE_SUFFIXES
+        if place.suffix.lower() not in known:
+            text = f"a {'video' if jobs[0].is_video else 'picture'} can be written as {', '.join(known)}"
+            raise UsageError(f"-o {place}: {text}; name one of these, or end a folder's name with a /")
+        if output.extension != "auto" and not jobs[0].is_video:
+            raise UsageError(
+                f"-o {place} names the format, and so does --ext {output.extension}; leave one of them out"
+            )
     else:
         every = (job for _, match in found for job in _jobs_of(match, place, suffix, output.extension))
         # the same file may be named twice, by patterns for instance
@@ -122,12 +126,17 @@ def _is_file_name(named: str, single: bool) -> bool:
 
 
 def _told_apart(jobs: Sequence[Job]) -> list[Job]:
-    """Results that would have one name, as those of anim.gif and anim.png, with the format that is converted in it."""
+    """Results that would have one name, as those of anim.gif and anim.png, with the format that is converted in it.
+
+    What lies beside an input counts too: its result has the same name in every run.
+    """
     counts = Counter(os.path.realpath(job.target) for job in jobs)
     apart = []
     for job in jobs:
         stem, kind = job.source.stem, job.source.suffix
-        if counts[os.path.realpath(job.target)] > 1 and kind.lower() != job.target.suffix.lower():
+        beside = job.source.with_suffix(job.target.suffix)
+        is_taken = counts[os.path.realpath(job.target)] > 1 or (os.path.lexists(beside) and beside != job.target)
+        if is_taken and kind.lower() != job.target.suffix.lower():
             job = replace(job, target=job.target.with_name(f"{stem}_{kind[1:]}{job.target.name[len(stem) :]}"))
         apart.append(job)
     return apart

@@ -220,3 +220,10 @@ def test_without_a_terminal_s_streams_the_work_is_done(cat, weights):
     command = f'exec "{sys.executable}" -m rgt_arch.cli upscale "{cat}" -w "{weights}" --device cpu >&- 2>&-'
     assert subprocess.run(["sh", "-c", command], check=False, timeout=120).returncode == 0
     assert pixels(cat.with_name("cat_x2.png")).shape == (64, 80, 3)
+
+
+def test_results_are_made_where_nobody_reads_what_is_printed(cat, weights):
+    command = f'"{sys.executable}" -u -m rgt_arch.cli upscale "{cat}" -w "{weights}" --device cpu | true'
+    result = subprocess.run(["sh", "-c", command], check=False, timeout=120, capture_output=True, text=True)
+    assert "Error" not in result.stderr
+    assert pixels(cat.with_name("cat_x2.png")).shape == (64, 80, 3)

@@ -80,9 +80,13 @@ def test_one_input_can_be_given_a_file_name_several_cannot(photos, tmp_path):
 
 def test_a_name_that_seems_to_be_a_file_of_an_unknown_kind_is_no_folder_but_with_a_slash(photos, tmp_path):
     for name in ("big.pgn", "big.gif"):
-        with pytest.raises(UsageError, match=rf"-o .*{name}: \{name[-4:]} cannot be written, but .*\.webp"):
+        with pytest.raises(
+            UsageError, match=rf"-o .*{name}: a picture can be written as .*\.webp.*; name one of these"
+        ):
             plan_jobs([photos / "cat.jpg"], Output(tmp_path / name), 4)
     (tmp_path / "there.old").mkdir()
+    with pytest.raises(UsageError, match="names the format, and so does --ext"):
+        plan_jobs([photos / "cat.jpg"], Output(tmp_path / "big.png", extension="jpg"), 4)
     for name in ("out.new/", "there.old", "v1.5"):
         jobs = plan_jobs([photos / "cat.jpg"], Output(f"{tmp_path}/{name}"), 4)
         assert targets(jobs, tmp_path) == [f"{name.strip('/')}/cat_x4.jpg"]
@@ -165,6 +169,18 @@ def test_results_of_one_name_are_told_apart_by_their_formats(photos, tmp_path, u
     assert run_jobs(jobs, upscaler, output).made == 4
     again = run_jobs(plan_jobs([photos], output, 2), upscaler, output)
     assert (again.made, again.skipped, again.failures) == (0, 4, [])
+    assert f"already there: {tmp_path / 'o'}" in again.line()
+
+
+def test_a_result_s_name_does_not_depend_on_the_other_inputs(photos):
+    Image.new("RGB", (4, 4)).save(photos / "cat.png")
+    assert targets(plan_jobs([photos / "cat.jpg"], Output(extension="png"), 2), photos) == ["cat_jpg_x2.png"]
+    (photos / "cat.png").unlink()
+    assert targets(plan_jobs([photos / "cat.jpg"], Output(extension="png"), 2), photos) == ["cat_x2.png"]
+    same = Output(extension="png", suffix="")
+    for _ in range(2):
+        assert targets(plan_jobs([photos / "cat.jpg"], same, 2), photos) == ["cat.png"]
+        (photos / "cat.png").touch()
 
 
 def test_an_output_that_is_an_input_by_another_name_is_refused(photos):
@@ -334,7 +350,7 @@ def test_a_place_that_cannot_be_written_is_said_before_the_work(photos, tmp_path
     if taken == "folder":
         target.mkdir()
     outcome = run_jobs([Job(photos / "cat.jpg", target)], Upscaler(Never(), device="cpu"), Output(overwrite=True))
-    assert {"folder": "is a folder", "file above": "cannot be made"}[taken] in outcome.failures[0]
+    assert {"folder": "is a folder", "file above": "katze 1.png is a file, not a folder"}[taken] in outcome.failures[0]
 
 
 def test_what_fails_is_no_work_of_the_bar(photos, tmp_path, upscaler, capsys):

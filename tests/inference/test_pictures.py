@@ -430,8 +430,8 @@ def _bad_files(folder: Path) -> dict[str, str]:
         "text.png": "not a picture",
         "document.eps": "not a picture",
         "folder.png": "not a regular file",
-        "dangling.png": "No such file",
-        "missing.png": "No such file",
+        "dangling.png": "no such file",
+        "missing.png": "no such file",
         "pipe.png": "not a regular file",
         "a.heic": "HEIC is not read",
         "bomb.png": "too many",
@@ -643,25 +643,39 @@ def test_xmp_goes_through_every_format_with_the_new_size(tmp_path: Path, source:
         assert kept == XMP.replace(b'"6"', b'"1"').replace(b'"13"', b'"20"').replace(b">9<", b">40<")
 
 
+GAMMA_1 = (b"gAMA", struct.pack(">I", 100000))
+ADOBE = (b"cHRM", struct.pack(">8I", 31270, 32900, 64000, 33000, 21000, 71000, 15000, 6000))
+HDR = (b"cICP", bytes([9, 16, 0, 1]))
+
+
 @pytest.mark.parametrize("bits", DTYPES)
-def test_texts_and_gamma_stay_in_png_and_are_missed_elsewhere(tmp_path: Path, bits: str) -> None:
-    chunks = ((b"gAMA", struct.pack(">I", 100000)), (b"tEXt", b"Author\0K\xe4the"))
-    pixels = noise(3, DTYPES[bits])
-    (tmp_path / "a.png").write_bytes(png(pixels, 2, *chunks, depth=int(bits)))
+def test_texts_and_what_is_said_of_colours_stay_in_png_and_are_missed_elsewhere(tmp_path: Path, bits: str) -> None:
+    pixels, colours = noise(3, DTYPES[bits]), (HDR, GAMMA_1, ADOBE)
+    content = png(pixels, 2, *colours, (b"tEXt", b"Author\0K\xe4the"), depth=int(bits))
+    (tmp_path / "a.png").write_bytes(content)
     picture = read_picture(tmp_path / "a.png")
-    assert (picture.gamma, picture.texts) == (1.0, {"Author": "Käthe"})
+    assert (picture.colour_chunks, picture.texts) == (colours, {"Author": "Käthe"})
     assert write_picture(tmp_path / "b.png", picture) == []
     again = read_picture(tmp_path / "b.png")
-    assert (again.gamma, again.texts) == (1.0, {"Author": "Käthe"})
+    assert (again.colour_chunks, again.texts) == (colours, {"Author": "Käthe"})
     np.testing.assert_array_equal(again.pixels, pixels)
     told = write_picture(tmp_path / "b.tif", picture)
     assert told[0] == "its texts (Author) have no place in this TIFF"
-    assert told[1].startswith("its gamma of 1 has no place in this TIFF")
+    assert told[1].startswith("what it says of its colours (cICP, gAMA, cHRM) has no place in this TIFF")
 
 
-def test_the_gamma_of_srgb_is_no_news(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(png(noise(3, np.uint8), 2, (b"gAMA", struct.pack(">I", 45455)), depth=8))
-    assert read_picture(tmp_path / "a.png").gamma is None
+@pytest.mark.parametrize("said", [(), (b"sRGB", b"\0")])
+def test_that_colours_are_those_of_srgb_is_no_news(tmp_path: Path, said: tuple[bytes, bytes]) -> None:
+    chunks = [said, GAMMA_1] if said else [(b"gAMA", struct.pack(">I", 45455))]
+    (tmp_path / "a.png").write_bytes(png(noise(3, np.uint8), 2, *chunks, depth=8))
+    assert read_picture(tmp_path / "a.png").colour_chunks == ()
+
+
+def test_further_pictures_in_a_jpeg_are_mentioned(tmp_path: Path) -> None:
+    Image.fromarray(noise(3, np.uint8)).save(
+        tmp_path / "a.jpg", "MPO", save_all=True, append_images=[Image.fromarray(noise(3, np.uint8, 4, 4))]
+    )
+    assert read_picture(tmp_path / "a.jpg").notices == ("has 2 pictures; only the first is read",)
 
 
 def test_the_comment_of_a_jpeg_is_kept(tmp_path: Path) -> None:

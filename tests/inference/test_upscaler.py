@@ -424,6 +424,7 @@ def test_a_device_that_is_not_there_is_named():
         np.zeros((0, 4, 3), np.uint8),
         np.zeros((4, 4), np.int32),
         np.full((4, 4), np.nan),
+        np.full((4, 4), 255.0),
         np.zeros(4, np.uint8),
         torch.zeros(4, 4),
         [[0, 0], [0, 0]],

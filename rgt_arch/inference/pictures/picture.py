@@ -20,7 +20,8 @@ class Picture:
     icc_profile: of these pixels; None where the file had none, or its colours were converted to sRGB.
     exif: starts with "Exif\\0\\0"; the orientation in it is 1 and there is no thumbnail.
     dpi: (x, y) dots per inch, if the file says.
-    xmp: as the file has it. texts: by key, of a PNG, or the comment of a JPEG. gamma: of a PNG that is not like sRGB.
+    xmp: as the file has it. texts: by key, of a PNG, or the comment of a JPEG. colour_chunks: type and content of the
+    chunks by which a PNG says that its colours are not those of sRGB.
     notices: what of the file is not in here, in one line each, without the file's name.
     Raises ValueError for pixels of another shape or type.
     """
@@ -32,7 +33,7 @@ class Picture:
     notices: tuple[str, ...] = field(default=(), compare=False)
     xmp: bytes | None = None
     texts: Mapping[str, str] = field(default_factory=dict)
-    gamma: float | None = None
+    colour_chunks: tuple[tuple[bytes, bytes], ...] = ()
 
     def __post_init__(self) -> None:
         if self.pixels.ndim not in (2, 3) or self.channels not in (1, 2, 3, 4) or 0 in self.pixels.shape:

@@ -24,7 +24,7 @@ from rgt_arch.errors import UserError
 from rgt_arch.inference.pictures import exif as exif_data
 from rgt_arch.inference.pictures.colours import pixels_of
 from rgt_arch.inference.pictures.picture import Picture, icc_fits, plausible_dpi
-from rgt_arch.inference.pictures.texts import gamma_of, texts_of, xmp_of
+from rgt_arch.inference.pictures.texts import colour_chunks, texts_of, xmp_of
 from rgt_arch.inference.pictures.tiff import SIGNATURES as TIFF_SIGNATURES
 from rgt_arch.inference.pictures.tiff import read_tiff, tiff_size
 
@@ -114,14 +114,19 @@ def _read_other(content: bytes, path: Path) -> tuple[Picture, int]:
             raise UserError(f"{path}: is an animation of {frames} frames; save one as a picture, or all as a video")
         icc: bytes | None = image.info.get("icc_profile")
         notices: list[str] = []
+        more = (
+            [f"has {frames} pictures; only the first is read"] if frames > 1 else []
+        )  # MPO: depth, gain, the other eye
         if image.format == "PNG" and content[24] == 16:  # bits per sample, in the first chunk
             pixels: NDArray[Any] = _sixteen_bits(content, path, image)
         else:
             _scale_transparent_grey(content, image)
             pixels, icc, notices = pixels_of(image, icc)
         exif, orientation, unreadable = _exif_of(image)
-        dpi, xmp, texts, gamma = _dpi_of(image), xmp_of(image), texts_of(image), gamma_of(image)
-        return Picture(pixels, icc, exif, dpi, (*notices, *unreadable), xmp, texts, gamma), orientation
+        notices = [*more, *notices, *unreadable]
+        colours = colour_chunks(content) if image.format == "PNG" else ()
+        dpi, xmp, texts = _dpi_of(image), xmp_of(image), texts_of(image)
+        return Picture(pixels, icc, exif, dpi, tuple(notices), xmp, texts, colours), orientation
 
 
 def _opened(content: bytes) -> Image.Image:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import struct
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from PIL import Image, PngImagePlugin
+
+from rgt_arch.data.images import PNG_SIGNATURE
 
 COMMENT = "Comment"
 """Key of a JPEG's comment among the texts."""
@@ -14,7 +17,11 @@ XMP_IN_JPEG = 65533 - 29  # bytes in one marker, but for its name
 XMP_IN_TIFF = 700  # the tag
 _XMP_IN_PNG = "XML:com.adobe.xmp"
 _NO_TEXTS = (_XMP_IN_PNG, "Raw profile type exif", "Raw profile type xmp")  # data that PNG keeps as text
-_SRGB_GAMMA = 1 / 2.2
+# gAMA and cHRM of sRGB (PNG specification, 11.3.2)
+_SRGB = {
+    b"gAMA": struct.pack(">I", 45455),
+    b"cHRM": struct.pack(">8I", 31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000),
+}
 # XMP specification part 2, 1.2 and 1.5; as an attribute or an element
 _ORIENTATION = re.compile(rb"(\btiff:Orientation(?:\s*=\s*[\"']|>\s*))\d+")
 _WIDTH = re.compile(rb"(\b(?:tiff:ImageWidth|exif:PixelXDimension)(?:\s*=\s*[\"']|>\s*))\d+")
@@ -40,22 +47,32 @@ def texts_of(image: Image.Image) -> dict[str, str]:
         texts: Mapping[str, Any] = getattr(image, "text", {})
         return {key: text for key, text in texts.items() if key not in _NO_TEXTS}
     comment = image.info.get("comment")
-    return {COMMENT: comment.decode("utf-8", "replace")} if image.format == "JPEG" and comment else {}
+    return {COMMENT: comment.decode("utf-8", "replace")} if image.format in ("JPEG", "MPO") and comment else {}
 
 
-def gamma_of(image: Image.Image) -> float | None:
-    """The gamma that a PNG's viewers are told to apply; None where it is that of sRGB, or something else counts."""
-    gamma = image.info.get("gamma")
-    if not gamma or "srgb" in image.info or "icc_profile" in image.info or abs(gamma - _SRGB_GAMMA) < 0.001:
-        return None
-    return float(gamma)
+def colour_chunks(png: bytes) -> tuple[tuple[bytes, bytes], ...]:
+    """Type and content of the chunks by which a PNG says that its colours are not those of sRGB.
+
+    Of cICP, and of gAMA and cHRM where no profile or sRGB takes their place (PNG specification, 4.3).
+    """
+    found: dict[bytes, bytes] = {}
+    at = len(PNG_SIGNATURE)
+    while at + 8 <= len(png) and (kind := png[at + 4 : at + 8]) != b"IDAT":
+        length = int.from_bytes(png[at : at + 4], "big")
+        found[kind] = png[at + 8 : at + 8 + length]
+        at += 12 + length
+    if found.keys() & {b"iCCP", b"sRGB"} or all(found.get(kind, srgb) == srgb for kind, srgb in _SRGB.items()):
+        found = {kind: content for kind, content in found.items() if kind not in _SRGB}
+    return tuple((kind, content) for kind, content in found.items() if kind in (b"cICP", *_SRGB))
 
 
-def png_info(texts: Mapping[str, str], xmp: bytes | None, gamma: float | None) -> PngImagePlugin.PngInfo:
+def png_info(
+    texts: Mapping[str, str], xmp: bytes | None, colours: Sequence[tuple[bytes, bytes]]
+) -> PngImagePlugin.PngInfo:
     """The chunks of a PNG that hold these."""
     info = PngImagePlugin.PngInfo()
-    if gamma:
-        info.add(b"gAMA", round(gamma * 100000).to_bytes(4, "big"))
+    for kind, content in colours:
+        info.add(kind, content)
     for key, text in texts.items():
         info.add_text(key, text)
     if xmp:

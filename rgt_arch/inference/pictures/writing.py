@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,7 +112,7 @@ class _Metadata:
     exif: bytes | None
     xmp: bytes | None
     texts: Mapping[str, str]
-    gamma: float | None
+    colours: Sequence[tuple[bytes, bytes]]
 
 
 def _metadata(picture: Picture, kind: str) -> tuple[_Metadata, list[str]]:
@@ -120,7 +120,7 @@ def _metadata(picture: Picture, kind: str) -> tuple[_Metadata, list[str]]:
     notices = []
     size = picture.pixels.shape[:2]
     icc, exif = picture.icc_profile, picture.exif and exif_data.resized(picture.exif, *size)
-    xmp, texts, gamma = picture.xmp and resized_xmp(picture.xmp, *size), picture.texts, picture.gamma
+    xmp, texts, colours = picture.xmp and resized_xmp(picture.xmp, *size), picture.texts, picture.colour_chunks
     channels = 3 if kind == "WebP" else picture.channels  # WebP has no grey
     if icc and (kind == "BMP" or not icc_fits(icc, channels)):
         icc = None
@@ -141,14 +141,15 @@ def _metadata(picture: Picture, kind: str) -> tuple[_Metadata, list[str]]:
         texts = {key: text for key, text in texts.items() if kind == "JPEG" and key == COMMENT}
         if lost := [key for key in picture.texts if key not in texts]:
             notices.append(f"its texts ({', '.join(lost)}) have no place in this {kind}")
-        if gamma:
-            gamma = None
-            notices.append(f"its gamma of {picture.gamma:g} has no place in this {kind}; it may look different")
-    return _Metadata(icc or None, exif or None, xmp or None, texts, gamma), notices
+        if colours:
+            kinds = ", ".join(chunk.decode() for chunk, _ in colours)
+            notices.append(f"what it says of its colours ({kinds}) has no place in this {kind}; it may look different")
+            colours = ()
+    return _Metadata(icc or None, exif or None, xmp or None, texts, colours), notices
 
 
 def _write_png16(path: Path, picture: Picture, metadata: _Metadata) -> None:
-    info = png_info(metadata.texts, metadata.xmp, metadata.gamma)
+    info = png_info(metadata.texts, metadata.xmp, metadata.colours)
     chunks = [(kind, content) for kind, content, _ in info.chunks]
     if metadata.icc:
         chunks.append(icc_chunk(metadata.icc))
@@ -166,7 +167,7 @@ def _write_8_bits(path: Path, picture: Picture, kind: str, metadata: _Metadata, 
         pixels = on_white(pixels)
     options: dict[str, Any] = {}
     if kind == "PNG":
-        options["pnginfo"] = png_info(metadata.texts, metadata.xmp, metadata.gamma)
+        options["pnginfo"] = png_info(metadata.texts, metadata.xmp, metadata.colours)
     elif kind == "JPEG":
         options = {"quality": quality, "subsampling": "4:4:4", "comment": metadata.texts.get(COMMENT)}
     elif kind == "WebP":
