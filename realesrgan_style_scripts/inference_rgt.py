@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from rgt_arch.cli import run_guarded
+from rgt_arch.cli import ending_in_order, run_guarded
 from rgt_arch.errors import UsageError
 from rgt_arch.inference.jobs import run_jobs
 from rgt_arch.inference.planning import Output, plan_jobs
@@ -48,4 +48,5 @@ if __name__ == "__main__":
     parser.add_argument(
         "--alpha_upsampler", choices=("rgt", "realesrgan", "bicubic"), default="rgt", help="(default: %(default)s)"
     )
-    sys.exit(run_guarded(lambda: run(parser.parse_args()), Path(__file__).name))
+    with ending_in_order():
+        sys.exit(run_guarded(lambda: run(parser.parse_args()), Path(__file__).name))

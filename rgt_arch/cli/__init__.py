@@ -34,20 +34,23 @@ COMMANDS = (
 def run_guarded(work: Callable[[], int | None], prog: str, verbose: bool = False) -> int:
     """Call `work` and return its exit code; a UserError becomes its text on stderr and its exit code.
 
-    With `verbose` the traceback is let through. Ctrl-C gives 130; where stdout is closed, the code is 1.
+    With `verbose` the traceback is let through. Ctrl-C gives 130. Where nobody reads stdout any more, as behind
+    `| head`, that is no failure. Streams that the process was started without are opened on nothing.
     """
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # from a file manager, or with `2>&-`: else a file of ours would get its number
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
     try:
-        with _ending_in_order():
-            code = work() or 0
+        code = work() or 0
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        try:
             sys.stdout.flush()
-            return code
-    except BrokenPipeError:  # nobody reads what is printed, as behind `| head`
-        with open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())
-        return 1
+        except BrokenPipeError:  # else Python would complain of it at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        raise
     except UserError as error:
         if verbose:
             raise
@@ -72,8 +75,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 @contextmanager
-def _ending_in_order() -> Iterator[None]:
-    """Let SIGTERM and a closed terminal run what removes half-written files, as Ctrl-C does."""
+def ending_in_order() -> Iterator[None]:
+    """Let SIGTERM and a closed terminal run what removes half-written files, as Ctrl-C does; exit 143 and 129."""
     numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     if threading.current_thread() is not threading.main_thread():
         numbers = []  # no other thread may say so
@@ -93,4 +96,5 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names and signs that a terminal's encoding lacks
     args = build_parser().parse_args(argv)
-    return run_guarded(lambda: args.run(args), args.prog, args.verbose)
+    with ending_in_order():
+        return run_guarded(lambda: args.run(args), args.prog, args.verbose)

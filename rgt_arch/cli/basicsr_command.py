@@ -74,11 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = command_first(list(sys.argv[1:] if argv is None else argv))
     args = build_parser().parse_args(arguments)
     if args.command == "options":
-        try:
-            print(describe_options(), flush=True)
-        except BrokenPipeError:  # `| head` has seen enough; Python would flush the rest at exit
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return run_guarded(lambda: print(describe_options()), "basicsr options")
     prog = f"basicsr {args.command}"
     before = sys.argv
     # BasicSR reads its flags from sys.argv, and writes the line into the copy of the option file.

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from rgt_arch.config.schema import Key
+
+_BACKENDS = ("nccl", "gloo", "cpu:gloo,cuda:nccl", "mpi", "ucc", "xccl", "hccl")
 
 # Keys of early BasicSR versions (its EDSR files of 2020 carry them) and what 1.4.2 calls them.
 RENAMED = {
@@ -17,7 +21,9 @@ TOP = {
     "model_type": Key("text", "model class; RGTModel, or one of BasicSR's", "always", example="model_type: RGTModel"),
     "scale": Key("integer", "upscaling factor, handed to every data set", low=1, example="scale: 4"),
     "num_gpu": Key("count or auto", "GPUs; 0 is the CPU, auto takes all", "always", low=0, example="num_gpu: auto"),
-    "manual_seed": Key("integer", "random seed; drawn at random when left out", nullable=True, low=0, high=2**31),
+    "manual_seed": Key(
+        "integer", "random seed; drawn at random when left out", nullable=True, low=0, high=2**32 - 2**16
+    ),
     "datasets": Key(
         "section",
         "data sets: train, val, val_2, test_1, ...",
@@ -46,7 +52,7 @@ TOP = {
 }
 
 DIST_PARAMS = {
-    "backend": Key("text", "nccl on GPUs, gloo on CPUs", nullable=True, choices=("nccl", "gloo", "mpi", "ucc")),
+    "backend": Key("text", "nccl on GPUs, gloo on CPUs", nullable=True, choices=_BACKENDS),
     "port": Key("integer", "port of the first process", low=1, high=65535),
     "timeout": Key("number", "seconds that processes wait for each other", nullable=True, low=1),
 }
@@ -58,9 +64,7 @@ PATH = {
     "strict_load_g": Key("boolean", "false: skip weights that are missing or of another size (×2 weights for ×4)"),
     "param_key_g": Key("text", "params or params_ema: which weights of the file", nullable=True),
     "resume_state": Key("path", "training state to go on from (--auto_resume finds the latest)", nullable=True),
-    "ignore_resume_networks": Key(
-        "names", "networks that a resumed run does not load", nullable=True, choices=("network_g", "network_d")
-    ),
+    "ignore_resume_networks": Key("names", "networks that a resumed run does not load", nullable=True),
 }
 PATH_D = {
     "pretrain_network_d": Key("path", "weights of the discriminator", nullable=True),
@@ -186,22 +190,19 @@ _PAIRS = {
 }
 _KERNEL_NAMES = ("iso", "aniso", "generalized_iso", "generalized_aniso", "plateau_iso", "plateau_aniso")
 _KERNELS = {
-    "blur_kernel_size": ("integer", "side of the largest kernel", 21, {"low": 1, "high": 21}),
-    "kernel_list": ("names", "kinds of blur", "[iso, aniso]", {"choices": _KERNEL_NAMES}),
-    "kernel_prob": ("numbers", "how often each of kernel_list is drawn", [0.6, 0.4], {"low": 0}),
-    "blur_sigma": ("numbers", "smallest and largest width of a blur", [0.2, 3], {"low": 0, "count": 2}),
-    "betag_range": ("numbers", "smallest and largest shape of generalized kernels", [0.5, 4], {"low": 0, "count": 2}),
-    "betap_range": ("numbers", "smallest and largest shape of plateau kernels", [1, 2], {"low": 0, "count": 2}),
-    "sinc_prob": ("number", "how often a sinc filter is the blur", 0.1, {"low": 0, "high": 1}),
+    "blur_kernel_size": Key("integer", "not read: kernels have 7 to 21 pixels a side", "train", low=1, example="21"),
+    "kernel_list": Key("names", "kinds of blur", "train", choices=_KERNEL_NAMES, example="[iso, aniso]"),
+    "kernel_prob": Key("numbers", "how often each of kernel_list is drawn", "train", low=0, example="[0.6, 0.4]"),
+    "blur_sigma": Key("numbers", "smallest and largest width of a blur", "train", low=0, count=2, example="[0.2, 3]"),
+    "betag_range": Key("numbers", "range of generalized kernels' shapes", "train", low=0, count=2, example="[0.5, 4]"),
+    "betap_range": Key("numbers", "range of plateau kernels' shapes", "train", low=0, count=2, example="[1, 2]"),
+    "sinc_prob": Key("number", "how often a sinc filter is the blur", "train", low=0, high=1, example="0.1"),
 }
 
 
 def _kernels(order: str) -> dict[str, Key]:
     """The keys of the first ("") or second ("2") blur."""
-    return {
-        f"{name}{order}": Key(kind, text, "train", example=f"{name}{order}: {example}", **limits)  # type: ignore[arg-type]
-        for name, (kind, text, example, limits) in _KERNELS.items()
-    }
+    return {f"{name}{order}": replace(key, example=f"{name}{order}: {key.example}") for name, key in _KERNELS.items()}
 
 
 DATASETS: dict[str, dict[str, Key]] = {

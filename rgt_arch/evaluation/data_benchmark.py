@@ -173,6 +173,7 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _images_per_second(loader: Loader, opt: Options, steps: int) -> float:

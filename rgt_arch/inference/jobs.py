@@ -85,7 +85,8 @@ def run_jobs(jobs: Sequence[Job], upscaler: Upscaler, output: Output) -> Outcome
                     made.add(found)
                 for notice in dict.fromkeys([*notices, *(str(warning.message) for warning in told)]):
                     progress.note(notice if str(job.source) in notice else f"{job.source}: {notice}")
-                outcome.results += [] if job in there else [job.target]
+                if job not in there:
+                    outcome.results.append(job.target)
                 done += size
             except (UserError, MemoryError, RuntimeError) as error:
                 if not isinstance(error, UserError) and not is_out_of_memory(error):

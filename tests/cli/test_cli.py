@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from rgt_arch.cli import COMMANDS, main, run_guarded
+from rgt_arch.cli import COMMANDS, ending_in_order, main, run_guarded
 from rgt_arch.errors import UsageError, UserError
 from rgt_arch.version import __version__
 
@@ -72,7 +72,8 @@ def test_signals_are_the_host_s_again_when_the_work_is_done():
     before = signal.getsignal(signal.SIGTERM)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
-        assert run_guarded(lambda: seen.append(signal.getsignal(signal.SIGTERM)), "rgt") == 0
+        with ending_in_order():
+            seen.append(signal.getsignal(signal.SIGTERM))
         assert callable(seen[0])
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     finally:

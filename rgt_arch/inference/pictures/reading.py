@@ -114,16 +114,15 @@ def _read_other(content: bytes, path: Path) -> tuple[Picture, int]:
             raise UserError(f"{path}: is an animation of {frames} frames; save one as a picture, or all as a video")
         icc: bytes | None = image.info.get("icc_profile")
         notices: list[str] = []
-        more = (
-            [f"has {frames} pictures; only the first is read"] if frames > 1 else []
-        )  # MPO: depth, gain, the other eye
         if image.format == "PNG" and content[24] == 16:  # bits per sample, in the first chunk
             pixels: NDArray[Any] = _sixteen_bits(content, path, image)
         else:
             _scale_transparent_grey(content, image)
             pixels, icc, notices = pixels_of(image, icc)
         exif, orientation, unreadable = _exif_of(image)
-        notices = [*more, *notices, *unreadable]
+        if frames > 1:  # of a JPEG: depth, gain, what the other eye sees
+            notices.append(f"has {frames} pictures; only the first is read")
+        notices += unreadable
         colours = colour_chunks(content) if image.format == "PNG" else ()
         dpi, xmp, texts = _dpi_of(image), xmp_of(image), texts_of(image)
         return Picture(pixels, icc, exif, dpi, tuple(notices), xmp, texts, colours), orientation

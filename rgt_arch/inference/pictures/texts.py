@@ -47,7 +47,12 @@ def texts_of(image: Image.Image) -> dict[str, str]:
         texts: Mapping[str, Any] = getattr(image, "text", {})
         return {key: text for key, text in texts.items() if key not in _NO_TEXTS}
     comment = image.info.get("comment")
-    return {COMMENT: comment.decode("utf-8", "replace")} if image.format in ("JPEG", "MPO") and comment else {}
+    if image.format not in ("JPEG", "MPO") or not comment:
+        return {}
+    try:
+        return {COMMENT: comment.decode()}
+    except UnicodeDecodeError:  # the format does not say; each byte is a sign in Latin-1
+        return {COMMENT: comment.decode("latin-1")}
 
 
 def colour_chunks(png: bytes) -> tuple[tuple[bytes, bytes], ...]:
