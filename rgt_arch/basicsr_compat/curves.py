@@ -16,22 +16,38 @@ Options = dict[str, Any]
 
 
 class Curves:
-    """What BasicSR calls of SummaryWriter, for TensorBoard files, for metrics.csv, or for both."""
+    """A SummaryWriter for TensorBoard files, for metrics.csv, or for both; pictures and the like are TensorBoard's."""
 
     def __init__(self, writer: Any, csv: CsvLog | None) -> None:
         """writer: a SummaryWriter, or None."""
         self.writer = writer
         self.csv = csv
 
-    def add_scalar(self, tag: str, value: float, step: int) -> None:
-        """Log a number; what training logs reaches the CSV through MessageLogger, a row's worth at a time."""
+    def __getattr__(self, name: str) -> Any:
+        """What else models call of SummaryWriter, as `add_image`; without one, adding does nothing."""
+        if name == "writer" or (self.writer is None and not name.startswith("add_")):
+            raise AttributeError(f"{type(self).__name__} has no {name} without logger.use_tb_logger")
+        return _add_nothing if self.writer is None else getattr(self.writer, name)
+
+    def add_scalar(
+        self,
+        tag: str,
+        scalar_value: float,
+        global_step: int | None = None,
+        walltime: float | None = None,
+        **more: Any,
+    ) -> None:
+        """Log a number; what training logs reaches the CSV through MessageLogger, a row's worth at a time.
+
+        The arguments are SummaryWriter's. A metric without a step is none of the CSV's, whose rows have iterations.
+        """
         if self.writer is not None:
-            self.writer.add_scalar(tag, value, step)
+            self.writer.add_scalar(tag, scalar_value, global_step, walltime, **more)
         kind, _, name = tag.partition("/")
         if kind == "metrics":
             dataset, _, metric = name.rpartition("/")
-            if self.csv is not None:
-                self.csv.add(step, dataset, {metric: value})
+            if self.csv is not None and global_step is not None:
+                self.csv.add(global_step, dataset, {metric: scalar_value})
             self.flush()  # the state that is saved next says that this validation is done
 
     def flush(self) -> None:
@@ -46,6 +62,10 @@ class Curves:
         self.flush()
         if self.writer is not None:
             self.writer.close()
+
+
+def _add_nothing(*_arguments: Any, **_keywords: Any) -> None:
+    """Stands for the methods of a SummaryWriter that is not there."""
 
 
 def going_on(original: Callable[[Options], Any]) -> Callable[[Options], Any]:

@@ -28,7 +28,7 @@ def init_wandb_logger(opt: dict[str, Any]) -> None:
 
     settings = opt["logger"]["wandb"]
     kept = Path(opt["path"]["experiments_root"], KEPT)
-    resume_id = settings.get("resume_id")
+    resume_id = settings.get("resume_id") or None
     if resume_id is None and opt.get("start_iter") and kept.is_file():
         resume_id = kept.read_text().strip() or None
     try:

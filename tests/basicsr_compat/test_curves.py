@@ -7,6 +7,7 @@ import types
 
 import basicsr.train
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rgt_arch.basicsr_compat import curves, training_loop, wandb_runs
@@ -35,6 +36,25 @@ def test_a_validation_is_in_the_files_at_once(opt, tmp_path):
     assert drawn(tmp_path, "metrics/Set5/psnr") == [(3, 30.0)]
     assert (tmp_path / "metrics.csv").read_text().splitlines()[1:] == ["3,Set5,psnr,30.0"]
     log.close()
+
+
+def test_models_log_to_it_as_to_a_summary_writer(opt, tmp_path):
+    """By its argument names, and what is no number: nothing of it is an error where there is a CSV alone."""
+    for use_tb_logger in (True, False):
+        opt["logger"].update(use_tb_logger=use_tb_logger)
+        log = basicsr.train.init_tb_loggers({**opt, "start_iter": 0})
+        log.add_scalar("mine", scalar_value=0.5, global_step=7, walltime=1.0)
+        log.add_scalar("metrics/Set5/psnr", 30.0)
+        log.add_scalar("other", 0.25, global_step=8, new_style=True)
+        log.add_image("picture", torch.zeros(3, 4, 4), global_step=7)
+        log.close()
+        assert hasattr(log, "log_dir") is use_tb_logger
+    assert drawn(tmp_path, "mine") == [(7, 0.5)]
+    events = EventAccumulator(str(tmp_path / "tb_logger/run"))
+    events.Reload()
+    assert [event.step for event in events.Images("picture")] == [7]
+    assert [event.step for event in events.Tensors("other")] == [8]
+    assert (tmp_path / "metrics.csv").read_text().splitlines()[1:] == []
 
 
 def test_numbers_are_in_the_files_before_the_state_that_goes_on_from_them(monkeypatch):
@@ -90,7 +110,7 @@ def wandb(monkeypatch):
 def test_a_resumed_training_goes_on_with_its_wandb_run(opt, wandb):
     opt["logger"]["wandb"]["project"] = "mine"
     assert basicsr.train.init_wandb_logger is wandb_runs.init_wandb_logger
-    for start_iter, resume_id in ((0, None), (5, None), (0, None), (7, None), (9, "other")):
+    for start_iter, resume_id in ((0, None), (5, None), (0, None), (7, ""), (9, "other")):
         opt["logger"]["wandb"]["resume_id"] = resume_id
         basicsr.train.init_tb_loggers({**opt, "start_iter": start_iter}).close()
     basicsr.train.init_wandb_logger({**opt, "rank": 1})
