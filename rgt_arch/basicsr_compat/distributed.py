@@ -21,6 +21,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from rgt_arch.basicsr_compat import stopping
 from rgt_arch.errors import UsageError, UserError
 
 T = TypeVar("T")
@@ -175,11 +176,20 @@ def trying_since() -> float | None:
     """When torchrun itself started (seconds since the epoch), in a process that may be one of several tries of it
     (`--max-restarts`), else None.
 
-    Which try this is TORCHELASTIC_RESTART_COUNT does not say for sure: each machine counts its own deaths.
+    Which try this is TORCHELASTIC_RESTART_COUNT does not say for sure: each machine counts its own deaths. torchrun, or
+    what stands for it (accelerate), may have started a script that started this process: it is the nearest ancestor
+    that does not have the variables it gives its processes itself. None where that cannot be seen.
     """
     if not _number("TORCHELASTIC_MAX_RESTARTS", 0):
         return None
-    return psutil.Process(os.getppid()).create_time()
+    run = os.environ.get("TORCHELASTIC_RUN_ID")
+    try:
+        for ancestor in psutil.Process().parents():
+            if ancestor.environ().get("TORCHELASTIC_RUN_ID") != run:
+                return ancestor.create_time()
+    except psutil.Error:  # it has ended, or is another user's
+        pass
+    return None
 
 
 def lost_contact(error: BaseException) -> bool:
@@ -193,8 +203,13 @@ def lost_contact(error: BaseException) -> bool:
 
 
 def let_others_speak() -> None:
-    """Wait before leaving with an error that is another rank's: torchrun reports who left first, and ends the rest."""
-    time.sleep(10)
+    """Wait before leaving with an error that is another rank's: torchrun reports who left first, and ends the rest.
+
+    Where it has told this process to end already, while that was training, there is nothing to wait for.
+    """
+    limit = time.monotonic() + 10
+    while not stopping.was_asked() and time.monotonic() < limit:
+        time.sleep(0.1)
 
 
 def on_rank_zero(work: Callable[[], T]) -> T:

@@ -23,24 +23,25 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _SAME_REQUEST = 1.0
 
 _asked = 0
+_was_asked = 0
 _since = 0.0
 _before: dict[int, Any] = {}
 
 
 def listen() -> None:
     """From now on the first signal is only noted. Does nothing outside the main thread, where Python has no signals."""
-    global _asked
+    global _asked, _was_asked
     if _before or threading.current_thread() is not threading.main_thread():
         return
-    _asked = 0
+    _asked = _was_asked = 0
     for number in _SIGNALS:
         _before[number] = signal.signal(number, _note)
 
 
 def stop_listening() -> None:
     """Give the signals back to those who had them before `listen`."""
-    global _asked
-    _asked = 0
+    global _asked, _was_asked
+    _asked, _was_asked = 0, _asked or _was_asked
     while _before:
         number, handler = _before.popitem()
         signal.signal(number, handler)
@@ -57,6 +58,11 @@ def _note(number: int, _frame: FrameType | None) -> None:
 def asked() -> int:
     """The number of the signal that asked this process to end, or 0."""
     return _asked
+
+
+def was_asked() -> int:
+    """As `asked`, but still so after `stop_listening`, until the next `listen`."""
+    return _asked or _was_asked
 
 
 def agreed(device: torch.device) -> int:

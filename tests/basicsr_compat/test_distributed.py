@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+import shlex
+import signal
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
+import psutil
 import pytest
 import torch
 from basicsr.models.base_model import BaseModel
 
-from rgt_arch.basicsr_compat import command_line, devices, distributed, failures
+from rgt_arch.basicsr_compat import command_line, devices, distributed, failures, stopping
 from rgt_arch.cli import basicsr_command
 from rgt_arch.config import hardware
 from rgt_arch.config.loading import WrittenOptions
@@ -156,9 +161,40 @@ def test_process_that_torchrun_may_start_anew_knows_when_torchrun_began(monkeypa
     monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "0")
     assert distributed.trying_since() is None
     monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "3")
-    since = distributed.trying_since()
-    assert since is not None
-    assert since < time.time()
+    assert distributed.trying_since() is None  # torchrun sets a run's name too
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    assert distributed.trying_since() == psutil.Process(os.getppid()).create_time()
+
+    # this process in the place of torchrun, with two shells between it and the one that it starts
+    code = "from rgt_arch.basicsr_compat import distributed; print(distributed.trying_since())"
+    inner = shlex.join([sys.executable, "-c", code]) + "; true"  # with something to do after it, a shell stays
+    outer = shlex.join(["sh", "-c", inner]) + "; true"
+    printed = subprocess.run(["sh", "-c", outer], capture_output=True, text=True, check=True).stdout
+    assert float(printed) == psutil.Process().create_time()
+
+    def refuse(process):
+        raise psutil.NoSuchProcess(process.pid)
+
+    monkeypatch.setattr(psutil.Process, "environ", refuse)
+    assert distributed.trying_since() is None
+
+
+def test_process_that_was_told_to_end_does_not_wait_to_be_told(monkeypatch):
+    """SIGTERM of torchrun comes while a rank still trains, and its error of the lost contact after that."""
+    now = [0.0]
+    monkeypatch.setattr(distributed.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(distributed.time, "sleep", lambda seconds: now.append(now.pop() + seconds))
+    for signals in (0, 1):
+        stopping.listen()
+        for _ in range(signals):
+            os.kill(os.getpid(), signal.SIGTERM)
+        stopping.stop_listening()
+        now[0] = 0.0
+        distributed.let_others_speak()
+        assert now[0] == (0.0 if signals else pytest.approx(10, abs=0.2))
+    stopping.listen()
+    stopping.stop_listening()
+    assert not stopping.was_asked()
 
 
 def test_processes_started_anew_meet_apart_from_those_that_died(monkeypatch):
