@@ -19,6 +19,7 @@ from rgt_arch.basicsr_compat.checkpoint_pairs import check_network, read_state, 
 from rgt_arch.basicsr_compat.distributed import on_rank_zero
 from rgt_arch.basicsr_compat.notices import notice
 from rgt_arch.config.checks.networks import unfit
+from rgt_arch.config.classes import find_class, is_known
 from rgt_arch.errors import UsageError, UserError
 from rgt_arch.torch_files import load_data_only
 from rgt_arch.weights import read_checkpoint
@@ -73,10 +74,13 @@ def _choose(opt: Options) -> tuple[str | None, int | None]:
 
 
 def _refuse_unfit(opt: Options, state: str) -> None:
-    """Raise UsageError for a state of other networks or optimisers than those of the options."""
-    content = read_state(state)
+    """Raise UsageError for a state of other networks or optimisers than those of the options.
+
+    A model of the user's own may have more optimisers than sections, or fewer: only building it will tell.
+    """
+    content, model = read_state(state), find_class("model", opt.get("model_type"))
     own, saved = sum(key.startswith("optim_") for key in opt["train"]), len(content["optimizers"])
-    if saved != own:
+    if saved != own and is_known(model):
         raise UsageError(
             f"{state}: is of {saved} optimisers, and train has {own}; resume with the options it was trained with"
         )
