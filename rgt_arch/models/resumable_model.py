@@ -45,6 +45,7 @@ class ResumableModel(SRModel):
         self.validated: dict[str, tuple[int | str, bool, dict[str, float]]] = {}
         """By data set, the results of the weights as they are: iteration, whether images were saved, metrics."""
         self._saved_state: tuple[int, int] | None = None
+        self._epoch = 0  # of the newest save, or of the state resumed from
         self._digests: dict[str, tuple[int, str]] = {}  # by network: iteration of the newest file, its digest
         self._generators: tuple[int, list[Any]] | None = None  # iteration, and what each rank's were after it
         self._to_restore: Mapping[str, Any] | None = None
@@ -176,7 +177,8 @@ class ResumableModel(SRModel):
         """Save the networks and the training state; -1 stands for the latest, of which only the networks are saved.
 
         The latest have a checkpoint of their iteration before them, from which a run killed in its last validation goes
-        on with that. Returns whether it could. UserError for the latest, and where three saves in a row failed.
+        on with that; the loop calls their epoch -1, so it is given that of the save before. Returns whether it could.
+        UserError for the latest, and where three saves in a row failed.
         """
         if not are_finite(self.net_g):
             if current_iter == -1:
@@ -185,10 +187,11 @@ class ResumableModel(SRModel):
             return False
         if current_iter == -1:
             if self.iteration and (self._saved_state is None or self._saved_state[1] != self.iteration):
-                self.save(epoch, self.iteration)
+                self.save(max(epoch, self._epoch), self.iteration)
             self._save_networks(-1)
             get_root_logger().info(f"Saved iteration {self.iteration} as net_g_latest.pth")
             return True
+        self._epoch = epoch
         self._generators_after(current_iter)  # on all ranks, before the one that writes may fail
         if not self.keeper.attempt(lambda: self._save_pair(epoch, current_iter), current_iter):
             return False
@@ -232,7 +235,7 @@ class ResumableModel(SRModel):
                 f"path.resume_state: the state of iteration {resume_state.get('iter')} does not fit train.optim_g and "
                 f"train.scheduler ({error}); resume with the options it was trained with"
             ) from error
-        self.iteration = int(resume_state["iter"])
+        self.iteration, self._epoch = int(resume_state["iter"]), int(resume_state["epoch"])
         if self.scaler.is_enabled() and resume_state.get("scaler"):
             self.scaler.load_state_dict(resume_state["scaler"])
         self.best_metric_results = read_best_metrics(resume_state.get("best_metric_results"))

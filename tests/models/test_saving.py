@@ -34,6 +34,29 @@ def test_only_the_newest_checkpoints_stay(build, batch, tmp_path):
     assert files(tmp_path) == ["3.state", "4.state", "9.state", *networks]
 
 
+def test_the_checkpoint_before_the_latest_has_an_epoch_to_go_on_from(build, batch, tmp_path):
+    """BasicSR's loop ends with `save(epoch=-1, current_iter=-1)`; it goes on in `range(epoch of the state, ...)`."""
+
+    def saved_epoch(iteration):
+        return torch.load(tmp_path / f"training_states/{iteration}.state", weights_only=True)["epoch"]
+
+    model = build()
+    step(model, batch, 1)
+    model.save(epoch=-1, current_iter=-1)
+    assert saved_epoch(1) == 0
+    step(model, batch, 2)
+    model.save(epoch=3, current_iter=2)
+    state = torch.load(tmp_path / "training_states/2.state", weights_only=True)
+    (tmp_path / "training_states/2.state").unlink()
+    resumed = build()
+    resumed.resume_training(state)
+    for going_on in (model, resumed):
+        step(going_on, batch, 4)
+        going_on.save(epoch=-1, current_iter=-1)
+        assert saved_epoch(4) == 3
+        (tmp_path / "training_states/4.state").unlink()
+
+
 def test_the_best_weights_by_a_metric_stay(build, batch, loader, tmp_path, monkeypatch, log):
     datasets = {"val": {"name": "Set"}, "val_2": {"name": "Other"}}
     model = build(logger={"keep_best": "psnr", "keep_checkpoints": 1}, datasets=datasets)
