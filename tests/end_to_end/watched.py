@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from rgt_arch.basicsr_compat import stopping
 from rgt_arch.basicsr_compat.distributed import environment_rank
 from rgt_arch.models.rgt_model import RGTModel
 
@@ -55,8 +56,9 @@ def expect(iteration: int, before: str, signal: int, whom: str) -> None:
         if now == iteration and not sent:
             sent.append(now)
             os.kill(os.getppid() if whom == "parent" else os.getpid(), signal)
-            if whom == "parent":
-                time.sleep(2)  # until it has passed the signal on
+            limit = time.monotonic() + 60
+            while whom == "parent" and not stopping.asked() and time.monotonic() < limit:
+                time.sleep(0.01)  # until it has passed the signal on
         return method(self, *arguments)
 
     setattr(RGTModel, before, call)
