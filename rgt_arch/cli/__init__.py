@@ -46,7 +46,7 @@ def run_guarded(work: Callable[[], int | None], prog: str, verbose: bool = False
         return code
     except BrokenPipeError:
         try:
-            sys.stdout.flush()
+            print(flush=True)  # to flush alone would try nothing where stdout is unbuffered
         except BrokenPipeError:  # else Python would complain of it at its end
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
