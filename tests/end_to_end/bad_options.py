@@ -1,9 +1,12 @@
-"""Wrong values for option keys, made by rules from the tables behind `basicsr options`, and files to put them in."""
+"""Wrong values for option keys, made by rules from the tables behind `basicsr options`, and files to put them in;
+and, in rows, option files that are none, and flags.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import rgt_arch  # noqa: F401 - makes BasicSR importable
@@ -11,6 +14,7 @@ from rgt_arch.config.describe import Table, documented_tables
 from rgt_arch.config.schema import Key
 from rgt_arch.config.sections import section_at
 
+from .bad_files import CANARY, TEST, TRAIN, Row, at, change, for_a_test, good, nothing, then, write
 from .conftest import edsr_options
 
 MISSING = object()
@@ -174,3 +178,110 @@ def _copy(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _copy(item) for key, item in value.items()}
     return [_copy(item) for item in value] if isinstance(value, list) else value
+
+
+LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]\n" for before, name in zip("abcde", "bcdef", strict=True)
+)
+YAML_ROWS = [
+    Row(
+        "option file that is not there", "basicsr train -opt nowhere.yml", nothing, ("nowhere.yml: no such", "correct")
+    ),
+    Row("folder for an option file", "basicsr train -opt train", nothing, ("train: cannot be read", "correct")),
+    Row("empty option file", TRAIN, write("options.yml", ""), ("options.yml: is empty", "see options/")),
+    Row("list for options", TRAIN, write("options.yml", "- name: x\n"), ("options.yml: holds a list", "key: value")),
+    Row("picture for an option file", "basicsr train -opt val/lr/img0.png", nothing, ("img0.png: not UTF-8", "save")),
+    Row("zeros for an option file", TRAIN, write("options.yml", b"\0" * 99), ("options.yml: not valid YAML", "save")),
+    Row("tabs in YAML", TRAIN, write("options.yml", "train:\n\tlr: 1\n"), ("options.yml:2: ", "spaces, not tabs")),
+    Row("open bracket in YAML", TRAIN, write("options.yml", "betas: [0.9\nx: 1\n"), ("options.yml:2: ", "brackets")),
+    Row("key given twice", TRAIN, write("options.yml", "name: a\nname: b\n"), ("options.yml:2: name", "keep one")),
+    Row("key that is a list", TRAIN, write("options.yml", "? [a]\n: 1\n"), ("options.yml:1: ", "plain text")),
+    Row("YAML that multiplies", TRAIN, write("options.yml", LAUGHS), ("options.yml:", "without & and *")),
+    Row("YAML nested deeply", TRAIN, write("options.yml", "[" * 5000), ("options.yml", "fewer levels")),
+    *(
+        Row(f"YAML with {tag}", command, write("options.yml", f"name: {tag} [{CANARY}]\n"), ("options.yml:1", "tag"))
+        for command in (TRAIN, TEST)
+        for tag in ("!!python/object/apply:os.mkdir", "!!python/object/new:os.mkdir", "!mine")
+    ),
+    Row("YAML with a Python name", TRAIN, write("options.yml", "name: !!python/name:os.mkdir\n"), (":1: ", "tag")),
+    Row("misspelt key", TRAIN, change(train={"totl_iter": 3}), ("train:totl_iter", "did you mean total_iter?")),
+    Row(
+        "key of another model",
+        TRAIN,
+        change(model_type="SRModel", train={"amp": "bf16"}),
+        ("train:amp", "model_type: RGTModel"),
+    ),
+    Row("key that BasicSR sets", TRAIN, change(path={"models": "x"}), ("path:models", "remove it")),
+    Row("training file in a test", TEST, good, ("datasets:train", "basicsr train")),
+    Row(
+        "test file in a training",
+        TRAIN,
+        then(for_a_test(), change(val={"val_freq": 1})),
+        ("datasets:train", "basicsr test"),
+    ),
+    Row("name that leaves its folder", TRAIN, change(name="../x"), (":1: name = '../x'", "letters, digits")),
+]
+FLAG_ROWS = [
+    Row("no command", "basicsr", nothing, ("train|test|options",)),
+    Row("unknown command", "basicsr trian", nothing, ("'trian'", "train")),
+    Row("no option file", "basicsr train", nothing, ("-opt",)),
+    Row("unknown flag", f"{TRAIN} --amp", good, ("--amp",)),
+    Row("unknown launcher", f"{TRAIN} --launcher mpi", good, ("'mpi'", "pytorch")),
+    Row("launcher without torchrun", f"{TRAIN} --launcher pytorch", good, ("RANK", "torchrun")),
+    Row("launcher without srun", f"{TRAIN} --launcher slurm", good, ("SLURM_PROCID", "srun")),
+    Row("two ways to begin", f"{TRAIN} --auto_resume --restart", good, ("--restart", "not allowed with")),
+    Row("rank that is no number", f"{TRAIN} --local_rank first", good, ("--local", "'first'")),
+    Row("override without a value", f"{TRAIN} --force_yml scale", good, ("--force_yml scale", "section:key=value")),
+    Row("override of no key", f"{TRAIN} --force_yml train:lr=1", good, ("train:lr", "unknown key")),
+    Row("override in no section", f"{TRAIN} --force_yml name:x=1", good, ("name", "not a section")),
+    Row("override of a wrong type", f"{TRAIN} --force_yml scale=two", good, ("scale = 'two'", "whole number")),
+    Row("override that executes", f"{TRAIN} --force_yml name=!!python/name:os.mkdir", good, ("name = '!!python", "")),
+    Row("override that executes", f"{TRAIN} --force_yml scale=!!python/name:os.mkdir", good, ("scale=", "tag")),
+    Row("override, not YAML", f"{TRAIN} --force_yml train:optim_g:betas=[0.9", good, ("betas=[0.9", "brackets")),
+    Row("module that is not there", f"{TRAIN} --import nowhere", good, ("--import nowhere", "importable")),
+    Row(
+        "module that fails",
+        f"{TRAIN} --import failing",
+        write("failing.py", "1 / 0\n"),
+        ("--import failing: ZeroDivisionError", "importable"),
+    ),
+    Row("no command", "rgt", nothing, ("COMMAND",)),
+    Row("unknown command", "rgt enlarge", nothing, ("'enlarge'", "upscale")),
+    Row("nothing to enlarge", "rgt upscale", nothing, ("INPUT",)),
+    Row("picture that is not there", "rgt upscale no.png", nothing, ("no.png", "no such")),
+    Row("tile of no size", "rgt upscale val/lr -t many", nothing, ("--tile", "many")),
+    Row("quality out of range", "rgt upscale val/lr --quality 0", nothing, ("--quality is 0", "1 to 100")),
+    Row("factor out of range", "rgt upscale val/lr -s -1", nothing, ("--outscale is -1", "above 0")),
+    Row("unknown weights", "rgt upscale val/lr -w RGT_x5", nothing, ("RGT_x5", "did you mean RGT_x")),
+    Row("unknown device", "rgt upscale val/lr --device tpu", nothing, ("tpu", "cpu")),
+    Row("file name for many outputs", "rgt upscale val/lr -o one.png", nothing, ("-o one.png", "name a folder")),
+    Row("format that cannot be written", "rgt upscale val/lr/img0.png -o one.xyz", nothing, ("one.xyz", ".xyz")),
+    Row("folder for a checkpoint", "rgt info train", nothing, ("train: is a folder", "checkpoint")),
+    Row("no output", "rgt convert a.pth", nothing, ("output",)),
+    Row("output of no format", "rgt convert RGT_T_x2 a.onnx", nothing, ("a.onnx", ".safetensors")),
+    Row("output that exists", "rgt convert RGT_T_x2 a.pth", write("a.pth", "x"), ("a.pth: exists", "--overwrite")),
+    Row("argument without a value", "rgt convert RGT_T_x2 b.pth --set hai", nothing, ("--set hai", "ARGUMENT=VALUE")),
+    Row("folder that is not there", "rgt prepare lr nowhere", nothing, ("nowhere", "no such")),
+    Row("folder that is not there", "rgt prepare subimages nowhere -o out", nothing, ("nowhere", "no such")),
+    Row("folder that is not there", "rgt prepare meta nowhere -o out.txt", nothing, ("nowhere", "no such")),
+    Row("folder that is not there", "rgt prepare lmdb nowhere", nothing, ("nowhere", "no such")),
+    Row("folder that is not there", "rgt prepare check nowhere", nothing, ("nowhere", "no such")),
+    Row("scale out of range", "rgt prepare lr val/hr --scale 1", nothing, ("--scale", "choose from")),
+    Row("LMDB of another name", "rgt prepare lmdb val/hr -o hr.db", nothing, ("hr.db", ".lmdb")),
+    Row("LMDB over something else", "rgt prepare lmdb val/hr -o val/hr.lmdb", at("val/hr.lmdb/x", Path.touch), ("x",)),
+    Row("no processes", "rgt prepare lr val/hr -j 0", nothing, ("--jobs", "'0'")),
+    Row("compression out of range", "rgt prepare lmdb val/lr --compression 10", nothing, ("--compression is 10", "0")),
+    Row("list that is not there", "rgt ablation no.yml", nothing, ("no.yml: no such",)),
+    Row(
+        "list of nothing", "rgt ablation list.yml", write("list.yml", "seeds: [1]\n"), ("list.yml: variants", "no_cpe")
+    ),
+    Row("network that is not there", "rgt complexity no.yml", nothing, ("no.yml: no such",)),
+    Row("size that is none", "rgt complexity options.yml --sizes big", good, ("'big'", "128x128")),
+    Row("run that is not there", "rgt figure curves nowhere -o c.png", nothing, ("nowhere", "no such")),
+    Row("picture that is not there", "rgt figure features no.png -o f.png", nothing, ("no.png", "no such")),
+    Row("picture that is not there", "rgt figure compare no.png bicubic -o c.png", nothing, ("no.png", "no such")),
+    Row("iterations out of range", "rgt demo --iterations 0 -o out", nothing, ("--iterations", "0")),
+    Row("unknown set of weights", "rgt table RGT_x5", nothing, ("RGT_x5",)),
+    Row("size that is none", "rgt bench latency --sizes big", nothing, ("big",)),
+]
+OPTION_ROWS = [*YAML_ROWS, *FLAG_ROWS]
