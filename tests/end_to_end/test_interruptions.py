@@ -7,9 +7,10 @@ import signal
 
 import pytest
 import torch
-from comparisons import assert_same_curves, assert_same_runs
 
 from rgt_arch.basicsr_compat import stopping
+
+from .comparisons import assert_same_curves, assert_same_runs
 
 TERM, KILL, CTRL_C = signal.SIGTERM, signal.SIGKILL, signal.SIGINT
 

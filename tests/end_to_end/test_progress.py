@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import csv
-import fcntl
 import os
-import pty
 import re
 import struct
 import subprocess
 import sys
-import termios
+
+import pytest
+
+# A terminal of ours is what Unix alone has, as the forks of runs.py are.
+fcntl = pytest.importorskip("fcntl")
+pty = pytest.importorskip("pty")
+termios = pytest.importorskip("termios")
 
 COLUMNS = 120
 BAR = r" *\d+%\|.*\| +(\d+)/(\d+), +\S+(it/s|s/it), ETA \d+:\d+, l_pix \S+, grad_norm \S+, lr \S+, \d+\.\d GB"
