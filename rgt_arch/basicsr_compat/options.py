@@ -46,6 +46,8 @@ def parsing_safely(original: ParseOptions) -> ParseOptions:
             args.restart, args.auto_resume = False, True
         opt["restart"], opt["auto_resume"] = args.restart, args.auto_resume
         opt["seed_is_drawn"] = seed_is_drawn
+        if is_train:
+            distributed.on_rank_zero(lambda: run_folders.claim(opt["path"]["experiments_root"]))
         if is_train and not (args.auto_resume or args.restart or args.debug):
             distributed.on_rank_zero(lambda: run_folders.refuse_unfinished(opt, opt["train"]["total_iter"]))
         return opt, basicsr_args

@@ -25,7 +25,15 @@ from rgt_arch.basicsr_compat.notices import notice
 from rgt_arch.errors import UsageError
 from rgt_arch.files import written_whole
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 Options = dict[str, Any]
+
+_WORKERS_LAST = 10.0  # seconds that data workers may outlive a process that was killed, and keep what it held
+_claimed: int | None = None  # descriptor of the folder of the run
 
 FOLDER_KEYS = ("experiments_root", "results_root", "models", "training_states", "log", "visualization")
 _ITERATION = re.compile(r", iter: *[\d,]+, lr:")
@@ -38,6 +46,8 @@ def with_known_folders(original: Callable[[Options], None]) -> Callable[[Options
         folders = {key: opt["path"][key] for key in FOLDER_KEYS if key in opt["path"]}
         if opt["is_train"]:
             original({**opt, "path": folders})
+            if opt.get("rank", 0) == 0:
+                claim(folders["experiments_root"])
         elif opt.get("rank", 0) == 0:
             pictures = Path(folders["visualization"])
             if pictures.is_dir() and any(pictures.iterdir()):
@@ -99,6 +109,45 @@ def saved_iterations(training_states: str | os.PathLike[str]) -> list[int]:
     except OSError as error:
         raise UsageError(f"{training_states}: cannot be read ({error.strerror}); check its permissions") from error
     return sorted((int(name[:-6]) for name in names if re.fullmatch(r"\d+\.state", name)), reverse=True)
+
+
+def claim(experiments_root: str) -> None:
+    """Lock a run's folder, if it exists, until this process ends or claims another one.
+
+    Two processes in one folder would mix their checkpoints, and delete each other's. Raises UsageError where another
+    process has the lock. Nothing is left on the disk. Does nothing where folders cannot be locked (Windows, some NFS).
+    """
+    global _claimed
+    if _claimed is not None:
+        os.close(_claimed)
+        _claimed = None
+    if fcntl is None or not os.path.isdir(experiments_root):
+        return
+    folder = os.open(experiments_root, os.O_RDONLY)
+    patience = time.monotonic() + _WORKERS_LAST
+    while True:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > patience:
+                os.close(folder)
+                raise UsageError(
+                    f"{experiments_root}: another process is training this run; wait until it ends, end it, or choose "
+                    "another name"
+                ) from None
+            time.sleep(0.2)
+        except OSError:
+            os.close(folder)
+            return
+        else:
+            _claimed = folder
+            return
+
+
+def leave_claim() -> None:
+    """Called in a forked child, which has its parent's lock too and would keep it when the parent is killed."""
+    if _claimed is not None:
+        os.close(_claimed)
 
 
 def refuse_unfinished(opt: Options, total_iter: int) -> None:

@@ -18,6 +18,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from rgt_arch.basicsr_compat import run_folders
+
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # torchrun under Slurm gets the signal and passes it on to processes that Slurm has signalled too.
 _SAME_REQUEST = 1.0
@@ -39,12 +41,18 @@ def listen() -> None:
 
 
 def stop_listening() -> None:
-    """Give the signals back to those who had them before `listen`."""
+    """Give the signals back to those who had them before `listen`; where one came, the next ends the process at once:
+    what is left to do, such as waiting for data workers, is no reason for a traceback."""
     global _asked, _was_asked
+    ending = _asked
     _asked, _was_asked = 0, _asked or _was_asked
     while _before:
         number, handler = _before.popitem()
-        signal.signal(number, handler)
+        signal.signal(number, _end_at_once if ending else handler)
+
+
+def _end_at_once(number: int, _frame: FrameType | None) -> None:
+    os._exit(128 + number)  # no file is half-written, for they are renamed into place
 
 
 def _note(number: int, _frame: FrameType | None) -> None:
@@ -52,7 +60,7 @@ def _note(number: int, _frame: FrameType | None) -> None:
     if not _asked:
         _asked, _since = number, time.monotonic()
     elif time.monotonic() - _since > _SAME_REQUEST:
-        os._exit(128 + number)  # at once: no file is half-written, for they are renamed into place
+        _end_at_once(number, None)
 
 
 def asked() -> int:
@@ -88,6 +96,7 @@ def worker_init(original: Any) -> Any:
 
 
 def _init_worker(original: Any, worker_id: int) -> None:
+    run_folders.leave_claim()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "sigwaitinfo"):  # elsewhere PyTorch's own handler stays, which minds its parent and else dies
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})

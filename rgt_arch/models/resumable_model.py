@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import cached_property
 from os import path as osp
@@ -226,6 +227,17 @@ class ResumableModel(SRModel):
             ) from error
         self._to_restore = None
 
+    def _tell_changed_rate(self, resume_state: Mapping[str, Any]) -> None:
+        """Warn where the option file asks for a learning rate that is not the saved schedule's, which goes on."""
+        for index, state in enumerate(resume_state["optimizers"]):
+            asked = self.opt["train"].get(("optim_g", "optim_d")[min(index, 1)], {}).get("lr")
+            saved = [group["initial_lr"] for group in state["param_groups"] if "initial_lr" in group]
+            if asked is not None and saved and not any(math.isclose(rate, asked) for rate in saved):
+                get_root_logger().warning(
+                    f"The saved schedule goes on from lr {saved[0]:g}; the {asked:g} of the option file is not used: to "
+                    "train with it, begin a run of another name from these weights (path:pretrain_network_g)"
+                )
+
     def resume_training(self, resume_state: Mapping[str, Any]) -> None:
         """Restore what `save_training_state` wrote; official and BasicSR files, which hold less, work too."""
         try:
@@ -246,6 +258,7 @@ class ResumableModel(SRModel):
             self._generators, self._to_restore = (self.iteration, states), states[self.opt["rank"]]
         elif states:
             get_root_logger().warning(f"Saved by {len(states)} processes: drop path draws other numbers from here on")
+        self._tell_changed_rate(resume_state)
         batch, now = resume_state.get("samples_per_iter"), self.opt.get("samples_per_iter")
         if batch and now and batch != now:
             get_root_logger().warning(

@@ -30,6 +30,7 @@ class Keeper:
     """`logger.keep_best`: the metric whose best weights are kept as net_g_best.pth."""
     failures: int = 0
     """Saves that failed since the last that did not."""
+    _failed_at: int | None = None
 
     @classmethod
     def from_options(cls, opt: Mapping[str, Any]) -> Keeper:
@@ -50,7 +51,8 @@ class Keeper:
         try:
             write()
         except UserError as error:
-            self.failures += 1
+            self.failures += iteration != self._failed_at  # a checkpoint and the best weights are one save
+            self._failed_at = iteration
             self._drop_half(iteration)
             newest = next(iter(saved_iterations(self.states)), None)
             kept = "no checkpoint is saved yet" if newest is None else f"the last checkpoint, {newest}, is kept"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 
 import basicsr.train
@@ -146,3 +148,33 @@ def test_names_of_logs_say_whether_a_run_was_begun_since(opt, name):
     write(opt, "experiments_root", name)
     assert run_folders.was_begun_since(opt, moment - 1)
     assert not run_folders.was_begun_since(opt, moment + 1)
+
+
+CLAIM = """
+import sys
+from rgt_arch.basicsr_compat import run_folders
+run_folders.claim(sys.argv[1])
+print("claimed", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(run_folders.fcntl is None, reason="folders cannot be locked here")
+def test_one_process_at_a_time_trains_in_a_folder(opt, monkeypatch):
+    monkeypatch.setattr(run_folders, "_WORKERS_LAST", 0.0)
+    root = opt["path"]["experiments_root"]
+    before = sorted(os.listdir(root))
+    command = [sys.executable, "-c", CLAIM, root]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "claimed\n"
+        with pytest.raises(UsageError, match=r"run: another process is training this run"):
+            run_folders.claim(root)
+        os.rename(root, root + "_archived")  # as --restart does
+        os.mkdir(root)
+        run_folders.claim(root)
+        other.kill()
+        other.wait()
+    run_folders.claim(root + "_archived")  # the dead hold nothing
+    assert sorted(os.listdir(root + "_archived")) == before
+    run_folders.claim(os.path.join(root, "no such folder"))  # gives up what was claimed
+    assert run_folders._claimed is None

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from rgt_arch.errors import UserError
+from rgt_arch.torch_files import load_data_only
 
 
 def step(model, batch, iteration):
@@ -114,3 +115,26 @@ def test_third_failure_in_a_row_ends_the_run(build, batch, tmp_path, full):
     ):
         model.save(0, 4)
     assert files(tmp_path) == ["1.state", "net_g_1.pth"]
+
+
+def test_a_checkpoint_and_the_best_weights_of_an_iteration_are_one_failure(build):
+    keeper = build().keeper
+    for iteration in (10, 10, 20, 20):
+        assert not keeper.attempt(fail, iteration)
+    with pytest.raises(UserError, match="3 saves in a row failed"):
+        keeper.attempt(fail, 30)
+
+
+def fail() -> None:
+    raise UserError("net.pth: cannot be written: No space left on device; nothing was changed")
+
+
+def test_a_learning_rate_that_a_resumed_schedule_does_not_use_is_told(build, batch, tmp_path, log):
+    model = build()
+    step(model, batch, 1)
+    model.save(0, 1)
+    state = load_data_only(next(tmp_path.rglob("1.state")))
+    for rate, told in ((model.opt["train"]["optim_g"]["lr"], False), (7e-3, True)):
+        log.clear()
+        build(train={"optim_g": {**model.opt["train"]["optim_g"], "lr": rate}}).resume_training(state)
+        assert any("the 0.007 of the option file is not used" in line for line in log) == told

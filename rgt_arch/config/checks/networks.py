@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -121,7 +122,8 @@ def _built(network: Any, arguments: dict[str, Any]) -> nn.Module | None:
         return None
     known = inspect.signature(network).parameters
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # small layers have empty initial values there; a run will say what it must
             built: nn.Module = network(**{key: value for key, value in arguments.items() if key in known})
     except (ValueError, TypeError, AssertionError):
         raise
