@@ -234,8 +234,8 @@ class ResumableModel(SRModel):
             saved = [group["initial_lr"] for group in state["param_groups"] if "initial_lr" in group]
             if asked is not None and saved and not any(math.isclose(rate, asked) for rate in saved):
                 get_root_logger().warning(
-                    f"The saved schedule goes on from lr {saved[0]:g}; the {asked:g} of the option file is not used: to "
-                    "train with it, begin a run of another name from these weights (path:pretrain_network_g)"
+                    f"The saved schedule goes on from lr {saved[0]:g}; the {asked:g} of the option file is not used; "
+                    "to train with it, begin a run of another name from these weights (path:pretrain_network_g)"
                 )
 
     def resume_training(self, resume_state: Mapping[str, Any]) -> None:
