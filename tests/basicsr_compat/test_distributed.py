@@ -179,6 +179,16 @@ def test_process_that_torchrun_may_start_anew_knows_when_torchrun_began(monkeypa
     assert distributed.trying_since() is None
 
 
+@pytest.fixture
+def own_signals():
+    """After a run that was told to end, signals are not given back as they were."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("own_signals")
 def test_process_that_was_told_to_end_does_not_wait_to_be_told(monkeypatch):
     """SIGTERM of torchrun comes while a rank still trains, and its error of the lost contact after that."""
     now = [0.0]
