@@ -1,7 +1,9 @@
 """Shared by all tests: `rgt_arch` is imported first, because BasicSR 1.4.2 can be imported only after it."""
 
+import multiprocessing
 import signal
 from collections import Counter
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -11,8 +13,19 @@ import rgt_arch  # noqa: F401
 # The networks here are tiny: a second thread costs more than it gives, and very much more on a busy machine.
 torch.set_num_threads(1)
 
-# Shells start background jobs with Ctrl-C ignored, and all that the tests start would inherit that.
+# Shells start background jobs with Ctrl-C ignored, nohup with SIGHUP; all that the tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.fixture(autouse=True)
+def start_method() -> Iterator[None]:
+    """Ranks choose for the whole process that workers are spawned, as BasicSR does: not for the tests after them."""
+    before = multiprocessing.get_start_method(allow_none=True)
+    yield
+    if multiprocessing.get_start_method(allow_none=True) != before:
+        multiprocessing.set_start_method(before, force=True)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

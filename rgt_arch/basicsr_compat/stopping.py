@@ -41,18 +41,12 @@ def listen() -> None:
 
 
 def stop_listening() -> None:
-    """Give the signals back to those who had them before `listen`; where one came, the next ends the process at once:
-    what is left to do, such as waiting for data workers, is no reason for a traceback."""
+    """Give the signals back to those who had them before `listen`."""
     global _asked, _was_asked
-    ending = _asked
     _asked, _was_asked = 0, _asked or _was_asked
     while _before:
         number, handler = _before.popitem()
-        signal.signal(number, _end_at_once if ending else handler)
-
-
-def _end_at_once(number: int, _frame: FrameType | None) -> None:
-    os._exit(128 + number)  # no file is half-written, for they are renamed into place
+        signal.signal(number, handler)
 
 
 def _note(number: int, _frame: FrameType | None) -> None:
@@ -60,7 +54,7 @@ def _note(number: int, _frame: FrameType | None) -> None:
     if not _asked:
         _asked, _since = number, time.monotonic()
     elif time.monotonic() - _since > _SAME_REQUEST:
-        _end_at_once(number, None)
+        os._exit(128 + number)  # at once: no file is half-written, for they are renamed into place
 
 
 def asked() -> int:

@@ -208,7 +208,7 @@ def test_misuse_is_named(tmp_path):
         create_lmdb([tmp_path / "a.png"], tmp_path / "out", progress=False)
     with pytest.raises(UsageError, match="no images"):
         create_lmdb([], tmp_path / "out.lmdb", progress=False)
-    with pytest.raises(UserError, match=r"a\.png: cannot be read"):
+    with pytest.raises(UserError, match=r"a\.png: no such file"):
         create_lmdb([tmp_path / "a.png"], tmp_path / "out.lmdb", progress=False)
 
 
@@ -288,7 +288,12 @@ def test_damaged_files_are_left_out_one_line_each_and_found_again_by_the_next_ru
         assert main(["prepare", "lmdb", str(tmp_path / "in")]) == 1
         out, err = capsys.readouterr()
         assert state in out
-        for name in ("photo0.png: is truncated", "empty.png: is empty", "photo1.txt: is no image", "gone.png: cannot"):
+        for name in (
+            "photo0.png: is truncated",
+            "empty.png: is empty",
+            "photo1.txt: is no image",
+            "gone.png: no such file",
+        ):
             assert err.count(name) == 1
     assert (tmp_path / "in.lmdb" / "meta_info.txt").read_text().count("\n") == 2
 

@@ -18,6 +18,11 @@ from rgt_arch.evaluation.speed.settings import Size
 MB = 1 << 20
 
 
+def measuring() -> list[psutil.Process]:
+    """Our children that measure; multiprocessing may have one of its own."""
+    return [child for child in psutil.Process().children() if "rgt_arch.evaluation.speed.child" in child.cmdline()]
+
+
 @pytest.fixture
 def task(tiny):
     return Task("forward", "ours", tiny.config(), (256, 256), threads=1)
@@ -56,18 +61,18 @@ def test_child_is_killed_when_the_machine_runs_out(task, monkeypatch):
     outcome = run_apart(task)
     assert outcome.memory is None
     assert outcome.needed is not None
-    assert not psutil.Process().children()
+    assert not measuring()
 
 
 def test_interrupt_leaves_no_child(task, monkeypatch):
     def interrupted(process):
-        assert psutil.Process().children()
+        assert measuring()
         raise KeyboardInterrupt
 
     monkeypatch.setattr(apart, "_watch", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run_apart(task)
-    assert not psutil.Process().children()
+    assert not measuring()
 
 
 def test_child_that_fails_ends_in_its_last_line(task):
@@ -105,6 +110,6 @@ def test_peak_counts_what_was_let_go_and_nothing_from_before(by_kernel, monkeypa
     del del_before
     with PeakMemory(torch.device("cpu")) as measured:
         for _ in range(10):
-            block = torch.ones(8 * MB)
+            block = torch.ones(32 * MB)  # more than the allocator may have kept from other tests
             del block
-    assert 30 * MB < measured.bytes < 60 * MB
+    assert 120 * MB < measured.bytes < 240 * MB
