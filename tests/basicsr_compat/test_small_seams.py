@@ -102,7 +102,8 @@ def test_our_command_takes_its_names_from_a_fork(monkeypatch):
 
 def test_basicsr_gets_the_options_read_by_us_and_argv_comes_back(monkeypatch, tmp_path):
     """Also where BasicSR reads them with `yaml_load`, as basicsr-fixed does."""
-    monkeypatch.setattr(options, "load_options", lambda _file: {"num_gpu": 0, "datasets": {}, "path": {}})
+    path = {"experiments_root": str(tmp_path / "experiments/run")}
+    monkeypatch.setattr(options, "load_options", lambda _file: {"num_gpu": 0, "datasets": {}, "path": dict(path)})
     monkeypatch.setattr(options, "validate_options", lambda *_a, **_k: [])
     (tmp_path / "options.yml").write_text("evil: !!python/object/apply:os.mkdir [made]")
     monkeypatch.chdir(tmp_path)
