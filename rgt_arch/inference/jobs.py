@@ -54,7 +54,7 @@ class Outcome:
 
 
 def _place(files: Sequence[Path]) -> str:
-    """ ": " and the one file, or the folder that holds all, itself or in folders."""
+    """What follows a count of files: a colon and the only one, or the folder that holds all, itself or in folders."""
     if len(files) < 2:
         return "".join(f": {file}" for file in files)
     folder = Path(os.path.commonpath([os.path.abspath(file.parent) for file in files]))
