@@ -8,6 +8,8 @@ takes the backend from the device, the device from LOCAL_RANK and the launcher f
 
 from __future__ import annotations
 
+import gc
+import importlib
 import os
 import re
 import time
@@ -85,6 +87,8 @@ def init_dist(
     if backend is None or (backend == "nccl" and not on_gpu):
         backend = "nccl" if on_gpu else "gloo"
     patience = None if timeout is None else timedelta(seconds=timeout)
+    # DistributedDataParallel imports it, and then the default arguments of its functions would keep the group for ever.
+    importlib.import_module("torch.distributed.nn")
     try:
         dist.init_process_group(backend=backend, timeout=patience, **_meeting(rank, world_size, patience))
     except (ValueError, RuntimeError) as error:  # the store's and the backends' errors are RuntimeErrors
@@ -123,6 +127,16 @@ def _meeting(rank: int, world_size: int, patience: timedelta | None) -> dict[str
         part = store.get(f"answer {own}").decode()
         store.set(f"{part} {rank}", "")
     return {"store": dist.PrefixStore(part, store), "rank": rank, "world_size": world_size}
+
+
+def leave() -> None:
+    """Leave the process group, if there is one, and see its threads end.
+
+    A thread of gloo that lets go of a tensor while the interpreter ends aborts the process, whose work is done.
+    """
+    if dist.is_initialized():
+        dist.destroy_process_group()
+        gc.collect()  # networks in DistributedDataParallel hold the group, in cycles
 
 
 def _number(name: str, default: int) -> int:

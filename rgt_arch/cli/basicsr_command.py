@@ -14,7 +14,7 @@ import torch.distributed as dist
 
 from rgt_arch import basicsr_compat
 from rgt_arch.basicsr_compat import command_line, failures, notices, registries, working_directory
-from rgt_arch.basicsr_compat.distributed import environment_rank, let_others_speak, lost_contact
+from rgt_arch.basicsr_compat.distributed import environment_rank, leave, let_others_speak, lost_contact
 from rgt_arch.cli import run_guarded
 from rgt_arch.config import describe_options
 from rgt_arch.version import __version__
@@ -110,8 +110,7 @@ def _run(args: argparse.Namespace, rank: int, prog: str) -> int:
         if args.verbose:
             traceback.print_exc()
         return _fail(error, rank, prog)
-    if dist.is_initialized():
-        dist.destroy_process_group()
+    leave()
     return 0
 
 

@@ -10,6 +10,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from pathlib import Path
 
 import psutil
 import pytest
@@ -330,3 +331,27 @@ def test_ddp_on_cpus_needs_no_device_and_broadcasts_no_buffers(tmp_path):
         assert distributed.on_rank_zero(lambda: 7) == 7
     finally:
         torch.distributed.destroy_process_group()
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="names of threads need Linux's /proc")
+def test_threads_of_gloo_end_with_the_group(tmp_path):
+    """One that lets go of a tensor while the interpreter ends would abort the process."""
+    script = tmp_path / "rank.py"
+    script.write_text(
+        "from pathlib import Path\n"
+        "import torch\n"
+        "from rgt_arch.basicsr_compat.distributed import init_dist, leave\n"
+        "def threads():\n"
+        "    return sum('gloo' in name.read_text() for name in Path('/proc/self/task').glob('*/comm'))\n"
+        "def step():\n"
+        "    network = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(1, 1))\n"
+        "    network(torch.ones(1, 1)).sum().backward()\n"
+        "    return threads()\n"
+        "init_dist('pytorch', cpu=True)\n"
+        "during = step()\n"
+        "leave()\n"
+        "print('threads of gloo:', during > 0, threads())\n"
+    )
+    launch = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script))
+    run = subprocess.run(launch, capture_output=True, text=True, timeout=300)
+    assert run.stdout.count("threads of gloo: True 0\n") == 2, run.stdout + run.stderr

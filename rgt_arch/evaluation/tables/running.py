@@ -12,7 +12,7 @@ from typing import Any
 
 import torch.distributed as dist
 
-from rgt_arch.basicsr_compat.distributed import init_dist, on_rank_zero
+from rgt_arch.basicsr_compat.distributed import init_dist, leave, on_rank_zero
 from rgt_arch.config.checks.images import image_size
 from rgt_arch.config.hardware import usable_gpus
 from rgt_arch.errors import UsageError
@@ -136,7 +136,7 @@ def _ranks(settings: TableSettings) -> Iterator[tuple[int, int]]:
         return
     init_dist("pytorch", cpu=not _num_gpu(settings))
     yield dist.get_rank(), dist.get_world_size()
-    dist.destroy_process_group()
+    leave()
 
 
 # --- before ---
