@@ -172,7 +172,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float, d
     scores = q @ (k * scale).transpose(-2, -1)  # RG-SA has far fewer keys than queries
     if bias is not None:
         scores = scores + bias
-    return F.dropout(scores.softmax(dim=-1), dropout, training=dropout > 0) @ v
+    weights = scores.softmax(dim=-1)
+    if dropout:  # a rate of 0 would do nothing, but torch.compile may have made the rate a symbol, which is refused
+        weights = F.dropout(weights, dropout)
+    return weights @ v
 
 
 def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 from fill import fill
 
 from rgt_arch import RGT, rgt_t
+from rgt_arch.archs import rgt_arch as arch
 from rgt_arch.archs.rgt_arch import LocalAttention
 
 CONFIG = {"upscale": 2, "embed_dim": 96, "depth": [4], "num_heads": [6], "split_size": (8, 16), "mlp_ratio": 2.0}
@@ -60,11 +61,15 @@ def test_values_that_do_not_fit_are_refused_with_the_valid_ones(argument: str, v
         ({"recursion": 0}, set()),
         ({"recursion": 1}, set()),
         ({"reduction_stride": 2}, set()),
+        ({"reduction_stride": 3}, set()),  # 16, of which slices are multiples, is none of 3
         ({"c_ratio": 1.0}, set()),
     ],
 )
-def test_each_switch_changes_the_output_and_slices_agree(switch: dict, fewer: set[str]) -> None:
-    image = torch.rand(1, 3, 17, 20, generator=torch.Generator().manual_seed(0)).double()
+def test_each_switch_changes_the_output_and_slices_agree(
+    switch: dict, fewer: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(arch.SLICE_PIXELS, "cpu", 64)
+    image = torch.rand(1, 3, 53, 37, generator=torch.Generator().manual_seed(0)).double()
     paper = fill(RGT(**CONFIG).double()).eval()
     net = fill(RGT(**(CONFIG | switch)).double()).eval()
     out = net(image)

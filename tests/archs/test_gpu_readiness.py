@@ -199,8 +199,9 @@ def test_the_path_of_a_gpu_gives_the_result_of_the_cpu(dtype: torch.dtype, monke
         torch.testing.assert_close(net(image), expected, rtol=0, atol=1e-4 if dtype is FLOAT32 else 0.1)
 
 
-def test_compiles_for_all_sizes_without_graph_breaks() -> None:
-    net = fill(RGT(**{**RGT_T_GROUP, "depth": [2]}, drop_path_rate=0.0)).eval()
+@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
+def test_compiles_for_all_sizes_without_graph_breaks(training: bool) -> None:
+    net = fill(RGT(**{**RGT_T_GROUP, "depth": [2]}, drop_path_rate=0.0)).train(training)
     graphs = []
 
     def backend(graph: torch.fx.GraphModule, inputs: Any) -> Callable[..., Any]:

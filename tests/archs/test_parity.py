@@ -1,6 +1,7 @@
 """The network against spandrel's RGT (the official forward unchanged) on random configurations and sizes."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from fill import fill
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from spandrel.architectures.RGT import RGT as SpandrelRGT  # noqa: N811
+from torch.nn.functional import scaled_dot_product_attention
 
 from rgt_arch import RGT
 from rgt_arch.archs import rgt_arch as arch
@@ -76,7 +78,7 @@ def test_recursion_depth_follows_the_official_rule(size: tuple[int, int], traini
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (3, 3), (5, 2), (15, 15), (20, 1024), (1024, 3), (31, 17)])
 def test_any_size_works_and_slices_agree_with_the_whole(size: tuple[int, int], training: bool) -> None:
-    net = fill(RGT(upscale=2, embed_dim=32, depth=[3], num_heads=[2], split_size=(4, 8), drop_path_rate=0.0).double())
+    net = fill(RGT(upscale=2, embed_dim=96, depth=[3], num_heads=[6], split_size=(4, 8), drop_path_rate=0.0).double())
     net.train(training)
     image = torch.rand(1, 3, *size).double()
     out = net(image)
@@ -87,12 +89,23 @@ def test_any_size_works_and_slices_agree_with_the_whole(size: tuple[int, int], t
         torch.testing.assert_close(net(image), out, rtol=0, atol=1e-10)
 
 
-def test_explicit_attention_equals_fused() -> None:
+@torch.no_grad()
+def test_explicit_attention_equals_fused(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def fused_attention(*args: Any, **kwargs: Any) -> torch.Tensor:
+        calls.append(args)
+        return scaled_dot_product_attention(*args, **kwargs)
+
+    monkeypatch.setattr(arch.F, "scaled_dot_product_attention", fused_attention)
     net = fill(RGT(upscale=2, embed_dim=96, depth=[2, 2], num_heads=[4, 4], split_size=(4, 8)).double()).eval()
     image = torch.rand(1, 3, 21, 34).double()
     fused = net(image)
+    assert calls
+    calls.clear()
     with arch.explicit_attention():
         torch.testing.assert_close(net(image), fused, rtol=0, atol=1e-10)
+    assert not calls
 
 
 def test_partition_and_reverse_are_inverse_and_pad_with_zeros() -> None:

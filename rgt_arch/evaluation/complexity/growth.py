@@ -8,19 +8,26 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from rgt_arch.archs.rgt_arch import PRESETS
 from rgt_arch.errors import UsageError
 from rgt_arch.evaluation.complexity.counting import LSA, RGSA, Complexity, count
 from rgt_arch.evaluation.complexity.layers import GLOBAL, LAYERS, global_products, measure_layers
-from rgt_arch.evaluation.complexity.report import check_measuring, describe, network_of
+from rgt_arch.evaluation.complexity.report import describe, network_of, with_defaults
 from rgt_arch.evaluation.figures import save_figure
 from rgt_arch.evaluation.machine import describe_machine
 from rgt_arch.evaluation.speed.report import deliver, ratio, table
 from rgt_arch.evaluation.speed.scaling import growth
 from rgt_arch.evaluation.speed.scaling_plot import Curve, Panel, scaling_plot
-from rgt_arch.evaluation.speed.settings import Size, check_at_least, check_folder, conditions, parse_sizes
+from rgt_arch.evaluation.speed.settings import (
+    Size,
+    check_at_least,
+    check_folder,
+    check_machine,
+    check_plot,
+    conditions,
+    device_of,
+    parse_sizes,
+)
 
 
 @dataclass(frozen=True)
@@ -43,24 +50,18 @@ class GrowthSettings:
 
     def check(self) -> None:
         """Raise UsageError for values that cannot be worked with."""
-        check_measuring(self.device, self.threads)
+        check_machine(self.device, self.threads)
         check_at_least(("--limit", self.limit, 0.001))
         if len({size.pixels for size in parse_sizes(self.sizes)}) < 2:
             raise UsageError("--sizes: growth needs two sizes with different numbers of pixels")
         if self.plot is not None:
-            if Path(self.plot).suffix.lower() != ".png":
-                raise UsageError(f"--plot {self.plot}: only .png can be written")
-            check_folder("--plot", Path(self.plot))
+            check_plot(self.plot)
         if self.json not in (None, "-"):
             check_folder("--json", Path(self.json))
 
     def config(self) -> dict[str, Any]:
         """Constructor arguments of the network whose layers are meant."""
         return {"upscale": 4, **PRESETS["RGT"]} if self.file is None else network_of(self.file)
-
-    def torch_device(self) -> torch.device:
-        """The device to measure on."""
-        return torch.device("cuda" if self.device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 @dataclass(frozen=True)
@@ -88,10 +89,10 @@ def run_growth(settings: GrowthSettings) -> None:
     seconds: dict[Size, dict[str, float]] = {}
     rows = [Row(c.size, c.depth, c.representative, _products(c, config), {}) for c in counted]
     if settings.measure:
-        with conditions(settings.threads, settings.torch_device()):
-            machine = describe_machine(settings.torch_device())
+        with conditions(settings.threads, device_of(settings.device)):
+            machine = describe_machine(device_of(settings.device))
             seconds = measure_layers(
-                config, {row.size: row.products for row in rows}, settings.limit, settings.torch_device()
+                config, {row.size: row.products for row in rows}, settings.limit, device_of(settings.device)
             )
         rows = [Row(row.size, row.depth, row.representative, row.products, seconds[row.size]) for row in rows]
     name = describe(settings.config())
@@ -113,14 +114,11 @@ def run_growth(settings: GrowthSettings) -> None:
 
 def _one_layer_of_each(config: dict[str, Any]) -> dict[str, Any]:
     """The network cut down to an L-SA and an RG-SA block. Raises UsageError where it has no RG-SA."""
-    heads = [
-        heads
-        for heads, blocks in zip(config.get("num_heads", [2]), config.get("depth", [2]), strict=True)
-        if blocks > 1
-    ]
-    if not heads or config.get("global_blocks", "rg_sa") != "rg_sa":
+    given = with_defaults(config)
+    heads = [heads for heads, blocks in zip(given["num_heads"], given["depth"], strict=True) if blocks > 1]
+    if not heads or given["global_blocks"] != "rg_sa":
         raise UsageError("--growth: this network has no RG-SA; give another option file, or none for the paper's RGT")
-    return {**config, "depth": [2], "num_heads": heads[:1]}
+    return {**config, "embed_dim": given["embed_dim"], "depth": [2], "num_heads": heads[:1]}
 
 
 def _products(counted: Complexity, config: dict[str, Any]) -> dict[str, int]:
@@ -151,7 +149,9 @@ def format_growth(name: str, rows: Sequence[Row], machine: str | None, limit: fl
     lines = [
         f"One attention layer of {name}, projections included; multiply-adds in G and in thousands for a pixel",
         *(
-            [f"measured on {machine}, float32, without gradients; –: would take more than {limit:g} s"]
+            [
+                f"measured on {machine}, float32, without gradients; –: would take more than {limit:g} s, or than the free memory"
+            ]
             if machine
             else []
         ),
@@ -200,5 +200,5 @@ def _picture(rows: Sequence[Row], title: str, settings: GrowthSettings) -> Any:
             layer: [(float(row.size.pixels), row.seconds[layer]) for row in rows if layer in row.seconds]
             for layer in LAYERS
         }
-        panels.append(Panel(f"Time on {settings.torch_device().type.upper()}", "s", curves(times)))
+        panels.append(Panel(f"Time on {device_of(settings.device).type.upper()}", "s", curves(times)))
     return scaling_plot(title.replace("×", "x"), panels)

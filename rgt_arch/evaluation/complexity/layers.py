@@ -7,9 +7,10 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rgt_arch.archs.rgt_arch import RGT, attend, pointwise
+from rgt_arch.archs.rgt_arch import HEAD_MULTIPLE, RGT, attend, pointwise
 from rgt_arch.evaluation.complexity.counting import LSA, RGSA
 from rgt_arch.evaluation.speed.clock import seconds
 from rgt_arch.evaluation.speed.networks import build
@@ -37,11 +38,11 @@ class GlobalAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x plus the attention of every position to every other."""
         batch, height, width, channels = x.shape
-        qkv = pointwise(x, self.qkv.weight, self.qkv.bias).reshape(
-            batch, -1, 3, self.num_heads, channels // self.num_heads
-        )
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)
-        attended = attend(q, k, v, None, (channels // self.num_heads) ** -0.5)
+        head_dim = channels // self.num_heads
+        qkv = pointwise(x, self.qkv.weight, self.qkv.bias).reshape(batch, -1, 3, self.num_heads, head_dim)
+        # fused attention on a GPU wants heads of such widths, as the network's own are
+        q, k, v = F.pad(qkv, (0, -head_dim % HEAD_MULTIPLE)).permute(2, 0, 3, 1, 4)
+        attended = attend(q, k, v, None, head_dim**-0.5)[..., :head_dim]
         attended = attended.transpose(1, 2).reshape(batch, height, width, channels)
         return x + pointwise(attended, self.proj.weight, self.proj.bias)
 

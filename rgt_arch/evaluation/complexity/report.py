@@ -18,12 +18,12 @@ from rgt_arch.evaluation.machine import describe_machine
 from rgt_arch.evaluation.speed.apart import Outcome, Task, run_apart
 from rgt_arch.evaluation.speed.report import deliver, ratio, table
 from rgt_arch.evaluation.speed.settings import (
-    DEVICES,
     GB,
     Size,
-    check_at_least,
     check_folder,
+    check_machine,
     conditions,
+    device_of,
     parse_sizes,
 )
 from rgt_arch.evaluation.tables.results import paper
@@ -63,22 +63,9 @@ class ComplexitySettings:
 
     def check(self) -> None:
         """Raise UsageError for values that cannot be worked with."""
-        check_measuring(self.device, self.threads)
+        check_machine(self.device, self.threads)
         if self.json not in (None, "-"):
             check_folder("--json", Path(self.json))
-
-    def torch_device(self) -> torch.device:
-        """The device to measure on."""
-        return torch.device("cuda" if self.device != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def check_measuring(device: str, threads: int | None) -> None:
-    """Raise UsageError for a device that is not there, or no number of threads."""
-    if device not in DEVICES:
-        raise UsageError(f"--device is {device!r}; it must be one of {', '.join(DEVICES)}")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("--device cuda: PyTorch finds no CUDA GPU here; leave it out to measure on the CPU")
-    check_at_least(("--threads", 1 if threads is None else threads, 1))
 
 
 def network_of(file: str | Path) -> dict[str, Any]:
@@ -110,11 +97,12 @@ def preset_of(config: Mapping[str, Any]) -> str | None:
 
 def _deciding(config: Mapping[str, Any]) -> list[Any]:
     """The values of the arguments that decide what a network costs."""
-    arguments = _with_defaults(config)
+    arguments = with_defaults(config)
     return [list(value) if isinstance(value := arguments[key], tuple) else value for key in _DECIDING]
 
 
-def _with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
+def with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
+    """All constructor arguments of RGT, those of `config` first."""
     defaults = {name: parameter.default for name, parameter in inspect.signature(RGT).parameters.items()}
     return {**defaults, **config}
 
@@ -135,8 +123,8 @@ def run_complexity(settings: ComplexitySettings) -> None:
     config = network_of(settings.file)
     counted = [count(config, size) for size in sizes]
     outcomes = _measure(settings, config, sizes) if settings.measure else {}
-    with conditions(settings.threads, settings.torch_device()):
-        machine = describe_machine(settings.torch_device()) if settings.measure else None
+    with conditions(settings.threads, device_of(settings.device)):
+        machine = describe_machine(device_of(settings.device)) if settings.measure else None
     name = describe(config)
     texts = [f"{settings.file}: {name}"]
     texts += [
@@ -159,7 +147,7 @@ def run_complexity(settings: ComplexitySettings) -> None:
 
 def describe(config: Mapping[str, Any]) -> str:
     """The network in words."""
-    arguments = _with_defaults(config)
+    arguments = with_defaults(config)
     depth = arguments["depth"]
     blocks = f"{depth[0]} blocks" if len(set(depth)) == 1 else f"{', '.join(map(str, depth))} blocks"
     return (
@@ -180,7 +168,7 @@ def _measure(settings: ComplexitySettings, config: dict[str, Any], sizes: list[S
                     config,
                     size,
                     rounds=_ROUNDS,
-                    device=settings.torch_device().type,
+                    device=device_of(settings.device).type,
                     threads=settings.threads,
                 )
             )

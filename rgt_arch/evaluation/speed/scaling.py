@@ -24,7 +24,7 @@ from rgt_arch.evaluation.speed.settings import (
     SpeedSettings,
     check_at_least,
     check_dtypes,
-    check_folder,
+    check_plot,
     conditions,
     parse_sizes,
 )
@@ -58,9 +58,7 @@ class ScalingSettings(SpeedSettings):
             for size in sizes:
                 check_peer_size(size)
         if self.plot is not None:
-            if Path(self.plot).suffix.lower() != ".png":
-                raise UsageError(f"--plot {self.plot}: only .png can be written")
-            check_folder("--plot", Path(self.plot))
+            check_plot(self.plot)
 
     def makers(self) -> tuple[Maker, ...]:
         """Whose networks are measured."""

@@ -71,11 +71,8 @@ class SpeedSettings:
         """Raise UsageError for values that cannot be measured with."""
         if self.network not in NETWORKS:
             raise UsageError(f"--network is {self.network!r}; it must be one of {', '.join(NETWORKS)}")
-        if self.device not in DEVICES:
-            raise UsageError(f"--device is {self.device!r}; it must be one of {', '.join(DEVICES)}")
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise UsageError("--device cuda: PyTorch finds no CUDA GPU here; leave it out to measure on the CPU")
-        check_at_least(("--threads", 1 if self.threads is None else self.threads, 1), ("--seed", self.seed, 0))
+        check_machine(self.device, self.threads)
+        check_at_least(("--seed", self.seed, 0))
         groups = len(PRESETS[NETWORKS[self.network]]["depth"])
         if self.groups is not None and not 1 <= self.groups <= groups:
             raise UsageError(f"--groups is {self.groups}; {self.network} has 1 to {groups} residual groups")
@@ -92,8 +89,7 @@ class SpeedSettings:
 
     def torch_device(self) -> torch.device:
         """The device that is meant."""
-        cuda = self.device == "cuda" or (self.device == "auto" and torch.cuda.is_available())
-        return torch.device("cuda" if cuda else "cpu")
+        return device_of(self.device)
 
     def describe(self) -> str:
         """The network in words."""
@@ -101,6 +97,27 @@ class SpeedSettings:
         all_groups = len(PRESETS[name]["depth"])
         part = "" if self.groups in (None, all_groups) else f", {self.groups} of its {all_groups} groups"
         return f"{name} ×{self.scale}{part}"
+
+
+def check_machine(device: str, threads: int | None) -> None:
+    """Raise UsageError for a device that is not there, or no number of threads."""
+    if device not in DEVICES:
+        raise UsageError(f"--device is {device!r}; it must be one of {', '.join(DEVICES)}")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("--device cuda: PyTorch finds no CUDA GPU here; leave it out to measure on the CPU")
+    check_at_least(("--threads", 1 if threads is None else threads, 1))
+
+
+def device_of(name: str) -> torch.device:
+    """The device that a checked `--device` means."""
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def check_plot(plot: str) -> None:
+    """Raise UsageError for a `--plot` that cannot be written."""
+    if Path(plot).suffix.lower() != ".png":
+        raise UsageError(f"--plot {plot}: only .png can be written")
+    check_folder("--plot", Path(plot))
 
 
 def check_at_least(*values: tuple[str, float, float]) -> None:

@@ -28,9 +28,10 @@ def small(tmp_path):
     return str(file)
 
 
-def test_global_attention_is_multi_head_attention():
+@pytest.mark.parametrize("dim", [96, 60], ids=["wide as fused kernels want", "widened"])
+def test_global_attention_is_multi_head_attention(dim):
     torch.manual_seed(0)
-    layer, reference = GlobalAttention(96, 6), nn.MultiheadAttention(96, 6, batch_first=True)
+    layer, reference = GlobalAttention(dim, 6), nn.MultiheadAttention(dim, 6, batch_first=True)
     reference.load_state_dict(
         {
             "in_proj_weight": layer.qkv.weight,
@@ -39,10 +40,10 @@ def test_global_attention_is_multi_head_attention():
             "out_proj.bias": layer.proj.bias,
         }
     )
-    x = torch.randn(1, 5, 7, 96)
-    tokens = x.reshape(1, 35, 96)
+    x = torch.randn(1, 5, 7, dim)
+    tokens = x.reshape(1, 35, dim)
     wanted = tokens + reference(tokens, tokens, tokens)[0]
-    torch.testing.assert_close(layer(x).reshape(1, 35, 96), wanted, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(layer(x).reshape(1, 35, dim), wanted, rtol=1e-5, atol=1e-5)
 
 
 def test_its_multiply_adds_are_counted_right():
@@ -90,6 +91,15 @@ def test_layers_are_measured(small, capsys):
     assert main(["complexity", small, "--growth", "--sizes", "16x16", "16x24", "--measure", "--device", "cpu"]) == 0
     out = capsys.readouterr().out
     assert "measured time grows with pixels^" in out
+
+
+@pytest.mark.parametrize("left_out", ["embed_dim: 96, ", "depth: [2], num_heads: [6], "])
+def test_arguments_that_are_left_out_have_their_defaults(left_out, tmp_path, capsys):
+    file = tmp_path / "short.yml"
+    file.write_text((OPTIONS % "").replace(left_out, ""))
+    arguments = ["--growth", "--sizes", "16x16", "16x24", "--measure", "--device", "cpu"]
+    assert main(["complexity", str(file), *arguments]) == 0
+    assert "180 channels" in capsys.readouterr().out or "depth" in left_out
 
 
 def test_network_without_rg_sa_is_refused(tmp_path, capsys):
