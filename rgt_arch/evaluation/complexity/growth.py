@@ -150,7 +150,8 @@ def format_growth(name: str, rows: Sequence[Row], machine: str | None, limit: fl
         f"One attention layer of {name}, projections included; multiply-adds in G and in thousands for a pixel",
         *(
             [
-                f"measured on {machine}, float32, without gradients; –: would take more than {limit:g} s, or than the free memory"
+                f"measured on {machine}, float32, without gradients; –: would take more than {limit:g} s or more "
+                "memory than is free"
             ]
             if machine
             else []
