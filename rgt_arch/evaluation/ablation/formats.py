@@ -87,6 +87,9 @@ def as_markdown(plan: Plan, runs: Sequence[Run]) -> str:
         f"Multiply-adds at {PAPER_SIZE.replace('x', '×')} input pixels, counted as in `rgt complexity`.",
         *(f"Failed: {run.variant.label}, seed {run.seed}: {run.failure}" for run in runs if run.failure),
     ]
+    unknown = [f"{run.variant.label} (seed {run.seed})" for run in runs if not run.on_record]
+    if unknown:
+        remarks.append(f"Whether the data was the same is not on record for {', '.join(unknown)}.")
     waiting = [f"{run.variant.label} (seed {run.seed})" for run in runs if not run.scores and not run.failure]
     if waiting:
         remarks.append(f"Not trained yet: {', '.join(waiting)}; run the command again without --report.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import re
 import shutil
 import sys
@@ -18,18 +17,15 @@ import yaml
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from rgt_arch.basicsr_compat.run_folders import saved_iterations
-from rgt_arch.config import load_options
 from rgt_arch.config.loading import parse_yaml
 from rgt_arch.errors import UsageError, UserError
-from rgt_arch.evaluation.ablation.plan import Options, Plan, Variant, check_runnable, first_difference, read_plan
+from rgt_arch.evaluation.ablation.inputs import DATA_KEYS, WEIGHTS_KEY, Contents, have_changed, read_contents
+from rgt_arch.evaluation.ablation.kept import Place, Record, Scores, check_same_data, doubts
+from rgt_arch.evaluation.ablation.plan import Options, Plan, Variant, check_runnable, read_plan
 from rgt_arch.evaluation.subprocesses import basicsr_train
+from rgt_arch.evaluation.tables.store import software
 from rgt_arch.files import written_whole
 
-Scores = dict[str, dict[str, float]]
-"""{data set: {metric: mean over its images}}"""
-
-_FILES = ("dataroot_gt", "dataroot_lq", "meta_info_file", "meta_info")
 _NUMBER = r"-?(?:[\d.]+|nan|inf)"
 
 
@@ -60,52 +56,34 @@ class Run:
     """Of its last validation; None where it has not come to its end."""
     failure: str = ""
     """Why it did not."""
-
-
-@dataclass(frozen=True)
-class _Place:
-    """The folder of a run, in which its `basicsr train` is started."""
-
-    folder: Path
-    variant: Variant
-
-    @property
-    def option_file(self) -> Path:
-        return self.folder / "train.yml"
-
-    @property
-    def result(self) -> Path:
-        return self.folder / "result.json"
-
-    @property
-    def states(self) -> Path:
-        return self.folder / "experiments" / self.variant.slug / "training_states"
-
-    def newest_state(self) -> int:
-        """Iterations that are saved; 0 where there are none."""
-        return next(iter(saved_iterations(self.states)), 0)
+    on_record: bool = True
+    """Whether it is known what data the scores are of."""
 
 
 def run_ablation(settings: AblationSettings) -> tuple[Plan, list[Run]]:
     """Train what is not trained yet, and give the scores of all, seed by seed.
 
     A training that fails is remembered with its reason, and the others go on. Raises UsageError for a list, option
-    files or kept runs that do not fit, before anything is trained.
+    files, data or kept trainings that do not fit, before anything is trained.
     """
     plan = read_plan(settings.file, overrides=settings.overrides, seeds=settings.seeds, only=settings.only)
-    pairs = [(variant, seed) for seed in plan.seeds for variant in plan.variants]
-    places = {
-        (variant.label, seed): _Place(settings.keep / plan.name / variant.slug / f"seed_{seed}", variant)
-        for variant, seed in pairs
-    }
-    runs = [Run(variant, seed, _kept(places[variant.label, seed], seed)) for variant, seed in pairs]
-    if settings.report or all(run.scores for run in runs):
+    places = [
+        Place(settings.keep / plan.name / variant.slug / f"seed_{seed}", variant, seed)
+        for seed in plan.seeds
+        for variant in plan.variants
+    ]
+    runs = _kept(plan, places)
+    if settings.report:
+        _check_data(places, None)
         return plan, runs
-    check_runnable(plan, Path.cwd())
-    with _alone(settings.keep / plan.name):
-        for place in places.values():
-            _check_unfinished(place)
-        return plan, list(_train_all(plan, runs, places))
+    if not all(run.scores for run in runs):
+        check_runnable(plan, Path.cwd())
+        with _alone(settings.keep / plan.name):
+            contents = _check_data(places, _options_of_all(places))
+            # another process may have ended some since
+            return plan, list(_train_all(plan, _kept(plan, places), places, contents))
+    _check_data(places, _options_of_all(places))
+    return plan, runs
 
 
 @contextmanager
@@ -129,13 +107,13 @@ def run_options(variant: Variant, seed: int) -> Options:
     options["name"] = variant.slug
     options["manual_seed"] = seed
     for data in options["datasets"].values():
-        for key in _FILES:
+        for key in DATA_KEYS:
             if data.get(key):
                 data[key] = str(Path(data[key]).expanduser().absolute())
     options["path"] = {**(options.get("path") or {}), "resume_state": None}
-    weights = options["path"].get("pretrain_network_g")
+    weights = options["path"].get(WEIGHTS_KEY)
     if weights and Path(weights).expanduser().exists():  # else it is a name of published weights
-        options["path"]["pretrain_network_g"] = str(Path(weights).expanduser().absolute())
+        options["path"][WEIGHTS_KEY] = str(Path(weights).expanduser().absolute())
     plain: Options = parse_yaml(_as_yaml(options), "options").options
     return plain
 
@@ -147,49 +125,46 @@ def _as_yaml(options: Options) -> str:
 # --- what is there ---
 
 
-def _kept(place: _Place, seed: int) -> Scores | None:
-    """The scores of a run that has come to its end; None where there is none.
+def _kept(plan: Plan, places: Sequence[Place]) -> list[Run]:
+    """The trainings as they are now. Raises UsageError where a folder holds one with other options."""
+    for place in places:
+        place.check_options(run_options(place.variant, place.seed))
+    return [_as_run(place, place.scores(plan)) for place in places]
 
-    Raises UsageError where the folder holds a run with other options: nothing of it is thrown away.
+
+def _as_run(place: Place, scores: Scores | None) -> Run:
+    return Run(place.variant, place.seed, scores, on_record=scores is None or place.record_file.is_file())
+
+
+def _check_data(places: Sequence[Place], options: Options | None) -> Contents:
+    """What the data that `options` name holds, after saying what cannot be known of the kept trainings' data.
+
+    options: None where only kept trainings are looked at. Raises UsageError where they had other data.
     """
-    if place.option_file.is_file():
-        there = load_options(place.option_file)
-        there["path"] = {**(there.get("path") or {}), "resume_state": None}
-        difference = first_difference(there, run_options(place.variant, seed))
-        if difference:
-            key, before, now = difference
-            raise UsageError(
-                f"{place.folder}: holds a run in which {key} is {before!r}, now it is {now!r}; choose another folder "
-                "with --keep, or remove that one"
-            )
-    try:
-        content = json.loads(place.result.read_text("utf-8"))
-        scores: Scores = content["scores"]
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(
-            f"{place.result}: cannot be read as a result; remove it, and its run is validated anew"
-        ) from error
-    return scores
+    begun = [place for place in places if place.is_begun()]
+    records = {place: record for place in begun if (record := place.record()) is not None}
+    contents = read_contents(options, [record.contents for record in records.values()]) if options else None
+    check_same_data(records, contents)
+    for doubt in doubts(begun, records):
+        print(f"rgt ablation: {doubt}", file=sys.stderr)
+    return contents or {}
 
 
-def _check_unfinished(place: _Place) -> None:
-    """Raises UsageError for a folder with content that no run of ours left: it would be lost."""
-    if place.folder.is_dir() and any(place.folder.iterdir()) and not place.option_file.is_file():
-        raise UsageError(f"{place.folder}: is not empty and no ablation made it; choose another folder with --keep")
+def _options_of_all(places: Sequence[Place]) -> Options:
+    """Those of the first: in what files they name, no two differ."""
+    return run_options(places[0].variant, places[0].seed)
 
 
 # --- training ---
 
 
-def _train_all(plan: Plan, runs: Sequence[Run], places: dict[tuple[str, int], _Place]) -> Iterator[Run]:
+def _train_all(plan: Plan, runs: Sequence[Run], places: Sequence[Place], contents: Contents) -> Iterator[Run]:
     missing = [run for run in runs if run.scores is None]
-    left = {id(run): plan.total_iter - places[run.variant.label, run.seed].newest_state() for run in missing}
+    left = {id(run): plan.total_iter - place.newest_state() for run, place in zip(runs, places, strict=True)}
     if len(missing) < len(runs):
         print(f"{len(runs) - len(missing)} of {len(runs)} trainings were finished before", file=sys.stderr)
     done, start = 0, time.monotonic()
-    for run in runs:
+    for run, place in zip(runs, places, strict=True):
         if run.scores is not None:
             yield run
             continue
@@ -204,17 +179,20 @@ def _train_all(plan: Plan, runs: Sequence[Run], places: dict[tuple[str, int], _P
             flush=True,
         )
         try:
-            yield Run(run.variant, run.seed, _train(places[run.variant.label, run.seed], run.seed, plan))
+            yield _as_run(place, _train(place, plan, contents))
         except UserError as error:
             print(f"rgt ablation: {run.variant.label}, seed {run.seed}: {error}", file=sys.stderr)
             yield Run(run.variant, run.seed, failure=str(error))
         done += left[id(run)]
 
 
-def _train(place: _Place, seed: int, plan: Plan) -> Scores:
+def _train(place: Place, plan: Plan, contents: Contents) -> Scores:
     """Train from the newest state to the end, and keep the scores. Raises UserError if the training fails."""
-    options = run_options(place.variant, seed)
+    options = run_options(place.variant, place.seed)
+    if (changed := have_changed(options, contents)) is not None:
+        raise UsageError(f"{changed}: the files changed while the trainings ran; choose another folder with --keep")
     newest = place.newest_state()
+    record = place.record() if newest else Record(contents, [software()])
     if newest:
         # relative to the run's folder, so that the whole may be moved
         options["path"]["resume_state"] = str((place.states / f"{newest}.state").relative_to(place.folder))
@@ -223,13 +201,14 @@ def _train(place: _Place, seed: int, plan: Plan) -> Scores:
     place.folder.mkdir(parents=True, exist_ok=True)
     with written_whole(place.option_file) as beside:
         beside.write_text(_as_yaml(options), "utf-8")
+    if record is not None:  # else it was begun by a version that kept none, and stays without
+        place.keep_record(record.going_on())
     basicsr_train(place.option_file, plan.total_iter)
     scores = last_validation((place.folder / "train_output.txt").read_text("utf-8"), plan)
     for name, metric, _ in plan.measured():
         if metric not in scores.get(name, {}):
             raise UserError(f"{place.folder}: the training said no {metric} of {name} at its end; look at its output")
-    with written_whole(place.result) as beside:
-        beside.write_text(json.dumps({"scores": scores, "seed": seed}, indent=1) + "\n", "utf-8")
+    place.keep_scores(scores)
     return scores
 
 

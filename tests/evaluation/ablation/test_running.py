@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
+import torch
+from PIL import Image, ImageChops
 
+from rgt_arch import RGT
 from rgt_arch.cli import main
 from rgt_arch.config import load_options
+from rgt_arch.data.lmdb import create_lmdb_of_folder
 from rgt_arch.errors import UserError
-from rgt_arch.evaluation.ablation import running
+from rgt_arch.evaluation.ablation import kept, running
+from rgt_arch.evaluation.tables.store import software
 
 SEED = ["--seeds", "2"]
 
@@ -113,3 +119,153 @@ def test_two_at_a_time_are_refused(project, no_training, capsys):
         assert main(["ablation", "list.yml", *SEED]) == 2
     assert "another `rgt ablation` trains here" in capsys.readouterr().err
     assert no_training == []
+
+
+def invert(image):
+    with Image.open(image) as opened:
+        inverted = ImageChops.invert(opened)
+    inverted.save(image)
+
+
+def into_lmdbs(project, edit):
+    """The training's images as LMDBs."""
+    for kind in ("HR", "LR"):
+        create_lmdb_of_folder(
+            project / "data/train" / kind, project / f"data/{kind}.lmdb", ending="x2" * (kind == "LR")
+        )
+        for file in ("files/rgt.yml", "files/no_cpe.yml"):
+            edit(file, f"data/train/{kind}", f"data/{kind}.lmdb")
+    for file in ("files/rgt.yml", "files/no_cpe.yml"):
+        edit(file, "io_backend: {type: disk}\n    gt_size", "io_backend: {type: lmdb}\n    gt_size")
+
+
+def test_training_on_data_that_has_changed_since_is_not_compared(project, no_training, capsys):
+    """The reference alone, then other pixels, then all: a row of before must not stand beside one of after."""
+    assert main(["ablation", "list.yml", *SEED, "--only", "RGT"]) == 0
+    invert(project / "data/train/HR/a.png")
+    for _ in range(2):
+        assert main(["ablation", "list.yml", *SEED]) == 2
+        err = capsys.readouterr().err
+        assert "list/RGT/seed_2: datasets:train:dataroot_gt held other files when this was trained" in err
+        assert "choose another folder with --keep, or remove that one" in err
+        assert len(no_training) == 1
+        assert (project / "experiments/ablation/list/RGT/seed_2/result.json").is_file()
+    assert main(["ablation", "list.yml", *SEED, "--keep", "another"]) == 0
+    assert main(["ablation", "list.yml", *SEED, "--report"]) == 1  # what is there was trained on one content
+
+
+def test_training_does_not_go_on_with_other_data(project, no_training, monkeypatch, capsys):
+    def break_off(option_file, total_iter):
+        (option_file.parent / "experiments/RGT/training_states").mkdir(parents=True)
+        (option_file.parent / "experiments/RGT/training_states/2.state").touch()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(running, "basicsr_train", break_off)
+        assert main(["ablation", "list.yml", *SEED]) == 130
+    for kind, ending in (("HR", ""), ("LR", "x2")):
+        folder = project / "data/val" / kind
+        (folder / f"b{ending}.png").write_bytes((folder / f"a{ending}.png").read_bytes())
+    capsys.readouterr()
+    assert main(["ablation", "list.yml", *SEED]) == 2
+    err = capsys.readouterr().err
+    assert "datasets:val:dataroot_gt held other files when this was trained (1 file of" in err
+    assert "; now 2 files of" in err
+    assert no_training == []
+
+
+def test_weights_to_start_from_are_part_of_the_data(project, edit, no_training, capsys):
+    for file in ("files/rgt.yml", "files/no_cpe.yml"):
+        edit(file, "pretrain_network_g: ~, strict_load_g: true", "pretrain_network_g: net.pth, strict_load_g: false")
+    options = load_options(project / "files/rgt.yml")["network_g"]
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        network = RGT(**{key: value for key, value in options.items() if key != "type"})
+        torch.save({"params": network.state_dict()}, "net.pth")
+        assert main(["ablation", "list.yml", *SEED]) == (2 if seed else 0)
+    assert "path:pretrain_network_g held other files" in capsys.readouterr().err
+
+
+def test_data_of_an_lmdb_is_that_of_its_file(project, edit, no_training, capsys):
+    into_lmdbs(project, edit)
+    assert main(["ablation", "list.yml", *SEED]) == 0
+    (project / "data/HR.lmdb/lock.mdb").write_bytes(b"a reader was here")
+    assert main(["ablation", "list.yml", *SEED]) == 0
+    content = bytearray((project / "data/HR.lmdb/data.mdb").read_bytes())
+    content[-1] ^= 255
+    (project / "data/HR.lmdb/data.mdb").write_bytes(content)
+    assert main(["ablation", "list.yml", *SEED]) == 2
+    assert "dataroot_gt held other files when this was trained" in capsys.readouterr().err
+
+
+def test_copied_data_is_the_same_data(project, no_training, capsys):
+    """Another time of the files: their content counts."""
+    assert main(["ablation", "list.yml", *SEED, "--only", "RGT"]) == 0
+    for file in (project / "data").rglob("*.png"):
+        os.utime(file, (1, 1))
+    capsys.readouterr()
+    assert main(["ablation", "list.yml", *SEED]) == 0
+    assert "1 of 2 trainings were finished before" in capsys.readouterr().err
+
+
+def test_data_that_changes_between_two_trainings_is_a_failure(project, no_training, monkeypatch, capsys):
+    say = running.basicsr_train
+
+    def change(option_file, total_iter):
+        say(option_file, total_iter)
+        invert(project / "data/train/LR/ax2.png")
+
+    monkeypatch.setattr(running, "basicsr_train", change)
+    assert main(["ablation", "list.yml", *SEED]) == 1
+    assert "Failed: no CPE, seed 2: datasets:train:dataroot_lq: the files changed" in capsys.readouterr().out
+
+
+def test_trainings_of_other_data_are_not_reported_together(project, no_training, capsys):
+    assert main(["ablation", "list.yml", *SEED, "--only", "RGT"]) == 0
+    invert(project / "data/train/HR/a.png")
+    assert main(["ablation", "list.yml", *SEED, "--keep", "another"]) == 0
+    kept = project / "experiments/ablation/list/no_CPE"
+    (project / "another/list/no_CPE").rename(kept)
+    assert main(["ablation", "list.yml", *SEED, "--report"]) == 2
+    assert "no_CPE/seed_2: datasets:train:dataroot_gt held other files" in capsys.readouterr().err
+
+
+def test_what_earlier_versions_kept_is_taken_with_a_notice(project, no_training, capsys):
+    """They recorded no data: nobody knows, and hours of training are not thrown away for that."""
+    assert main(["ablation", "list.yml", *SEED, "--only", "RGT"]) == 0
+    (project / "experiments/ablation/list/RGT/seed_2/inputs.json").unlink()
+    capsys.readouterr()
+    for _ in range(2):
+        assert main(["ablation", "list.yml", *SEED]) == 0
+        captured = capsys.readouterr()
+        assert captured.err.count("no record of the data") == 1
+        assert "Whether the data was the same is not on record for RGT (seed 2)." in captured.out
+    assert len(no_training) == 2
+
+
+def test_other_software_is_told_and_taken(project, no_training, monkeypatch, capsys):
+    assert main(["ablation", "list.yml", *SEED, "--only", "RGT"]) == 0
+    for module in (running, kept):
+        monkeypatch.setattr(module, "software", lambda: {**software(), "torch": "99.1", "code": "other"})
+    capsys.readouterr()
+    assert main(["ablation", "list.yml", *SEED]) == 0
+    err = capsys.readouterr().err
+    assert f"1 of 1 kept trainings: made with other software (torch {torch.__version__}, now 99.1, other" in err
+    assert len(no_training) == 2
+
+
+@pytest.mark.parametrize("file", ["inputs.json", "result.json", "train.yml"])
+@pytest.mark.parametrize(
+    "content", ["", "3", '{"scores": 3, "contents": 3}', '{"scores": {"Set of one": {"psnr": 1}}}']
+)
+def test_damaged_files_of_a_training_are_named(project, no_training, capsys, file, content):
+    assert main(["ablation", "list.yml", *SEED]) == 0
+    damaged = project / "experiments/ablation/list/RGT/seed_2" / file
+    damaged.write_text(content)
+    capsys.readouterr()
+    for more in ([], ["--report"]):
+        assert main(["ablation", "list.yml", *SEED, *more]) == 2
+        err = capsys.readouterr().err
+        assert str(damaged.parent.relative_to(project)) in err
+        assert len(err.splitlines()) == 1
+        assert damaged.read_text() == content
