@@ -226,8 +226,8 @@ def let_others_speak() -> None:
         time.sleep(0.1)
 
 
-def on_rank_zero(work: Callable[[], T]) -> T:
-    """What `work()` returns on rank 0, on every rank.
+def on_rank_zero(work: Callable[[], T], group: dist.ProcessGroup | None = None) -> T:
+    """What `work()` returns on rank 0, on every rank. group: of all ranks, for another time limit than the default's.
 
     Its UserError is raised on rank 0; the others exit with its code.
     """
@@ -240,7 +240,7 @@ def on_rank_zero(work: Callable[[], T]) -> T:
             outcome[0] = work()
         except UserError as error:
             failure, outcome[1] = error, error.exit_code
-    dist.broadcast_object_list(outcome, src=0)
+    dist.broadcast_object_list(outcome, src=0, group=group)
     if failure is not None:
         raise failure
     if outcome[1]:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch.distributed as dist
-
-from rgt_arch.basicsr_compat.distributed import init_dist, leave, on_rank_zero
 from rgt_arch.config.checks.images import image_size
 from rgt_arch.config.hardware import usable_gpus
 from rgt_arch.errors import UsageError
@@ -20,6 +16,7 @@ from rgt_arch.evaluation.data_benchmark_loaders import quiet
 from rgt_arch.evaluation.tables.images import Images, MissingError, lr_images, scales_of, sr_images
 from rgt_arch.evaluation.tables.measuring import Measurer
 from rgt_arch.evaluation.tables.methods import Method, Runnable, read_methods, runnable
+from rgt_arch.evaluation.tables.ranks import Ranks, joined_ranks
 from rgt_arch.evaluation.tables.results import BENCHMARKS, SCALES, Result, Score, Table
 from rgt_arch.evaluation.tables.store import Store, file_digest, software
 from rgt_arch.progress import Progress
@@ -91,18 +88,17 @@ def make_table(settings: TableSettings) -> Table | None:
 
     Raises UsageError for what cannot be measured at all, UserError for images that cannot be read; what is kept stays.
     """
-    _check(settings)
-    with _ranks(settings) as (rank, world_size), quiet():
-        plan = on_rank_zero(lambda: _plan(settings))
-        if rank == 0 and plan.known:
+    with joined_ranks(cpu=not _num_gpu(settings)) as ranks, quiet():
+        plan = ranks.on_first(lambda: _plan(settings))
+        if ranks.rank == 0 and plan.known:
             total = len(plan.known) + len(plan.pending)
             print(
                 f"{len(plan.known)} of {total} images were measured before ({settings.keep}; --fresh measures them "
                 "again)",
                 file=sys.stderr,
             )
-        scores = plan.known | _measure(plan, settings, rank, world_size)
-    return _table(plan, scores, settings) if rank == 0 else None
+        scores = plan.known | _measure(plan, settings, ranks)
+    return _table(plan, scores, settings) if ranks.rank == 0 else None
 
 
 def _check(settings: TableSettings) -> None:
@@ -128,22 +124,12 @@ def _num_gpu(settings: TableSettings) -> int:
     return int(settings.device != "cpu" and usable_gpus() > 0)
 
 
-@contextmanager
-def _ranks(settings: TableSettings) -> Iterator[tuple[int, int]]:
-    """Rank and number of processes; joins the group that torchrun describes, and leaves it."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield 0, 1
-        return
-    init_dist("pytorch", cpu=not _num_gpu(settings))
-    yield dist.get_rank(), dist.get_world_size()
-    leave()
-
-
 # --- before ---
 
 
 def _plan(settings: TableSettings) -> _Plan:
     """Find weights and images, and the scores that are kept."""
+    _check(settings)
     cells: list[_Cell] = []
     for method in read_methods(settings.methods):
         for scale in _scales(method, settings):
@@ -199,16 +185,16 @@ def _cells(method: Method, scale: int, settings: TableSettings) -> list[_Cell]:
 # --- during ---
 
 
-def _measure(plan: _Plan, settings: TableSettings, rank: int, world_size: int) -> dict[tuple[int, str], Score]:
+def _measure(plan: _Plan, settings: TableSettings, ranks: Ranks) -> dict[tuple[int, str], Score]:
     """The pending scores; on rank 0 those of all ranks."""
     store = Store(settings.keep)
-    share = plan.pending[rank::world_size]
+    share = plan.pending[ranks.rank :: ranks.count]
     costs = [_cost(plan.cells[number], name) for number, name in share]
     scores: dict[tuple[int, str], Score] = {}
     measurer: Measurer | None = None
     loaded: Runnable | None = None
-    title = "measuring" if world_size == 1 else f"measuring (1 of {world_size} processes)"
-    shown = rank == 0 and bool(share)
+    title = "measuring" if ranks.count == 1 else f"measuring (1 of {ranks.count} processes)"
+    shown = ranks.rank == 0 and bool(share)
     with Progress(sum(costs), title, "op", large=True) if shown else nullcontext() as progress:
         for done, (number, name) in enumerate(share, 1):
             cell = plan.cells[number]
@@ -223,11 +209,7 @@ def _measure(plan: _Plan, settings: TableSettings, rank: int, world_size: int) -
             scores[number, name] = score
             if progress:
                 progress.reach(sum(costs[:done]))
-    if world_size == 1:
-        return scores
-    gathered: list[Any] = [None] * world_size
-    dist.all_gather_object(gathered, scores)
-    return {key: score for part in gathered for key, score in part.items()}
+    return {key: score for part in ranks.gather(scores) for key, score in part.items()}
 
 
 def _cost(cell: _Cell, name: str) -> int:
