@@ -115,6 +115,10 @@ class TrainingLoader:
 
     def _validate(self) -> None:
         """The validation that a run was killed in, so that the best results are those of an unbroken one."""
+        from basicsr.utils import get_root_logger
+
+        # `rgt figure curves` reads it: no other line tells when this validation is of
+        get_root_logger().info(f"Validating iteration {self.iteration}, as was due when it was saved")
         for val_loader in self.val_loaders:
             self.model.validation(val_loader, self.iteration, self.tb_logger, self.opt["val"]["save_img"])
 

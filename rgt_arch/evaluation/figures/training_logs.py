@@ -24,6 +24,8 @@ _VALIDATION = re.compile(r"INFO: Validation (.+?)\s*$")
 _METRIC = re.compile(r"\s+# (\S+): (\S+)")
 _OPTION = re.compile(r"\s+(val_freq|start_iter): (\d+)(?:\.0)?\s*$")
 _RESUMED = re.compile(r"Resuming training from epoch: \d+, iter: ([\d,]+)")
+# basicsr_compat/training_loop.py, when a run was killed between saving and validating
+_OWED = re.compile(r"Validating iteration (\d+), as was due")
 _TOTAL = re.compile(r"Total epochs: \d+; iters: (\d+)")
 _LAST = "Save the latest model"
 
@@ -138,41 +140,45 @@ def _read_log(file: Path) -> dict[Key, Points]:
         raise UsageError(f"{file}: cannot be read: {error.strerror}") from error
     result: dict[Key, Points] = {}
     every, total, now, after_the_end = 0, 0, 0, False
+    least, owed_at = 1, 0  # the earliest iteration that the next validation can be of; the one that it is of
     validated: dict[str, int] = {}
     validating = ""
     for line in lines:
         if training := _TRAINING.search(line):
-            now = int(training[1].replace(",", ""))
+            now = least = int(training[1].replace(",", ""))
             validating = ""
             values = [("lr", training[2]), *_LOSS.findall(training[3])]
             for name, text in values:
                 _add(result, (name, ""), now, text)
         elif validation := _VALIDATION.search(line):
             validating = validation[1]
-            validated[validating] = (
-                total if after_the_end and total else _iteration(now, every, validated.get(validating, 0))
-            )
+            before = validated.get(validating, 0)
+            if after_the_end and total:
+                validated[validating] = total
+            elif owed_at and not before:
+                validated[validating] = owed_at
+            elif every:  # the first multiple from `least` on, and after the one before
+                validated[validating] = max(math.ceil(least / every) * every, before + every if before else 0)
+            else:
+                validated[validating] = now
         elif validating and (metric := _METRIC.match(line)):
             _add(result, (metric[1], validating), validated[validating], metric[2])
         elif option := _OPTION.match(line):
             if option[1] == "val_freq":
                 every = int(option[2])
             else:
-                now = int(option[2])
+                now, least = int(option[2]), int(option[2]) + 1
         elif resumed := _RESUMED.search(line):
             now = int(resumed[1].replace(",", ""))
+            least = now + 1
+            validated.clear()  # logs that somebody put together: it goes on from an earlier iteration
+        elif owed := _OWED.search(line):
+            owed_at = int(owed[1])
         elif length := _TOTAL.search(line):
             total = int(length[1])
         elif _LAST in line:
             after_the_end = True
     return result
-
-
-def _iteration(printed: int, every: int, before: int) -> int:
-    """When a validation was: the first multiple of val_freq from the last printed iteration and after the last one."""
-    if not every:
-        return printed
-    return max(math.ceil(max(printed, 1) / every) * every, before + every if before else 0)
 
 
 def _add(series: dict[Key, Points], key: Key, iteration: int, text: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from basicsr.models.sr_model import SRModel
 from basicsr.utils.logger import MessageLogger
 from torch.utils.tensorboard import SummaryWriter
 
+from rgt_arch.basicsr_compat.training_loop import TrainingLoader
 from rgt_arch.evaluation.figures.curves import smoothed
 from rgt_arch.evaluation.figures.training_logs import read_runs
 
@@ -26,6 +28,8 @@ def write_run(
     *,
     print_freq: int = 100,
     val_freq: int = 250,
+    resumed: int = 0,
+    owed: bool = False,
 ) -> None:
     """Log and TensorBoard file of a run as BasicSR's own logger and validation write them."""
     folder.mkdir(exist_ok=True)
@@ -39,14 +43,24 @@ def write_run(
     model = SRModel.__new__(SRModel)
     model.opt = {"val": {"metrics": {"psnr": {}}}}
     logger.info("\n  val:[\n    val_freq: %s\n  ]\n", float(val_freq))
+
+    def validate(val_loader: str, iteration: int, *_: object) -> None:
+        model.metric_results = {"psnr": 20 + iteration / 100 + offset}
+        model._log_validation_metric_values(iteration, val_loader, writer)
+
+    if resumed:
+        logger.info(f"Resuming training from epoch: 0, iter: {resumed}.")  # train.py:133
+    if owed:
+        loop = TrainingLoader([], {"start_iter": resumed, "val": {"save_img": False}}, ["Set5", "my set"])
+        loop.model = SimpleNamespace(validation=validate)
+        loop._validate()
     for iteration in iterations:
         if iteration % print_freq == 0:
             loss = {"epoch": 0, "iter": iteration, "lrs": [2e-4], "time": 0.1, "data_time": 0.0}
             message({**loss, "l_pix": 1 / iteration + offset, "l_total": 2.0})
         if iteration % val_freq == 0:
             for name in ("Set5", "my set"):
-                model.metric_results = {"psnr": 20 + iteration / 100 + offset}
-                model._log_validation_metric_values(iteration, name, writer)
+                validate(name, iteration)
     writer.close()
     logger.removeHandler(file)
     file.close()
@@ -88,6 +102,31 @@ def test_validations_more_often_than_printed_lines_keep_their_iterations(tmp_pat
     write_run(tmp_path / "run", "20260101_100000", range(1, 401), print_freq=200, val_freq=50)
     log = next((tmp_path / "run").glob("*.log"))
     assert list(read_runs([str(log)])[0].series["psnr", "Set5"]) == list(range(50, 401, 50))
+
+
+@pytest.mark.parametrize("owed", [False, True])
+@pytest.mark.parametrize("start_iter", [False, True])
+def test_first_validation_of_a_resumed_run_has_its_iteration_without_printed_lines(tmp_path, owed, start_iter):
+    """Saved at 100 and resumed: the first validation is that of 150, or of 100 if that was not over when it ended."""
+    write_run(tmp_path / "run", "20260101_100000", range(1, 120), print_freq=200, val_freq=50)
+    write_run(
+        tmp_path / "run", "20260101_110000", range(101, 240), 1.0, print_freq=200, val_freq=50, resumed=100, owed=owed
+    )
+    later = max((tmp_path / "run").glob("*.log"))
+    if start_iter:  # which the options in the log have, if not the line
+        text = later.read_text("utf-8").replace("    val_freq", "  start_iter: 100\n    val_freq")
+        later.write_text("".join(line for line in text.splitlines(True) if "Resuming" not in line), "utf-8")
+    points = {50: 20.5, 100: 22 if owed else 21, 150: 22.5, 200: 23}
+    assert read_runs([str(tmp_path / "run")])[0].series["psnr", "Set5"] == pytest.approx(points)
+    del points[50]
+    assert read_runs([str(later)])[0].series["psnr", "my set"] == pytest.approx(
+        points if owed else {150: 22.5, 200: 23}
+    )
+
+
+def test_validation_owed_at_an_end_that_val_freq_does_not_divide_is_of_the_end(tmp_path):
+    write_run(tmp_path / "run", "20260101_100000", [], val_freq=250, resumed=600, owed=True)
+    assert read_runs([str(tmp_path / "run")])[0].series["psnr", "Set5"] == {600: 26}
 
 
 def test_smoothing_is_tensorboards_and_skips_nan():
