@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rgt_arch.errors import UserError
+from rgt_arch.errors import UsageError, UserError
 
 _LONGEST_NAME = 255  # bytes, on nearly all file systems
 
@@ -49,6 +49,24 @@ def check_place(path: str | os.PathLike[str]) -> None:
     finally:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)
+
+
+def check_output(flag: str, path: Path, inputs: Iterable[Path] = (), *, overwrite: bool) -> None:
+    """Whether the file that `flag` names can be written, asked before any work is done for it.
+
+    inputs: other files of the same call. Raises UsageError for a place that does not fit, an input, or, unless
+    `overwrite`, a file that exists; UserError as `check_place`.
+    """
+    if not path.parent.is_dir():
+        raise UsageError(f"{flag} {path}: there is no folder {path.parent}; make it, or name another place")
+    if path.is_dir():
+        raise UsageError(f"{flag} {path}: is a folder; name a file")
+    if any(path.absolute() == other.absolute() or (path.exists() and other.exists() and path.samefile(other))
+           for other in inputs):  # fmt: skip
+        raise UsageError(f"{flag} {path}: is one of the inputs, or another output; name another file")
+    if path.exists() and not overwrite:
+        raise UsageError(f"{flag} {path}: exists; --overwrite replaces it")
+    check_place(path)
 
 
 def _beside(path: Path) -> Path:

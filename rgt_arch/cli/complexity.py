@@ -57,12 +57,15 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--json", metavar="FILE", nargs="?", const="-", help="JSON in place of the tables, or to FILE beside them"
     )
+    parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
     return parser
 
 
 def run(args: argparse.Namespace) -> None:
     """Count, measure and print."""
-    shared: dict[str, Any] = {name: getattr(args, name) for name in ("measure", "device", "threads", "json")}
+    shared: dict[str, Any] = {
+        name: getattr(args, name) for name in ("measure", "device", "threads", "json", "overwrite")
+    }
     if args.sizes is not None:
         shared["sizes"] = tuple(args.sizes)
     only_growth = {name: getattr(args, name) for name in ("limit", "plot") if getattr(args, name) is not None}

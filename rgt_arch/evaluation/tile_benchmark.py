@@ -47,7 +47,7 @@ def run_tile_benchmark(
 
     tiles, overlaps: input pixels; pairs where the overlap is no less than half the tile are left out. limit: so many
     images at most. PSNR is measured on Y of 8-bit results with a border of `scale` pixels cut off, as in the paper.
-    Raises UsageError if there is nothing to measure.
+    Raises UsageError if there is nothing to measure, UserError naming a picture that cannot be measured.
     """
     upscaler = Upscaler(weights, tile=0)
     files = [file for file in sorted(folder.iterdir()) if file.suffix.lower() in PICTURE_SUFFIXES][:limit]
@@ -55,7 +55,10 @@ def run_tile_benchmark(
         raise UsageError(f"{folder}: there are no pictures in it")
     tilings = [(tile, overlap) for tile in tiles for overlap in overlaps if 2 * overlap < tile]
     if not tilings:
-        raise UsageError("no overlap is less than half a tile; give larger --tiles or smaller --overlaps")
+        raise UsageError(
+            f"--overlaps {' '.join(map(str, overlaps))}: none is less than half of --tiles "
+            f"{' '.join(map(str, tiles))}; give larger tiles or smaller overlaps"
+        )
     print(describe_machine(upscaler.device))
     print(f"{len(files)} images of {folder}, bicubic ×{upscaler.scale}, weights {weights}\n")
 
@@ -63,7 +66,7 @@ def run_tile_benchmark(
     seconds = dict.fromkeys(scores, 0.0)
     with Progress(len(files) * len(scores), "upscaling", "image") as progress:
         for file in files:
-            hr, lr = hr_lr_pair(_rgb(file), upscaler.scale)
+            hr, lr = hr_lr_pair(_rgb(file, least=3 * upscaler.scale), upscaler.scale)
             for tiling in scores:
                 upscaler.tile, upscaler.overlap = tiling
                 start = time.perf_counter()
@@ -97,9 +100,13 @@ def format_costs(costs: Sequence[TileCost]) -> str:
     return "\n".join(lines)
 
 
-def _rgb(file: Path) -> NDArray[Any]:
-    """8-bit RGB; grey three times, as the benchmarks' grey images are run."""
+def _rgb(file: Path, least: int) -> NDArray[Any]:
+    """8-bit RGB; grey three times, as the benchmarks' grey images are run. least: pixels along each side, so that some
+    are left inside the border that is cut off."""
     pixels = read_picture(file).pixels
+    height, width = pixels.shape[:2]
+    if min(height, width) < least:
+        raise UserError(f"{file}: has {height}×{width} pixels; at least {least}×{least} can be measured; leave it out")
     if pixels.dtype != np.uint8:
         raise UserError(f"{file}: has 16 bits; measure on 8-bit pictures")
     if pixels.ndim == 2:

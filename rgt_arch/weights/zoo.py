@@ -87,9 +87,14 @@ def _whereabouts(entry: ZooEntry) -> str:
     return "downloaded at first use" if entry.url else "to be put into the cache by hand"
 
 
+def plain_name(name: str) -> str:
+    """A name as it is compared with others: upper and lower case are the same, and so are `-` and `_`."""
+    return name.strip().casefold().replace("-", "_")
+
+
 def find_entry(name: str) -> ZooEntry | None:
-    """The entry of a name; upper and lower case are the same, and so are `-` and `_`."""
-    return {_plain(known): entry for known, entry in ZOO.items()}.get(_plain(name))
+    """The entry of a name, which need not be exact (see `plain_name`)."""
+    return {plain_name(known): entry for known, entry in ZOO.items()}.get(plain_name(name))
 
 
 def named(name: str) -> ZooEntry:
@@ -97,7 +102,7 @@ def named(name: str) -> ZooEntry:
     entry = find_entry(name)
     if entry:
         return entry
-    near = difflib.get_close_matches(_plain(name), [_plain(known) for known in ZOO], n=1)
+    near = difflib.get_close_matches(plain_name(name), [plain_name(known) for known in ZOO], n=1)
     nearest = find_entry(near[0]) if near else None
     meant = f"; did you mean {nearest.name}?" if nearest else ""
     raise UsageError(f"{name}: no such file, and no weights of that name{meant} (names: {', '.join(ZOO)})")
@@ -254,7 +259,3 @@ def _sha256_once(file: Path, *facts: int) -> str:
     except OSError as error:
         raise UsageError(f"{file}: cannot be read: {error.strerror or error}") from error
     return digest.hexdigest()
-
-
-def _plain(name: str) -> str:
-    return name.strip().casefold().replace("-", "_")

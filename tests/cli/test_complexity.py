@@ -73,7 +73,11 @@ def test_time_and_memory_are_measured_in_a_fresh_process(tmp_path, capsys):
         ("network_g: {type: RGT}\n", ["--plot", "a.png"], "--plot is of use with --growth only"),
         ("network_g: {type: RGT}\n", ["--growth", "--plot", "a.jpg"], "only .png can be written"),
         ("network_g: {type: RGT}\n", ["--growth", "--sizes", "8x8"], "growth needs two sizes"),
-        ("network_g: {type: RGT}\n", ["--json", "nowhere/a.json"], "its folder does not exist"),
+        (
+            "network_g: {type: RGT}\n",
+            ["--json", "nowhere/a.json"],
+            "--json nowhere/a.json: there is no folder",
+        ),
         ("network_g: {type: RGT}\n", ["--threads", "0"], "--threads is 0"),
     ],
 )
@@ -84,6 +88,15 @@ def test_what_cannot_be_counted_is_one_line(tmp_path, capsys, content, arguments
     err = capsys.readouterr().err
     assert words in err
     assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("growth", [[], ["--growth"]], ids=["whole", "growth"])
+def test_option_file_is_not_written_over(tmp_path, capsys, growth):
+    file = tmp_path / "file.yml"
+    file.write_text("network_g: {type: RGT}\n")
+    assert main(["complexity", str(file), *growth, "--json", str(file), "--overwrite"]) == 2
+    assert f"--json {file}: is one of the inputs" in capsys.readouterr().err
+    assert file.read_text() == "network_g: {type: RGT}\n"
 
 
 def test_no_file_is_a_question(capsys):

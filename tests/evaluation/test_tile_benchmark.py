@@ -59,13 +59,21 @@ def test_command_prints_a_line_for_each_tiling(images, weights, capsys):
     assert len({len(line) for line in table}) == 1
 
 
-@pytest.mark.parametrize(
-    ("arguments", "text"),
-    [(["--tiles", "8", "--overlaps", "4"], "no overlap is less than half a tile"), (["--limit", "0"], "no pictures")],
-)
-def test_nothing_to_measure_is_said(images, weights, arguments, text, capsys):
-    assert main(["bench", "tiles", str(images), "-w", str(weights), *arguments]) == 2
-    assert text in capsys.readouterr().err
+def test_nothing_to_measure_is_said(images, weights, tmp_path, capsys):
+    command = ["bench", "tiles", "-w", str(weights)]
+    assert main([*command, str(images), "--tiles", "8", "6", "--overlaps", "4"]) == 2
+    assert "--overlaps 4: none is less than half of --tiles 8 6" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    assert main([*command, str(tmp_path / "empty")]) == 2
+    assert "no pictures" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 200)])
+def test_pictures_with_nothing_inside_the_border_are_named(images, weights, size, capsys):
+    Image.new("RGB", size).save(images / "a.png")
+    assert main(["bench", "tiles", str(images), "-w", str(weights)]) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert f"a.png: has {size[1]}×{size[0]} pixels; at least 6×6 can be measured; leave it out" in error
 
 
 def test_a_folder_that_is_not_there_is_named(weights, tmp_path, capsys):
@@ -77,4 +85,4 @@ def test_a_folder_that_is_not_there_is_named(weights, tmp_path, capsys):
 def test_numbers_below_zero_are_refused(images, weights, flag, capsys):
     with pytest.raises(SystemExit):
         main(["bench", "tiles", str(images), "-w", str(weights), f"{flag}=-1"])
-    assert "'-1' is no whole number from 0 on" in capsys.readouterr().err
+    assert f"'-1' is no whole number from {int(flag == '--limit')} on" in capsys.readouterr().err

@@ -42,6 +42,7 @@ def add_subject(parser: argparse.ArgumentParser, defaults: SpeedSettings) -> Non
     parser.add_argument(
         "--json", metavar="FILE", help="write the figures to FILE too; - prints them in place of the table"
     )
+    parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
 
 
 def add_no_peer(parser: argparse.ArgumentParser) -> None:

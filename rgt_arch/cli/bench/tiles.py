@@ -34,7 +34,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         default=[0, 8, 16, 32],
         help="shared input pixels (default: %(default)s)",
     )
-    parser.add_argument("--limit", type=_whole_number, metavar="N", help="only the first N images")
+    parser.add_argument("--limit", type=_from_one, metavar="N", help="only the first N images")
     return parser
 
 
@@ -44,6 +44,12 @@ def run(args: argparse.Namespace) -> None:
         raise UsageError(f"{args.images}: no such folder; name one of HR images")
     costs = run_tile_benchmark(args.images, args.weights, tiles=args.tiles, overlaps=args.overlaps, limit=args.limit)
     print(format_costs(costs))
+
+
+def _from_one(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
+    return int(text)
 
 
 def _whole_number(text: str) -> int:

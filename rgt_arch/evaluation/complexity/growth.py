@@ -21,9 +21,8 @@ from rgt_arch.evaluation.speed.scaling_plot import Curve, Panel, scaling_plot
 from rgt_arch.evaluation.speed.settings import (
     Size,
     check_at_least,
-    check_folder,
     check_machine,
-    check_plot,
+    check_reports,
     conditions,
     device_of,
     parse_sizes,
@@ -47,6 +46,7 @@ class GrowthSettings:
     device: str = "auto"
     threads: int | None = None
     json: str | None = None
+    overwrite: bool = False
 
     def check(self) -> None:
         """Raise UsageError for values that cannot be worked with."""
@@ -54,10 +54,8 @@ class GrowthSettings:
         check_at_least(("--limit", self.limit, 0.001))
         if len({size.pixels for size in parse_sizes(self.sizes)}) < 2:
             raise UsageError("--sizes: growth needs two sizes with different numbers of pixels")
-        if self.plot is not None:
-            check_plot(self.plot)
-        if self.json not in (None, "-"):
-            check_folder("--json", Path(self.json))
+        inputs = [] if self.file is None else [self.file]
+        check_reports(self.json, self.plot, inputs, overwrite=self.overwrite)
 
     def config(self) -> dict[str, Any]:
         """Constructor arguments of the network whose layers are meant."""

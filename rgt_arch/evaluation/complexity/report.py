@@ -20,8 +20,8 @@ from rgt_arch.evaluation.speed.report import deliver, ratio, table
 from rgt_arch.evaluation.speed.settings import (
     GB,
     Size,
-    check_folder,
     check_machine,
+    check_reports,
     conditions,
     device_of,
     parse_sizes,
@@ -60,12 +60,13 @@ class ComplexitySettings:
     threads: int | None = None
     json: str | None = None
     """File for the figures, or - for stdout in place of the tables."""
+    overwrite: bool = False
+    """Whether files that exist are replaced."""
 
     def check(self) -> None:
         """Raise UsageError for values that cannot be worked with."""
         check_machine(self.device, self.threads)
-        if self.json not in (None, "-"):
-            check_folder("--json", Path(self.json))
+        check_reports(self.json, inputs=[self.file], overwrite=self.overwrite)
 
 
 def network_of(file: str | Path) -> dict[str, Any]:

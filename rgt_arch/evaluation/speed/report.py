@@ -65,7 +65,7 @@ def deliver(report: dict[str, Any], text: str, target: str | None) -> None:
     if target == "-":
         print(document, end="")
         return
-    print(text)
-    if target is not None:
+    if target is not None:  # first, for who reads stdout may have closed it
         with written_whole(Path(target)) as beside:
             beside.write_text(document, encoding="utf-8")
+    print(text)

@@ -24,7 +24,7 @@ from rgt_arch.evaluation.speed.settings import (
     SpeedSettings,
     check_at_least,
     check_dtypes,
-    check_plot,
+    check_reports,
     conditions,
     parse_sizes,
 )
@@ -57,8 +57,7 @@ class ScalingSettings(SpeedSettings):
         if self.peer:
             for size in sizes:
                 check_peer_size(size)
-        if self.plot is not None:
-            check_plot(self.plot)
+        check_reports(self.json, self.plot, overwrite=self.overwrite)
 
     def makers(self) -> tuple[Maker, ...]:
         """Whose networks are measured."""

@@ -14,6 +14,7 @@ import torch
 
 from rgt_arch.archs.rgt_arch import PRESETS
 from rgt_arch.errors import UsageError
+from rgt_arch.files import check_output
 from rgt_arch.weights.building import build_network
 
 NETWORKS = {"rgt": "RGT", "rgt_s": "RGT-S", "rgt_t": "RGT-T"}
@@ -21,6 +22,8 @@ DTYPES = {"fp32": "float32", "bf16": "bfloat16"}
 """By their short names; bf16: float32 in and out, autocast to bfloat16 inside."""
 DEVICES = ("auto", "cpu", "cuda")
 GB = 10**9
+MOST_SEED = 2**63 - 2  # what torch takes; the next one is used too
+MOST_THREADS = 1024  # beyond any machine's cores; with a hundred thousand OpenMP ends the process
 
 
 class Size(NamedTuple):
@@ -66,20 +69,22 @@ class SpeedSettings:
     seed: int = 10
     json: str | None = None
     """File for the figures, or - for stdout in place of the table."""
+    overwrite: bool = False
+    """Whether files that exist are replaced."""
 
     def check(self) -> None:
         """Raise UsageError for values that cannot be measured with."""
         if self.network not in NETWORKS:
             raise UsageError(f"--network is {self.network!r}; it must be one of {', '.join(NETWORKS)}")
         check_machine(self.device, self.threads)
-        check_at_least(("--seed", self.seed, 0))
+        if not 0 <= self.seed <= MOST_SEED:
+            raise UsageError(f"--seed is {self.seed}; it must be from 0 to {MOST_SEED}")
         groups = len(PRESETS[NETWORKS[self.network]]["depth"])
         if self.groups is not None and not 1 <= self.groups <= groups:
             raise UsageError(f"--groups is {self.groups}; {self.network} has 1 to {groups} residual groups")
         with torch.device("meta"):
             build_network(self.config())
-        if self.json not in (None, "-"):
-            check_folder("--json", Path(self.json))
+        check_reports(self.json, overwrite=self.overwrite)
 
     def config(self, **changes: Any) -> dict[str, Any]:
         """Constructor arguments of the network, ours and the peer's; `changes` go before them."""
@@ -105,7 +110,8 @@ def check_machine(device: str, threads: int | None) -> None:
         raise UsageError(f"--device is {device!r}; it must be one of {', '.join(DEVICES)}")
     if device == "cuda" and not torch.cuda.is_available():
         raise UsageError("--device cuda: PyTorch finds no CUDA GPU here; leave it out to measure on the CPU")
-    check_at_least(("--threads", 1 if threads is None else threads, 1))
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
+        raise UsageError(f"--threads is {threads}; it must be from 1 to {MOST_THREADS}")
 
 
 def device_of(name: str) -> torch.device:
@@ -113,11 +119,21 @@ def device_of(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def check_plot(plot: str) -> None:
-    """Raise UsageError for a `--plot` that cannot be written."""
-    if Path(plot).suffix.lower() != ".png":
-        raise UsageError(f"--plot {plot}: only .png can be written")
-    check_folder("--plot", Path(plot))
+def check_reports(
+    json: str | None, plot: str | None = None, inputs: Sequence[str | Path] = (), *, overwrite: bool
+) -> None:
+    """Raise UsageError, before anything is measured, where `--json` or `--plot` cannot be written.
+
+    inputs: files that the command reads, which are no places to write to.
+    """
+    others = [Path(file) for file in inputs]
+    if json not in (None, "-"):
+        check_output("--json", Path(json), others, overwrite=overwrite)
+        others.append(Path(json))
+    if plot is not None:
+        if Path(plot).suffix.lower() != ".png":
+            raise UsageError(f"--plot {plot}: only .png can be written")
+        check_output("--plot", Path(plot), others, overwrite=overwrite)
 
 
 def check_at_least(*values: tuple[str, float, float]) -> None:
@@ -132,12 +148,6 @@ def check_dtypes(names: Sequence[str]) -> None:
     for name in names:
         if name not in DTYPES:
             raise UsageError(f"--dtypes: {name!r} is not one of {', '.join(DTYPES)}")
-
-
-def check_folder(flag: str, file: Path) -> None:
-    """Raise UsageError where a file has no folder to stand in: better now than after the measurement."""
-    if file.is_dir() or not file.parent.is_dir():
-        raise UsageError(f"{flag} {file}: {'is a folder' if file.is_dir() else 'its folder does not exist'}")
 
 
 @contextmanager

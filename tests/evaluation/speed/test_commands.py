@@ -14,6 +14,7 @@ from rgt_arch.evaluation.speed import agreement, arithmetic, latency, memory, ne
 from rgt_arch.evaluation.speed.apart import Outcome
 from rgt_arch.evaluation.speed.latency import LatencySettings
 from rgt_arch.evaluation.speed.memory import MemorySettings
+from rgt_arch.evaluation.speed.report import deliver
 from rgt_arch.evaluation.speed.training import TrainSettings, check_training
 
 FLAGS = ["--network", "rgt_t", "--scale", "2", "--device", "cpu", "--threads", "1"]
@@ -150,9 +151,12 @@ def test_train_refuses_gradients_that_differ(tiny, monkeypatch):
         (["memory", "--groups", "9"], "--groups is 9; rgt has 1 to 8 residual groups"),
         (["memory", "--memory-limit", "nan"], "--memory-limit is nan"),
         (["latency", "--scale", "5"], "no RGT has these arguments: upscale 5"),
-        (["latency", "--threads", "0"], "--threads is 0; it must be at least 1"),
+        (["latency", "--threads", "100000"], "--threads is 100000; it must be from 1 to 1024"),
+        (["latency", "--seed", "9" * 23], "it must be from 0 to 9223372036854775806"),
+        (["latency", "--threads", "0"], "--threads is 0; it must be from 1 to 1024"),
         (["scaling", "--plot", "plot.svg"], "--plot plot.svg: only .png can be written"),
-        (["train", "--json", "no_such/x.json"], "--json no_such/x.json: its folder does not exist"),
+        (["train", "--json", "no_such/x.json"], "--json no_such/x.json: there is no folder no_such"),
+        (["scaling", "--plot", "a.png", "--json", "a.png"], "--plot a.png: is one of the inputs, or another output"),
         (["latency", "--device", "abacus"], None),
     ],
 )
@@ -167,6 +171,28 @@ def test_wrong_usage_exits_2_in_one_line(arguments, words, capsys):
     assert error.startswith(f"rgt bench {arguments[0]}: error: ")
     assert words in error
     assert error.count("\n") == 1
+
+
+def test_file_that_exists_is_replaced_only_on_request(tiny, tmp_path, capsys):
+    file = tmp_path / "mine.json"
+    file.write_text("mine")
+    command = ["bench", "train", *FLAGS, "--no-peer", "--dtypes", "fp32", "--rounds", "1", "--json", str(file)]
+    assert main(command) == 2
+    assert f"--json {file}: exists; --overwrite replaces it" in capsys.readouterr().err
+    assert file.read_text() == "mine"
+    assert main([*command, "--overwrite"]) == 0
+    assert json.loads(file.read_text())["command"] == "train"
+
+
+def test_figures_are_in_their_file_before_stdout_fails(tmp_path, monkeypatch):
+    def closed(*args, **kwargs):
+        raise BrokenPipeError
+
+    monkeypatch.setattr("builtins.print", closed)
+    file = tmp_path / "figures.json"
+    with pytest.raises(BrokenPipeError):
+        deliver({"command": "train"}, "a table", str(file))
+    assert json.loads(file.read_text()) == {"command": "train"}
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
