@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ from rgt_arch.evaluation.tables.store import file_digest
 from rgt_arch.weights.building import resolve_path
 from rgt_arch.weights.inspecting import infer_config, is_derived
 from rgt_arch.weights.reading import read_checkpoint
-from rgt_arch.weights.zoo import ZOO, fetch, find_entry
+from rgt_arch.weights.zoo import ZOO, fetch, find_entry, plain_name
 
 Kind = Literal["bicubic", "images", "network", "weights"]
 
@@ -26,11 +27,13 @@ class Method:
 
     label: str
     kind: Kind
-    """`network`: a preset whose weights have names, `source` its key in `PRESETS`; `weights`: a file."""
+    """`network`: weights that have names, `source` the one in `PRESETS`, or in `ZOO` if `one_scale`; `weights`: a file."""
     source: str = ""
     self_ensemble: bool = False
     scales: tuple[int, ...] = SCALES
     """Those it has."""
+    one_scale: bool = False
+    """Whether no other scale can be asked of it: a file, or a name with a scale."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +52,11 @@ class Runnable:
 
 
 def read_methods(texts: Sequence[str]) -> list[Method]:
-    """The methods that these words name. Raises UsageError for unknown ones and for two of one name."""
+    """The methods that these words name. Raises UsageError for unknown ones and for two of one name and scale."""
     methods = [_read_method(text) for text in texts]
-    for method in methods:
-        if sum(other.label == method.label for other in methods) > 1:
+    for method, other in combinations(methods, 2):
+        both_of_one = method.one_scale and other.one_scale
+        if method.label == other.label and not (both_of_one and method.scales != other.scales):
             raise UsageError(
                 f"{method.label}: two methods have this name; give them names of their own, as in MINE=net_g_5000.pth"
             )
@@ -67,7 +71,10 @@ def runnable(method: Method, scale: int) -> Runnable:
         return Runnable({"type": "GivenImages"}, facts={"method": "images"})
     if method.kind == "weights":
         return _from_file(Path(method.source), method.self_ensemble)
-    entry = next((entry for entry in ZOO.values() if (entry.preset, entry.scale) == (method.source, scale)), None)
+    entry = next(
+        (e for e in ZOO.values() if e.scale == scale and method.source == (e.name if method.one_scale else e.preset)),
+        None,
+    )
     if entry is None:
         raise MissingError(f"{method.source} ×{scale}: there are no weights of that name (names: {', '.join(ZOO)})")
     try:
@@ -90,13 +97,13 @@ def _read_method(text: str) -> Method:
     ensemble = source.endswith("+") and not path.exists()
     source = source.removesuffix("+") if ensemble else source
     plus = "+" if ensemble else ""
-    preset = next((name for name in PRESETS if _plain(name) == _plain(source)), None)
+    preset = next((name for name in PRESETS if plain_name(name) == plain_name(source)), None)
     path, entry = Path(source).expanduser(), find_entry(source)
     if preset and not path.exists():
         scales = tuple(entry.scale for entry in ZOO.values() if entry.preset == preset)
         return Method(label or preset + plus, "network", preset, ensemble, scales)
     if entry and not path.exists():
-        return Method(label or entry.preset + plus, "network", entry.preset, ensemble, (entry.scale,))
+        return Method(label or entry.preset + plus, "network", entry.name, ensemble, (entry.scale,), one_scale=True)
     if not path.suffix and not path.exists():
         raise UsageError(
             f"{source}: no such file or folder, and no method of that name; take bicubic, "
@@ -104,17 +111,24 @@ def _read_method(text: str) -> Method:
             "folder of super-resolved images"
         )
     path = resolve_path(path)
-    return Method(label or path.stem + plus, "weights", str(path), ensemble, (_config(path)["upscale"],))
+    scales = (_config(path)["upscale"],)
+    return Method(label or path.stem + plus, "weights", str(path), ensemble, scales, one_scale=True)
 
 
 def _from_file(path: Path, self_ensemble: bool) -> Runnable:
-    weights = read_checkpoint(path).state_dict()
+    weights, network = read_checkpoint(path).state_dict(), {"type": "RGT", **_config(path)}
     return Runnable(
-        {"type": "RGT", **_config(path)},
+        network,
         path,
         self_ensemble,
         parameters=sum(tensor.numel() for key, tensor in weights.items() if not is_derived(key)),
-        facts={"method": "network", "weights": file_digest(path), "self_ensemble": self_ensemble},
+        # the network too, for what it is inferred to be is not in the file
+        facts={
+            "method": "network",
+            "network": network,
+            "weights": file_digest(path),
+            "self_ensemble": self_ensemble,
+        },
     )
 
 
@@ -124,7 +138,3 @@ def _config(path: Path) -> dict[str, Any]:
         return infer_config(checkpoint.state_dict(), checkpoint.config)
     except UsageError as error:
         raise error if str(error).startswith(str(path)) else UsageError(f"{path}: {error}") from error
-
-
-def _plain(name: str) -> str:
-    return name.casefold().replace("-", "_")

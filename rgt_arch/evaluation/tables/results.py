@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from rgt_arch.weights.zoo import plain_name
 
 BENCHMARKS: Mapping[str, int] = {"Set5": 5, "Set14": 14, "B100": 100, "Urban100": 100, "Manga109": 109}
 """The paper's sets and how many images each has, in its order."""
@@ -87,10 +88,6 @@ def paper() -> dict[str, Any]:
 def published(method: str, scale: int, benchmark: str) -> Score | None:
     """The paper's numbers for a method by its name there (RGT-S, RCAN, …) or bicubic; case and `_` do not matter."""
     methods = {"bicubic": paper()["bicubic"], **paper()["table2"]}
-    rows: dict[str, Any] = next((rows for name, rows in methods.items() if _plain(name) == _plain(method)), {})
+    rows: dict[str, Any] = next((rows for name, rows in methods.items() if plain_name(name) == plain_name(method)), {})
     numbers = rows.get(f"x{scale}", {}).get(benchmark)
     return Score(**numbers) if numbers else None
-
-
-def _plain(name: str) -> str:
-    return re.sub("_", "-", name.strip().casefold())

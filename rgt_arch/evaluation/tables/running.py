@@ -157,9 +157,9 @@ def _scales(method: Method, settings: TableSettings) -> list[int]:
             f"{method.source}: none of its sub-folders is named after a scale, such as {settings.benchmarks[0]}/x2; "
             "say with --scales which one it is of"
         )
-    if method.kind == "weights" and asked and method.scales[0] not in asked:
+    if method.one_scale and asked and method.scales[0] not in asked:
         raise UsageError(f"{method.source}: is ×{method.scales[0]}; add {method.scales[0]} to --scales")
-    return list(method.scales) if method.kind == "weights" or not asked else asked
+    return list(method.scales) if method.one_scale or not asked else asked
 
 
 def _cells(method: Method, scale: int, settings: TableSettings) -> list[_Cell]:

@@ -20,7 +20,16 @@ from rgt_arch.files import written_whole
 from rgt_arch.version import __version__
 
 # The code that decides a score: an edit of it must not meet the scores of before.
-_CODE = ("archs", "models", "inference/ensemble.py", "inference/tiling.py", "data/bicubic.py", "evaluation/tables")
+_CODE = (
+    "archs",
+    "models",
+    "weights/fitting.py",
+    "weights/reading.py",
+    "inference/ensemble.py",
+    "inference/tiling.py",
+    "data/bicubic.py",
+    "evaluation/tables",
+)
 
 
 class Store:

@@ -59,6 +59,21 @@ def test_weights_go_by_their_names_with_the_scales_that_exist(table, write_set, 
     assert "no weights of that name" in asked["RGT", 4, "Set5"]["missing"]
 
 
+def test_a_name_with_a_scale_has_a_row_of_that_scale_only(table, write_set, write_weights, monkeypatch):
+    """One name for a method may stand for files of different scales, as the paper's names do."""
+    write_set(scales=(2, 4))
+    files = {f"RGT_T_x{scale}": write_weights(f"{scale}.pth", scale=scale) for scale in (2, 4)}
+    monkeypatch.setattr(methods, "fetch", lambda entry: files[entry.name])
+    both = table("RGT_T", "--sets", "Set5")
+    assert list(both) == [("RGT-T", 2, "Set5"), ("RGT-T", 4, "Set5")]
+    large = table("mine=RGT_T_x4", "--scales", 2, 4, "--sets", "Set5")
+    assert list(large) == [("mine", 4, "Set5")]
+    assert large["mine", 4, "Set5"]["measured"] == both["RGT-T", 4, "Set5"]["measured"]
+    assert table("RGT_T_x2", "RGT_T_x4", "--sets", "Set5") == both
+    again = table(*(f"mine={file}" for file in files.values()), "--sets", "Set5")
+    assert list(again) == [("mine", 2, "Set5"), ("mine", 4, "Set5")]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -71,6 +86,10 @@ def test_weights_go_by_their_names_with_the_scales_that_exist(table, write_set, 
         (["bicubic", "--sets", "Set5", "Set5"], "one is named twice"),
         (["bicubic", "--tile", "3"], "--tile is 3"),
         (["tiny.pth", "--scales", "4"], "tiny.pth: is ×2; add 2 to --scales"),
+        (["RGT_T_x4", "--scales", "2"], "RGT_T_x4: is ×4; add 4 to --scales"),
+        (["mine=rgt-t-x4+", "--scales", "2", "3"], "RGT_T_x4: is ×4; add 4 to --scales"),
+        (["X=RGT_T", "X=RGT_T_x4"], "X: two methods have this name"),
+        (["X=RGT_T_x4", "X=RGT_T_x4+"], "X: two methods have this name"),
         (["benchmark/Set5/HR/face.png"], "face.png: is a picture"),
     ],
 )

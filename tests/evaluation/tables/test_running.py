@@ -17,7 +17,7 @@ from basicsr.metrics import calculate_psnr, calculate_ssim
 
 from rgt_arch import load_model
 from rgt_arch.data.bicubic import crop_to_multiple, imresize
-from rgt_arch.evaluation.tables import running
+from rgt_arch.evaluation.tables import methods, running
 
 from .conftest import NETWORK
 
@@ -168,6 +168,21 @@ def test_what_decides_a_score_tells_kept_ones_apart(table, write_set, write_weig
     measured.clear()
     table(f"X={weights}", "--sets", "Set5")
     assert measured == ["face.png"]
+
+
+def test_what_a_file_is_inferred_to_be_tells_kept_scores_apart(table, write_set, write_weights, measured, monkeypatch):
+    """The file stays the same, what is made of it does not."""
+    write_set()
+    arguments = (write_weights(), "--sets", "Set5")
+    first = table(*arguments)
+    infer = methods.infer_config
+    monkeypatch.setattr(methods, "infer_config", lambda *given: {**infer(*given), "img_range": 255.0})
+    measured.clear()
+    assert table(*arguments) != first
+    assert len(measured) == 3
+    measured.clear()
+    table(*arguments)
+    assert measured == []
 
 
 def work(said: str) -> float:
