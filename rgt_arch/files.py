@@ -1,9 +1,13 @@
-"""Files that appear whole or not at all; folders such as LMDBs are made beside their place and moved there."""
+"""Files that appear whole or not at all, and what tells them apart; folders such as LMDBs are made beside their place
+and moved there."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import hashlib
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +36,15 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)
+
+
+def write_text(text: str, path: Path | None) -> None:
+    """Write to a file, whole, or without one to stdout. Raises UserError as `written_whole`."""
+    if path is None:
+        sys.stdout.write(text)
+        return
+    with written_whole(path) as beside:
+        beside.write_text(text, "utf-8")
 
 
 def check_place(path: str | os.PathLike[str]) -> None:
@@ -67,6 +80,27 @@ def check_output(flag: str, path: Path, inputs: Iterable[Path] = (), *, overwrit
     if path.exists() and not overwrite:
         raise UsageError(f"{flag} {path}: exists; --overwrite replaces it")
     check_place(path)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 in hexadecimal, computed once in a process as long as the file's size and times stay.
+
+    Raises UsageError for a file that cannot be read.
+    """
+    try:
+        facts = path.stat()
+        return _digest_once(path, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+@functools.lru_cache(maxsize=4096)
+def _digest_once(path: Path, *_facts: int) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _beside(path: Path) -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import resource
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from rgt_arch.errors import UserError
-from rgt_arch.files import check_place, written_whole
+from rgt_arch.errors import UsageError, UserError
+from rgt_arch.files import check_place, file_digest, written_whole
 from rgt_arch.torch_files import save_whole
 
 
@@ -84,3 +86,23 @@ def test_a_place_is_checked_without_touching_what_is_there(tmp_path: Path) -> No
     for name, reason in (("n" * 252 + ".png", "name too long"), ("gone/a.png", "No such file"), (".", "is a folder")):
         with pytest.raises(UserError, match=reason):
             check_place(tmp_path / name)
+
+
+def test_digests_are_taken_once_and_again_for_a_file_that_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"one")
+    first = file_digest(path)
+    assert first == hashlib.sha256(b"one").hexdigest()
+    with monkeypatch.context() as unreadable:
+        unreadable.setattr(Path, "open", lambda *_: pytest.fail("read again"))
+        assert file_digest(path) == first
+    stamp = path.stat().st_mtime_ns
+    path.write_bytes(b"two")
+    os.utime(path, ns=(stamp, stamp))  # as copying tools do; the time of the change stays
+    assert file_digest(path) == hashlib.sha256(b"two").hexdigest()
+    with pytest.raises(UsageError, match="gone: cannot be read: No such file"):
+        file_digest(tmp_path / "gone")
+    with pytest.raises(UsageError, match="cannot be read: Is a directory"):
+        file_digest(tmp_path)

@@ -10,7 +10,7 @@ from typing import Any
 from rgt_arch.evaluation.tables.formats import FORMATS
 from rgt_arch.evaluation.tables.results import BENCHMARKS, SCALES
 from rgt_arch.evaluation.tables.running import TableSettings, make_table
-from rgt_arch.files import written_whole
+from rgt_arch.files import write_text
 
 _EPILOG = """METHOD is one of
   RGT_S, RGT, RGT_T    the published networks and the small one; weights are downloaded at first use
@@ -87,17 +87,20 @@ def run(args: argparse.Namespace) -> int:
     """Measure and print; 1 if something is missing."""
     table = make_table(
         TableSettings(
-            args.methods, args.scales, args.sets, args.data, args.tile, args.device, args.keep, fresh=args.fresh
+            args.methods,
+            args.scales,
+            args.sets,
+            args.data,
+            args.tile,
+            args.device,
+            args.keep,
+            fresh=args.fresh,
+            output=args.output,
         )
     )
     if table is None:  # a rank that only helped
         return 0
-    text = FORMATS[args.format](table)
-    if args.output is None:
-        sys.stdout.write(text)
-    else:
-        with written_whole(args.output) as beside:
-            beside.write_text(text, "utf-8")
+    write_text(FORMATS[args.format](table), args.output)
     if table.missing:
         print(f"rgt table: {len(table.missing)} of {len(table.results)} results are missing", file=sys.stderr)
     return int(bool(table.missing))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import functools
-import hashlib
 import json
 import os
 import sys
@@ -21,7 +20,7 @@ from platformdirs import user_cache_path
 from rgt_arch.archs.rgt_arch import PRESETS
 from rgt_arch.errors import UsageError, UserError
 from rgt_arch.file_kinds import CHECKPOINT_SUFFIXES
-from rgt_arch.files import written_whole
+from rgt_arch.files import file_digest, written_whole
 from rgt_arch.weights.downloading import download
 from rgt_arch.weights.inspecting import infer_config
 from rgt_arch.weights.reading import read_checkpoint
@@ -211,14 +210,14 @@ def _check_bundled(file: Path) -> None:
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{file.parent / SUMS}: cannot be read ({error}); install rgt-arch again") from error
     sums = {name.lstrip(" *"): digest for digest, _, name in (line.partition(" ") for line in lines)}
-    if sums.get(file.name) != _sha256_of(file):
+    if sums.get(file.name) != file_digest(file):
         raise UsageError(f"{file}: is damaged, or not the file that {SUMS} beside it lists; install rgt-arch again")
 
 
 def _check_recorded(entry: ZooEntry, file: Path) -> None:
     """Hold the file to the SHA-256 beside it, or write that down where there is none: it is trusted on first use."""
     record = file.with_suffix(".json")
-    digest = _sha256_of(file)
+    digest = file_digest(file)
     known = _read_record(record)
     if known is None:
         _check_content(entry, file)
@@ -241,21 +240,3 @@ def _read_record(record: Path) -> dict[str, Any] | None:
     except (OSError, ValueError) as error:
         raise UsageError(f"{record}: cannot be read ({error}); delete it if you trust the weights beside it") from error
     return known if isinstance(known, dict) else {}
-
-
-def _sha256_of(file: Path) -> str:
-    """SHA-256 in hexadecimal, computed once in a process as long as the file's size and times stay."""
-    facts = file.stat()
-    return _sha256_once(file, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
-
-
-@functools.lru_cache(maxsize=64)
-def _sha256_once(file: Path, *facts: int) -> str:
-    digest = hashlib.sha256()
-    try:
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    except OSError as error:
-        raise UsageError(f"{file}: cannot be read: {error.strerror or error}") from error
-    return digest.hexdigest()

@@ -11,7 +11,7 @@ from pathlib import Path
 from rgt_arch.data.images import walk_files
 from rgt_arch.errors import UsageError
 from rgt_arch.evaluation.ablation.plan import Options
-from rgt_arch.evaluation.tables.store import file_digest
+from rgt_arch.files import file_digest
 from rgt_arch.progress import Progress
 
 DATA_KEYS = ("dataroot_gt", "dataroot_lq", "meta_info_file", "meta_info")

@@ -33,6 +33,11 @@ class Images:
     grey: frozenset[str]
     """Names of the pairs whose HR has one channel, such as Set14's bridge."""
 
+    def shown(self, name: str) -> str:
+        """How a pair is called in the table: without suffix, unless another one would be called the same."""
+        stem = Path(name).stem
+        return stem if sum(Path(pair.name).stem == stem for pair in self.pairs) == 1 else name
+
 
 def lr_images(data: Path, benchmark: str, scale: int) -> Images:
     """HR and LR of a set in the layout of the benchmarks.

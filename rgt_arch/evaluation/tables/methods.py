@@ -12,7 +12,7 @@ from rgt_arch.archs.rgt_arch import PRESETS
 from rgt_arch.errors import UsageError, UserError
 from rgt_arch.evaluation.tables.images import MissingError
 from rgt_arch.evaluation.tables.results import SCALES
-from rgt_arch.evaluation.tables.store import file_digest
+from rgt_arch.files import file_digest
 from rgt_arch.weights.building import resolve_path
 from rgt_arch.weights.inspecting import infer_config, is_derived
 from rgt_arch.weights.reading import read_checkpoint
@@ -27,7 +27,7 @@ class Method:
 
     label: str
     kind: Kind
-    """`network`: weights that have names, `source` the one in `PRESETS`, or in `ZOO` if `one_scale`; `weights`: a file."""
+    """`network`: published weights, `source` a key of `PRESETS`, or of `ZOO` where `one_scale`; `weights`: a file."""
     source: str = ""
     self_ensemble: bool = False
     scales: tuple[int, ...] = SCALES

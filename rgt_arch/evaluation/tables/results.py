@@ -34,7 +34,7 @@ class Result:
     scale: int
     benchmark: str
     images: Mapping[str, Score] = field(default_factory=dict)
-    """By the HR file's name without suffix, in order of names."""
+    """By the HR file's name, without suffix where no other has the same, in order of names."""
     missing: str = ""
     """What is not here, and how to get it; empty where it was measured."""
 

@@ -18,7 +18,8 @@ from rgt_arch.evaluation.tables.measuring import Measurer
 from rgt_arch.evaluation.tables.methods import Method, Runnable, read_methods, runnable
 from rgt_arch.evaluation.tables.ranks import Ranks, joined_ranks
 from rgt_arch.evaluation.tables.results import BENCHMARKS, SCALES, Result, Score, Table
-from rgt_arch.evaluation.tables.store import Store, file_digest, software
+from rgt_arch.evaluation.tables.store import Store, software
+from rgt_arch.files import check_place, file_digest
 from rgt_arch.progress import Progress
 
 _ENSEMBLE_PASSES = 8
@@ -40,6 +41,8 @@ class TableSettings:
     """Where the scores of images are kept."""
     fresh: bool = False
     """Measure again what is kept."""
+    output: Path | None = None
+    """Where the table will be written, which is tried before anything is measured."""
 
 
 @dataclass
@@ -86,7 +89,8 @@ def make_table(settings: TableSettings) -> Table | None:
     """Measure everything that is asked for and not kept from earlier runs. Under torchrun, the images are shared out
     by rank and all ranks but the first return None.
 
-    Raises UsageError for what cannot be measured at all, UserError for images that cannot be read; what is kept stays.
+    Raises UsageError for what cannot be measured at all, UserError for images that cannot be read and for what cannot
+    be written; what is kept stays.
     """
     with joined_ranks(cpu=not _num_gpu(settings)) as ranks, quiet():
         plan = ranks.on_first(lambda: _plan(settings))
@@ -118,6 +122,8 @@ def _check(settings: TableSettings) -> None:
         raise UsageError(f"--sets {' '.join(settings.benchmarks)}: one is named twice; name each once")
     if settings.device == "cuda" and not usable_gpus():
         raise UsageError("--device cuda: PyTorch finds no CUDA GPU here; leave it out to measure on the CPU")
+    if settings.output is not None:
+        check_place(settings.output)
 
 
 def _num_gpu(settings: TableSettings) -> int:
@@ -232,16 +238,22 @@ def _cost(cell: _Cell, name: str) -> int:
 def _table(plan: _Plan, scores: dict[tuple[int, str], Score], settings: TableSettings) -> Table:
     results = []
     for number, cell in enumerate(plan.cells):
-        names = [pair.name for pair in cell.images.pairs] if cell.images else []
-        images = {Path(name).stem: scores[number, name] for name in sorted(names)}
+        images = {}
+        if cell.images:
+            names = sorted(pair.name for pair in cell.images.pairs)
+            images = {cell.images.shown(name): scores[number, name] for name in names}
         results.append(Result(cell.method.label, cell.scale, cell.benchmark, images, cell.missing))
     notes = [
         f"{name} has {len(result.images)} images here, {BENCHMARKS[name]} in the paper: not compared."
         for name, result in {r.benchmark: r for r in results if r.images and not r.complete}.items()
     ]
-    grey = {cell.benchmark: sorted(cell.images.grey) for cell in plan.cells if cell.images and cell.images.grey}
+    grey = {
+        cell.benchmark: [cell.images.shown(name) for name in sorted(cell.images.grey)]
+        for cell in plan.cells
+        if cell.images and cell.images.grey
+    }
     notes += [
-        f"{name}: {', '.join(Path(file).stem for file in files)} is grey. Bicubic is measured on that grey, as in the "
+        f"{name}: {', '.join(files)} is grey. Bicubic is measured on that grey, as in the "
         "field's bicubic rows; everything else on Y of three equal channels, as BasicSR does: 1.32 dB more."
         for name, files in grey.items()
     ]

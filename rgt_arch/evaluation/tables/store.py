@@ -77,21 +77,3 @@ def software() -> dict[str, str]:
             digest.update(file.read_bytes())
     versions = {"rgt_arch": __version__, "torch": torch.__version__, "basicsr": basicsr.__version__}
     return {**versions, "code": digest.hexdigest()}
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, computed once in a process as long as its size and time stay. Raises UsageError."""
-    try:
-        facts = path.stat()
-        return _digest_once(path, facts.st_size, facts.st_mtime_ns)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
-
-
-@functools.lru_cache(maxsize=4096)
-def _digest_once(path: Path, *facts: int) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

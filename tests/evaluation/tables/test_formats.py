@@ -97,5 +97,6 @@ def test_output_file_is_written_whole_and_stdout_stays_empty(table, write_set, t
     assert main([*arguments, "--format", "csv-images", "-o", "table.csv"]) == 0
     assert capsys.readouterr().out == ""
     assert list(csv.DictReader((tmp_path / "table.csv").open())) == shown
-    assert main([*arguments, "-o", "gone/table.md"]) == 1
+    assert main([*arguments, "--keep", "new", "-o", "gone/table.md"]) == 1
     assert "gone/table.md: cannot be written" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()  # said before anything is measured

@@ -185,6 +185,26 @@ def test_what_a_file_is_inferred_to_be_tells_kept_scores_apart(table, write_set,
     assert measured == []
 
 
+def test_images_that_differ_in_their_suffix_only_are_all_counted(table, write_set):
+    """As BasicSR does, whose LR of face.bmp is facex2.bmp."""
+    data = write_set("Mine")
+    for folder, ending in (("HR", ""), ("LR_bicubic/X2", "x2")):
+        picture = cv2.imread(str(data / "Mine" / folder / f"flag{ending}.png"))
+        assert cv2.imwrite(str(data / "Mine" / folder / f"face{ending}.bmp"), picture)
+        picture = cv2.imread(str(data / "Mine" / folder / f"grey{ending}.png"), cv2.IMREAD_GRAYSCALE)
+        assert cv2.imwrite(str(data / "Mine" / folder / f"grey{ending}.bmp"), picture)
+    result = table("bicubic", "--scales", 2, "--sets", "Mine")["bicubic", 2, "Mine"]
+    assert list(result["images"]) == ["face.bmp", "face.png", "flag", "grey.bmp", "grey.png"]
+    assert result["images"]["face.bmp"] == result["images"]["flag"] != result["images"]["face.png"]
+    mean = sum(score["psnr"] for score in result["images"].values()) / 5
+    assert result["measured"]["psnr"] == pytest.approx(mean, abs=1e-12)
+    rows = table("bicubic", "--scales", 2, "--sets", "Mine", "--format", "csv-images")
+    assert [row["image"] for row in rows] == list(result["images"])
+    assert "- Mine: grey.bmp, grey.png is grey" in table(
+        "bicubic", "--scales", 2, "--sets", "Mine", "--format", "markdown"
+    )
+
+
 def work(said: str) -> float:
     """The operations that the progress line counts."""
     number, unit = re.findall(r"100%.*?/([\d.]+)([kMG]?) \[", said)[-1]
