@@ -9,7 +9,7 @@ from typing import Any
 
 from rgt_arch.evaluation.ablation.formats import FORMATS
 from rgt_arch.evaluation.ablation.running import AblationSettings, run_ablation
-from rgt_arch.files import written_whole
+from rgt_arch.files import write_text
 
 _EPILOG = """examples:
   rgt ablation options/ablation/cpu.yml
@@ -62,12 +62,7 @@ def run(args: argparse.Namespace) -> int:
     plan, runs = run_ablation(
         AblationSettings(args.file, args.seeds, args.only, args.force_yml, args.keep, args.report)
     )
-    text = FORMATS[args.format](plan, runs)
-    if args.output is None:
-        sys.stdout.write(text)
-    else:
-        with written_whole(args.output) as beside:
-            beside.write_text(text, "utf-8")
+    write_text(FORMATS[args.format](plan, runs), args.output)
     missing = sum(run.scores is None for run in runs)
     if missing:
         print(f"rgt ablation: {missing} of {len(runs)} trainings are missing", file=sys.stderr)
