@@ -46,9 +46,11 @@ class Store:
             return None
         try:
             content = json.loads(self._file(place, image, facts).read_text("utf-8"))
-            return Score(**content["score"]) if content["facts"] == facts else None
-        except (OSError, ValueError, KeyError, TypeError):
+            score = Score(**content["score"])
+            sound = content["facts"] == facts and all(isinstance(number, float) for number in asdict(score).values())
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
+        return score if sound else None
 
     def write(self, place: str, image: str, facts: dict[str, Any], score: Score) -> None:
         """Keep a score. Raises UserError for a folder that cannot be written."""
