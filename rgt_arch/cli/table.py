@@ -62,6 +62,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     )
     parser.add_argument("--format", choices=tuple(FORMATS), default="markdown", help="(default: %(default)s)")
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="write to a file (default: to stdout)")
+    parser.add_argument("--overwrite", action="store_true", help="replace an output that exists")
     parser.add_argument(
         "--tile",
         metavar="N",
@@ -96,6 +97,7 @@ def run(args: argparse.Namespace) -> int:
             args.keep,
             fresh=args.fresh,
             output=args.output,
+            overwrite=args.overwrite,
         )
     )
     if table is None:  # a rank that only helped

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from rgt_arch.evaluation.tables.methods import Method, Runnable, read_methods, r
 from rgt_arch.evaluation.tables.ranks import Ranks, joined_ranks
 from rgt_arch.evaluation.tables.results import BENCHMARKS, SCALES, Result, Score, Table
 from rgt_arch.evaluation.tables.store import Store, software
-from rgt_arch.files import check_place, file_digest
+from rgt_arch.files import check_output, file_digest
 from rgt_arch.progress import Progress
 
 _ENSEMBLE_PASSES = 8
@@ -42,7 +42,8 @@ class TableSettings:
     fresh: bool = False
     """Measure again what is kept."""
     output: Path | None = None
-    """Where the table will be written, which is tried before anything is measured."""
+    """The file that the table goes to, checked before anything is measured."""
+    overwrite: bool = False
 
 
 @dataclass
@@ -122,8 +123,6 @@ def _check(settings: TableSettings) -> None:
         raise UsageError(f"--sets {' '.join(settings.benchmarks)}: one is named twice; name each once")
     if settings.device == "cuda" and not usable_gpus():
         raise UsageError("--device cuda: PyTorch finds no CUDA GPU here; leave it out to measure on the CPU")
-    if settings.output is not None:
-        check_place(settings.output)
 
 
 def _num_gpu(settings: TableSettings) -> int:
@@ -140,6 +139,8 @@ def _plan(settings: TableSettings) -> _Plan:
     for method in read_methods(settings.methods):
         for scale in _scales(method, settings):
             cells += _cells(method, scale, settings)
+    if settings.output is not None:
+        check_output("--output", settings.output, _inputs(cells), overwrite=settings.overwrite)
     store = Store(settings.keep, fresh=settings.fresh)
     known, pending = {}, []
     for number, cell in enumerate(cells):
@@ -149,7 +150,18 @@ def _plan(settings: TableSettings) -> _Plan:
                 pending.append((number, pair.name))
             else:
                 known[number, pair.name] = score
+    if pending:
+        store.check()
     return _Plan(cells, known, pending)
+
+
+def _inputs(cells: Sequence[_Cell]) -> Iterator[Path]:
+    """All files that are read."""
+    for cell in cells:
+        if cell.runnable and cell.runnable.weights:
+            yield cell.runnable.weights
+        for pair in cell.images.pairs if cell.images else ():
+            yield from (pair.gt, pair.lq)
 
 
 def _scales(method: Method, settings: TableSettings) -> list[int]:

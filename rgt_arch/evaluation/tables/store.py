@@ -16,7 +16,7 @@ import torch
 import rgt_arch
 from rgt_arch.errors import UsageError
 from rgt_arch.evaluation.tables.results import Score
-from rgt_arch.files import written_whole
+from rgt_arch.files import check_place, written_whole
 from rgt_arch.version import __version__
 
 # The code that decides a score: an edit of it must not meet the scores of before.
@@ -52,21 +52,30 @@ class Store:
             return None
         return score if sound else None
 
+    def check(self) -> None:
+        """Raise UserError where nothing could be kept: to be asked before long work."""
+        _make(self.folder)
+        check_place(self.folder / "score.json")
+
     def write(self, place: str, image: str, facts: dict[str, Any], score: Score) -> None:
         """Keep a score. Raises UserError for a folder that cannot be written."""
         file = self._file(place, image, facts)
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UsageError(
-                f"{file.parent}: cannot be created ({error.strerror}); choose another folder with --keep"
-            ) from error
+        _make(file.parent)
         with written_whole(file) as beside:
             beside.write_text(json.dumps({"score": asdict(score), "facts": facts}, indent=1) + "\n", "utf-8")
 
     def _file(self, place: str, image: str, facts: dict[str, Any]) -> Path:
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
         return self.folder / re.sub(r"[^\w.+/-]", "_", place) / f"{image}.{digest[:16]}.json"
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"{folder}: cannot be created ({error.strerror}); choose another folder with --keep"
+        ) from error
 
 
 @functools.cache

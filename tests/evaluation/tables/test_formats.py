@@ -10,7 +10,7 @@ import math
 import pytest
 
 from rgt_arch.cli import main
-from rgt_arch.evaluation.tables import formats
+from rgt_arch.evaluation.tables import formats, running
 from rgt_arch.evaluation.tables.results import BENCHMARKS, SCALES, Result, Score, Table, paper, published
 
 FIVE = {f"img{number}": Score(38.0 + number / 2, 0.96 + number / 1000) for number in range(5)}  # mean 39, 0.962
@@ -97,6 +97,27 @@ def test_output_file_is_written_whole_and_stdout_stays_empty(table, write_set, t
     assert main([*arguments, "--format", "csv-images", "-o", "table.csv"]) == 0
     assert capsys.readouterr().out == ""
     assert list(csv.DictReader((tmp_path / "table.csv").open())) == shown
-    assert main([*arguments, "--keep", "new", "-o", "gone/table.md"]) == 1
-    assert "gone/table.md: cannot be written" in capsys.readouterr().err
-    assert not (tmp_path / "new").exists()  # said before anything is measured
+    assert main([*arguments, "--format", "csv", "-o", "table.csv", "--overwrite"]) == 0
+    assert [row["images"] for row in csv.DictReader((tmp_path / "table.csv").open())] == ["3"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["-o", "gone/table.md"], "--output gone/table.md: there is no folder gone"),
+        (["-o", "mine.md"], "--output mine.md: exists; --overwrite replaces it"),
+        (["-o", "tiny.pth", "--overwrite"], "--output tiny.pth: is one of the inputs"),
+        (["-o", "benchmark/Set5/HR/face.png", "--overwrite"], "face.png: is one of the inputs"),
+        (["--keep", "mine.md/scores"], "mine.md/scores: cannot be created (Not a directory); choose another folder"),
+    ],
+)
+def test_what_cannot_be_written_is_said_before_anything_is_measured(
+    table, write_set, write_weights, tmp_path, monkeypatch, flags, words
+):
+    write_set()
+    write_weights()
+    (tmp_path / "mine.md").write_text("my table")
+    monkeypatch.setattr(running, "Measurer", lambda *_, **__: pytest.fail("measured"))
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    assert words in table("tiny.pth", "--sets", "Set5", *flags, code=2)
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
