@@ -24,7 +24,8 @@ def as_markdown(table: Table) -> str:
         "|:--|:--|:--|" + "--:|--:|" * len(sets),
     ]
     for method, scale, kind, cells in _rows(table):
-        lines.append(f"| {method} | {scale} | {kind} | " + " | ".join(cells) + " |")
+        name = method.replace("|", "\\|")
+        lines.append(f"| {name} | {scale} | {kind} | " + " | ".join(cells) + " |")
     remarks = [
         "PSNR (dB) and SSIM on Y of YCbCr, border = scale; difference = measured − published.",
         *table.notes,
@@ -151,7 +152,14 @@ def _csv(rows: list[list[object]]) -> str:
 
 
 def _tex(text: str) -> str:
-    text = re.sub(r"([&%$#_{}])", r"\\\1", text)
-    for sign, command in (("×", "$\\times$"), ("−", "$-$"), ("–", "--"), ("∞", "$\\infty$")):
+    text = re.sub(r"([&%$#_{}])|\\", lambda sign: f"\\{sign[1]}" if sign[1] else "\\textbackslash{}", text)
+    for sign, command in (
+        ("~", "\\textasciitilde{}"),
+        ("^", "\\textasciicircum{}"),
+        ("×", "$\\times$"),
+        ("−", "$-$"),
+        ("–", "--"),
+        ("∞", "$\\infty$"),
+    ):
         text = text.replace(sign, command)
     return text

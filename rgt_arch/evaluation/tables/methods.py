@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -18,6 +19,7 @@ from rgt_arch.weights.inspecting import infer_config, is_derived
 from rgt_arch.weights.reading import read_checkpoint
 from rgt_arch.weights.zoo import ZOO, fetch, find_entry, plain_name
 
+_LONGEST_LABEL = 100
 Kind = Literal["bicubic", "images", "network", "weights"]
 
 
@@ -85,32 +87,40 @@ def runnable(method: Method, scale: int) -> Runnable:
 
 def _read_method(text: str) -> Method:
     label, named, source = text.partition("=")
-    if not named or Path(text).exists():
+    if not named or os.path.exists(text):  # the method of Path fails for names that are too long
         label, source = "", text
+    if not source.strip("+ ") or len(label) > _LONGEST_LABEL or not label.isprintable():
+        raise UsageError(
+            f"{text!r}: is no method; give a network's name, a file or a folder, or NAME=METHOD with a name of one line"
+            f" and at most {_LONGEST_LABEL} characters"
+        )
     if source.casefold() in ("bicubic", "bicubic+"):
         if source.endswith("+"):
             raise UsageError(f"{text}: bicubic has no self-ensemble; take bicubic")
         return Method(label or "bicubic", "bicubic")
     path = Path(source).expanduser()
-    if path.is_dir():
+    if os.path.isdir(path):
         return Method(label or path.resolve().name, "images", str(path))
-    ensemble = source.endswith("+") and not path.exists()
+    ensemble = source.endswith("+") and not os.path.exists(path)
     source = source.removesuffix("+") if ensemble else source
     plus = "+" if ensemble else ""
     preset = next((name for name in PRESETS if plain_name(name) == plain_name(source)), None)
     path, entry = Path(source).expanduser(), find_entry(source)
-    if preset and not path.exists():
+    if preset and not os.path.exists(path):
         scales = tuple(entry.scale for entry in ZOO.values() if entry.preset == preset)
         return Method(label or preset + plus, "network", preset, ensemble, scales)
-    if entry and not path.exists():
+    if entry and not os.path.exists(path):
         return Method(label or entry.preset + plus, "network", entry.name, ensemble, (entry.scale,), one_scale=True)
-    if not path.suffix and not path.exists():
+    if not path.suffix and not os.path.exists(path):
         raise UsageError(
             f"{source}: no such file or folder, and no method of that name; take bicubic, "
             f"{', '.join(name.replace('-', '_') for name in PRESETS)} (with + for self-ensemble), a weights file, or a "
             "folder of super-resolved images"
         )
-    path = resolve_path(path)
+    try:
+        path = resolve_path(path)
+    except OSError as error:
+        raise UsageError(f"{source}: cannot be read: {error.strerror or error}") from error
     scales = (_config(path)["upscale"],)
     return Method(label or path.stem + plus, "weights", str(path), ensemble, scales, one_scale=True)
 

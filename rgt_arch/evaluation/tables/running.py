@@ -110,7 +110,7 @@ def _check(settings: TableSettings) -> None:
     if settings.tile < 0 or 0 < settings.tile < 16:
         raise UsageError(f"--tile is {settings.tile}; it must be 0 for whole images, or at least 16")
     for name in settings.benchmarks:
-        if Path(name).name != name or name == "..":
+        if not name or Path(name).name != name or name == "..":
             raise UsageError(
                 f"--sets {name!r}: is not the name of a folder; give the set's name there, and its place with --data"
             )

@@ -52,6 +52,13 @@ def test_latex_escapes_and_has_as_many_columns_in_every_row():
     assert not any(sign in "\n".join(lines[2:]) for sign in "×−–∞")
 
 
+def test_signs_of_names_do_not_break_the_layout():
+    odd = Table((Result("a|b\\c~d^e_f", 2, "Set5", FIVE),))
+    assert formats.as_markdown(odd).splitlines()[2].startswith(r"| a\|b\c~d^e_f | ×2 |")
+    named = r"a|b\textbackslash{}c\textasciitilde{}d\textasciicircum{}e\_f & $\times$2 & measured"
+    assert any(line.startswith(named) for line in formats.as_latex(odd).splitlines())
+
+
 def test_csv_has_numbers_in_full():
     rows = list(csv.DictReader(io.StringIO(formats.as_csv(TABLE))))
     assert [row["set"] for row in rows] == ["Set5", "Set14", "Set5", "Set14"]

@@ -79,6 +79,12 @@ def test_a_name_with_a_scale_has_a_row_of_that_scale_only(table, write_set, writ
     [
         (["nonsense"], "nonsense: no such file or folder, and no method of that name; take bicubic, RGT"),
         (["gone.pth"], "gone.pth: no such file"),
+        ([""], "'': is no method; give a network's name, a file or a folder, or NAME=METHOD"),
+        (["mine="], "'mine=': is no method"),
+        (["a\nb=bicubic"], r"'a\nb=bicubic': is no method"),
+        ([f"{'n' * 300}=bicubic"], "with a name of one line and at most 100 characters"),
+        ([f"{'n' * 300}.pth"], "n.pth: cannot be read: File name too long"),
+        (["bicubic", "--sets", ""], "--sets '': is not the name of a folder"),
         (["bicubic", "bicubic"], "bicubic: two methods have this name"),
         (["bicubic+"], "bicubic has no self-ensemble"),
         (["bicubic", "--sets", "Set6"], "--sets Set6: there is no such set"),
