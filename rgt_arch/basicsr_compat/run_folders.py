@@ -118,9 +118,7 @@ def claim(experiments_root: str) -> None:
     process has the lock. Nothing is left on the disk. Does nothing where folders cannot be locked (Windows, some NFS).
     """
     global _claimed
-    if _claimed is not None:
-        os.close(_claimed)
-        _claimed = None
+    release()
     if fcntl is None or not os.path.isdir(experiments_root):
         return
     folder = os.open(experiments_root, os.O_RDONLY)
@@ -142,6 +140,14 @@ def claim(experiments_root: str) -> None:
         else:
             _claimed = folder
             return
+
+
+def release() -> None:
+    """Give back the folder that this process claimed last, if any."""
+    global _claimed
+    if _claimed is not None:
+        os.close(_claimed)
+        _claimed = None
 
 
 def leave_claim() -> None:

@@ -47,6 +47,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument("--report", action="store_true", help="train nothing, print what is there")
     parser.add_argument("--format", choices=tuple(FORMATS), default="markdown", help="(default: %(default)s)")
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="write to a file (default: to stdout)")
+    parser.add_argument("--overwrite", action="store_true", help="replace an output that exists")
     parser.add_argument(
         "--keep",
         metavar="DIR",
@@ -60,7 +61,9 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> int:
     """Train and print; 1 if a training is missing."""
     plan, runs = run_ablation(
-        AblationSettings(args.file, args.seeds, args.only, args.force_yml, args.keep, args.report)
+        AblationSettings(
+            args.file, args.seeds, args.only, args.force_yml, args.keep, args.report, args.output, args.overwrite
+        )
     )
     write_text(FORMATS[args.format](plan, runs), args.output)
     missing = sum(run.scores is None for run in runs)

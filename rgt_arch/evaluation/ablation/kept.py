@@ -63,7 +63,7 @@ class Place:
 
     def is_begun(self) -> bool:
         """Whether something of it is kept that a table shows or a training goes on from."""
-        return self.result_file.is_file() or bool(self.newest_state())
+        return self.option_file.is_file() and (self.result_file.is_file() or bool(self.newest_state()))
 
     def check_options(self, options: Options) -> None:
         """Raises UsageError for a folder with content of others, or of other options: it would be lost."""
@@ -88,11 +88,11 @@ class Place:
         """Hidden files are what is left of one that was being written."""
         try:
             return any(not file.name.startswith(".") for file in self.folder.iterdir())
-        except (FileNotFoundError, NotADirectoryError):
-            return self.folder.exists()
+        except FileNotFoundError:
+            return False
         except OSError as error:
             raise UsageError(
-                f"{self.folder}: cannot be listed ({error.strerror}); choose another folder with --keep"
+                f"{self.folder}: cannot be read as a folder ({error.strerror}); choose another folder with --keep"
             ) from error
 
     def scores(self, plan: Plan) -> Scores | None:

@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from rgt_arch.config import load_options, validate_options
+from rgt_arch.config.checks.structure import check_structure
+from rgt_arch.config.loading import read_written
 from rgt_arch.config.overrides import apply_overrides
-from rgt_arch.config.report import suggestion
+from rgt_arch.config.report import Report, suggestion
+from rgt_arch.config.tree import sections, subsection
 from rgt_arch.errors import UsageError
 from rgt_arch.evaluation.complexity.counting import Part, count
 from rgt_arch.evaluation.complexity.report import PAPER_SIZE, network_config
@@ -21,6 +24,8 @@ from rgt_arch.evaluation.speed.settings import parse_sizes
 Options = dict[str, Any]
 
 _KEYS = ("seeds", "variants")
+_LARGEST_SEED = 2**31 - 1  # NumPy takes 32 bits; BasicSR adds numbers of ranks and workers to it
+_LONGEST_SLUG = 100  # bytes; names of files begin with it
 _OWN = ("name", "network_g")  # what variants may differ in
 
 
@@ -81,6 +86,7 @@ def read_plan(
     listed = _labels(file, content.get("variants"))
     variants = [_variant(file, label, path, overrides) for label, path in listed.items()]
     _check_equal(variants)
+    _check_structure(variants[0])  # the others have the same keys and values, but for network_g
     for label in only or ():
         if label not in listed:
             raise UsageError(f"--only {label!r}: {file} has no such variant; {suggestion(label, listed)}")
@@ -105,8 +111,10 @@ def _labels(file: Path, content: Any) -> dict[str, str]:
 
 def _seeds(file: Path, seeds: Any) -> tuple[int, ...]:
     whole = isinstance(seeds, list) and all(isinstance(seed, int) and not isinstance(seed, bool) for seed in seeds)
-    if not whole or not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
-        raise UsageError(f"{file}: seeds is {seeds!r}; give different whole numbers from 0, such as [10, 20, 30]")
+    if not whole or not seeds or min(seeds) < 0 or max(seeds) > _LARGEST_SEED or len(set(seeds)) < len(seeds):
+        raise UsageError(
+            f"{file}: seeds is {seeds!r}; give different whole numbers from 0 to {_LARGEST_SEED}, such as [10, 20, 30]"
+        )
     return tuple(seeds)
 
 
@@ -117,17 +125,33 @@ def _variant(list_file: Path, label: str, path: str, overrides: Sequence[str]) -
     for section in ("datasets", "train", "val"):
         if not isinstance(options.get(section), dict):
             raise UsageError(f"{file}: {section} is missing; an ablation trains and validates")
-    if (options.get("path") or {}).get("resume_state"):
+    if subsection(options, "path").get("resume_state"):
         raise UsageError(f"{file}: path:resume_state is set; leave it empty, an ablation goes on by itself")
     metrics = options["val"].get("metrics")
     sets = [data for phase, data in options["datasets"].items() if phase.startswith("val")]
-    if not sets or not isinstance(metrics, dict):
+    if not sets or not isinstance(metrics, dict) or not metrics:
         raise UsageError(f"{file}: there is no validation set or no val:metrics, so nothing to compare; add them")
     network_config(options, file)  # refuses what no network can be built from
     variant = Variant(label, file, options)
     if not variant.slug:
         raise UsageError(f"{list_file}: variants:{label}: has no letters or digits to name a folder after")
+    if len(variant.slug.encode()) > _LONGEST_SLUG:
+        raise UsageError(f"{list_file}: variants:{label}: is too long to name a folder after; give it a shorter label")
     return variant
+
+
+def _check_structure(variant: Variant) -> None:
+    """Raises UsageError for keys and values that no training takes: what follows looks some of them up."""
+    options = copy.deepcopy(variant.options)
+    if options.get("path") is None:
+        options["path"] = {}
+    report = Report(str(variant.file), read_written(variant.file))
+    check_structure(options, report, is_train=True)
+    report.raise_errors()
+    names = [data["name"] for phase, data in sections(options["datasets"]) if phase.startswith("val")]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"{variant.file}: two validation sets have the name {name}; give them names of their own")
 
 
 def _check_equal(variants: Sequence[Variant]) -> None:

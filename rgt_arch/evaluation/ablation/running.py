@@ -17,6 +17,7 @@ import yaml
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
+from rgt_arch.basicsr_compat.run_folders import claim, release
 from rgt_arch.config.loading import parse_yaml
 from rgt_arch.errors import UsageError, UserError
 from rgt_arch.evaluation.ablation.inputs import DATA_KEYS, WEIGHTS_KEY, Contents, have_changed, read_contents
@@ -24,7 +25,7 @@ from rgt_arch.evaluation.ablation.kept import Place, Record, Scores, check_same_
 from rgt_arch.evaluation.ablation.plan import Options, Plan, Variant, check_runnable, read_plan
 from rgt_arch.evaluation.subprocesses import basicsr_train
 from rgt_arch.evaluation.tables.store import software
-from rgt_arch.files import written_whole
+from rgt_arch.files import check_output, written_whole
 
 _NUMBER = r"-?(?:[\d.]+|nan|inf)"
 
@@ -44,6 +45,9 @@ class AblationSettings:
     keep: Path = Path("experiments/ablation")
     report: bool = False
     """Train nothing."""
+    output: Path | None = None
+    """The file that the table goes to, checked before anything is trained."""
+    overwrite: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,9 @@ def run_ablation(settings: AblationSettings) -> tuple[Plan, list[Run]]:
     files, data or kept trainings that do not fit, before anything is trained.
     """
     plan = read_plan(settings.file, overrides=settings.overrides, seeds=settings.seeds, only=settings.only)
+    if settings.output is not None:
+        inputs = [settings.file, *(variant.file for variant in plan.variants)]
+        check_output("--output", settings.output, inputs, overwrite=settings.overwrite)
     places = [
         Place(settings.keep / plan.name / variant.slug / f"seed_{seed}", variant, seed)
         for seed in plan.seeds
@@ -89,16 +96,20 @@ def run_ablation(settings: AblationSettings) -> tuple[Plan, list[Run]]:
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Raises UsageError where another process trains in `folder`, or it cannot be made."""
+    lock = FileLock(folder / ".lock", timeout=0)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock", timeout=0):
-            yield
+        lock.acquire()
     except Timeout as error:
         raise UsageError(
             f"{folder}: another `rgt ablation` trains here; wait for it, or choose another --keep"
         ) from error
     except OSError as error:
         raise UsageError(f"{folder}: cannot be used ({error.strerror}); choose another folder with --keep") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def run_options(variant: Variant, seed: int) -> Options:
@@ -196,9 +207,12 @@ def _train(place: Place, plan: Plan, contents: Contents) -> Scores:
     if newest:
         # relative to the run's folder, so that the whole may be moved
         options["path"]["resume_state"] = str((place.states / f"{newest}.state").relative_to(place.folder))
-    elif (place.folder / "experiments").is_dir():
-        shutil.rmtree(place.folder / "experiments")  # it ended before its first checkpoint
-    place.folder.mkdir(parents=True, exist_ok=True)
+    else:
+        _clear(place)
+    try:
+        place.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{place.folder}: cannot be made ({error.strerror})") from error
     with written_whole(place.option_file) as beside:
         beside.write_text(_as_yaml(options), "utf-8")
     if record is not None:  # else it was begun by a version that kept none, and stays without
@@ -210,6 +224,22 @@ def _train(place: Place, plan: Plan, contents: Contents) -> Scores:
             raise UserError(f"{place.folder}: the training said no {metric} of {name} at its end; look at its output")
     place.keep_scores(scores)
     return scores
+
+
+def _clear(place: Place) -> None:
+    """Remove what a training left that ended before its first checkpoint.
+
+    Raises UsageError where it has not ended: one whose `rgt ablation` was killed goes on.
+    """
+    claim(str(place.states.parent))
+    try:
+        shutil.rmtree(place.folder / "experiments")
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise UserError(f"{error.filename}: cannot be removed ({error.strerror})") from error
+    finally:
+        release()
 
 
 def last_validation(output: str, plan: Plan) -> Scores:

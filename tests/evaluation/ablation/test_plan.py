@@ -49,6 +49,8 @@ def test_only_keeps_the_reference(project):
         ("files/no_cpe.yml", "cpe: false", "cpee: false", "network_g: no RGT has these arguments"),
         ("files/rgt.yml", "resume_state: ~", "resume_state: a.state", "path:resume_state is set"),
         ("files/rgt.yml", "  metrics:\n", "  metric:\n", "no validation set or no val:metrics"),
+        ("list.yml", "seeds: [1, 2]", "seeds: [4294967296]", "give different whole numbers from 0"),
+        ("list.yml", "  RGT:", f"  {'R' * 101}:", "is too long to name a folder after"),
     ],
 )
 def test_what_cannot_be_compared_is_one_line(project, edit, capsys, file, old, new, words):
@@ -58,6 +60,30 @@ def test_what_cannot_be_compared_is_one_line(project, edit, capsys, file, old, n
     assert words in err
     assert len(err.splitlines()) == 1
     assert not (project / "experiments").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("  val:\n    name", "  val: ~\n  val_2:\n    name", "datasets:val: expected a section"),
+        ("    name: Set of one\n", "", "datasets:val:name: is missing"),
+        ("psnr: {type: calculate_psnr, crop_border: 2, test_y_channel: true}", "psnr: ~", "val:metrics:psnr: expected"),
+        ("  total_iter: 4\n", "", "train:total_iter: is missing"),
+        ("path: {pretrain_network_g: ~, strict_load_g: true, resume_state: ~}", "path: text", "path = 'text'"),
+        ("dataroot_gt: data/train/HR", "dataroot_gt: 3", "dataroot_gt = 3: expected a path"),
+        ("train:\n    name", "val_2:\n    name: Set of one\n    type: PairedImageDataset\n    dataroot_gt: a\n"
+         "    dataroot_lq: b\n    io_backend: {type: disk}\n  train:\n    name",
+         "two validation sets have the name Set of one"),
+    ],
+)  # fmt: skip
+def test_option_files_that_cannot_be_trained_are_one_line(project, edit, capsys, old, new, words):
+    """The same in all variants, and nothing but the kept trainings is wanted: none of it may be a traceback."""
+    for file in ("files/rgt.yml", "files/no_cpe.yml"):
+        edit(file, old, new)
+    assert main(["ablation", "list.yml", "--report"]) == 2
+    err = capsys.readouterr().err
+    assert words in err
+    assert len(err.splitlines()) == 1
 
 
 def test_unknown_variant_and_missing_data_are_told_before_anything_is_trained(project, edit, capsys):

@@ -10,6 +10,7 @@ import torch
 from PIL import Image, ImageChops
 
 from rgt_arch import RGT
+from rgt_arch.basicsr_compat import run_folders
 from rgt_arch.cli import main
 from rgt_arch.config import load_options
 from rgt_arch.data.lmdb import create_lmdb_of_folder
@@ -80,6 +81,27 @@ def test_all_variants_of_a_seed_come_before_the_next_seed(project, no_training):
     assert no_training == [("RGT", "seed_1"), ("no_CPE", "seed_1"), ("RGT", "seed_2"), ("no_CPE", "seed_2")]
 
 
+def test_training_that_outlived_its_ablation_keeps_its_folder(project, no_training, monkeypatch, capsys):
+    """Killed before the first checkpoint, the ablation would clear the folder that its `basicsr train` trains in."""
+    fcntl = pytest.importorskip("fcntl")
+    assert main(["ablation", "list.yml", *SEED]) == 0
+    place = project / "experiments/ablation/list/RGT/seed_2"
+    (place / "result.json").unlink()
+    (place / "experiments/RGT").mkdir(parents=True)
+    (place / "experiments/RGT/train_RGT.log").write_text("on its way")
+    monkeypatch.setattr(run_folders, "_WORKERS_LAST", 0.0)
+    folder = os.open(place / "experiments/RGT", os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    assert main(["ablation", "list.yml", *SEED]) == 1
+    assert "another process is training this run" in capsys.readouterr().out
+    assert (place / "experiments/RGT/train_RGT.log").is_file()
+    assert len(no_training) == 2
+    os.close(folder)
+    assert main(["ablation", "list.yml", *SEED]) == 0
+    assert not (place / "experiments").exists()
+    assert no_training[2:] == [("RGT", "seed_2")]
+
+
 def test_failed_training_is_told_and_the_others_go_on(project, monkeypatch, no_training, capsys):
     say = running.basicsr_train
 
@@ -112,6 +134,38 @@ def test_folder_of_others_is_left_alone(project, no_training, capsys):
     assert "no ablation made it" in capsys.readouterr().err
     assert theirs.read_text() == "mine"
     assert no_training == []
+
+
+@pytest.mark.parametrize("kept", ["file", "file/list", "file/list/RGT", "file/list/RGT/seed_2"])
+@pytest.mark.parametrize("more", [[], ["--report"]])
+def test_file_in_the_way_is_named(project, no_training, capsys, kept, more):
+    (project / kept).parent.mkdir(parents=True, exist_ok=True)
+    (project / kept).write_text("mine")
+    assert main(["ablation", "list.yml", *SEED, "--keep", "file", *more]) == 2
+    assert "file/list/RGT/seed_2: cannot be read as a folder" in capsys.readouterr().err
+    assert (project / kept).read_text() == "mine"
+    assert no_training == []
+
+
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [
+        ("list.yml", "is one of the inputs"),
+        ("files/no_cpe.yml", "is one of the inputs"),
+        ("data", "is a folder"),
+        ("nowhere/table.md", "there is no folder nowhere"),
+        ("notes.md", "exists; --overwrite replaces it"),
+    ],
+)
+def test_output_that_cannot_be_written_is_told_before_anything_is_trained(project, no_training, capsys, output, words):
+    (project / "notes.md").write_text("mine")
+    more = [] if output == "notes.md" else ["--overwrite"]
+    assert main(["ablation", "list.yml", *SEED, "-o", output, *more]) == 2
+    assert words in capsys.readouterr().err
+    assert no_training == []
+    assert (project / "notes.md").read_text() == "mine"
+    assert main(["ablation", "list.yml", *SEED, "-o", "notes.md", "--overwrite"]) == 0
+    assert (project / "notes.md").read_text().startswith("| Variant |")
 
 
 def test_two_at_a_time_are_refused(project, no_training, capsys):
