@@ -12,6 +12,7 @@ from rgt_arch.config.checks.images import check_sizes, image_size
 from rgt_arch.config.checks.pairing import Pair, PairingError, list_images, pairs_from_folders
 from rgt_arch.errors import UsageError
 
+_SSIM_WINDOW = 11
 _DATA_SETS = "https://github.com/zhengchen1999/RGT"
 
 
@@ -52,6 +53,7 @@ def lr_images(data: Path, benchmark: str, scale: int) -> Images:
     images = _paired(benchmark, hr, lr, f"{ending}{scale}")
     for _, message in check_sizes(images.pairs, scale, scale - 1, 0):
         raise UsageError(f"{lr}: {message}")
+    _check_ssim(images, scale)
     return images
 
 
@@ -79,7 +81,22 @@ def sr_images(folder: Path, data: Path, benchmark: str, scale: int, alone: bool)
                 f"{pair.lq}: has {size[1]}×{size[0]} pixels, but HR cut to a multiple of {scale} has "
                 f"{wanted[1]}×{wanted[0]}; give the results for ×{scale} of this set"
             )
+    _check_ssim(images, scale)
     return images
+
+
+def _check_ssim(images: Images, scale: int) -> None:
+    """Raise UsageError for HR images in which no window of SSIM fits, whose value BasicSR has not."""
+    least = _SSIM_WINDOW + 2 * scale
+    for pair in images.pairs:
+        try:
+            size = image_size(pair.gt)
+        except ValueError:  # a damaged one is found out when it is measured
+            continue
+        if size and min(side - side % scale for side in size) < least:
+            raise UsageError(
+                f"{pair.gt}: has {size[1]}×{size[0]} pixels; SSIM at ×{scale} needs {least} a side; remove it"
+            )
 
 
 def scales_of(folder: Path, benchmarks: Sequence[str], scales: Sequence[int]) -> list[int]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shutil
 
+import cv2
 import pytest
 
+from rgt_arch.data.bicubic import hr_lr_pair
 from rgt_arch.evaluation.tables import methods
 from rgt_arch.weights.zoo import ZooEntry
 
@@ -116,3 +118,14 @@ def test_images_that_do_not_belong_together_are_named(table, write_set):
     assert "holds 2 images for 3 HR images" in said
     shutil.copy(data / "Set5/LR_bicubic/X2/facex2.png", data / "Set5/LR_bicubic/X2/flagx2.png")
     assert "flag.png is 50×45 and its LR image 31×24" in table("bicubic", "--scales", 2, "--sets", "Set5", code=2)
+
+
+def test_images_too_small_for_ssim_are_named(table, write_set):
+    """BasicSR's SSIM of them is nan, or an error of OpenCV."""
+    data = write_set()
+    for side in (15, 14):
+        picture = cv2.imread(str(data / "Set5/HR/flag.png"))[:side]
+        assert cv2.imwrite(str(data / "Set5/HR/flag.png"), picture)
+        assert cv2.imwrite(str(data / "Set5/LR_bicubic/X2/flagx2.png"), hr_lr_pair(picture, 2)[1])
+        said = table("bicubic", "--scales", 2, "--sets", "Set5", code=2)
+        assert f"flag.png: has 50×{side} pixels; SSIM at ×2 needs 15 a side; remove it" in said
