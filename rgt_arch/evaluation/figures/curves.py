@@ -93,11 +93,11 @@ def _keys(runs: Sequence[Run], show: Sequence[str] | None) -> list[Key]:
     there = sorted({key for run in runs for key in run.series})
     keys: list[Key] = []
     for name in show or SHOWN:
-        found = [key for key in there if (_is_loss(key) if name == "loss" else key[0] == name) and key not in keys]
+        found = [key for key in there if (_is_loss(key) if name == "loss" else key[0] == name)]
         if show and not found:
             names = sorted({"loss" if _is_loss(key) else key[0] for key in there} | {key[0] for key in there})
             raise UsageError(f"--show {name}: the runs have no such values; they have {', '.join(names)}")
-        keys += found
+        keys += [key for key in found if key not in keys]
     return keys or there
 
 
@@ -110,8 +110,9 @@ def _line(run: Run, key: Key) -> str:
     last = max(points)
     name = " ".join(filter(None, (key[1], key[0])))
     text = f"{run.label}: {name}: {len(points)} values, {points[last]:.6g} at {last}"
-    if key[1]:
-        best = max(points, key=lambda iteration: points[iteration])
+    numbers = [iteration for iteration, value in points.items() if not math.isnan(value)]
+    if key[1] and numbers:
+        best = max(numbers, key=lambda iteration: points[iteration])
         text += f", highest {points[best]:.6g} at {best}"
     return text
 

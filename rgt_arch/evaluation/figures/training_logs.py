@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -49,7 +50,7 @@ def read_runs(texts: Sequence[str]) -> list[Run]:
     runs: list[Run] = []
     for text in texts:
         label, named, source = text.partition("=")
-        if not named or Path(text).exists():
+        if not named or os.path.exists(text):  # the method of Path fails for names that are too long
             label, source = "", text
         path = Path(source).expanduser()
         run = Run(printable(label or _name(path)), path, _read(path))
@@ -61,7 +62,7 @@ def read_runs(texts: Sequence[str]) -> list[Run]:
 
 def _name(path: Path) -> str:
     """The folder's name, or a log's without BasicSR's train_ and date."""
-    if path.is_dir():
+    if os.path.isdir(path):
         return path.resolve().name
     if path.name.startswith(_EVENTS):
         return path.resolve().parent.name
@@ -90,9 +91,9 @@ def _read(path: Path) -> dict[Key, Points]:
 
 def _files(path: Path) -> list[Path]:
     """The files of a run in the order they were written in: their names end with the time."""
-    if path.is_file():
+    if os.path.isfile(path):
         return [path]
-    if not path.is_dir():
+    if not os.path.isdir(path):
         raise UsageError(f"{path}: no such file or folder; name experiments/NAME, tb_logger/NAME, or a log")
     for pattern in ("train_*.log", f"{_EVENTS}*"):
         if files := sorted((file for file in path.glob(pattern) if file.is_file()), key=_written):
@@ -135,9 +136,10 @@ def _read_events(file: Path) -> dict[Key, Points]:
 def _read_log(file: Path) -> dict[Key, Points]:
     """A log does not say at which iteration it validates: that follows from val_freq and the lines before."""
     try:
-        lines = file.read_text("utf-8", errors="replace").splitlines()
+        text = file.read_text("utf-8", errors="replace")
     except OSError as error:
         raise UsageError(f"{file}: cannot be read: {error.strerror}") from error
+    lines = text[: text.rfind("\n") + 1].splitlines()  # a number at the end of a log that was cut may lack digits
     result: dict[Key, Points] = {}
     every, total, now, after_the_end = 0, 0, 0, False
     least, owed_at = 1, 0  # the earliest iteration that the next validation can be of; the one that it is of

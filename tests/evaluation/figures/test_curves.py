@@ -129,6 +129,27 @@ def test_validation_owed_at_an_end_that_val_freq_does_not_divide_is_of_the_end(t
     assert read_runs([str(tmp_path / "run")])[0].series["psnr", "Set5"] == {600: 26}
 
 
+def test_log_that_was_cut_in_a_number_ends_before_it(tmp_path):
+    """1.2345e-02 must not become 1.2."""
+    write_run(tmp_path / "run", "20260101_100000", range(1, 501))
+    log = next((tmp_path / "run").glob("*.log"))
+    content = log.read_bytes()
+    whole = read_runs([str(log)])[0].series
+    for cut in range(content.index(b"iter:     300,"), len(content), 7):
+        log.write_bytes(content[:cut])
+        for key, points in read_runs([str(log)])[0].series.items():
+            assert points.items() <= whole[key].items()
+
+
+def test_best_validation_is_a_number_and_what_is_asked_for_twice_is_drawn_once(figure, tmp_path):
+    write_run(tmp_path / "run", "20260101_100000", range(1, 1001))
+    log = next((tmp_path / "run").glob("*.log"))
+    log.write_text(log.read_text("utf-8").replace("psnr: 22.5000", "psnr: nan"), "utf-8")
+    said = figure("curves", log, "--show", "psnr", "psnr", "loss", "l_pix")
+    assert "Set5 psnr: 4 values, 30 at 1000, highest 30 at 1000" in said
+    assert said.count("l_pix") == 1
+
+
 def test_smoothing_is_tensorboards_and_skips_nan():
     assert smoothed([3.0, 3.0, float("nan"), 3.0], 0.9) == pytest.approx([3, 3, 3, 3])
     assert smoothed([0.0, 1.0], 0.5) == pytest.approx([0, 2 / 3])
@@ -157,6 +178,8 @@ def test_several_runs_are_drawn_with_their_labels(figure, tmp_path):
         (["run", "--smooth", "1"], "--smooth 1: must be from 0"),
         (["run", "--from", "2000"], "--from 2000: run ends before"),
         (["run", "run"], "two runs have this name"),
+        (["x" * 300], "no such file or folder"),
+        (["x" * 300 + "=nowhere"], "nowhere: no such file or folder"),
     ],
 )
 def test_what_does_not_fit_is_named(figure, tmp_path, arguments, message):
