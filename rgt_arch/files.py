@@ -70,14 +70,17 @@ def check_output(flag: str, path: Path, inputs: Iterable[Path] = (), *, overwrit
     inputs: other files of the same call. Raises UsageError for a place that does not fit, an input, or, unless
     `overwrite`, a file that exists; UserError as `check_place`.
     """
-    if not path.parent.is_dir():
+    # the functions of os.path, for the methods of Path fail for names that are too long
+    exists = os.path.exists(path)
+    if not os.path.isdir(path.parent):
         raise UsageError(f"{flag} {path}: there is no folder {path.parent}; make it, or name another place")
-    if path.is_dir():
-        raise UsageError(f"{flag} {path}: is a folder; name a file")
-    if any(path.absolute() == other.absolute() or (path.exists() and other.exists() and path.samefile(other))
-           for other in inputs):  # fmt: skip
-        raise UsageError(f"{flag} {path}: is one of the inputs, or another output; name another file")
-    if path.exists() and not overwrite:
+    if exists and not os.path.isfile(path):  # a device would be replaced, too
+        kind = "a folder" if os.path.isdir(path) else "no regular file"
+        raise UsageError(f"{flag} {path}: is {kind}; name a file")
+    for other in inputs:
+        if path.absolute() == other.absolute() or (exists and os.path.exists(other) and path.samefile(other)):
+            raise UsageError(f"{flag} {path}: is one of the inputs, or another output; name another file")
+    if exists and not overwrite:
         raise UsageError(f"{flag} {path}: exists; --overwrite replaces it")
     check_place(path)
 

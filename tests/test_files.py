@@ -106,3 +106,32 @@ def test_digests_are_taken_once_and_again_for_a_file_that_changed(
         file_digest(tmp_path / "gone")
     with pytest.raises(UsageError, match="cannot be read: Is a directory"):
         file_digest(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("place", "overwrite", "words"),
+    [
+        ("there/new.md", False, None),
+        ("there/old.md", True, None),
+        ("there/old.md", False, "exists; --overwrite replaces it"),
+        ("there/input.md", True, "is one of the inputs"),
+        ("there/link.md", True, "is one of the inputs"),
+        ("there", True, "is a folder; name a file"),
+        ("nowhere/new.md", True, "there is no folder"),
+        ("/dev/null", True, "is no regular file; name a file"),
+        (f"there/{'long' * 80}.md", False, "File name too long"),
+    ],
+)
+def test_outputs_are_checked_before_work(tmp_path: Path, place: str, overwrite: bool, words: str | None) -> None:
+    (tmp_path / "there").mkdir()
+    inputs = [tmp_path / "there" / "input.md", tmp_path / "not" / "there.md"]
+    for name in ("old.md", "input.md"):
+        (tmp_path / "there" / name).write_text("mine")
+    (tmp_path / "there" / "link.md").symlink_to("input.md")
+    before = sorted((tmp_path / "there").iterdir())
+    if words is None:
+        check_output("-o", tmp_path / place, inputs, overwrite=overwrite)
+    else:
+        with pytest.raises((UsageError, UserError), match=words):
+            check_output("-o", tmp_path / place, inputs, overwrite=overwrite)
+    assert sorted((tmp_path / "there").iterdir()) == before
