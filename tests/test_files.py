@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from rgt_arch.errors import UsageError, UserError
-from rgt_arch.files import check_place, file_digest, written_whole
+from rgt_arch.files import check_output, check_place, file_digest, written_whole
 from rgt_arch.torch_files import save_whole
 
 
