@@ -93,7 +93,7 @@ def _files(path: Path) -> dict[Path, tuple[int, int]]:
             try:
                 facts = file.stat()
             except OSError as error:
-                raise UsageError(f"{file}: cannot be read: {error.strerror}") from error
+                raise UsageError(f"{file}: cannot be read: {error.strerror}; --report does without the data") from error
             files[file] = (facts.st_size, facts.st_mtime_ns)
     return files
 

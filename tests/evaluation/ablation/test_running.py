@@ -284,6 +284,16 @@ def test_trainings_of_other_data_are_not_reported_together(project, no_training,
     assert "no_CPE/seed_2: datasets:train:dataroot_gt held other files" in capsys.readouterr().err
 
 
+def test_report_does_without_the_data(project, no_training, capsys):
+    assert main(["ablation", "list.yml", *SEED]) == 0
+    table = capsys.readouterr().out
+    (project / "data").rename("elsewhere")
+    assert main(["ablation", "list.yml", *SEED]) == 2
+    assert "data/train/HR: cannot be read: No such file or directory; --report does" in capsys.readouterr().err
+    assert main(["ablation", "list.yml", *SEED, "--report"]) == 0
+    assert capsys.readouterr().out == table
+
+
 def test_what_earlier_versions_kept_is_taken_with_a_notice(project, no_training, capsys):
     """They recorded no data: nobody knows, and hours of training are not thrown away for that."""
     assert main(["ablation", "list.yml", *SEED, "--only", "RGT"]) == 0
