@@ -66,7 +66,7 @@ def make_comparison(settings: CompareSettings) -> tuple[list[Contestant], list[B
     methods = [method for method in read_methods(settings.methods) if method.kind != "bicubic"]
     if len(methods) > _MOST_METHODS:
         raise UsageError(f"{len(methods)} methods are too many to be seen; name {_MOST_METHODS} at most")
-    plotting.check_output(
+    plotting.check_figure(
         settings.output,
         [*inputs, *(Path(method.source) for method in methods if method.kind == "weights")],
         overwrite=settings.overwrite,

@@ -59,7 +59,7 @@ def make_curves(settings: CurveSettings) -> list[str]:
     if len(settings.runs) > len(plotting.COLOURS):
         raise UsageError(f"{len(settings.runs)} runs are too many to be told apart; {len(plotting.COLOURS)} at most")
     runs = read_runs(settings.runs)
-    plotting.check_output(settings.output, [run.path for run in runs], overwrite=settings.overwrite)
+    plotting.check_figure(settings.output, [run.path for run in runs], overwrite=settings.overwrite)
     _start_at(runs, settings.start)
     keys = _keys(runs, settings.show)
     with plotting.style():

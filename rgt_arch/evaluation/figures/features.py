@@ -60,7 +60,7 @@ def make_features(settings: FeatureSettings) -> list[str]:
     if pictured and settings.image is None:
         raise UsageError("an image is needed, the network's input; without one only --parts hai can be drawn")
     inputs = [Path(settings.weights), *([settings.image] if settings.image else [])]
-    plotting.check_output(settings.output, inputs, overwrite=settings.overwrite)
+    plotting.check_figure(settings.output, inputs, overwrite=settings.overwrite)
     upscaler = Upscaler(settings.weights, device=settings.device, precision="fp32", tile=0)
     network = upscaler.network
     lines: list[str] = []

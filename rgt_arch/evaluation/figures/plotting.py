@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rgt_arch.errors import UsageError, UserError
-from rgt_arch.files import written_whole
+from rgt_arch.files import check_output, written_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -55,19 +55,11 @@ def require_matplotlib() -> None:
         raise UserError("figures are drawn with matplotlib, which is not installed; pip install 'rgt-arch[figures]'")
 
 
-def check_output(path: Path, inputs: Iterable[Path], *, overwrite: bool) -> None:
-    """Whether a figure can be written there, asked before any work is done for it. Raises UsageError."""
+def check_figure(path: Path, inputs: Iterable[Path], *, overwrite: bool) -> None:
+    """`files.check_output` for a figure, whose suffix says the format."""
     if path.suffix.lower() not in SUFFIXES:
         raise UsageError(f"--output {path}: the suffix says the format, and must be one of {', '.join(SUFFIXES)}")
-    if not path.parent.is_dir():
-        raise UsageError(f"--output {path}: there is no folder {path.parent}; make it, or name another place")
-    if path.is_dir():
-        raise UsageError(f"--output {path}: is a folder; name a file")
-    if path.exists():
-        if any(other.exists() and path.samefile(other) for other in inputs):
-            raise UsageError(f"--output {path}: is one of the inputs; name another file")
-        if not overwrite:
-            raise UsageError(f"--output {path}: exists; --overwrite replaces it")
+    check_output("--output", path, inputs, overwrite=overwrite)
 
 
 def check_width(width: float) -> None:
