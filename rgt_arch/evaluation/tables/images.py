@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from rgt_arch.config.checks.images import check_sizes, image_size
-from rgt_arch.config.checks.pairing import Pair, PairingError, list_images, pairs_from_folders
+from rgt_arch.config.checks.pairing import Pair, PairingError, list_images, lq_name, pairs_from_folders
 from rgt_arch.errors import UsageError
 
 _SSIM_WINDOW = 11
@@ -136,7 +137,14 @@ def _has_images(folder: Path) -> bool:
 
 def _paired(benchmark: str, hr: Path, lq: Path, usual: str) -> Images:
     names_hr, names_lq = list_images(hr), list_images(lq)
-    template = _fitting_template(names_hr, names_lq) or usual
+    template = _likely_template(names_hr, names_lq) or usual
+    present = set(names_lq)
+    missing = [name for name in names_hr if lq_name(name, template) not in present]
+    if missing:
+        raise UsageError(
+            f"{lq}: there are no images for {len(missing)} of {len(names_hr)} in {hr}; put "
+            f"{lq_name(missing[0], template)} there for {missing[0]}" + (", and so on" if len(missing) > 1 else "")
+        )
     try:
         pairs = pairs_from_folders(names_hr, names_lq, hr, lq, template)
     except PairingError as error:
@@ -154,12 +162,12 @@ def _is_grey(file: Path) -> bool:
         return False
 
 
-def _fitting_template(names_hr: Sequence[str], names_lq: Sequence[str]) -> str | None:
-    """What around an HR name makes an LQ name, for all of them; the shortest such template, or None."""
-    wanted, present = [Path(name).stem for name in names_hr], {Path(name).stem for name in names_lq}
-    templates = []
-    for stem in present:
-        before, inside, after = stem.replace("{", "{{").replace("}", "}}").partition(wanted[0])
-        if inside and all(f"{before}{{}}{after}".format(name) in present for name in wanted):
-            templates.append(f"{before}{{}}{after}")
-    return min(templates, key=lambda template: (len(template), template), default=None)
+def _likely_template(names_hr: Sequence[str], names_lq: Sequence[str]) -> str | None:
+    """What around an HR name makes an LQ name, for most of them; the shortest such template, or None."""
+    found: Counter[str] = Counter()
+    for stem in {Path(name).stem for name in names_lq}:
+        for name in names_hr:
+            before, inside, after = stem.partition(Path(name).stem)
+            if inside:
+                found["{}".join(part.replace("{", "{{").replace("}", "}}") for part in (before, after))] += 1
+    return min(found, key=lambda template: (-found[template], len(template), template), default=None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import cv2
 import pytest
@@ -112,12 +113,26 @@ def test_what_cannot_be_meant_is_one_line(table, write_set, write_weights, argum
 def test_images_that_do_not_belong_together_are_named(table, write_set):
     data = write_set()
     (data / "Set5/LR_bicubic/X2/flagx2.png").rename(data / "Set5/LR_bicubic/X2/flogx2.png")
-    assert "flag.png needs flagx2.png" in table("bicubic", "--scales", 2, "--sets", "Set5", code=2)
+    missing = "LR_bicubic/X2: there are no images for 1 of 3 in benchmark/Set5/HR; put flagx2.png there for flag.png\n"
+    assert table("bicubic", "--scales", 2, "--sets", "Set5", code=2).endswith(missing)
     (data / "Set5/LR_bicubic/X2/flogx2.png").unlink()
-    said = table("bicubic", "--scales", 2, "--sets", "Set5", code=2)
-    assert "holds 2 images for 3 HR images" in said
+    assert table("bicubic", "--scales", 2, "--sets", "Set5", code=2).endswith(missing)
     shutil.copy(data / "Set5/LR_bicubic/X2/facex2.png", data / "Set5/LR_bicubic/X2/flagx2.png")
     assert "flag.png is 50×45 and its LR image 31×24" in table("bicubic", "--scales", 2, "--sets", "Set5", code=2)
+    shutil.copy(data / "Set5/LR_bicubic/X2/facex2.png", data / "Set5/LR_bicubic/X2/sparex2.png")
+    assert "holds 4 images for 3 HR images" in table("bicubic", "--scales", 2, "--sets", "Set5", code=2)
+
+
+def test_result_that_is_missing_among_others_is_named(table, write_set):
+    """The first in order is, whose name is not there to say what the others' names have around theirs."""
+    data = write_set()
+    results = Path("SR/Set5/x2")
+    results.mkdir(parents=True)
+    for hr in sorted((data / "Set5/HR").iterdir())[1:]:
+        shutil.copy(hr, results / f"{hr.stem}_RCAN_x2.png")
+    first = min((data / "Set5/HR").iterdir()).stem
+    said = table("RCAN=SR", "--scales", 2, "--sets", "Set5", code=2)
+    assert f"SR/Set5/x2: there are no images for 1 of 3 in benchmark/Set5/HR; put {first}_RCAN_x2.png there" in said
 
 
 def test_images_too_small_for_ssim_are_named(table, write_set):
