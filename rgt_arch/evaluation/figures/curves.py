@@ -23,7 +23,7 @@ _LINES = ("-", "--", "-.", ":")
 _MARKS = "osD^vPX"
 _PANEL_HEIGHT = 2.9  # cm
 _AXIS_HEIGHT = 0.95
-_LEFT, _RIGHT = 1.2, 0.2  # beside the axes
+_LEFT, _RIGHT = 1.35, 0.2  # beside the axes
 _STEPS = [1, 2, 2.5, 5, 10]  # between ticks
 _NAMES = {"psnr": "PSNR (dB)", "ssim": "SSIM", "lr": "learning rate"}
 _UNSMOOTHED = ("lr",)
@@ -170,7 +170,7 @@ def _dress(axes: Any, key: Key, width: float, span: tuple[int, int], *, bottom: 
 
     name = _NAMES.get(key[0], key[0])
     axes.set_ylabel(f"{name}, {key[1]}" if key[1] else f"loss {name}" if _is_loss(key) else name)
-    axes.yaxis.set_label_coords(-0.8 / (width - _LEFT - _RIGHT), 0.5)  # under each other
+    axes.yaxis.set_label_coords(-0.95 / (width - _LEFT - _RIGHT), 0.5)  # under each other, beside 0.025
     margin = 0.02 * (span[1] - span[0]) or 1
     axes.set_xlim(span[0] - margin, span[1] + margin)
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=_STEPS, integer=True))
