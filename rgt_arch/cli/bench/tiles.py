@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +23,19 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument("-w", "--weights", default="RGT_T_x4", help="name or file (default: %(default)s)")
     parser.add_argument(
         "--tiles",
-        type=_whole_number,
+        type=_whole_number(0),
         nargs="+",
         default=[48, 64, 96, 128],
         help="sides in input pixels (default: %(default)s)",
     )
     parser.add_argument(
         "--overlaps",
-        type=_whole_number,
+        type=_whole_number(0),
         nargs="+",
         default=[0, 8, 16, 32],
         help="shared input pixels (default: %(default)s)",
     )
-    parser.add_argument("--limit", type=_from_one, metavar="N", help="only the first N images")
+    parser.add_argument("--limit", type=_whole_number(1), metavar="N", help="only the first N images")
     return parser
 
 
@@ -46,13 +47,12 @@ def run(args: argparse.Namespace) -> None:
     print(format_costs(costs))
 
 
-def _from_one(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
-    return int(text)
+def _whole_number(least: int) -> Callable[[str], int]:
+    """A type of arguments: whole numbers from `least` on."""
 
+    def read(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least} on")
+        return int(text)
 
-def _whole_number(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 on")
-    return int(text)
+    return read
