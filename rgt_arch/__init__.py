@@ -1,17 +1,36 @@
-"""RGT (Recursive Generalization Transformer, ICLR 2024) for BasicSR: importing it registers RGT and RGTModel."""
+"""RGT (Recursive Generalization Transformer, ICLR 2024) for BasicSR.
+
+Importing it makes BasicSR importable on today's libraries; when BasicSR is imported, RGT and RGTModel are registered.
+The names below are imported at their first use.
+"""
 
 import importlib
+from typing import TYPE_CHECKING, Any
 
 from rgt_arch import basicsr_compat
+from rgt_arch.version import __version__
 
-basicsr_compat.install()  # before anything else imports BasicSR
-
-from rgt_arch.archs.rgt_arch import RGT, rgt, rgt_s, rgt_t  # noqa: E402
-from rgt_arch.inference.upscaler import Upscaler  # noqa: E402
-from rgt_arch.version import __version__  # noqa: E402
-from rgt_arch.weights import load_model  # noqa: E402
-
-if basicsr_compat.is_installed():  # else one of BasicSR's own modules imports us, before its models exist
-    importlib.import_module("rgt_arch.models.rgt_model")  # registers RGTModel
+if TYPE_CHECKING:
+    from rgt_arch.archs.rgt_arch import RGT, rgt, rgt_s, rgt_t
+    from rgt_arch.inference.upscaler import Upscaler
+    from rgt_arch.weights import load_model
 
 __all__ = ["RGT", "Upscaler", "__version__", "load_model", "rgt", "rgt_s", "rgt_t"]
+
+_HOMES = {
+    **dict.fromkeys(("RGT", "rgt", "rgt_s", "rgt_t"), "rgt_arch.archs.rgt_arch"),
+    "Upscaler": "rgt_arch.inference.upscaler",
+    "load_model": "rgt_arch.weights",
+}
+
+basicsr_compat.install()
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_HOMES]

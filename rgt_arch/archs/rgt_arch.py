@@ -26,7 +26,6 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
@@ -1119,6 +1118,10 @@ def rgt_t(upscale: int = 4, **overrides: Any) -> RGT:
     return RGT(**{"upscale": upscale, **PRESETS["RGT-T"], **overrides})
 
 
-# A host that already has an RGT, such as this file under another name, keeps it: registering twice is an error there.
-if "RGT" not in ARCH_REGISTRY:
-    ARCH_REGISTRY.register(RGT)
+# In its own package the network must not import BasicSR, which takes longer than torch; the package registers it there.
+if __name__ != "rgt_arch.archs.rgt_arch":
+    from basicsr.utils.registry import ARCH_REGISTRY
+
+    # A host that already has an RGT, such as this file under another name, keeps it: registering twice is an error.
+    if "RGT" not in ARCH_REGISTRY:
+        ARCH_REGISTRY.register(RGT)

@@ -1,42 +1,16 @@
-"""Everything that makes BasicSR 1.4.2 run on today's stack: one module a seam, installed once by `import rgt_arch`.
+"""What lets BasicSR 1.4.2 be imported and used safely on today's Python, PyTorch and torchvision, and registers our classes.
 
-A seam replaces a name where BasicSR uses it (`basicsr.train.parse_options`), because `basicsr/__init__` star-imports
-its modules, so that names are bound long before anybody could change where they are defined. A name that a host's
-BasicSR does not have is left alone.
+Nothing of BasicSR is imported here. `install` adds two finders to the import system: `fallbacks` provides modules that
+libraries have dropped and BasicSR still imports, `patches` mends a BasicSR module as soon as it has been imported.
 """
 
-from __future__ import annotations
+from rgt_arch.basicsr_compat.fallbacks import install_fallbacks
+from rgt_arch.basicsr_compat.patches import PATCHES, install_patches
 
-from rgt_arch.basicsr_compat import distutils_version, functional_tensor, scipy_filters, working_directory
-
-_installed = False
-
-
-def is_installed() -> bool:
-    """Whether all seams are in place, and BasicSR can be used."""
-    return _installed
+__all__ = ["PATCHES", "install"]
 
 
 def install() -> None:
-    """Install every seam. Safe and cheap to call again.
-
-    The import-time seams come first, because `import basicsr` needs them. When one of BasicSR's own modules is what
-    imports us, BasicSR is only half there: then the other seams wait for the next call (our command and our data
-    workers call).
-    """
-    global _installed
-    if _installed:
-        return
-    functional_tensor.install()
-    distutils_version.install()
-    scipy_filters.install()
-    working_directory.install()
-
-    import basicsr
-
-    if not hasattr(basicsr, "train_pipeline"):
-        return
-    from rgt_arch.basicsr_compat import behaviour
-
-    behaviour.install()
-    _installed = True
+    """Make BasicSR importable, and mend it and register our classes when it is imported. Cheap to call again."""
+    install_fallbacks()
+    install_patches()

@@ -1,5 +1,4 @@
-"""The console command `basicsr`: BasicSR's train and test pipelines, with the current directory as their root, and the
-reference of option-file keys."""
+"""The console command `basicsr`: train and test from option files in the current directory, and the reference of keys."""
 
 from __future__ import annotations
 
@@ -9,14 +8,9 @@ import re
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import Any
 
-import torch.distributed as dist
-
-from rgt_arch import basicsr_compat
-from rgt_arch.basicsr_compat import command_line, failures, notices, registries, working_directory
-from rgt_arch.basicsr_compat.distributed import environment_rank, leave, let_others_speak, lost_contact
 from rgt_arch.cli import run_guarded
-from rgt_arch.config import describe_options
 from rgt_arch.version import __version__
 
 _EPILOG = """examples:
@@ -56,10 +50,60 @@ def build_parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
-        command_line.add_arguments(subparser, is_train=name == "train")
+        _add_flags(subparser, is_train=name == "train")
     help_text = "print every key that option files may have, as Markdown tables"
     subparsers.add_parser("options", help=help_text, description=help_text, allow_abbrev=False)
     return parser
+
+
+def _add_flags(parser: argparse.ArgumentParser, is_train: bool) -> None:
+    """BasicSR's flags (utils/options.py:83-92), and --restart, --import, --verbose, and torchrun's --local-rank."""
+    parser.add_argument(
+        "-opt", "--opt", required=True, metavar="FILE", type=os.path.expanduser, help="option file (YAML); see options/"
+    )
+    parser.add_argument(
+        "--launcher",
+        choices=("none", "pytorch", "slurm"),
+        help="how several processes were started: pytorch = torchrun, or its variables by other ways; slurm = srun; "
+        "none = this is a process of its own (default: pytorch in one of several processes of torchrun, else none)",
+    )
+    if is_train:
+        again = parser.add_mutually_exclusive_group()
+        again.add_argument(
+            "--auto_resume",
+            "--auto-resume",
+            action="store_true",
+            help="continue from the newest complete checkpoint in experiments/NAME; start when there is none",
+        )
+        again.add_argument(
+            "--restart", action="store_true", help="archive an unfinished run of the same name and begin again"
+        )
+    else:
+        parser.add_argument("--auto_resume", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--force_yml",
+        "--force-yml",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="replace values of the option file, e.g. --force_yml train:optim_g:lr=1e-4 num_gpu=0",
+    )
+    parser.add_argument(
+        "--import",
+        dest="modules",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="import a Python module that registers networks, models or data sets of your own; may be repeated",
+    )
+    parser.add_argument(
+        "--debug",
+        action="store_true",
+        help="BasicSR's debug run: validate and save every 8 iterations" if is_train else argparse.SUPPRESS,
+    )
+    parser.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--verbose", action="store_true", help="show a traceback when something fails")
 
 
 def command_first(arguments: list[str]) -> list[str]:
@@ -69,62 +113,85 @@ def command_first(arguments: list[str]) -> list[str]:
     return arguments
 
 
+def put_current_directory_last() -> None:
+    """Move the current directory to the end of sys.path, or append it: users' modules are found, but shadow none.
+
+    Python puts it first under `python -m`, and a `basicsr/` folder of a fork in it would be imported.
+    """
+    here = os.path.realpath(os.getcwd())
+    sys.path[:] = [entry for entry in sys.path if os.path.realpath(entry or os.curdir) != here] + [os.getcwd()]
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `basicsr`; returns the exit code."""
     arguments = command_first(list(sys.argv[1:] if argv is None else argv))
     args = build_parser().parse_args(arguments)
     if args.command == "options":
-        return run_guarded(lambda: print(describe_options()), "basicsr options")
+        return run_guarded(_print_options, "basicsr options")
     prog = f"basicsr {args.command}"
     before = sys.argv
-    # BasicSR reads its flags from sys.argv, and writes the line into the copy of the option file.
-    sys.argv = [prog, *arguments[arguments.index(args.command) + 1 :]]
+    sys.argv = [prog, *arguments[arguments.index(args.command) + 1 :]]  # as the copy of the option file has it
+    put_current_directory_last()
     try:
-        return run_guarded(lambda: _run_and_say(args, prog), prog)
+        return run_guarded(lambda: _run(args, prog), prog)
     finally:
         sys.argv = before
 
 
-def _run_and_say(args: argparse.Namespace, prog: str) -> int:
-    """Run, and say what still waits to be said before an error is printed: the error is to be the last line."""
-    rank = environment_rank() if args.launcher != "none" else 0
+def _print_options() -> None:
+    from rgt_arch.config import describe_options
+
+    print(describe_options())
+
+
+def _run(args: argparse.Namespace, prog: str) -> int:
+    """Train or test. Warnings that no log has taken are printed before an error: the error is to be the last line."""
+    from rgt_arch.basicsr_compat.registration import prefer_ours
+    from rgt_arch.training import loop, ranks
+    from rgt_arch.training.options import Flags
+    from rgt_arch.training.signals import StopRequest
+
+    values = {name: value for name, value in vars(args).items() if name not in ("command", "verbose", "launcher")}
+    flags = Flags(launcher=args.launcher or ranks.launcher_here(), **values)
+    rank = ranks.environment_rank() if flags.launcher != "none" else 0
+    notices, stop = prefer_ours(), StopRequest()
     try:
-        return _run(args, rank, prog)
-    finally:
-        for text in notices.take():
-            if rank == 0:
-                print(f"{prog}: warning: {text}", file=sys.stderr)
-
-
-def _run(args: argparse.Namespace, rank: int, prog: str) -> int:
-    working_directory.put_current_directory_last()
-    basicsr_compat.install()
-    registries.prefer_ours()
-    from basicsr.test import test_pipeline
-    from basicsr.train import train_pipeline
-
-    pipeline = train_pipeline if args.command == "train" else test_pipeline
-    try:
-        pipeline(os.getcwd())
-    except Exception as error:  # BasicSR raises anything; users get one line
+        if args.command == "train":
+            loop.train(flags, os.getcwd(), notices, stop)
+        else:
+            loop.test(flags, os.getcwd(), notices)
+    except Exception as error:  # BasicSR and users' modules raise anything; users get one line
         if args.verbose:
             traceback.print_exc()
-        return _fail(error, rank, prog)
-    leave()
+        _print_notices(notices, rank, prog)
+        return _fail(error, rank, prog, stop)
+    _print_notices(notices, rank, prog)
+    ranks.leave()
     return 0
 
 
-def _fail(error: Exception, rank: int, prog: str) -> int:
-    """Raise `error` as a UserError, or say it and return its exit code.
+def _print_notices(notices: list[str], rank: int, prog: str) -> None:
+    for text in notices if rank == 0 else ():
+        print(f"{prog}: warning: {text}", file=sys.stderr)
 
-    What all ranks find before they have met, rank 0 says for them; what is another one's end, that one says first.
+
+def _fail(error: Exception, rank: int, prog: str, stop: Any) -> int:
+    """Raise `error` as a UserError, or print it and return its exit code.
+
+    Errors raised before the process group exists are printed by rank 0 only; a lost contact is another rank's end,
+    which that one reports first.
     """
-    known = failures.as_user_error(error)
+    import torch.distributed as dist
+
+    from rgt_arch.training import ranks
+    from rgt_arch.training.failures import as_user_error
+
+    known = as_user_error(error)
     said = known if rank == 0 else type(known)(f"rank {rank}: {known}")
-    if lost_contact(error):
+    if ranks.lost_contact(error):
         print(f"{prog}: error: {said}", file=sys.stderr, flush=True)
-        let_others_speak()
+        ranks.let_others_speak(stop)
         return known.exit_code
     if rank != 0 and not dist.is_initialized():
-        let_others_speak()
+        ranks.let_others_speak()
     raise said from error

@@ -18,7 +18,7 @@ class IterationSampler(Sampler[Item]):
     The run is one endless list of samples: epoch after epoch, each a permutation of its own drawn from (seed, epoch).
     Iteration i (from 0) takes positions i·B·W to (i+1)·B·W of it, rank r every W-th from the r-th, so that W ranks
     with batch B see the samples of one process with batch W·B. Iterating changes nothing in the sampler. Replaces
-    basicsr.data.data_sampler.EnlargedSampler, whose `set_epoch` it answers.
+    basicsr.data.data_sampler.EnlargedSampler.
     """
 
     def __init__(
@@ -59,5 +59,6 @@ class IterationSampler(Sampler[Item]):
                 order = np.random.default_rng([self.seed, epoch]).permutation(self.epoch_size)
             yield int(order[position % self.epoch_size]) % self.dataset_size, position
 
-    def set_epoch(self, epoch: int) -> None:
-        """BasicSR calls it at the start of an epoch; here the position in the run decides."""
+    def epoch_of(self, iteration: int) -> int:
+        """The epoch (from 0) that an iteration (from 1) begins in."""
+        return max(0, iteration - 1) * self.global_batch // self.epoch_size

@@ -1,11 +1,10 @@
-"""What one optimiser step is made of: mixed precision, clipping, accumulation, and optimisers by name."""
+"""What one optimiser step is made of: mixed precision, accumulation, and optimisers by name."""
 
 from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -26,44 +25,22 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
 """Optimisers that `train.optim_g.type` may name."""
 
 
-@dataclass(frozen=True)
-class StepSettings:
-    """`train.amp`, `train.grad_clip` and `train.accumulate`."""
+def autocast_dtype(amp: str | None, device: torch.device) -> torch.dtype | None:
+    """Type of autocast on a device, None for float32; fp16 needs loss scaling, so off CUDA it is bf16."""
+    if amp == "fp16" and device.type != "cuda":
+        return torch.bfloat16
+    return AMP_DTYPES[amp] if amp else None
 
-    amp: str | None = None
-    grad_clip: float | None = None
-    """Largest 2-norm of all gradients together."""
-    accumulate: int = 1
-    """Micro-batches that a loader batch is split into."""
 
-    @classmethod
-    def from_options(cls, train: Mapping[str, Any]) -> StepSettings:
-        """Read and check the three keys of an option file's `train` section; UsageError for values out of range."""
-        amp, clip, accumulate = train.get("amp") or None, train.get("grad_clip"), train.get("accumulate")
-        if amp is not None and amp not in AMP_DTYPES:
-            raise UsageError(f"train.amp: {amp!r} is not one of {', '.join(AMP_DTYPES)} (leave it out for float32)")
-        if clip is not None and (isinstance(clip, bool) or not isinstance(clip, (int, float)) or not clip > 0):
-            raise UsageError(f"train.grad_clip: {clip!r} is not a number above 0 (leave it out for no clipping)")
-        accumulate = 1 if accumulate is None else accumulate
-        if type(accumulate) is not int or accumulate < 1:
-            raise UsageError(f"train.accumulate: {accumulate!r} is not a whole number from 1 up")
-        return cls(amp, clip, accumulate)
-
-    def autocast_dtype(self, device: torch.device) -> torch.dtype | None:
-        """Type of autocast on a device, None for float32; fp16 needs loss scaling, so off CUDA it is bf16."""
-        if self.amp == "fp16" and device.type != "cuda":
-            return torch.bfloat16
-        return AMP_DTYPES[self.amp] if self.amp else None
-
-    def micro_batches(self, lq: Tensor, gt: Tensor) -> Iterable[tuple[Tensor, Tensor, float]]:
-        """Parts of a batch with their share of it; where it does not divide, sizes differ by one image."""
-        if self.accumulate > len(lq):
-            raise UsageError(
-                f"train.accumulate: {self.accumulate} is more than the {len(lq)} images of a batch; "
-                "lower it or raise datasets.train.batch_size_per_gpu"
-            )
-        for part, target in zip(lq.tensor_split(self.accumulate), gt.tensor_split(self.accumulate), strict=True):
-            yield part, target, len(part) / len(lq)
+def micro_batches(lq: Tensor, gt: Tensor, parts: int) -> Iterable[tuple[Tensor, Tensor, float]]:
+    """Parts of a batch with their share of it; where it does not divide, sizes differ by one image."""
+    if parts > len(lq):
+        raise UsageError(
+            f"train.accumulate: {parts} is more than the {len(lq)} images of a batch; "
+            "lower it or raise datasets.train.batch_size_per_gpu"
+        )
+    for part, target in zip(lq.tensor_split(parts), gt.tensor_split(parts), strict=True):
+        yield part, target, len(part) / len(lq)
 
 
 def build_optimizer(name: str, params: Iterable[nn.Parameter], lr: float, **kwargs: Any) -> Optimizer:

@@ -3,56 +3,67 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from os import path as osp
 from typing import Any
 
 import torch
+from basicsr.models.sr_model import SRModel
 from basicsr.utils import get_root_logger
-from basicsr.utils.registry import MODEL_REGISTRY
+from basicsr.utils.dist_util import master_only
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from rgt_arch.models.guards import GRAD_NORM
+from rgt_arch.config import train_settings, val_settings
+from rgt_arch.models.guards import GRAD_NORM, FiniteGuard
 from rgt_arch.models.initialisation import start_from_interpolation
-from rgt_arch.models.optimisation import StepSettings, build_optimizer, loss_weight
+from rgt_arch.models.network_files import load_file_weights, network_content
+from rgt_arch.models.optimisation import autocast_dtype, build_optimizer, loss_weight, micro_batches
 from rgt_arch.models.prediction import Prediction, fit_channels
-from rgt_arch.models.resumable_model import ResumableModel
-from rgt_arch.models.validation import validate
+from rgt_arch.models.validation import Results, measure
+from rgt_arch.torch_files import save_whole
+from rgt_arch.weights import read_checkpoint
+from rgt_arch.weights.building import resolve_path
 
 
-class RGTModel(ResumableModel):
+class RGTModel(SRModel):
     """Trains and tests a super-resolution network from a BasicSR option file.
 
     Beyond SRModel: `val.tile: {size, overlap}`, `val.use_chop`, `val.self_ensemble`; `train.amp: bf16|fp16`,
     `train.grad_clip`, `train.accumulate`, `train.init: interpolation`, `train.nan_patience`, any optimiser of
-    torch.optim; `logger.keep_checkpoints` and `logger.keep_best`; validation over ranks; exact resuming.
+    torch.optim; validation over ranks; network files of any published layout, written whole or not at all.
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
         """Build the network and what training needs; UsageError for options that do not fit."""
         self.metric_results: dict[str, float] = {}
+        self.iteration = 0
+        """Iterations done so far, those before a resume included."""
         self._warned: set[str] = set()
-        self.prediction = Prediction.from_options(opt)
+        self.val_settings = val_settings(opt)
+        self.prediction = Prediction.from_settings(self.val_settings, _scale(opt))
         network = opt["network_g"]
         self._channels_in: int | None = network.get("in_chans", network.get("num_in_ch"))
         self._channels_out: int | None = network.get("num_out_ch", self._channels_in)
-        self.step_settings = StepSettings.from_options(opt["train"]) if opt["is_train"] else StepSettings()
+        if opt["is_train"]:
+            self.step_settings = train_settings(opt)
+            self.guard = FiniteGuard(self.step_settings.nan_patience)
         super().__init__(opt)
 
     # --- training ---
 
     def model_to_device(self, net: nn.Module) -> nn.Module:
         """As SRModel, with the weights that `train.init` asks for."""
-        if self.is_train and self.opt["train"].get("init") == "interpolation":
+        if self.is_train and self.step_settings.init == "interpolation":
             start_from_interpolation(net)
         return super().model_to_device(net)
 
     def init_training_settings(self) -> None:
         """As SRModel, plus mixed precision."""
-        self.amp_dtype = self.step_settings.autocast_dtype(self.device)
+        self.amp_dtype = autocast_dtype(self.step_settings.amp, self.device)
         if self.step_settings.amp == "fp16" and self.amp_dtype is not torch.float16:
             self.warn_once(f"train.amp: fp16 needs CUDA; bf16 is used on {self.device.type}")
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.amp_dtype is torch.float16)
@@ -75,11 +86,9 @@ class RGTModel(ResumableModel):
         """One optimiser step on the batch that `feed_data` took, in `train.accumulate` passes.
 
         Where the loss or a gradient is not finite, the weights stay as they are; UserError at the last of
-        `train.nan_patience` such steps in a row. The step after a resume draws the random numbers of an unbroken run.
+        `train.nan_patience` such steps in a row.
         """
-        self.restore_generators()
         self.iteration = current_iter
-        self.validated.clear()
         self.optimizer_g.zero_grad()
         loss_dict = self._accumulate_gradients()
         scale = self.scaler.get_scale()
@@ -101,7 +110,7 @@ class RGTModel(ResumableModel):
     def _accumulate_gradients(self) -> dict[str, Tensor]:
         """Forward and backward of every micro-batch; returns the losses of the whole batch."""
         totals: dict[str, Tensor] = {}
-        parts = list(self.step_settings.micro_batches(self.lq, self.gt))
+        parts = list(micro_batches(self.lq, self.gt, self.step_settings.accumulate))
         for number, (lq, gt, share) in enumerate(parts, 1):
             with self._gradients_stay_local(number < len(parts)):
                 with torch.autocast(self.device.type, dtype=self.amp_dtype, enabled=self.amp_dtype is not None):
@@ -162,28 +171,106 @@ class RGTModel(ResumableModel):
         finally:
             network.train(was_training)
 
-    def nondist_validation(
-        self, dataloader: DataLoader, current_iter: int | str, tb_logger: Any, save_img: bool
-    ) -> None:
-        """Validate, or repeat the result where nothing was trained since (BasicSR validates again after training)."""
-        if self.iteration and isinstance(current_iter, int):
-            current_iter = min(current_iter, self.iteration)  # after its loop BasicSR counts one step more than it made
-        name = self.dataset_name(dataloader)
-        *done, results = self.validated.get(name, (None, None, {}))
-        if self.is_train and done == [current_iter, bool(save_img)]:
-            self.metric_results = dict(results)
-            values = ", ".join(f"{metric}: {value:.4f}" for metric, value in results.items())
-            get_root_logger().info(f"Validation {name} at iteration {current_iter}: as just before. {values}")
-            return
-        if not validate(self, dataloader, current_iter, tb_logger, save_img):
-            return  # the run was told to end: it will owe this validation
-        self.validated[name] = (current_iter, bool(save_img), dict(self.metric_results))
-        if self.is_train:
-            self.record_validation(name, int(current_iter))
+    def validation(
+        self,
+        dataloader: DataLoader,
+        current_iter: int | str,
+        tb_logger: Any,
+        save_img: bool = False,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> bool:
+        """Enlarge the images of a data set, save them and log the metrics' means, as SRModel does; over all ranks.
 
-    def dist_validation(self, dataloader: DataLoader, current_iter: int | str, tb_logger: Any, save_img: bool) -> None:
-        """As `nondist_validation`, which shares the images out."""
-        self.nondist_validation(dataloader, current_iter, tb_logger, save_img)
+        should_stop: asked before each image. Returns whether the validation came to its end.
+        """
+        results = measure(self, dataloader, lambda name: self._image_path(dataloader, name, current_iter, save_img), should_stop)
+        if results is None:
+            return False
+        dataset_name = self.dataset_name(dataloader)
+        if results.without_gt:
+            left_out = ", ".join(sorted(results.without_gt))
+            self.warn_once(f"{dataset_name}: {left_out} left out, because there are images without GT")
+        if results.means:
+            self.metric_results = results.means
+            self._initialize_best_metric_results(dataset_name)
+            for metric, value in results.means.items():
+                self._update_best_metric_result(dataset_name, metric, value, current_iter)
+            self._log_validation_metric_values(current_iter, dataset_name, tb_logger)
+        return True
+
+    def _image_path(self, dataloader: DataLoader, name: str, current_iter: int | str, save_img: bool) -> str | None:
+        """Where BasicSR saves an SR image (models/sr_model.py:172-183); None where it does not."""
+        if not save_img:
+            return None
+        folder = self.opt["path"]["visualization"]
+        if self.is_train:
+            return osp.join(folder, name, f"{name}_{current_iter}.png")
+        suffix = self.val_settings.suffix or self.opt["name"]
+        return osp.join(folder, self.dataset_name(dataloader), f"{name}_{suffix}.png")
+
+    # --- files ---
+
+    def load_network(
+        self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = "params"
+    ) -> None:
+        """Load weights of any published layout without running code from the file; UserError where they do not fit.
+
+        `load_path` may be a name that `rgt weights` lists; what is not here yet is downloaded.
+        `param_key` None takes the average where there is one.
+        With `strict` false, what differs is listed and left out; an EMA network then starts from the network's values.
+        """
+        net, logger = self.get_bare_model(net), get_root_logger()
+        checkpoint = read_checkpoint(resolve_path(load_path))
+        used = checkpoint.resolve_key(param_key)
+        if param_key is not None and used != param_key:
+            logger.info(f"Loading: {param_key} does not exist, use {used or 'the state dict that the file is'}.")
+        logger.info(f"Loading {type(net).__name__} model from {load_path}, with param key: [{used or None}].")
+        weights = checkpoint.state_dict(used)
+        if not strict:
+            self._print_different_keys_loading(net, weights, strict)
+            if net is getattr(self, "net_g_ema", None):
+                self.model_ema(0)  # what the file does not have was initialised apart from net_g
+        load_file_weights(net, weights, load_path, strict)
+
+    @master_only
+    def save_network(
+        self,
+        net: nn.Module | list[nn.Module],
+        net_label: str,
+        current_iter: int | str,
+        param_key: str | list[str] = "params",
+    ) -> None:
+        """BasicSR's file, with `rgt_info` and `rgt_config`, whole or not at all. Raises UserError."""
+        nets = net if isinstance(net, list) else [net]
+        keys = param_key if isinstance(param_key, list) else [param_key]
+        networks = {key: self.get_bare_model(net_) for key, net_ in zip(keys, nets, strict=True)}
+        name = "latest" if current_iter == -1 else current_iter
+        path = osp.join(self.opt["path"]["models"], f"{net_label}_{name}.pth")
+        save_whole(network_content(networks, self.iteration), path)
+
+    def save_networks(self, current_iter: int | str) -> None:
+        """`net_g_{current_iter}.pth`, with the average where there is one; -1 is called latest."""
+        if hasattr(self, "net_g_ema"):
+            self.save_network([self.net_g, self.net_g_ema], "net_g", current_iter, param_key=["params", "params_ema"])
+        else:
+            self.save_network(self.net_g, "net_g", current_iter)
+
+    def save(self, epoch: int, current_iter: int) -> None:
+        """Networks and training state, for BasicSR's loop; ours writes states of its own around `save_networks`."""
+        self.save_networks(current_iter)
+        self.save_training_state(epoch, current_iter)
+
+    def extra_state(self) -> dict[str, Any]:
+        """What a training state must hold beside optimisers and schedulers for the next step to be the same."""
+        return {"scaler": self.scaler.state_dict(), "bad_steps": self.guard.in_a_row}
+
+    def resume_training(self, resume_state: Mapping[str, Any]) -> None:
+        """Restore a training state; those of the official code and of BasicSR, which hold less, work too."""
+        super().resume_training(resume_state)
+        self.iteration = int(resume_state["iter"])
+        if self.scaler.is_enabled() and resume_state.get("scaler"):
+            self.scaler.load_state_dict(resume_state["scaler"])
+        self.guard.in_a_row = int(resume_state.get("bad_steps", 0))
 
     @staticmethod
     def dataset_name(dataloader: DataLoader) -> str:
@@ -198,5 +285,5 @@ class RGTModel(ResumableModel):
             get_root_logger().warning(message)
 
 
-if "RGTModel" not in MODEL_REGISTRY:  # a fork of the official code may have taken the name
-    MODEL_REGISTRY.register(RGTModel)
+def _scale(opt: Mapping[str, Any]) -> int:
+    return int(opt.get("scale") or opt["network_g"].get("upscale") or 1)

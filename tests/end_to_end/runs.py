@@ -19,24 +19,22 @@ import struct
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 import torch.utils.tensorboard  # takes seconds, which runs that log there are spared
 
-import rgt_arch  # noqa: F401 - makes BasicSR importable
-from rgt_arch import basicsr_compat
 from rgt_arch.cli.basicsr_command import main
+from rgt_arch.training import loop
+from rgt_arch.training.checkpoints import CheckpointManager
 
 PHASES = ("start", "between", "step", "validation", "save", "end")
 """What a run is doing: `between` is logging and waiting for data, `end` after the last validation."""
-METHODS = {
-    "optimize_parameters": "step",
-    "validation": "validation",
-    "save": "save",
-    "save_network": "save",  # of the best weights, during a validation
-    "save_training_state": "save",  # again, with the results of a validation
-}
+METHODS = {"optimize_parameters": "step", "validation": "validation"}
+"""Of the model."""
+SAVES = ("save", "save_validation", "save_latest")
+"""Of the checkpoint manager."""
 LIMIT = 240.0
 """Seconds after which a run counts as hung."""
 HUNG = 124
@@ -124,7 +122,6 @@ class Processes:
 
 
 def serve() -> None:
-    basicsr_compat.install()
     torch.set_num_threads(1)
     watch = Watch()
     for line in sys.stdin:
@@ -183,17 +180,21 @@ def train(root: str, output: str, arguments: list[str], watch: Watch | None, kil
 
 def tell_phases(watch: Watch) -> None:
     """Have the watch told what the run does."""
-    import basicsr.train
-
-    build = basicsr.train.build_model
+    build = loop.build_model
 
     def build_model(opt: dict[str, Any]) -> Any:
         model = build(opt)
         for method, phase in METHODS.items():
             setattr(model, method, watch.during(phase, model, getattr(model, method)))
+        for method in SAVES:
+            save = getattr(CheckpointManager, method)
+            telling = lambda *arguments, _save=save, **keywords: watch.during("save", model, partial(_save, arguments[0]))(  # noqa: E731
+                *arguments[1:], **keywords
+            )
+            setattr(CheckpointManager, method, telling)
         return model
 
-    basicsr.train.build_model = build_model
+    loop.build_model = build_model
 
 
 def strike_once(
@@ -234,17 +235,17 @@ def send(number: int, child: int, group: bool = False) -> None:
 
 
 def kill_before(signal: int, iteration: int, before: str, whom: str = "self") -> None:
-    """Send a signal when the model's method `before` is called, once, in or after an iteration.
+    """Send a signal when a method is called, once, in or after an iteration.
 
-    whom: "self", "group" (as a terminal, torchrun and Slurm do) or "worker" (a process that loads data).
+    before: a method of the model, or `_save_state` of the checkpoint manager. whom: "self", "group" (as a terminal,
+    torchrun and Slurm do) or "worker" (a process that loads data).
     """
-    import basicsr.train
-
-    build = basicsr.train.build_model
+    build = loop.build_model
 
     def build_model(opt: dict[str, Any]) -> Any:
         model = build(opt)
-        method, sent = getattr(model, before), []
+        owner = CheckpointManager if hasattr(CheckpointManager, before) else model
+        method, sent = getattr(owner, before), []
 
         def call(*arguments: Any, **keywords: Any) -> Any:
             now = arguments[0] if before == "optimize_parameters" else model.iteration
@@ -256,10 +257,10 @@ def kill_before(signal: int, iteration: int, before: str, whom: str = "self") ->
                     os.kill(os.getpid() if whom == "self" else multiprocessing.active_children()[0].pid or 0, signal)
             return method(*arguments, **keywords)
 
-        setattr(model, before, call)
+        setattr(owner, before, call)
         return model
 
-    basicsr.train.build_model = build_model
+    loop.build_model = build_model
 
 
 if __name__ == "__main__":

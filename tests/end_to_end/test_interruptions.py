@@ -8,7 +8,7 @@ import signal
 import pytest
 import torch
 
-from rgt_arch.basicsr_compat import stopping
+from rgt_arch.training import signals
 
 from .comparisons import assert_same_curves, assert_same_runs
 
@@ -36,7 +36,7 @@ CHAINS = {
         (TERM, 8, "test"),
     ],
     "lmdb": [
-        (KILL, 3, "save_training_state"),
+        (KILL, 3, "_save_state"),
         (CTRL_C, 4, "optimize_parameters", "group"),
         (KILL, 6, "save_network"),
         (TERM, 7, "optimize_parameters", "group"),
@@ -77,19 +77,15 @@ def test_killed_runs_end_as_an_unbroken_one_bit_for_bit(run, train, chain):
 
 def test_second_signal_ends_a_run_at_once_but_not_its_echo(monkeypatch):
     left = []
-    monkeypatch.setattr(stopping.os, "_exit", left.append)
-    monkeypatch.setattr(stopping.time, "monotonic", iter([0.0, 0.5, 3.0]).__next__)
+    monkeypatch.setattr(signals.os, "_exit", left.append)
+    monkeypatch.setattr(signals.time, "monotonic", iter([0.0, 0.5, 3.0]).__next__)
     before = signal.getsignal(TERM)
-    stopping.listen()
-    try:
+    with signals.StopRequest() as stop:
         signal.raise_signal(TERM)
         signal.raise_signal(TERM)  # torchrun passes on what Slurm has sent to all
-        assert (stopping.asked(), left) == (TERM, [])
+        assert (stop.signal, left) == (TERM, [])
         signal.raise_signal(CTRL_C)
         assert left == [130]
-    finally:
-        stopping.stop_listening()
-    assert stopping.asked() == 0
     assert signal.getsignal(TERM) is before
 
 

@@ -6,7 +6,7 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
-from rgt_arch.basicsr_compat import lmdb_backend
+from rgt_arch.data import lmdb_reader as lmdb_backend
 from rgt_arch.config.checks.images import UNREADABLE, check_sizes, read_sizes
 from rgt_arch.config.checks.networks import check_weights
 from rgt_arch.config.checks.pairing import (

@@ -1,8 +1,4 @@
-"""What BasicSR raises over things a user can cause, told in one line.
-
-Where: everywhere in BasicSR; it checks little and lets KeyError, AssertionError and RuntimeError through from deep
-inside. No seam by itself: the commands use it. Delete it once BasicSR raises errors made for users.
-"""
+"""What BasicSR, PyTorch and data sets raise over things that a user can cause, as one line."""
 
 from __future__ import annotations
 
@@ -12,23 +8,23 @@ from pathlib import Path
 
 import torch
 
-from rgt_arch.basicsr_compat.distributed import lost_contact
 from rgt_arch.errors import UserError
+from rgt_arch.training.ranks import lost_contact
 
 # A DataLoader worker's exception arrives as text: its traceback, with the message in the last line.
 _WORKER = re.compile(r"^Caught (\w+) in \w+ .*?Original Traceback", re.DOTALL)
 
 
 def as_user_error(error: Exception) -> UserError:
-    """A UserError with one line for any exception; one that is a UserError stays, but for a worker's traceback."""
+    """Convert any exception to a one-line UserError. A UserError is returned without a data worker's traceback."""
     from_worker = _WORKER.match(str(error)) is not None
     if isinstance(error, UserError):
         return type(error)(str(error).splitlines()[-1].partition(": ")[2]) if from_worker else error
-    return UserError(str(error).splitlines()[-1] if from_worker else describe(error))
+    return UserError(str(error).splitlines()[-1] if from_worker else _describe(error))
 
 
-def describe(error: Exception) -> str:
-    """One line for an exception of BasicSR: what was raised, the value, where it comes from and what to do."""
+def _describe(error: Exception) -> str:
+    """One line: what was raised, the value, where it comes from and what to do."""
     text = str(error).strip()
     first = " ".join(text.splitlines()[0].split()) if text else ""
     if isinstance(error, FileNotFoundError) and error.filename:
@@ -46,17 +42,13 @@ def describe(error: Exception) -> str:
             "datasets:train:num_worker_per_gpu; --auto_resume goes on from the last checkpoint"
         )
     if lost_contact(error):
-        reason = re.sub(r"^\[\S+\] ", "", first).partition(". ")[0]  # gloo's source line, and its advice
+        reason = re.sub(r"^\[\S+\] ", "", first).partition(". ")[0]  # without gloo's source line and its advice
         return (
             f"another process of this run is gone or does not answer ({reason}); its own message or that of torchrun "
             "says why; --auto_resume goes on from the last checkpoint"
         )
     if isinstance(error, KeyError):
         first = f"no key {first}"
-    return f"{type(error).__name__}: {first} ({_place(error)}); --verbose shows the traceback"
-
-
-def _place(error: BaseException) -> str:
-    """File and line that raised, as `sr_model.py:38`."""
     frames = traceback.extract_tb(error.__traceback__)
-    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "unknown place"
+    place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "unknown place"
+    return f"{type(error).__name__}: {first} ({place}); --verbose shows the traceback"

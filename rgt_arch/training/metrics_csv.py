@@ -1,8 +1,7 @@
 """`logger.csv: true`: losses and validation metrics of a run as rows of `metrics.csv` in its folder.
 
-A row holds one value, so that no loss or metric that comes or goes changes the columns. Rows are only ever added, but
-for those that a resumed run is going to compute again. Where: basicsr/utils/logger.py writes TensorBoard files only. No
-seam by itself: curves.py and message_logger.py write here. Delete it once BasicSR writes a CSV.
+A row holds one value, so that no loss or metric that comes or goes changes the columns. Rows are only ever added,
+except that a resumed run drops those that it is going to compute again.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 import csv
 import errno
 import io
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,15 +21,16 @@ NAME = "metrics.csv"
 HEADER = ("iteration", "dataset", "name", "value")
 
 
-class CsvLog:
+class MetricsCsv:
     """The file; on a full disk rows wait in memory until there is room."""
 
-    def __init__(self, folder: str | os.PathLike[str], start_iter: int) -> None:
-        """Begin the file, or go on with it after iteration `start_iter`: later rows and a half-written one go.
+    def __init__(self, folder: str | os.PathLike[str], start_iter: int, logger: logging.Logger) -> None:
+        """Begin the file, or go on with it after iteration `start_iter`, without later rows and a half-written one.
 
-        Raises UserError for a file of that name that is none of ours, and where it cannot be changed.
+        Raises UserError for a file of that name that is not a log of ours, and where it cannot be changed.
         """
         self._path = Path(folder, NAME)
+        self._logger = logger
         self._there: set[tuple[str, ...]] = set()  # iteration, data set and name of rows at start_iter
         self._failing = False
         self._waiting = b""
@@ -40,7 +41,7 @@ class CsvLog:
         self._write()
 
     def add(self, iteration: int, dataset: str, values: Mapping[str, float]) -> None:
-        """Add a row for each value; those of the iteration resumed from that are there already are left out.
+        """Add a row for each value, except those of the iteration resumed from that the file has already.
 
         dataset: the validation set, "" for training.
         """
@@ -73,19 +74,17 @@ class CsvLog:
                 beside.write_bytes(b"".join(kept))
 
     def _write(self, to_disk: bool = False) -> None:
-        from basicsr.utils import get_root_logger
-
         try:
             with self._path.open("ab", buffering=0) as file:
                 size = file.tell()
                 if file.write(self._waiting) != len(self._waiting):
-                    file.truncate(size)  # or the next row would stand behind half a one
+                    file.truncate(size)  # or the next row would follow half a row
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 if to_disk:
                     os.fsync(file.fileno())
         except OSError as error:
             if not self._failing:
-                get_root_logger().error(f"{self._path}: cannot be written ({error.strerror}); rows wait for room")
+                self._logger.error(f"{self._path}: cannot be written ({error.strerror}); rows wait for room")
             self._failing = True
         else:
             self._waiting, self._failing = b"", False

@@ -1,13 +1,11 @@
-"""Loading weights into a model's network, what its files hold, and best metrics as plain values."""
+"""Network files of BasicSR models: reading any published layout, and writing with the iteration and the arguments."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from basicsr.utils import get_root_logger
 from torch import Tensor, nn
 
@@ -55,33 +53,3 @@ def network_content(networks: Mapping[str, nn.Module], iteration: int) -> dict[s
         if isinstance(network, RGT):
             content["rgt_config"] = constructor_arguments(network)
     return content
-
-
-def are_finite(network: nn.Module) -> bool:
-    """Whether no parameter is infinite or NaN."""
-    norms = [parameter.detach().abs().amax() for parameter in network.parameters() if parameter.numel()]
-    return not norms or bool(torch.stack(norms).isfinite().all())
-
-
-def plain_metrics(best: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, dict[str, Any]]]:
-    """BasicSR's best metric results with Python numbers only: NumPy's would be refused by `weights_only` loading."""
-    return {
-        dataset: {
-            metric: {"better": str(entry["better"]), "val": float(entry["val"]), "iter": entry["iter"]}
-            for metric, entry in record.items()
-        }
-        for dataset, record in best.items()
-    }
-
-
-def read_best_metrics(stored: Any) -> dict[str, dict[str, dict[str, Any]]]:
-    """What `plain_metrics` wrote, out of a training state; entries of another form are left out."""
-    best: dict[str, dict[str, dict[str, Any]]] = {}
-    for dataset, record in stored.items() if isinstance(stored, Mapping) else ():
-        entries = record.items() if isinstance(record, Mapping) else ()
-        best[dataset] = {
-            metric: dict(entry)
-            for metric, entry in entries
-            if isinstance(entry, Mapping) and {"better", "val", "iter"} <= entry.keys() and not math.isnan(entry["val"])
-        }
-    return best

@@ -1,9 +1,6 @@
-"""torch.distributed under torchrun and Slurm: NCCL on GPUs, gloo on CPUs, from the standard environment variables.
+"""Several processes of one run, under torchrun and Slurm: NCCL on GPUs, gloo on CPUs, from the environment.
 
-Where: basicsr/utils/dist_util.py:10-57 (used at utils/options.py:104). What goes wrong: NCCL only; `rank %
-device_count` divides by zero without a GPU and picks the device by RANK, not LOCAL_RANK; `dist_params` is ignored
-under torchrun; without `--launcher`, torchrun's processes train apart, over each other's files. Delete it once BasicSR
-takes the backend from the device, the device from LOCAL_RANK and the launcher from the environment.
+BasicSR's own (utils/dist_util.py) knows NCCL only, divides by the number of GPUs, and takes the device from RANK.
 """
 
 from __future__ import annotations
@@ -23,8 +20,8 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from rgt_arch.basicsr_compat import stopping
 from rgt_arch.errors import UsageError, UserError
+from rgt_arch.training.signals import StopRequest
 
 T = TypeVar("T")
 
@@ -39,10 +36,9 @@ _LOST = re.compile(
 
 
 def launcher_here() -> str:
-    """The launcher for who names none: "pytorch" in one of several processes of torchrun, or of those that have its
-    variables by other ways, else "none".
+    """Default launcher: "pytorch" in one of several processes with torchrun's variables, else "none".
 
-    Slurm is not guessed: its variables are also there in a shell that it gave, and in a step of separate runs.
+    Slurm is not guessed: its variables are also set in an interactive shell, and in a step of separate runs.
     """
     several = os.environ.get("WORLD_SIZE") != "1" and all(name in os.environ for name in _NEEDED)
     return "pytorch" if several else "none"
@@ -216,14 +212,32 @@ def lost_contact(error: BaseException) -> bool:
     )
 
 
-def let_others_speak() -> None:
+def let_others_speak(stop: StopRequest | None = None) -> None:
     """Wait before leaving with an error that is another rank's: torchrun reports who left first, and ends the rest.
 
-    Where it has told this process to end already, while that was training, there is nothing to wait for.
+    Does not wait where torchrun has already told this process to end (`stop`).
     """
     limit = time.monotonic() + 10
-    while not stopping.was_asked() and time.monotonic() < limit:
+    while not (stop and stop.signal) and time.monotonic() < limit:
         time.sleep(0.1)
+
+
+def greatest(values: list[int], device: torch.device) -> list[int]:
+    """The largest of each value over all ranks, on every rank; all of them must call it at the same place."""
+    if not (dist.is_initialized() and dist.get_world_size() > 1):
+        return values
+    shared = torch.tensor(values, device=device)
+    dist.all_reduce(shared, op=dist.ReduceOp.MAX)
+    return [int(value) for value in shared.tolist()]
+
+
+def gathered(value: T) -> list[T]:
+    """The values of all ranks, in their order; all of them must call it at the same place."""
+    if not (dist.is_initialized() and dist.get_world_size() > 1):
+        return [value]
+    values: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
 
 
 def on_rank_zero(work: Callable[[], T], group: dist.ProcessGroup | None = None) -> T:

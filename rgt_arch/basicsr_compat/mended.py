@@ -1,0 +1,166 @@
+"""The replacements that `patches` puts into BasicSR's modules; where and why is said there."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+import types
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+
+from rgt_arch.config.loading import OptionLoader
+from rgt_arch.data.lmdb_reader import SharedLmdbBackend
+from rgt_arch.errors import UserError
+from rgt_arch.torch_files import load_data_only, save_whole
+
+Options = dict[str, Any]
+
+# torch 2.15 renamed the argument; the old name warns there. DDP would broadcast buffers in the forward of rank 0's
+# validation, which no other rank joins.
+_RENAMED = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
+_NO_BUFFER_SYNC: dict[str, Any] = {"forward_sync_buffers" if _RENAMED else "broadcast_buffers": False}
+
+
+class _OrderedLoader(OptionLoader):
+    """Our safe loader, giving the OrderedDicts that BasicSR works with."""
+
+
+_OrderedLoader.add_constructor(
+    "tag:yaml.org,2002:map", lambda loader, node: OrderedDict(loader.construct_pairs(node, deep=True))
+)
+
+
+def keep_first(original: Callable[..., None]) -> Callable[..., None]:
+    """Registry._do_register that keeps the first of two classes of one name where one of them is ours."""
+
+    def _do_register(registry: Any, name: str, obj: Any, *suffix: str | None) -> None:
+        full_name = f"{name}_{suffix[0]}" if suffix and isinstance(suffix[0], str) else name
+        known = registry._obj_map.get(full_name)
+        if known is None or not (_is_ours(known) or _is_ours(obj)):
+            original(registry, name, obj, *suffix)
+        elif known is not obj and known.__module__ != obj.__module__:
+            logging.getLogger("rgt_arch").warning(
+                "%s is registered by %s; the one of %s is not used", name, known.__module__, obj.__module__
+            )
+
+    return _do_register
+
+
+def _is_ours(registered: Any) -> bool:
+    return getattr(registered, "__module__", "").split(".")[0] == "rgt_arch"
+
+
+def safe_yaml(original: Callable[[], Any]) -> Callable[[], tuple[Any, Any]]:
+    """`ordered_yaml` whose loader builds plain data only, and knows 2e-4 for a number."""
+    return lambda: (_OrderedLoader, original()[1])
+
+
+def parse_options_for_this_machine(original: Callable[..., Any]) -> Callable[..., Any]:
+    """`parse_options` whose result asks for no GPU where there is none."""
+
+    def parse_options(root_path: str, is_train: bool = True) -> tuple[Options, Any]:
+        opt, arguments = original(root_path, is_train=is_train)
+        if not torch.cuda.is_available():
+            opt["num_gpu"] = 0
+            for dataset in opt["datasets"].values():
+                dataset["pin_memory"] = False
+                if dataset.get("prefetch_mode") == "cuda":
+                    dataset["prefetch_mode"] = None
+        return opt, arguments
+
+    return parse_options
+
+
+def with_shared_lmdb(original: dict[str, Any]) -> dict[str, Any]:
+    """BasicSR's storage backends, with ours for LMDB."""
+    return {**original, "lmdb": SharedLmdbBackend}
+
+
+def raising_prefetch_generator(original: Any) -> Any:
+    """`PrefetchGenerator` whose thread hands its exception to the consumer."""
+
+    class PrefetchGenerator(original):
+        failure: Exception | None = None
+
+        def run(self) -> None:
+            try:
+                for item in self.generator:
+                    self.queue.put(item)
+            except Exception as error:  # whatever it is, the consumer raises it
+                self.failure = error
+            self.queue.put(None)
+
+        def __next__(self) -> object:
+            item = self.queue.get()
+            if item is not None:
+                return item
+            if self.failure is not None:
+                raise self.failure
+            raise StopIteration
+
+    return PrefetchGenerator
+
+
+class SafeTorch(types.ModuleType):
+    """The name `torch` in a BasicSR module: torch, except that loading runs no code and saving is whole or not at all."""
+
+    load = staticmethod(load_data_only)
+
+    @staticmethod
+    def save(value: Any, path: str | os.PathLike[str]) -> None:
+        """Raises OSError, about which BasicSR warns after three attempts."""
+        try:
+            save_whole(value, path)
+        except UserError as error:
+            raise OSError(str(error)) from error
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch, name)
+
+
+def safe_torch(_original: Any) -> types.ModuleType:
+    """`torch` for a module of BasicSR that loads and saves."""
+    return SafeTorch("torch")
+
+
+def model_to_device(_original: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+    """`BaseModel.model_to_device` for CPUs and GPUs."""
+
+    def to_device(self: Any, net: nn.Module) -> nn.Module:
+        net = net.to(self.device)
+        if self.opt["dist"]:
+            return DistributedDataParallel(
+                net,
+                device_ids=[torch.cuda.current_device()] if self.device.type == "cuda" else None,
+                **_NO_BUFFER_SYNC,
+                find_unused_parameters=self.opt.get("find_unused_parameters", False),
+            )
+        return DataParallel(net) if self.opt["num_gpu"] > 1 else net
+
+    return to_device
+
+
+def load_resume_state(_original: Callable[[Options], Any]) -> Callable[[Options], dict[str, Any] | None]:
+    """`load_resume_state` that reads the state that BasicSR chooses onto the CPU."""
+
+    def load(opt: Options) -> dict[str, Any] | None:
+        from basicsr.utils import check_resume
+
+        if opt["auto_resume"]:
+            states = Path("experiments", opt["name"], "training_states").glob("*.state")
+            newest = max((state for state in states if state.stem.isdigit()), key=lambda s: int(s.stem), default=None)
+            opt["path"]["resume_state"] = opt["path"].get("resume_state") if newest is None else str(newest)
+        if not opt["path"].get("resume_state"):
+            return None
+        state = load_data_only(opt["path"]["resume_state"])
+        check_resume(opt, state["iter"])
+        return state
+
+    return load

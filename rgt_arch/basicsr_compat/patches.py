@@ -1,0 +1,161 @@
+"""The table of what is broken or unsafe in BasicSR 1.4.2, and the hook that mends a module as soon as it is imported.
+
+Only what makes BasicSR's own pipelines run RGT safely is in the table: no loop, logger, folder or signal of a host is
+touched. A replacement for which a host's BasicSR has no place is left out.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import sys
+import types
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from rgt_arch.basicsr_compat import registration
+
+
+class Patch(NamedTuple):
+    """One replacement in BasicSR: what a module calls `name` becomes `make(what it was)`."""
+
+    module: str
+    """The module that defines the name."""
+    name: str
+    """`function` or `Class.attribute`."""
+    make: str
+    """The function of `mended` that makes the replacement; imported late, because it needs torch."""
+    why: str
+
+
+PATCHES = (
+    Patch(
+        "basicsr.utils.registry",
+        "Registry._do_register",
+        "keep_first",
+        "registry.py:42: a host's own RGT, or a copy of our file, beside this package ends in 'already registered'",
+    ),
+    Patch(
+        "basicsr.utils.options",
+        "ordered_yaml",
+        "safe_yaml",
+        "options.py:12: CLoader runs !!python/object/apply, and reads 2e-4 as text",
+    ),
+    Patch(
+        "basicsr.utils.options",
+        "parse_options",
+        "parse_options_for_this_machine",
+        "base_model.py:18: `num_gpu: 1` means CUDA even where there is none",
+    ),
+    Patch(
+        "basicsr.utils.file_client",
+        "FileClient._backends",
+        "with_shared_lmdb",
+        "file_client.py:112: lmdb 3 refuses to open a path twice in a process; a missing key is a TypeError in NumPy",
+    ),
+    Patch(
+        "basicsr.data.prefetch_dataloader",
+        "PrefetchGenerator",
+        "raising_prefetch_generator",
+        "prefetch_dataloader.py:25: an exception in the thread leaves the training waiting for ever",
+    ),
+    Patch(
+        "basicsr.models.base_model",
+        "torch",
+        "safe_torch",
+        "base_model.py:229, :290, :327: loading may run code; saving writes in place and leaves half a file",
+    ),
+    Patch(
+        "basicsr.models.base_model",
+        "BaseModel.model_to_device",
+        "model_to_device",
+        "base_model.py:98: DistributedDataParallel gets a CUDA device id on a CPU",
+    ),
+    Patch(
+        "basicsr.train",
+        "load_resume_state",
+        "load_resume_state",
+        "train.py:84: resuming asks for the current CUDA device, and loading may run code",
+    ),
+)
+
+REGISTRATIONS: dict[str, Callable[[], None]] = {
+    "basicsr.archs": registration.register_networks,
+    "basicsr.models": registration.register_models,
+    "basicsr.train": registration.register_models,  # in case a file of basicsr/models is what imports us
+}
+"""Module of BasicSR -> what can be registered once it is imported."""
+
+
+class PatchFinder(importlib.abc.MetaPathFinder):
+    """First on sys.meta_path: lets the other finders find BasicSR's modules, and mends each after its execution."""
+
+    def __init__(self) -> None:
+        self._searching: set[str] = set()
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: types.ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if fullname not in _MODULES or fullname in self._searching:
+            return None
+        self._searching.add(fullname)
+        try:
+            spec = importlib.util.find_spec(fullname)
+        finally:
+            self._searching.discard(fullname)
+        if spec is None or spec.loader is None:
+            return None
+        execute = spec.loader.exec_module
+
+        def exec_module(module: types.ModuleType) -> None:
+            execute(module)
+            _mend(module)
+
+        spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+        return spec
+
+
+_MODULES = {patch.module for patch in PATCHES} | REGISTRATIONS.keys()
+
+
+def install_patches() -> None:
+    """Add the finder to the import system, once, and mend what a host has imported already."""
+    if any(isinstance(finder, PatchFinder) for finder in sys.meta_path):
+        return
+    sys.meta_path.insert(0, PatchFinder())
+    for name in _MODULES:
+        module = sys.modules.get(name)
+        # a file of the host's own BasicSR may be what imports us, while the packages around it are half imported
+        if module is not None and not getattr(module.__spec__, "_initializing", False):
+            _mend(module)
+    if "basicsr.utils.registry" in sys.modules:
+        registration.register_networks()
+
+
+def _mend(module: types.ModuleType) -> None:
+    for patch in PATCHES:
+        if patch.module == module.__name__:
+            _replace(module, patch)
+    if module.__name__ in REGISTRATIONS:
+        REGISTRATIONS[module.__name__]()
+
+
+def _replace(module: types.ModuleType, patch: Patch) -> None:
+    """Apply a patch; BasicSR's modules that have imported the name already get the replacement as well."""
+    *classes, name = patch.name.split(".")
+    owner: Any = module
+    for part in classes:
+        owner = getattr(owner, part, None)
+    original = getattr(owner, name, None)
+    if original is None:
+        return
+    mended = importlib.import_module("rgt_arch.basicsr_compat.mended")
+    replacement = getattr(mended, patch.make)(original)
+    setattr(owner, name, replacement)
+    if classes or isinstance(original, types.ModuleType):
+        return
+    for other in [other for known, other in sys.modules.items() if known.split(".")[0] == "basicsr"]:
+        if vars(other).get(name) is original:
+            setattr(other, name, replacement)

@@ -1,0 +1,187 @@
+"""Writing snapshots of a run: whole or not at all, the newest kept, the best kept, and a full disk survived."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from rgt_arch.errors import UserError
+from rgt_arch.torch_files import load_data_only, save_whole
+from rgt_arch.training.generators import generator_states
+from rgt_arch.training.ranks import gathered
+from rgt_arch.training.run_folder import saved_iterations
+from rgt_arch.training.snapshots import Snapshot, digest, network_labels
+
+Options = dict[str, Any]
+
+FAILURES = 3
+"""Saves in a row that may fail; the last one ends the run."""
+
+
+class CheckpointManager:
+    """Saves a model of any class, with all that the next step and a resumed run depend on."""
+
+    def __init__(self, opt: Options, model: Any, samples_per_iter: int, snapshot: Snapshot | None, logger: logging.Logger):
+        """snapshot: what the run goes on from."""
+        self._opt, self._model, self._samples_per_iter, self._logger = opt, model, samples_per_iter, logger
+        self._models, self._states = Path(opt["path"]["models"]), Path(opt["path"]["training_states"])
+        self.saved = 0 if snapshot is None else snapshot.iteration
+        """The last iteration that is on the disk."""
+        self._epoch, self._digests, self._generators = 0, {}, []  # of the last save
+        if snapshot is not None and snapshot.in_run:
+            self._epoch, self._digests = int(snapshot.state["epoch"]), snapshot.state.get("networks", {})
+            self._generators = snapshot.state.get("generators", [])
+        self._failures, self._failed_at = 0, -1
+
+    def save(self, epoch: int, iteration: int, *, owes_validation: bool) -> None:
+        """Save the networks and the state after an iteration; all ranks must call it.
+
+        owes_validation: whether a validation of this iteration is to follow, which a resumed run then makes up for. A
+        failed save leaves the checkpoints before it, and the next one tries again. Raises UserError at the third failure
+        in a row.
+        """
+        if not _are_finite(self._model.get_bare_model(self._model.net_g)):
+            self._logger.error(f"iteration {iteration} is not saved: its weights are not finite")
+            return
+        generators = gathered(generator_states(self._model.device))  # of all ranks, before the one that writes may fail
+
+        def write() -> None:
+            self._save_networks(epoch, iteration)
+            if self._opt["rank"]:
+                return
+            self._epoch, self._generators = epoch, generators
+            files = {label: self._models / f"net_{label}_{iteration}.pth" for label in network_labels(self._opt)}
+            self._digests = {f"network_{label}": digest(load_data_only(file)) for label, file in files.items()}
+            self._save_state(iteration, owes_validation)
+
+        if self._attempt(write, iteration):
+            self.saved = iteration
+            if not self._opt["rank"]:
+                self._prune(iteration)
+
+    def save_validation(self, iteration: int) -> None:
+        """Add the results of a validation to the state saved just before, and keep the weights where they are the best."""
+        self._keep_best(iteration)
+        if self.saved == iteration and self._digests and not self._opt["rank"]:
+            self._attempt(lambda: self._save_state(iteration, owes_validation=False), iteration)
+
+    def save_latest(self, iteration: int) -> None:
+        """Save the weights of a finished run as net_g_latest.pth. Raises UserError where that fails."""
+        if not _are_finite(self._model.get_bare_model(self._model.net_g)):
+            raise UserError("the weights are not finite: the latest are not saved; go on from an earlier state")
+        self._save_networks(-1, -1)
+        if not self._opt["rank"] and not (self._models / "net_g_latest.pth").exists():
+            raise UserError(f"{self._models / 'net_g_latest.pth'}: was not written; the warnings above say why")
+        self._logger.info(f"Saved iteration {iteration} as net_g_latest.pth")
+
+    def _save_networks(self, epoch: int, iteration: int) -> None:
+        """Models of BasicSR also write their training state, which `_save_state` replaces with a fuller one."""
+        save_networks = getattr(self._model, "save_networks", None)
+        if save_networks is not None:
+            save_networks(iteration)
+        else:
+            self._model.save(epoch, iteration)
+
+    def _save_state(self, iteration: int, owes_validation: bool) -> None:
+        model = self._model
+        extra_state = getattr(model, "extra_state", dict)
+        state = {
+            "epoch": self._epoch,
+            "iter": iteration,
+            "optimizers": [optimizer.state_dict() for optimizer in model.optimizers],
+            "schedulers": [scheduler.state_dict() for scheduler in model.schedulers],
+            **extra_state(),
+            "best_metric_results": _plain(getattr(model, "best_metric_results", {})),
+            "generators": self._generators,
+            "seed": self._opt["manual_seed"],
+            "samples_per_iter": self._samples_per_iter,
+            "networks": self._digests,
+            "owes_validation": owes_validation,
+        }
+        save_whole(state, self._states / f"{iteration}.state")
+
+    def _keep_best(self, iteration: int) -> None:
+        """`logger.keep_best`: the metric whose best weights on the first validation set are kept as net_g_best.pth."""
+        metric = self._opt["logger"].get("keep_best")
+        first = next((data["name"] for phase, data in self._opt["datasets"].items() if phase.startswith("val")), None)
+        best = getattr(self._model, "best_metric_results", {}).get(first, {}).get(metric)
+        if best is None or best["iter"] != iteration or not _are_finite(self._model.net_g):
+            return
+        if self._attempt(lambda: self._model.save_networks("best"), iteration):
+            self._logger.info(f"Saved net_g_best.pth: {metric} {best['val']:.4f} at iteration {iteration}")
+
+    def _attempt(self, write: Callable[[], None], iteration: int) -> bool:
+        """Whether `write` succeeds; UserError at the third failure in a row: a full disk may be emptied before that."""
+        try:
+            write()
+        except UserError as error:
+            self._failures += iteration != self._failed_at  # a checkpoint and the best weights are one save
+            self._failed_at = iteration
+            self._drop_half(iteration)
+            newest = next(iter(saved_iterations(self._states)), None)
+            kept = "no checkpoint is saved yet" if newest is None else f"the last checkpoint, {newest}, is kept"
+            if self._failures >= FAILURES:
+                raise UserError(
+                    f"{error}; {self._failures} saves in a row failed; {kept}; make room and go on with --auto_resume"
+                ) from error
+            self._logger.error(
+                f"iteration {iteration} is not saved: {error}; {kept}; the next save tries again "
+                f"({self._failures} of {FAILURES} failures that end the run)"
+            )
+            return False
+        self._failures = 0
+        return True
+
+    def _drop_half(self, iteration: int) -> None:
+        """Delete the networks of a save whose state could not be written: nobody can use them, and room is short."""
+        if not (self._states / f"{iteration}.state").exists():
+            for path in self._models.glob(f"net_*_{iteration}.pth"):
+                with contextlib.suppress(OSError):
+                    path.unlink()
+
+    def _prune(self, iteration: int) -> None:
+        """Keep the newest `logger.keep_checkpoints` checkpoints up to `iteration`. Later ones belong to another run."""
+        keep = self._opt["logger"].get("keep_checkpoints")
+        if keep is None:
+            return
+        for folder in (self._models, self._states):  # or a power cut could bring back the old names without the new ones
+            _flush_folder(folder)
+        for old in [saved for saved in saved_iterations(self._states) if saved <= iteration][keep:]:
+            # the networks first: a state without them is noticed, and deleted at the next call
+            for path in (*self._models.glob(f"net_*_{old}.pth"), self._states / f"{old}.state"):
+                with contextlib.suppress(OSError):
+                    path.unlink(missing_ok=True)
+
+
+def _are_finite(network: nn.Module) -> bool:
+    """Whether no parameter is infinite or NaN."""
+    norms = [parameter.detach().abs().amax() for parameter in network.parameters() if parameter.numel()]
+    return not norms or bool(torch.stack(norms).isfinite().all())
+
+
+def _plain(best: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, Any]:
+    """Best results with Python numbers only: `weights_only` loading would refuse NumPy's."""
+    return {
+        dataset: {
+            metric: {"better": str(entry["better"]), "val": float(entry["val"]), "iter": entry["iter"]}
+            for metric, entry in record.items()
+        }
+        for dataset, record in best.items()
+    }
+
+
+def _flush_folder(folder: Path) -> None:
+    """Have the names in a folder written to the disk, where the system can."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

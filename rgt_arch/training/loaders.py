@@ -1,0 +1,134 @@
+"""The loaders of a run, made by BasicSR's builders: exactly the iterations that are left, reproducible and resumable.
+
+BasicSR (train.py:29-65) rounds iterations per epoch up while its loader drops the last batch, so that a run stops
+short; its sampler ignores `manual_seed`, and a resumed run repeats the data of its epoch.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from basicsr.data import build_dataloader, build_dataset
+from basicsr.data.prefetch_dataloader import CUDAPrefetcher
+
+from rgt_arch.data.loading import UNREADABLE, NamingDataset, TrainingDataset
+from rgt_arch.data.sampling import IterationSampler
+from rgt_arch.errors import UserError
+from rgt_arch.training.ranks import gathered
+from rgt_arch.training.run_folder import FolderLock
+from rgt_arch.training.signals import StopRequest, ignore_in_worker
+
+Options = dict[str, Any]
+
+MOST_UNREADABLE = 0.01
+"""Share of a data set's images above which a run ends."""
+
+
+def training_loader(opt: Options, start_iter: int, lock: FolderLock, logger: logging.Logger) -> tuple[Any, IterationSampler]:
+    """The loader of the iterations `start_iter` to `total_iter`, which is run through once, and its sampler."""
+    dataset_opt, total_iter = opt["datasets"]["train"], int(opt["train"]["total_iter"])
+    dataset = TrainingDataset(build_dataset(dataset_opt), opt["manual_seed"])
+    replicas = 1 if opt["dist"] else max(1, opt["num_gpu"])  # DataParallel's batches, as in basicsr/data/__init__.py:65
+    enlarge_ratio = dataset_opt.get("dataset_enlarge_ratio", 1)
+    sampler = IterationSampler(
+        len(dataset),
+        batch_size=dataset_opt["batch_size_per_gpu"] * replicas,
+        start_iter=start_iter,
+        total_iter=total_iter,
+        seed=opt["manual_seed"],
+        rank=opt["rank"],
+        world_size=opt["world_size"],
+        enlarge_ratio=enlarge_ratio,
+    )
+    loader = _loader(opt, dataset_opt, dataset, sampler)
+    loader.worker_init_fn = partial(_init_worker, loader.worker_init_fn, lock)
+    logger.info(
+        "Training statistics:"
+        f"\n\tNumber of train images: {len(dataset)}"
+        f"\n\tDataset enlarge ratio: {enlarge_ratio}"
+        f"\n\tBatch size per gpu: {dataset_opt['batch_size_per_gpu']}"
+        f"\n\tWorld size (gpu number): {opt['world_size']}"
+        f"\n\tIterations per epoch: {sampler.epoch_size / sampler.global_batch:g}"
+        f"\n\tTotal epochs: {math.ceil(total_iter * sampler.global_batch / sampler.epoch_size)}; iters: {total_iter}."
+    )
+    return loader, sampler
+
+
+def validation_loaders(opt: Options, logger: logging.Logger, phase: str = "val") -> list[Any]:
+    """The loaders of all data sets of a phase, in the order of the option file; errors name the image."""
+    loaders = []
+    for name, dataset_opt in opt["datasets"].items():
+        if name.split("_")[0] == phase:
+            dataset = NamingDataset(build_dataset(dataset_opt))
+            loaders.append(_loader(opt, dataset_opt, dataset, None))
+            logger.info(f"Number of {phase} images/folders in {dataset_opt['name']}: {len(dataset)}")
+    return loaders
+
+
+def _loader(opt: Options, dataset_opt: Options, dataset: Any, sampler: IterationSampler | None) -> Any:
+    loader = build_dataloader(
+        dataset, dataset_opt, num_gpu=opt["num_gpu"], dist=opt["dist"], sampler=sampler, seed=opt["manual_seed"]
+    )
+    # every new iterator draws a number: with this, not from the generator that training uses
+    loader.generator = torch.Generator().manual_seed(opt["manual_seed"] + opt["rank"])
+    return loader
+
+
+def _init_worker(original: Any, lock: FolderLock, worker_id: int) -> None:
+    lock.leave_to_parent()
+    ignore_in_worker()
+    if original is not None:
+        original(worker_id)
+
+
+def batches(loader: Any, opt: Options, stop: StopRequest) -> Iterator[Any]:
+    """The batches of a loader, on the GPU already under `prefetch_mode: cuda`; ends where workers die of a signal."""
+    try:
+        if opt["datasets"]["train"].get("prefetch_mode") == "cuda":
+            prefetcher = CUDAPrefetcher(loader, opt)
+            while (batch := prefetcher.next()) is not None:
+                yield batch
+        else:
+            yield from loader
+    except RuntimeError:
+        if not stop.signal:  # workers may die of the signal while they start
+            raise
+
+
+class UnreadableImages:
+    """Training images that could not be read, and whose place another one took: each is named once, on rank 0."""
+
+    def __init__(self, images: int, logger: logging.Logger) -> None:
+        """images: in the data set."""
+        self._images = images
+        self._logger = logger
+        self._known: list[str] = []
+        self.waiting: list[str] = []
+        """What this rank has met since the last `report`."""
+
+    def take(self, batch: Any) -> None:
+        """Remove the notes of `TrainingDataset` from a batch."""
+        for reports in batch.pop(UNREADABLE, ()) if isinstance(batch, dict) else ():
+            self.waiting += reports.splitlines()
+
+    def report(self) -> None:
+        """Name what any rank has met; all ranks must call it. Raises UserError where there are too many of them."""
+        found = [reason for reasons in gathered(self.waiting) for reason in reasons]
+        self.waiting = []
+        for reason in found:
+            if reason not in self._known:
+                self._known.append(reason)
+                self._logger.warning(
+                    f"{reason}; another image takes its place "
+                    f"({len(self._known)} of {self._images:,} cannot be read)"
+                )
+        if len(self._known) > MOST_UNREADABLE * self._images:
+            raise UserError(
+                f"{len(self._known)} of {self._images:,} training images cannot be read, over {MOST_UNREADABLE:.0%}, "
+                f"the last one in {self._known[-1]}; `rgt prepare check` finds them all"
+            )

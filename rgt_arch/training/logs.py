@@ -1,0 +1,239 @@
+"""What a run writes about itself: BasicSR's log file and lines, TensorBoard files, metrics.csv, wandb and a bar.
+
+The numbers in files are complete up to each checkpoint, and a resumed run repeats none.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from basicsr.utils import AvgTimer, MessageLogger, get_env_info, get_root_logger, get_time_str
+from basicsr.utils.logger import initialized_logger
+from basicsr.utils.options import dict2str
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from rgt_arch.errors import UserError
+from rgt_arch.files import written_whole
+from rgt_arch.training.metrics_csv import MetricsCsv
+
+Options = dict[str, Any]
+
+WANDB_ID = "wandb_id.txt"
+_BAR_FORMAT = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}, {rate_fmt}, ETA {remaining}{postfix}"
+
+
+def open_log(opt: Options, command: str, notices: list[str]) -> logging.Logger:
+    """BasicSR's root logger with a new log file in the run's folder; the waiting notices are its first warnings.
+
+    An earlier run in this process, or a module that asked for the logger, would leave it without a file.
+    """
+    if initialized_logger.pop("basicsr", False):
+        earlier = logging.getLogger("basicsr")
+        for handler in earlier.handlers[:]:
+            earlier.removeHandler(handler)
+            handler.close()
+    stem = Path(opt["path"]["log"], f"{command}_{opt['name']}_{get_time_str()}")
+    names = (f"{stem}.log" if number == 1 else f"{stem}_{number}.log" for number in count(1))
+    logger = get_root_logger(log_file=next(name for name in names if not os.path.exists(name)))
+    while notices:
+        logger.warning(notices.pop(0))
+    logger.info(get_env_info())
+    logger.info(dict2str(opt))
+    return logger
+
+
+class Numbers:
+    """The numbers of a run in TensorBoard files and metrics.csv, on rank 0; for models it is a SummaryWriter."""
+
+    def __init__(self, opt: Options, start_iter: int, logger: logging.Logger) -> None:
+        """start_iter: later numbers of the files are hidden (TensorBoard) or dropped (CSV)."""
+        self._logger, self._writer, self.csv = logger, None, None
+        self._folder = os.path.join(opt["root_path"], "tb_logger", opt["name"])
+        self._purge_step = start_iter + 1 if start_iter else None
+        self._failing = False
+        self.use_tb = bool(opt["logger"].get("use_tb_logger")) and "debug" not in opt["name"] and not opt["rank"]
+        if opt["rank"]:
+            return
+        if self.use_tb and (opt["logger"].get("wandb") or {}).get("project") is not None:
+            _join_wandb(opt, start_iter, logger)  # before TensorBoard, with which it synchronises
+        if self.use_tb:
+            self._try(lambda _writer: None)
+        if opt["logger"].get("csv"):
+            self.csv = MetricsCsv(opt["path"]["experiments_root"], start_iter, logger)
+
+    def add_scalar(self, tag: str, scalar_value: float, global_step: int | None = None, **more: Any) -> None:
+        """Log a number; the arguments are SummaryWriter's. Metrics without a step are not written to the CSV."""
+        self._try(lambda writer: writer.add_scalar(tag, scalar_value, global_step, **more))
+        kind, _, name = tag.partition("/")
+        if kind == "metrics":
+            dataset, _, metric = name.rpartition("/")
+            if self.csv is not None and global_step is not None:
+                self.csv.add(global_step, dataset, {metric: scalar_value})
+            self.flush()  # the state that is saved next says that this validation is done
+
+    def __getattr__(self, name: str) -> Any:
+        """What else models call of a SummaryWriter, such as `add_image`; nothing happens without TensorBoard."""
+        if not name.startswith("add_"):
+            raise AttributeError(name)
+        return lambda *arguments, **keywords: self._try(lambda writer: getattr(writer, name)(*arguments, **keywords))
+
+    def flush(self) -> None:
+        """Have all numbers in the files."""
+        self._try(lambda writer: writer.flush())
+        if self.csv is not None:
+            self.csv.flush()
+
+    def close(self) -> None:
+        """Have all numbers in the files, for good."""
+        self.flush()
+        self._try(lambda writer: writer.close())
+
+    def _try(self, use: Any) -> None:
+        """Use the SummaryWriter; a full disk costs points of a curve, not the run, and the writer is made anew."""
+        if not self.use_tb:
+            return
+        from torch.utils.tensorboard import SummaryWriter
+
+        try:
+            if self._writer is None:
+                self._writer = SummaryWriter(self._folder, purge_step=self._purge_step)
+            use(self._writer)
+        except OSError as error:  # of the writer's thread, at the next call
+            self._writer = None
+            if not self._failing:
+                self._logger.error(f"{self._folder}: cannot be written ({error.strerror}); curves have a gap")
+            self._failing = True
+        else:
+            self._failing = False
+
+
+def _join_wandb(opt: Options, start_iter: int, logger: logging.Logger) -> None:
+    """Begin or go on with a run of wandb, to which it sends what TensorBoard gets.
+
+    Its id is kept in the run's folder for a resume; `logger.wandb.resume_id` comes first. Raises UserError for what
+    wandb refuses. BasicSR's own calls `wandb.util.generate_id`, which is gone.
+    """
+    import wandb
+
+    settings, kept = opt["logger"]["wandb"], Path(opt["path"]["experiments_root"], WANDB_ID)
+    resume_id = settings.get("resume_id") or None
+    if resume_id is None and start_iter and kept.is_file():
+        resume_id = kept.read_text().strip() or None
+    try:
+        run = wandb.init(
+            project=settings["project"],
+            name=opt["name"],
+            config=opt,
+            id=resume_id,
+            resume="allow",
+            sync_tensorboard=True,
+        )
+    except wandb.Error as error:
+        raise UserError(
+            f"logger:wandb: {' '.join(str(error).split()).rstrip('.')}; or set WANDB_MODE=offline, or project: ~"
+        ) from error
+    with written_whole(kept) as beside:
+        beside.write_text(run.id)
+    logger.info(f"{'Going on with' if resume_id else 'Begun:'} wandb run {run.id} of project {run.project}")
+
+
+class StepLog:
+    """BasicSR's line every `print_freq` iterations, the same numbers in the files, and the bar."""
+
+    def __init__(self, opt: Options, start_iter: int, numbers: Numbers, device: torch.device) -> None:
+        # BasicSR's class takes one iteration off what is left to do
+        longer = {**opt, "train": {**opt["train"], "total_iter": opt["train"]["total_iter"] + 1}}
+        longer["logger"] = {**opt["logger"], "use_tb_logger": numbers.use_tb}
+        self._lines = MessageLogger(longer, start_iter, numbers)
+        self._start_iter, self._every, self._numbers = start_iter, opt["logger"]["print_freq"], numbers
+        self._iteration_timer, self._data_timer = AvgTimer(), AvgTimer()
+        self._bar = _Bar(start_iter, opt["train"]["total_iter"], device, opt["rank"])
+
+    def batch_arrived(self) -> None:
+        """Between waiting for data and the step."""
+        self._data_timer.record()
+
+    def step_done(self, model: Any, iteration: int, epoch: int) -> None:
+        """After a step. epoch: from 0, that the iteration began in."""
+        self._iteration_timer.record()
+        losses, rates = model.get_current_log(), model.get_current_learning_rate()
+        self._bar.reach(iteration, losses, rates[0])
+        if iteration % self._every:
+            return
+        if self._numbers.csv is not None:
+            self._numbers.csv.add(iteration, "", {"lr": rates[0], **losses})
+        pace = self._iteration_timer.get_avg_time()
+        # BasicSR's class divides the time since start_time by the iterations since start_iter
+        self._lines.start_time = time.time() - pace * (iteration - self._start_iter + 1)
+        data_time = self._data_timer.get_avg_time()
+        self._lines({"epoch": epoch, "iter": iteration, "lrs": rates, "time": pace, "data_time": data_time, **losses})
+
+    def next_begins(self, *, after_pause: bool) -> None:
+        """Before waiting for data. after_pause: saving or validation, which count neither for the rate nor the ETA."""
+        self._data_timer.start()
+        self._iteration_timer.start()
+        if after_pause:
+            self._bar.leave_out_pause()
+
+    def close(self) -> None:
+        """Leave the bar as it is."""
+        self._bar.close()
+
+
+class _QuietTqdm(tqdm):
+    monitor_interval = 0  # no thread: data workers are forked
+
+
+class _Bar:
+    """On a terminal, on rank 0: rate, ETA, losses, learning rate and memory below the log lines."""
+
+    def __init__(self, start: int, total: int, device: torch.device, rank: int) -> None:
+        self._device = device
+        self._open = ExitStack()
+        self._bar = self._open.enter_context(
+            _QuietTqdm(
+                initial=start,
+                total=total,
+                bar_format=_BAR_FORMAT,
+                dynamic_ncols=True,
+                miniters=1,
+                unit="it",
+                file=sys.stderr,
+                disable=rank != 0 or not sys.stderr.isatty(),
+            )
+        )
+        if not self._bar.disable:
+            self._open.enter_context(logging_redirect_tqdm([get_root_logger()]))
+
+    def reach(self, iteration: int, losses: Mapping[str, float], rate: float) -> None:
+        if self._bar.disable:
+            return
+        shown = [f"{name} {value:.2e}" for name, value in losses.items()]
+        self._bar.set_postfix_str(", ".join([*shown, f"lr {rate:.3g}", self._memory()]), refresh=False)
+        self._bar.update(iteration - self._bar.n)
+
+    def leave_out_pause(self) -> None:
+        """Do not count the time since the last iteration."""
+        self._bar.unpause()
+
+    def close(self) -> None:
+        """Leave the bar as it is; log lines go to the terminal as before."""
+        self._open.close()
+
+    def _memory(self) -> str:
+        if self._device.type == "cuda":
+            used = torch.cuda.memory_reserved(self._device)
+        else:
+            used = psutil.Process().memory_info().rss
+        return f"{used / 1e9:.1f} GB"

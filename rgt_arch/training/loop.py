@@ -1,0 +1,189 @@
+"""`basicsr train` and `basicsr test`: what happens, in order."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import time
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import torch
+import torch.distributed as dist
+from basicsr.models import build_model
+
+from rgt_arch.models.rgt_model import RGTModel
+from rgt_arch.training import ranks, run_folder
+from rgt_arch.training.checkpoints import CheckpointManager
+from rgt_arch.training.loaders import UnreadableImages, batches, training_loader, validation_loaders
+from rgt_arch.training.logs import Numbers, StepLog, open_log
+from rgt_arch.training.options import Flags, Options, read_options
+from rgt_arch.training.signals import StopRequest
+from rgt_arch.training.snapshots import Snapshot, find_snapshot
+
+
+def train(flags: Flags, root: str, notices: list[str], stop: StopRequest) -> None:
+    """Train as an option file says: exactly `total_iter` iterations, however often the run is killed and resumed.
+
+    root: the folder of experiments/ and tb_logger/. notices: gets warnings; the log takes them out. stop: where it has
+    noted a signal, the run ends after an iteration that is saved: SystemExit with 128 and the signal's number. Raises
+    UserError for what a user can mend.
+    """
+    with ExitStack() as at_the_end:
+        opt = read_options(flags, root, notices, is_train=True)
+        torch.backends.cudnn.benchmark = True
+        lock = at_the_end.enter_context(closing(run_folder.FolderLock(opt["path"]["experiments_root"])))
+        snapshot = _prepare_folder(opt, flags, lock, notices)
+        if snapshot is not None and snapshot.is_finished(opt, flags.auto_resume):
+            return _print_finished(opt, snapshot)
+        start, total = 0 if snapshot is None else snapshot.iteration, int(opt["train"]["total_iter"])
+
+        logger = open_log(opt, "train", notices)
+        numbers = at_the_end.enter_context(closing(Numbers(opt, start, logger)))
+        loader, sampler = training_loader(opt, start, lock, logger)
+        val_loaders = validation_loaders(opt, logger)
+        model = build_model(opt)
+        if snapshot is not None:
+            snapshot.restore(model, opt, sampler.global_batch, logger)
+        checkpoints = CheckpointManager(opt, model, sampler.global_batch, snapshot, logger)
+        run = _Run(opt, model, checkpoints, numbers, stop, UnreadableImages(len(loader.dataset), logger), logger)
+
+        logger.info(f"Start training from epoch: {sampler.epoch_of(start + 1)}, iter: {start}")
+        began, iteration, epoch = time.time(), start, sampler.epoch_of(start)
+        at_the_end.enter_context(stop)
+        if snapshot is not None and snapshot.owes_validation:
+            run.validate(val_loaders, start)
+        run.leave_if_asked(epoch, start)
+        steps = at_the_end.enter_context(closing(StepLog(opt, start, numbers, model.device)))
+        if snapshot is not None:
+            snapshot.restore_generators(opt, model.device)
+        for iteration, batch in enumerate(batches(loader, opt, stop), start + 1):
+            steps.batch_arrived()
+            epoch, last = sampler.epoch_of(iteration), iteration == total
+            run.unreadable.take(batch)
+            model.update_learning_rate(iteration, warmup_iter=opt["train"].get("warmup_iter", -1))
+            model.feed_data(batch)
+            model.optimize_parameters(iteration)
+            steps.step_done(model, iteration, epoch)
+            validation_due = bool(opt.get("val")) and (last or iteration % opt["val"]["val_freq"] == 0)
+            save_due = last or iteration % opt["logger"]["save_checkpoint_freq"] == 0
+            if save_due:
+                logger.info("Saving models and training states.")
+                run.save(epoch, iteration, owes_validation=validation_due)
+            validated = run.validate(val_loaders, iteration) if validation_due else True
+            run.leave_if_asked(epoch, iteration, owes_validation=not validated)
+            steps.next_begins(after_pause=save_due or validation_due)
+
+        if iteration < total:  # the data workers died of a signal
+            run.leave(epoch, iteration, together=opt["world_size"] == 1)
+        logger.info(f"End of training. Time consumed: {datetime.timedelta(seconds=int(time.time() - began))}")
+        checkpoints.save_latest(iteration)
+
+
+def test(flags: Flags, root: str, notices: list[str]) -> None:
+    """Run a network over the test sets of an option file. Raises UserError for what a user can mend."""
+    opt = read_options(flags, root, notices, is_train=False)
+    torch.backends.cudnn.benchmark = False  # images of all sizes: each would be timed anew
+    ranks.on_rank_zero(lambda: run_folder.prepare_results(opt, notices))
+    logger = open_log(opt, "test", notices)
+    opt["datasets"] = dict(sorted(opt["datasets"].items()))
+    loaders = validation_loaders(opt, logger)
+    model = build_model(opt)
+    for loader in loaders:
+        logger.info(f"Testing {loader.dataset.opt['name']}...")
+        model.validation(loader, current_iter=opt["name"], tb_logger=None, save_img=opt["val"]["save_img"])
+
+
+@dataclass
+class _Run:
+    """What saving, validating and leaving need; all ranks call the methods at the same place."""
+
+    opt: Options
+    model: Any
+    checkpoints: CheckpointManager
+    numbers: Numbers
+    stop: StopRequest
+    unreadable: UnreadableImages
+    logger: logging.Logger
+
+    def save(self, epoch: int, iteration: int, *, owes_validation: bool) -> None:
+        self.numbers.flush()  # a run that goes on from here does not log these numbers again
+        self.checkpoints.save(epoch, iteration, owes_validation=owes_validation)
+
+    def validate(self, loaders: list[Any], iteration: int) -> bool:
+        """Whether it came to its end: RGTModel's stops where a signal asks the run to end, and is made up for later."""
+        for loader in loaders:
+            arguments = (loader, iteration, self.numbers, self.opt["val"]["save_img"])
+            if not isinstance(self.model, RGTModel):
+                self.model.validation(*arguments)
+            elif not self.model.validation(*arguments, should_stop=lambda: bool(self.stop.signal)):
+                return False
+        self.checkpoints.save_validation(iteration)
+        return True
+
+    def leave_if_asked(self, epoch: int, iteration: int, *, owes_validation: bool = False) -> None:
+        """Name unreadable images of all ranks, and leave where a signal has reached any of them."""
+        signal, reports = ranks.greatest([self.stop.signal, len(self.unreadable.waiting)], self.model.device)
+        if reports:
+            self.unreadable.report()
+        if signal:
+            self.stop.signal = signal
+            self.leave(epoch, iteration, owes_validation=owes_validation)
+
+    def leave(self, epoch: int, iteration: int, *, owes_validation: bool = False, together: bool = True) -> NoReturn:
+        """Save what is not saved yet and exit. together: all ranks are here; else none can be asked for anything."""
+        if together and iteration > self.checkpoints.saved:
+            self.save(epoch, iteration, owes_validation=owes_validation)
+        name = {2: "Ctrl-C", 15: "SIGTERM"}.get(self.stop.signal, f"signal {self.stop.signal}")
+        if iteration > self.checkpoints.saved:
+            said = f"{name}: the run ends after iteration {iteration}, which is not saved"
+        elif iteration:
+            said = f"{name}: the run ends after iteration {iteration}, which is saved; --auto_resume goes on"
+        else:
+            said = f"{name}: the run ends before its first iteration"
+        self.logger.warning(said)
+        if together and dist.is_initialized():
+            dist.barrier()  # the first rank that leaves makes torchrun end the others: none may be saving still
+            ranks.leave()
+        raise SystemExit(128 + self.stop.signal)
+
+
+def _prepare_folder(
+    opt: Options, flags: Flags, lock: run_folder.FolderLock, notices: list[str]
+) -> Snapshot | None:
+    """Find what the run goes on from, and make its folder, on rank 0 for all; refuses what would lose a run."""
+    if ranks.on_rank_zero(lambda: _is_second_try(opt)):
+        notices.append("torchrun started this run anew; it goes on from its last checkpoint")
+        flags.restart, flags.auto_resume = False, True
+    ranks.on_rank_zero(lock.take)
+    if not (flags.auto_resume or flags.restart or flags.debug):
+        ranks.on_rank_zero(lambda: run_folder.refuse_unfinished(opt))
+    snapshot = find_snapshot(opt, auto_resume=flags.auto_resume, restart=flags.restart, notices=notices)
+    if snapshot is not None:
+        if snapshot.is_finished(opt, flags.auto_resume):
+            return snapshot
+        snapshot.prepare(opt, notices)
+
+    def prepare() -> None:
+        run_folder.prepare_run(opt, goes_on=snapshot is not None)
+        run_folder.copy_option_file(flags.opt, opt["path"]["experiments_root"])
+        lock.take()
+
+    ranks.on_rank_zero(prepare)
+    return snapshot
+
+
+def _is_second_try(opt: Options) -> bool:
+    """Whether torchrun's `--max-restarts` started this run anew after it had begun; not where the first try was
+    refused, or ended before it did what --restart asks for."""
+    since = ranks.trying_since()
+    return since is not None and run_folder.begun_since(opt, since)
+
+
+def _print_finished(opt: Options, snapshot: Snapshot) -> None:
+    if opt["rank"] == 0:
+        print(
+            f"{opt['path']['experiments_root']}: this run is finished ({snapshot.iteration} iterations); "
+            "raise train:total_iter to continue it, or pass --restart to begin again"
+        )

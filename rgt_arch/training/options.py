@@ -1,0 +1,117 @@
+"""From the flags of `basicsr train|test` to the option dict that BasicSR's builders and models work with.
+
+The file is read once, checked as a whole before anything is created, and completed as BasicSR's `parse_options` does
+(utils/options.py:83-178).
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rgt_arch.config import apply_overrides
+from rgt_arch.config.loading import read_written
+from rgt_arch.data.option_checks import validate_options
+from rgt_arch.errors import UsageError
+from rgt_arch.training import ranks
+
+Options = dict[str, Any]
+
+
+@dataclass
+class Flags:
+    """The flags of `basicsr train` and `basicsr test`."""
+
+    opt: str
+    """The option file."""
+    launcher: str = "none"
+    auto_resume: bool = False
+    restart: bool = False
+    debug: bool = False
+    force_yml: Sequence[str] = ()
+    modules: Sequence[str] = ()
+    """Modules of the user's own to import (`--import`)."""
+    local_rank: int | None = None
+
+
+def read_options(flags: Flags, root: str, notices: list[str], *, is_train: bool) -> Options:
+    """The checked and completed options of a run; joins the other ranks and seeds the random generators.
+
+    root: the folder of experiments/ and results/. notices: gets the warnings. Raises UsageError with everything that is
+    wrong with the option file.
+    """
+    for module in flags.modules:  # first: the options may name their classes
+        _import(module)
+    written = read_written(flags.opt)
+    opt: Options = written.options
+    apply_overrides(opt, flags.force_yml)
+    wanted = opt.get("num_gpu")
+    if flags.launcher != "none" and isinstance(wanted, int) and wanted > 1 and torch.cuda.is_available():
+        opt["num_gpu"] = 1  # the file counts the GPUs of all machines; each process takes one
+    notices += validate_options(
+        opt, file=flags.opt, is_train=is_train, root=os.getcwd(), resume_root=root if flags.auto_resume else None
+    )
+    if flags.launcher != "none":
+        ranks.init_dist(
+            flags.launcher, cpu=opt["num_gpu"] == 0, local_rank=flags.local_rank, **(opt.get("dist_params") or {})
+        )
+    _complete(opt, flags, root, is_train)
+    return opt
+
+
+def _import(name: str) -> None:
+    try:
+        importlib.import_module(name)
+    except Exception as error:  # a user's module can raise anything
+        raise UsageError(
+            f"--import {name}: {type(error).__name__}: {error}; it must be importable from the current directory"
+        ) from error
+
+
+def _complete(opt: Options, flags: Flags, root: str, is_train: bool) -> None:
+    """Add what BasicSR's parse_options adds: ranks, seed, phases, scales and paths."""
+    from basicsr.utils import set_random_seed
+    from basicsr.utils.dist_util import get_dist_info
+
+    opt["dist"] = flags.launcher != "none"
+    opt["rank"], opt["world_size"] = get_dist_info()
+    opt["seed_is_drawn"] = opt.get("manual_seed") is None
+    if opt["seed_is_drawn"]:
+        opt["manual_seed"] = ranks.on_rank_zero(lambda: random.randint(1, 10000))
+    set_random_seed(opt["manual_seed"] + opt["rank"])
+    opt["is_train"], opt["auto_resume"], opt["root_path"] = is_train, flags.auto_resume, root
+    if flags.debug and not opt["name"].startswith("debug"):
+        opt["name"] = f"debug_{opt['name']}"
+    for phase, dataset in opt["datasets"].items():
+        dataset["phase"] = phase.split("_")[0]
+        if "scale" in opt:
+            dataset["scale"] = opt["scale"]
+        for key in ("dataroot_gt", "dataroot_lq"):
+            if dataset.get(key) is not None:
+                dataset[key] = os.path.expanduser(dataset[key])
+        if dataset.get("prefetch_mode") == "cpu" and not (is_train and dataset.get("num_worker_per_gpu")):
+            # without workers its thread draws the samples, and their random numbers mix with those of the training
+            dataset["prefetch_mode"] = None
+    for key, value in opt["path"].items():
+        if value is not None and ("resume_state" in key or "pretrain_network" in key):
+            opt["path"][key] = os.path.expanduser(value)
+    _set_folders(opt, Path(root), is_train)
+    if is_train and "debug" in opt["name"]:
+        if opt.get("val"):
+            opt["val"]["val_freq"] = 8
+        opt["logger"].update(print_freq=1, save_checkpoint_freq=8)
+
+
+def _set_folders(opt: Options, root: Path, is_train: bool) -> None:
+    run = root / ("experiments" if is_train else "results") / opt["name"]
+    opt["path"]["experiments_root" if is_train else "results_root"] = str(run)
+    opt["path"].update(log=str(run), visualization=str(run / "visualization"))
+    if is_train:
+        opt["path"].update(models=str(run / "models"), training_states=str(run / "training_states"))

@@ -1,0 +1,184 @@
+"""The folder of a run: locked, archived and created, and not thrown away by mistake.
+
+BasicSR (utils/misc.py:24-49) renames the folder of an unfinished run away, a test's earlier results too, and makes a
+directory of every unknown `path:` key.
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import os
+import re
+import sys
+import time
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from rgt_arch.errors import UsageError
+from rgt_arch.files import written_whole
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+Options = dict[str, Any]
+
+_FOLDER_KEYS = ("experiments_root", "results_root", "models", "training_states", "log", "visualization")
+_WORKERS_LAST = 10.0  # seconds that data workers may outlive a killed process, and hold its lock
+
+
+class FolderLock:
+    """The lock on a run's folder: two processes in one folder would mix their checkpoints, and delete each other's.
+
+    It ends with the process and leaves nothing on the disk. Windows and some network file systems have no such locks.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._descriptor: int | None = None
+
+    def take(self) -> None:
+        """Lock the folder that has the name now, if any. Raises UsageError where another process has the lock."""
+        self.close()
+        if fcntl is None or not os.path.isdir(self._path):
+            return
+        descriptor = os.open(self._path, os.O_RDONLY)
+        patience = time.monotonic() + _WORKERS_LAST
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > patience:
+                    os.close(descriptor)
+                    raise UsageError(
+                        f"{self._path}: another process is training this run; wait until it ends, end it, or choose "
+                        "another name"
+                    ) from None
+                time.sleep(0.2)
+            except OSError:
+                os.close(descriptor)
+                return
+            else:
+                self._descriptor = descriptor
+                return
+
+    def close(self) -> None:
+        """Give the lock back, if this process has it."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def leave_to_parent(self) -> None:
+        """In a data worker: close a forked copy of the lock, which would outlive a killed parent."""
+        with contextlib.suppress(OSError):  # a spawned worker has no copy
+            if self._descriptor is not None and os.path.samestat(os.fstat(self._descriptor), os.stat(self._path)):
+                os.close(self._descriptor)
+
+
+def prepare_run(opt: Options, *, goes_on: bool) -> None:
+    """Make the folders of a training run. A run that begins archives an earlier one of its name, as BasicSR does."""
+    if goes_on:
+        _remove_part_files(Path(opt["path"]["experiments_root"]))
+    else:
+        _archive(opt["path"]["experiments_root"])
+        if opt["logger"].get("use_tb_logger") and "debug" not in opt["name"]:
+            _archive(os.path.join(opt["root_path"], "tb_logger", opt["name"]))
+    _make_folders(opt)
+
+
+def prepare_results(opt: Options, notices: list[str]) -> None:
+    """Make the folders of a test run. What is there stays, except pictures of the same name."""
+    pictures = Path(opt["path"]["visualization"])
+    if pictures.is_dir() and any(pictures.iterdir()):
+        notices.append(
+            f"{pictures}: holds the pictures of an earlier test; those of the same name are replaced; "
+            "give the test another name to keep them"
+        )
+    _make_folders(opt)
+
+
+def _archive(folder: str) -> None:
+    """Rename a folder that exists with the time; two archived within a second get two names."""
+    if os.path.exists(folder):
+        name = f"{folder}_archived_{time.strftime('%Y%m%d_%H%M%S')}"
+        names = (name if number == 1 else f"{name}_{number}" for number in count(1))
+        new_name = next(name for name in names if not os.path.exists(name))
+        print(f"Path already exists. Rename it to {new_name}", flush=True)
+        os.rename(folder, new_name)
+
+
+def _make_folders(opt: Options) -> None:
+    for folder in (opt["path"][key] for key in _FOLDER_KEYS if key in opt["path"]):
+        try:
+            os.makedirs(folder, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"{folder}: cannot be created ({error.strerror}); run in another folder") from error
+
+
+def _remove_part_files(folder: Path) -> None:
+    """Delete what a killed run was writing (`files.written_whole` names it so), some of it as large as a checkpoint."""
+    for left in folder.rglob(".*.part*"):
+        if re.fullmatch(r"\..+\.\d+\.part(\.\w+)?", left.name) and left.is_file():
+            left.unlink(missing_ok=True)
+
+
+def copy_option_file(file: str, folder: str) -> None:
+    """Copy the option file into the run's folder byte for byte, under a heading with time and command.
+
+    A file that is the copy already is left alone.
+    """
+    copy = Path(folder, os.path.basename(file))
+    if copy.exists() and copy.samefile(file):
+        return
+    command = " ".join(" ".join(sys.argv).splitlines())
+    heading = f"# GENERATE TIME: {time.asctime()}\n# CMD:\n# {command}\n\n"
+    content = Path(file).read_bytes().removeprefix(codecs.BOM_UTF8)
+    with written_whole(copy) as beside:
+        beside.write_bytes(heading.encode(errors="backslashreplace") + content)
+
+
+def saved_iterations(training_states: str | os.PathLike[str]) -> list[int]:
+    """Iterations that have a training state in the folder, newest first."""
+    try:
+        names = os.listdir(training_states)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise UsageError(f"{training_states}: cannot be read ({error.strerror}); check its permissions") from error
+    return sorted((int(name[:-6]) for name in names if re.fullmatch(r"\d+\.state", name)), reverse=True)
+
+
+def refuse_unfinished(opt: Options) -> None:
+    """Raise UsageError when the run's folder holds checkpoints of training that has not come to its end.
+
+    Naming a state of it in `path: resume_state` says as clearly as --auto_resume that it goes on.
+    """
+    root, models = Path(opt["path"]["experiments_root"]), Path(opt["path"]["models"])
+    if belongs_to_run(opt, opt["path"].get("resume_state")):
+        return
+    total, iterations = opt["train"]["total_iter"], saved_iterations(opt["path"]["training_states"])
+    newest = root / "training_states" / f"{iterations[0]}.state" if iterations else None
+    ended = any(newest is None or newest.stat().st_mtime <= file.stat().st_mtime for file in models.glob("net_*_latest.pth"))
+    if ended or (iterations and iterations[0] >= total):
+        return
+    if iterations or any(models.glob("*.pth")):
+        reached = f"it was saved at iteration {iterations[0]}" if iterations else "nothing to resume from is saved yet"
+        raise UsageError(
+            f"{root}: an unfinished run has this name ({reached} of {total}); pass --auto_resume to continue it, "
+            "--restart to archive it and begin again, or choose another name"
+        )
+
+
+def begun_since(opt: Options, moment: float) -> bool:
+    """Whether a training of this run began, or went on, after `moment` (seconds since the epoch), by its logs' names."""
+    begun = time.strftime("%Y%m%d_%H%M%S", time.localtime(moment))
+    names = [log.name for log in Path(opt["path"]["experiments_root"]).glob("train_*.log")]
+    return any(found[1] > begun for name in names if (found := re.search(r"_(\d{8}_\d{6})(?:_\d+)?\.log$", name)))
+
+
+def belongs_to_run(opt: Options, state: str | None) -> bool:
+    """Whether a training state lies in the folder of this run."""
+    return state is not None and Path(opt["path"]["experiments_root"]).resolve() in Path(state).resolve().parents

@@ -1,0 +1,67 @@
+"""SIGTERM and Ctrl-C end a training between two iterations, where it can be saved; a second signal ends it at once.
+
+A cluster that takes its machine back sends SIGTERM and waits for half a minute; BasicSR's loop would lose everything
+since the last checkpoint.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from types import FrameType
+from typing import Any
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# torchrun under Slurm gets the signal and passes it on to processes that Slurm has signalled too.
+_SAME_REQUEST = 1.0
+
+
+class StopRequest:
+    """`with stop:` notes the first signal in `stop.signal` instead of obeying it. Only the main thread can do that."""
+
+    def __init__(self) -> None:
+        self.signal = 0
+        """The number of the signal that asked this process to end, or 0; kept after the `with` block."""
+        self._since = 0.0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> StopRequest:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._note) for number in _SIGNALS}
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        if not self.signal:
+            self.signal, self._since = number, time.monotonic()
+        elif time.monotonic() - self._since > _SAME_REQUEST:
+            os._exit(128 + number)  # no file is half-written: files are renamed into place
+
+    @property
+    def exit_code(self) -> int:
+        """128 and the signal's number, as shells have it."""
+        return 128 + self.signal
+
+
+def ignore_in_worker() -> None:
+    """In a data worker: signals meant for the run do not end it.
+
+    A group's signal (Ctrl-C, torchrun, Slurm) reaches workers too, whose death would be an error of the run.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # elsewhere PyTorch's own handler stays: it ends a worker whose parent is gone
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_obey_parent, daemon=True).start()
+
+
+def _obey_parent() -> None:
+    """End this worker when its parent says so; that a parent died, PyTorch's workers notice by themselves."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)  # as PyTorch's handler does: anything else is an error in the parent
