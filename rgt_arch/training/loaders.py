@@ -29,7 +29,9 @@ MOST_UNREADABLE = 0.01
 """Share of a data set's images above which a run ends."""
 
 
-def training_loader(opt: Options, start_iter: int, lock: FolderLock, logger: logging.Logger) -> tuple[Any, IterationSampler]:
+def training_loader(
+    opt: Options, start_iter: int, lock: FolderLock, logger: logging.Logger
+) -> tuple[Any, IterationSampler]:
     """The loader of the iterations `start_iter` to `total_iter`, which is run through once, and its sampler."""
     dataset_opt, total_iter = opt["datasets"]["train"], int(opt["train"]["total_iter"])
     dataset = TrainingDataset(build_dataset(dataset_opt), opt["manual_seed"])
@@ -124,8 +126,7 @@ class UnreadableImages:
             if reason not in self._known:
                 self._known.append(reason)
                 self._logger.warning(
-                    f"{reason}; another image takes its place "
-                    f"({len(self._known)} of {self._images:,} cannot be read)"
+                    f"{reason}; another image takes its place ({len(self._known)} of {self._images:,} cannot be read)"
                 )
         if len(self._known) > MOST_UNREADABLE * self._images:
             raise UserError(
