@@ -109,7 +109,7 @@ def raising_prefetch_generator(original: Any) -> Any:
 
 
 class SafeTorch(types.ModuleType):
-    """The name `torch` in a BasicSR module: torch, except that loading runs no code and saving is whole or not at all."""
+    """`torch` for a BasicSR module: loading runs no code, and saving is whole or not at all."""
 
     load = staticmethod(load_data_only)
 
