@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from rgt_arch.basicsr_compat import notices
 from rgt_arch.cli import basicsr_command
 from rgt_arch.errors import UserError
 
@@ -161,11 +160,11 @@ def test_hr_images_of_a_single_image_data_set_ask_for_the_plain_paired_one(singl
 
 
 def test_error_comes_after_everything_else_that_waits_to_be_said(monkeypatch, capsys):
-    def fail(*_):
-        notices.notice("said before there was a log")
+    def fail(_flags, _root, notices, _stop):
+        notices.append("said before there was a log")
         raise UserError("stopped")
 
-    monkeypatch.setattr(basicsr_command, "_run", fail)
+    monkeypatch.setattr("rgt_arch.training.loop.train", fail)
     assert basicsr_command.main(["train", "-opt", "any.yml"]) == 1
     assert capsys.readouterr().err.splitlines() == [
         "basicsr train: warning: said before there was a log",
