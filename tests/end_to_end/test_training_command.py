@@ -162,7 +162,7 @@ def test_weights_of_other_options_end_in_one_line(basicsr_command, project):
     assert "Traceback" not in printed
 
 
-def test_imported_module_registers_and_cannot_take_our_names(basicsr_command, project):
+def test_imported_module_registers_and_cannot_take_our_names(basicsr_command, project, caplog):
     (project.root / "my_models.py").write_text(
         "from basicsr.utils.registry import ARCH_REGISTRY\n"
         "from basicsr.archs.edsr_arch import EDSR\n"
@@ -174,7 +174,8 @@ def test_imported_module_registers_and_cannot_take_our_names(basicsr_command, pr
     project.options["network_g"]["type"] = "MyEDSR"
     code, printed = basicsr_command("--import", "my_models")
     assert code == 0, printed
-    assert printed.count("RGT is registered by rgt_arch.archs.rgt_arch; the one of my_models is not used") == 1
+    told = "RGT is registered by rgt_arch.archs.rgt_arch; the one of my_models is not used"
+    assert caplog.messages.count(told) == 1
     from basicsr.utils.registry import ARCH_REGISTRY
 
     import rgt_arch
