@@ -83,31 +83,6 @@ def with_shared_lmdb(original: dict[str, Any]) -> dict[str, Any]:
     return {**original, "lmdb": SharedLmdbBackend}
 
 
-def raising_prefetch_generator(original: Any) -> Any:
-    """`PrefetchGenerator` whose thread hands its exception to the consumer."""
-
-    class PrefetchGenerator(original):
-        failure: Exception | None = None
-
-        def run(self) -> None:
-            try:
-                for item in self.generator:
-                    self.queue.put(item)
-            except Exception as error:  # whatever it is, the consumer raises it
-                self.failure = error
-            self.queue.put(None)
-
-        def __next__(self) -> object:
-            item = self.queue.get()
-            if item is not None:
-                return item
-            if self.failure is not None:
-                raise self.failure
-            raise StopIteration
-
-    return PrefetchGenerator
-
-
 class SafeTorch(types.ModuleType):
     """The name `torch` in a BasicSR module: torch, except that loading runs no code and saving is whole or not at all."""
 

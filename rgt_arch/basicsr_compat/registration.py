@@ -5,7 +5,10 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-OURS = {"ARCH_REGISTRY": ("rgt_arch.archs.rgt_arch", "RGT"), "MODEL_REGISTRY": ("rgt_arch.models.rgt_model", "RGTModel")}
+OURS = {
+    "ARCH_REGISTRY": ("rgt_arch.archs.rgt_arch", "RGT"),
+    "MODEL_REGISTRY": ("rgt_arch.models.rgt_model", "RGTModel"),
+}
 
 
 def register_networks() -> None:

@@ -183,7 +183,9 @@ class RGTModel(SRModel):
 
         should_stop: asked before each image. Returns whether the validation came to its end.
         """
-        results = measure(self, dataloader, lambda name: self._image_path(dataloader, name, current_iter, save_img), should_stop)
+        results = measure(
+            self, dataloader, lambda name: self._image_path(dataloader, name, current_iter, save_img), should_stop
+        )
         if results is None:
             return False
         dataset_name = self.dataset_name(dataloader)

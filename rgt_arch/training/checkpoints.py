@@ -28,7 +28,9 @@ FAILURES = 3
 class CheckpointManager:
     """Saves a model of any class, with all that the next step and a resumed run depend on."""
 
-    def __init__(self, opt: Options, model: Any, samples_per_iter: int, snapshot: Snapshot | None, logger: logging.Logger):
+    def __init__(
+        self, opt: Options, model: Any, samples_per_iter: int, snapshot: Snapshot | None, logger: logging.Logger
+    ):
         """snapshot: what the run goes on from."""
         self._opt, self._model, self._samples_per_iter, self._logger = opt, model, samples_per_iter, logger
         self._models, self._states = Path(opt["path"]["models"]), Path(opt["path"]["training_states"])
@@ -151,7 +153,10 @@ class CheckpointManager:
         keep = self._opt["logger"].get("keep_checkpoints")
         if keep is None:
             return
-        for folder in (self._models, self._states):  # or a power cut could bring back the old names without the new ones
+        for folder in (
+            self._models,
+            self._states,
+        ):  # or a power cut could bring back the old names without the new ones
             _flush_folder(folder)
         for old in [saved for saved in saved_iterations(self._states) if saved <= iteration][keep:]:
             # the networks first: a state without them is noticed, and deleted at the next call

@@ -29,7 +29,9 @@ MOST_UNREADABLE = 0.01
 """Share of a data set's images above which a run ends."""
 
 
-def training_loader(opt: Options, start_iter: int, lock: FolderLock, logger: logging.Logger) -> tuple[Any, IterationSampler]:
+def training_loader(
+    opt: Options, start_iter: int, lock: FolderLock, logger: logging.Logger
+) -> tuple[Any, IterationSampler]:
     """The loader of the iterations `start_iter` to `total_iter`, which is run through once, and its sampler."""
     dataset_opt, total_iter = opt["datasets"]["train"], int(opt["train"]["total_iter"])
     dataset = TrainingDataset(build_dataset(dataset_opt), opt["manual_seed"])
@@ -71,9 +73,18 @@ def validation_loaders(opt: Options, logger: logging.Logger, phase: str = "val")
 
 
 def _loader(opt: Options, dataset_opt: Options, dataset: Any, sampler: IterationSampler | None) -> Any:
+    """BasicSR's loader; `prefetch_mode: cpu` is a longer queue of the workers (BasicSR's thread hangs on errors)."""
+    queue = dataset_opt.get("num_prefetch_queue", 1) if dataset_opt.get("prefetch_mode") == "cpu" else 0
     loader = build_dataloader(
-        dataset, dataset_opt, num_gpu=opt["num_gpu"], dist=opt["dist"], sampler=sampler, seed=opt["manual_seed"]
+        dataset,
+        {**dataset_opt, "prefetch_mode": None},
+        num_gpu=opt["num_gpu"],
+        dist=opt["dist"],
+        sampler=sampler,
+        seed=opt["manual_seed"],
     )
+    if loader.num_workers:
+        loader.prefetch_factor = max(loader.prefetch_factor, queue)
     # every new iterator draws a number: with this, not from the generator that training uses
     loader.generator = torch.Generator().manual_seed(opt["manual_seed"] + opt["rank"])
     return loader
@@ -124,8 +135,7 @@ class UnreadableImages:
             if reason not in self._known:
                 self._known.append(reason)
                 self._logger.warning(
-                    f"{reason}; another image takes its place "
-                    f"({len(self._known)} of {self._images:,} cannot be read)"
+                    f"{reason}; another image takes its place ({len(self._known)} of {self._images:,} cannot be read)"
                 )
         if len(self._known) > MOST_UNREADABLE * self._images:
             raise UserError(

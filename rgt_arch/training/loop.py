@@ -149,9 +149,7 @@ class _Run:
         raise SystemExit(128 + self.stop.signal)
 
 
-def _prepare_folder(
-    opt: Options, flags: Flags, lock: run_folder.FolderLock, notices: list[str]
-) -> Snapshot | None:
+def _prepare_folder(opt: Options, flags: Flags, lock: run_folder.FolderLock, notices: list[str]) -> Snapshot | None:
     """Find what the run goes on from, and make its folder, on rank 0 for all; refuses what would lose a run."""
     if ranks.on_rank_zero(lambda: _is_second_try(opt)):
         notices.append("torchrun started this run anew; it goes on from its last checkpoint")

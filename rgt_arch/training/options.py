@@ -96,9 +96,6 @@ def _complete(opt: Options, flags: Flags, root: str, is_train: bool) -> None:
         for key in ("dataroot_gt", "dataroot_lq"):
             if dataset.get(key) is not None:
                 dataset[key] = os.path.expanduser(dataset[key])
-        if dataset.get("prefetch_mode") == "cpu" and not (is_train and dataset.get("num_worker_per_gpu")):
-            # without workers its thread draws the samples, and their random numbers mix with those of the training
-            dataset["prefetch_mode"] = None
     for key, value in opt["path"].items():
         if value is not None and ("resume_state" in key or "pretrain_network" in key):
             opt["path"][key] = os.path.expanduser(value)

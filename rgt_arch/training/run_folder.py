@@ -161,7 +161,9 @@ def refuse_unfinished(opt: Options) -> None:
         return
     total, iterations = opt["train"]["total_iter"], saved_iterations(opt["path"]["training_states"])
     newest = root / "training_states" / f"{iterations[0]}.state" if iterations else None
-    ended = any(newest is None or newest.stat().st_mtime <= file.stat().st_mtime for file in models.glob("net_*_latest.pth"))
+    ended = any(
+        newest is None or newest.stat().st_mtime <= file.stat().st_mtime for file in models.glob("net_*_latest.pth")
+    )
     if ended or (iterations and iterations[0] >= total):
         return
     if iterations or any(models.glob("*.pth")):

@@ -53,7 +53,9 @@ class Snapshot:
         if path.stem.isdigit() and int(path.stem) != iteration:
             raise UserError(f"{path}: is of iteration {iteration}, not of that in its name")
         networks = {
-            label: _read_network(file, iteration, digests.get(f"network_{label}") if isinstance(digests, dict) else None)
+            label: _read_network(
+                file, iteration, digests.get(f"network_{label}") if isinstance(digests, dict) else None
+            )
             for label, file in _network_files(opt, path, iteration).items()
         }
         return cls(path, state, networks, belongs_to_run(opt, str(path)))
@@ -194,7 +196,9 @@ def _named(opt: Options, path: Path, notices: list[str]) -> Snapshot:
         problem = _without_remedy(error)
     found = _newest_whole(opt, path.parent, [], leave_out=path.name)
     if found is None:
-        raise UserError(f"{problem}, and there is no other state beside it; name another one, or drop path:resume_state")
+        raise UserError(
+            f"{problem}, and there is no other state beside it; name another one, or drop path:resume_state"
+        )
     notices.append(f"{problem}; resuming from {found.path}")
     return found
 
