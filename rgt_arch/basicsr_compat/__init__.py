@@ -1,4 +1,4 @@
-"""What lets BasicSR 1.4.2 be imported and used safely on today's Python, PyTorch and torchvision, and registers our classes.
+"""Lets BasicSR 1.4.2 be imported and used safely on today's libraries, and registers our classes with it.
 
 Nothing of BasicSR is imported here. `install` adds two finders to the import system: `fallbacks` provides modules that
 libraries have dropped and BasicSR still imports, `patches` mends a BasicSR module as soon as it has been imported.

@@ -84,7 +84,7 @@ def with_shared_lmdb(original: dict[str, Any]) -> dict[str, Any]:
 
 
 class SafeTorch(types.ModuleType):
-    """The name `torch` in a BasicSR module: torch, except that loading runs no code and saving is whole or not at all."""
+    """`torch` for a BasicSR module: loading runs no code, and saving is whole or not at all."""
 
     load = staticmethod(load_data_only)
 

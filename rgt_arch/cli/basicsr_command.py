@@ -1,4 +1,4 @@
-"""The console command `basicsr`: train and test from option files in the current directory, and the reference of keys."""
+"""The console command `basicsr`: train and test from option files, and print the reference of their keys."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from rgt_arch.models.initialisation import start_from_interpolation
 from rgt_arch.models.network_files import load_file_weights, network_content
 from rgt_arch.models.optimisation import autocast_dtype, build_optimizer, loss_weight, micro_batches
 from rgt_arch.models.prediction import Prediction, fit_channels
-from rgt_arch.models.validation import Results, measure
+from rgt_arch.models.validation import measure
 from rgt_arch.torch_files import save_whole
 from rgt_arch.weights import read_checkpoint
 from rgt_arch.weights.building import resolve_path

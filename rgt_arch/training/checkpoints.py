@@ -36,18 +36,17 @@ class CheckpointManager:
         self._models, self._states = Path(opt["path"]["models"]), Path(opt["path"]["training_states"])
         self.saved = 0 if snapshot is None else snapshot.iteration
         """The last iteration that is on the disk."""
-        self._epoch, self._digests, self._generators = 0, {}, []  # of the last save
-        if snapshot is not None and snapshot.in_run:
-            self._epoch, self._digests = int(snapshot.state["epoch"]), snapshot.state.get("networks", {})
-            self._generators = snapshot.state.get("generators", [])
+        last = snapshot.state if snapshot is not None and snapshot.in_run else {}
+        self._epoch, self._digests = int(last.get("epoch", 0)), last.get("networks", {})
+        self._generators = last.get("generators", [])
         self._failures, self._failed_at = 0, -1
 
     def save(self, epoch: int, iteration: int, *, owes_validation: bool) -> None:
         """Save the networks and the state after an iteration; all ranks must call it.
 
         owes_validation: whether a validation of this iteration is to follow, which a resumed run then makes up for. A
-        failed save leaves the checkpoints before it, and the next one tries again. Raises UserError at the third failure
-        in a row.
+        failed save leaves the checkpoints before it, and the next one tries again. Raises UserError at the third in a
+        row.
         """
         if not _are_finite(self._model.get_bare_model(self._model.net_g)):
             self._logger.error(f"iteration {iteration} is not saved: its weights are not finite")
@@ -69,7 +68,7 @@ class CheckpointManager:
                 self._prune(iteration)
 
     def save_validation(self, iteration: int) -> None:
-        """Add the results of a validation to the state saved just before, and keep the weights where they are the best."""
+        """Add the results of a validation to the state saved just before; keep the weights if they are the best."""
         self._keep_best(iteration)
         if self.saved == iteration and self._digests and not self._opt["rank"]:
             self._attempt(lambda: self._save_state(iteration, owes_validation=False), iteration)

@@ -59,7 +59,9 @@ class Numbers:
 
     def __init__(self, opt: Options, start_iter: int, logger: logging.Logger) -> None:
         """start_iter: later numbers of the files are hidden (TensorBoard) or dropped (CSV)."""
-        self._logger, self._writer, self.csv = logger, None, None
+        self._logger = logger
+        self._writer: Any = None
+        self.csv: MetricsCsv | None = None
         self._folder = os.path.join(opt["root_path"], "tb_logger", opt["name"])
         self._purge_step = start_iter + 1 if start_iter else None
         self._failing = False

@@ -36,7 +36,8 @@ def train(flags: Flags, root: str, notices: list[str], stop: StopRequest) -> Non
         lock = at_the_end.enter_context(closing(run_folder.FolderLock(opt["path"]["experiments_root"])))
         snapshot = _prepare_folder(opt, flags, lock, notices)
         if snapshot is not None and snapshot.is_finished(opt, flags.auto_resume):
-            return _print_finished(opt, snapshot)
+            _print_finished(opt, snapshot)
+            return
         start, total = 0 if snapshot is None else snapshot.iteration, int(opt["train"]["total_iter"])
 
         logger = open_log(opt, "train", notices)

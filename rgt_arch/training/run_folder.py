@@ -175,7 +175,7 @@ def refuse_unfinished(opt: Options) -> None:
 
 
 def begun_since(opt: Options, moment: float) -> bool:
-    """Whether a training of this run began, or went on, after `moment` (seconds since the epoch), by its logs' names."""
+    """Whether a training of this run began or went on after `moment` (seconds since the epoch), by its logs' names."""
     begun = time.strftime("%Y%m%d_%H%M%S", time.localtime(moment))
     names = [log.name for log in Path(opt["path"]["experiments_root"]).glob("train_*.log")]
     return any(found[1] > begun for name in names if (found := re.search(r"_(\d{8}_\d{6})(?:_\d+)?\.log$", name)))

@@ -83,7 +83,7 @@ class Snapshot:
         own, saved = sum(key.startswith("optim_") for key in opt["train"]), len(self.state["optimizers"])
         if saved != own and is_known(find_class("model", opt.get("model_type"))):
             raise UsageError(
-                f"{self.path}: is of {saved} optimisers, and train has {own}; resume with the options it was trained with"
+                f"{self.path}: is of {saved} optimisers, and train has {own}; resume with its own options"
             )
         for label, content in self.networks.items():
             if (problem := unfit(opt, f"network_{label}", content["params"])) is not None:
@@ -159,7 +159,7 @@ class Snapshot:
 
 
 def find_snapshot(opt: Options, *, auto_resume: bool, restart: bool, notices: list[str]) -> Snapshot | None:
-    """The snapshot to go on from, or None to begin: the newest whole one of this run, or what `path:resume_state` names.
+    """The snapshot to go on from: the newest whole one of this run, or what `path:resume_state` names; None to begin.
 
     Rank 0 chooses. Damaged ones are passed over with a notice. Raises UsageError or UserError for a named one that
     cannot be used.
@@ -262,7 +262,7 @@ def _read_network(path: Path, iteration: int, expected: str | None) -> dict[str,
         raise UserError(f"{path}: is of iteration {saved}, its training state of {iteration}; take files of one save")
     if expected is not None and digest(content) != expected:
         raise UserError(f"{path}: does not hold the weights that were saved with its training state; take both again")
-    return content
+    return dict(content)
 
 
 def digest(content: Mapping[str, Any]) -> str:
@@ -297,7 +297,7 @@ def _best_results(stored: Any, opt: Options) -> dict[str, dict[str, dict[str, An
         for metric, metric_opt in ((opt.get("val") or {}).get("metrics") or {}).items():
             better = metric_opt.get("better", "higher")
             known = record.get(metric) if isinstance(record, Mapping) else None
-            fits = isinstance(known, Mapping) and known.get("better") == better and not math.isnan(known["val"])
-            none_yet = {"better": better, "val": -math.inf if better == "higher" else math.inf, "iter": -1}
-            best[dataset][metric] = dict(known) if fits else none_yet
+            best[dataset][metric] = {"better": better, "val": -math.inf if better == "higher" else math.inf, "iter": -1}
+            if isinstance(known, Mapping) and known.get("better") == better and not math.isnan(known["val"]):
+                best[dataset][metric] = dict(known)
     return best

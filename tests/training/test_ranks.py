@@ -1,4 +1,4 @@
-"""Process groups from torchrun's and Slurm's variables, and models on CPUs and GPUs."""
+"""Process groups from torchrun's and Slurm's variables, and what ranks tell each other."""
 
 from __future__ import annotations
 
@@ -15,14 +15,11 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from basicsr.models.base_model import BaseModel
 
-from rgt_arch.basicsr_compat import command_line, devices, distributed, failures, stopping
 from rgt_arch.cli import basicsr_command
-from rgt_arch.config import hardware
-from rgt_arch.config.loading import WrittenOptions
-from rgt_arch.config.report import Report
 from rgt_arch.errors import UsageError, UserError
+from rgt_arch.training import failures, ranks
+from rgt_arch.training.signals import StopRequest
 
 NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
@@ -34,9 +31,9 @@ def joined(monkeypatch):
     for name in (*NAMES, *(f"SLURM_{name}" for name in ("PROCID", "NTASKS", "NODELIST", "STEP_NODELIST", "LOCALID"))):
         monkeypatch.setenv(name, "to be restored")
         monkeypatch.delenv(name)
-    monkeypatch.setattr(distributed.dist, "init_process_group", lambda **arguments: seen.update(arguments))
+    monkeypatch.setattr(ranks.dist, "init_process_group", lambda **arguments: seen.update(arguments))
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: seen.update(device=device))
-    monkeypatch.setattr(distributed.mp, "set_start_method", lambda _method: None)
+    monkeypatch.setattr(ranks.mp, "set_start_method", lambda _method: None)
     return seen
 
 
@@ -62,7 +59,7 @@ def gpus(monkeypatch, count):
 def test_gloo_without_gpu_even_if_the_options_say_nccl(joined, monkeypatch):
     torchrun(monkeypatch)
     gpus(monkeypatch, 0)
-    distributed.init_dist("pytorch", backend="nccl", port=29500, timeout=60)
+    ranks.init_dist("pytorch", backend="nccl", port=29500, timeout=60)
     assert joined["backend"] == "gloo"
     assert joined["timeout"].total_seconds() == 60
     assert "device" not in joined
@@ -71,14 +68,14 @@ def test_gloo_without_gpu_even_if_the_options_say_nccl(joined, monkeypatch):
 def test_nccl_on_the_gpu_of_local_rank(joined, monkeypatch):
     torchrun(monkeypatch)
     gpus(monkeypatch, 2)
-    distributed.init_dist("pytorch")
+    ranks.init_dist("pytorch")
     assert (joined["backend"], joined["device"]) == ("nccl", 1)
 
 
 def test_gpus_are_left_alone_for_num_gpu_0(joined, monkeypatch):
     torchrun(monkeypatch)
     gpus(monkeypatch, 2)
-    distributed.init_dist("pytorch", cpu=True)
+    ranks.init_dist("pytorch", cpu=True)
     assert joined["backend"] == "gloo"
     assert "device" not in joined
 
@@ -87,7 +84,7 @@ def test_more_processes_than_gpus_is_a_usage_error(joined, monkeypatch):
     torchrun(monkeypatch, LOCAL_RANK="2")
     gpus(monkeypatch, 2)
     with pytest.raises(UsageError, match="LOCAL_RANK 2: this machine has 2 usable GPU"):
-        distributed.init_dist("pytorch")
+        ranks.init_dist("pytorch")
 
 
 @pytest.mark.parametrize(
@@ -97,15 +94,15 @@ def test_more_processes_than_gpus_is_a_usage_error(joined, monkeypatch):
 def test_gpu_is_that_of_the_variable_then_of_the_old_flag_then_of_the_rank(joined, monkeypatch, values, flag, device):
     torchrun(monkeypatch, RANK="6", **values)
     gpus(monkeypatch, 4)
-    distributed.init_dist("pytorch", local_rank=flag)
+    ranks.init_dist("pytorch", local_rank=flag)
     assert joined["device"] == device
 
 
 def test_launcher_without_its_environment_is_a_usage_error(joined):
     with pytest.raises(UsageError, match="RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT not set; start the command with"):
-        distributed.init_dist("pytorch")
+        ranks.init_dist("pytorch")
     with pytest.raises(UsageError, match="SLURM_PROCID is not set"):
-        distributed.init_dist("slurm")
+        ranks.init_dist("slurm")
 
 
 @pytest.mark.parametrize(
@@ -119,7 +116,7 @@ def test_variables_that_cannot_be_are_a_usage_error(joined, monkeypatch, values,
     torchrun(monkeypatch, **values)
     gpus(monkeypatch, 0)
     with pytest.raises(UsageError, match=message):
-        distributed.init_dist("pytorch")
+        ranks.init_dist("pytorch")
 
 
 def test_processes_that_do_not_meet_are_an_error_with_the_address(joined, monkeypatch):
@@ -129,23 +126,21 @@ def test_processes_that_do_not_meet_are_an_error_with_the_address(joined, monkey
     def fail(**_arguments):
         raise torch.distributed.DistNetworkError("timed out\nafter 5 s")
 
-    monkeypatch.setattr(distributed.dist, "init_process_group", fail)
+    monkeypatch.setattr(ranks.dist, "init_process_group", fail)
     with pytest.raises(
         UserError, match=r"the 2 processes .* MASTER_ADDR localhost, MASTER_PORT 1 \(timed out\); start all"
     ):
-        distributed.init_dist("pytorch")
+        ranks.init_dist("pytorch")
 
 
 def test_launcher_is_known_where_torchrun_started_several_processes(joined, monkeypatch):
-    assert distributed.launcher_here() == "none"
+    assert ranks.launcher_here() == "none"
     torchrun(monkeypatch, WORLD_SIZE="1")
-    assert distributed.launcher_here() == "none"
+    assert ranks.launcher_here() == "none"
     torchrun(monkeypatch)
-    assert distributed.launcher_here() == "pytorch"
-    assert command_line.parse(["-opt", "options.yml"], is_train=True).launcher == "pytorch"
-    assert command_line.parse(["-opt", "options.yml", "--launcher", "none"], is_train=True).launcher == "none"
+    assert ranks.launcher_here() == "pytorch"
     monkeypatch.delenv("MASTER_ADDR")
-    assert distributed.launcher_here() == "none"
+    assert ranks.launcher_here() == "none"
 
 
 @pytest.mark.parametrize("written", ["--local-rank=1", "--local_rank=1"])
@@ -158,16 +153,16 @@ def test_rank_that_an_old_launcher_writes_before_the_command_stays_a_flag_of_it(
 
 def test_process_that_torchrun_may_start_anew_knows_when_torchrun_began(monkeypatch):
     monkeypatch.delenv("TORCHELASTIC_MAX_RESTARTS", raising=False)
-    assert distributed.trying_since() is None
+    assert ranks.trying_since() is None
     monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "0")
-    assert distributed.trying_since() is None
+    assert ranks.trying_since() is None
     monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "3")
-    assert distributed.trying_since() is None  # torchrun sets a run's name too
+    assert ranks.trying_since() is None  # torchrun sets a run's name too
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
-    assert distributed.trying_since() == psutil.Process(os.getppid()).create_time()
+    assert ranks.trying_since() == psutil.Process(os.getppid()).create_time()
 
     # this process in the place of torchrun, with two shells between it and the one that it starts
-    code = "from rgt_arch.basicsr_compat import distributed; print(distributed.trying_since())"
+    code = "from rgt_arch.training import ranks; print(ranks.trying_since())"
     inner = shlex.join([sys.executable, "-c", code]) + "; true"  # with something to do after it, a shell stays
     outer = shlex.join(["sh", "-c", inner]) + "; true"
     printed = subprocess.run(["sh", "-c", outer], capture_output=True, text=True, check=True).stdout
@@ -177,59 +172,45 @@ def test_process_that_torchrun_may_start_anew_knows_when_torchrun_began(monkeypa
         raise psutil.NoSuchProcess(process.pid)
 
     monkeypatch.setattr(psutil.Process, "environ", refuse)
-    assert distributed.trying_since() is None
+    assert ranks.trying_since() is None
 
 
-@pytest.fixture
-def own_signals():
-    """After a run that was told to end, signals are not given back as they were."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
-@pytest.mark.usefixtures("own_signals")
 def test_process_that_was_told_to_end_does_not_wait_to_be_told(monkeypatch):
     """SIGTERM of torchrun comes while a rank still trains, and its error of the lost contact after that."""
     now = [0.0]
-    monkeypatch.setattr(distributed.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(distributed.time, "sleep", lambda seconds: now.append(now.pop() + seconds))
+    monkeypatch.setattr(ranks.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(ranks.time, "sleep", lambda seconds: now.append(now.pop() + seconds))
     for signals in (0, 1):
-        stopping.listen()
-        for _ in range(signals):
-            os.kill(os.getpid(), signal.SIGTERM)
-        stopping.stop_listening()
+        with StopRequest() as stop:
+            for _ in range(signals):
+                os.kill(os.getpid(), signal.SIGTERM)
         now[0] = 0.0
-        distributed.let_others_speak()
+        ranks.let_others_speak(stop)
         assert now[0] == (0.0 if signals else pytest.approx(10, abs=0.2))
-    stopping.listen()
-    stopping.stop_listening()
-    assert not stopping.was_asked()
 
 
 def test_processes_started_anew_meet_apart_from_those_that_died(monkeypatch):
     """In one store, as torchrun keeps it: two tries of three ranks, the later ranks of the second coming late."""
     store = torch.distributed.HashStore()
-    monkeypatch.setattr(distributed.dist, "rendezvous", lambda *_arguments, **_keywords: iter([(store, 0, 3)]))
+    monkeypatch.setattr(ranks.dist, "rendezvous", lambda *_arguments, **_keywords: iter([(store, 0, 3)]))
     monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
 
     def meet(rank):
         time.sleep(0.3 * rank)
-        return distributed._meeting(rank, 3, None)["store"]
+        return ranks._meeting(rank, 3, None)["store"]
 
     for _try in range(2):
-        with ThreadPoolExecutor(3) as ranks:
-            parts = list(ranks.map(meet, range(3)))
+        with ThreadPoolExecutor(3) as threads:
+            parts = list(threads.map(meet, range(3)))
         assert not parts[2].check(["address"])
         parts[0].set("address", "0")
         assert [part.get("address") for part in parts] == [b"0"] * 3
 
     store.set_timeout(timedelta(seconds=1))
     with pytest.raises(torch.distributed.DistStoreError, match="no sign of rank 1, 2"):
-        distributed._meeting(0, 3, None)
+        ranks._meeting(0, 3, None)
     monkeypatch.delenv("TORCHELASTIC_USE_AGENT_STORE")
-    assert distributed._meeting(0, 3, None) == {}
+    assert ranks._meeting(0, 3, None) == {}
 
 
 @pytest.mark.parametrize(
@@ -244,12 +225,12 @@ def test_processes_started_anew_meet_apart_from_those_that_died(monkeypatch):
     ],
 )
 def test_error_of_a_process_that_lost_another_is_told_from_others(monkeypatch, error, lost):
-    monkeypatch.setattr(distributed.dist, "is_initialized", lambda: True)
-    monkeypatch.setattr(distributed.dist, "get_world_size", lambda: 2)
-    assert distributed.lost_contact(error) is lost
+    monkeypatch.setattr(ranks.dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(ranks.dist, "get_world_size", lambda: 2)
+    assert ranks.lost_contact(error) is lost
     assert ("another process of this run is gone" in str(failures.as_user_error(error))) is lost
-    monkeypatch.setattr(distributed.dist, "get_world_size", lambda: 1)
-    assert not distributed.lost_contact(error)
+    monkeypatch.setattr(ranks.dist, "get_world_size", lambda: 1)
+    assert not ranks.lost_contact(error)
 
 
 @pytest.mark.parametrize(
@@ -265,21 +246,21 @@ def test_error_of_a_process_that_lost_another_is_told_from_others(monkeypatch, e
 def test_first_host_of_a_slurm_list_is_the_master(joined, monkeypatch, nodes, first):
     slurm(monkeypatch, PROCID="3", NTASKS="4", NODELIST=nodes, LOCALID="1")
     gpus(monkeypatch, 0)
-    distributed.init_dist("slurm", port=1234)
+    ranks.init_dist("slurm", port=1234)
     assert [os.environ[name] for name in NAMES] == ["3", "4", "1", first, "1234"]
 
 
 def test_slurm_step_on_some_of_the_machines_meets_on_its_own_first(joined, monkeypatch):
     slurm(monkeypatch, PROCID="0", NTASKS="2", NODELIST="gpu[03-07]", STEP_NODELIST="gpu[05-06]")
     gpus(monkeypatch, 0)
-    distributed.init_dist("slurm")
+    ranks.init_dist("slurm")
     assert [os.environ[name] for name in NAMES] == ["0", "2", "0", "gpu05", "29500"]
 
 
 def test_slurm_process_that_sees_its_own_gpu_only_takes_that(joined, monkeypatch):
     slurm(monkeypatch, PROCID="3", NTASKS="4", NODELIST="gpu03", LOCALID="3")
     gpus(monkeypatch, 1)
-    distributed.init_dist("slurm")
+    ranks.init_dist("slurm")
     assert joined["device"] == 0
 
 
@@ -287,50 +268,39 @@ def test_port_of_the_environment_wins_over_the_option_file(joined, monkeypatch):
     slurm(monkeypatch, PROCID="0", NTASKS="1", NODELIST="gpu03")
     monkeypatch.setenv("MASTER_PORT", "4321")
     gpus(monkeypatch, 0)
-    distributed.init_dist("slurm", port=1234)
+    ranks.init_dist("slurm", port=1234)
     assert os.environ["MASTER_PORT"] == "4321"
 
 
 @pytest.mark.parametrize(
-    ("wanted", "present", "launcher", "settled"),
-    [
-        (1, 0, False, 0),
-        ("auto", 0, False, 0),
-        ("auto", 3, False, 3),
-        (2, 4, False, 2),
-        (0, 4, False, 0),
-        (8, 1, True, 1),
-    ],
+    ("outcome", "code"), [(7, None), (UserError("one line"), 1), (UsageError("one line"), 2)], ids=str
 )
-def test_num_gpu_is_what_is_there(monkeypatch, wanted, present, launcher, settled):
-    gpus(monkeypatch, present)
-    opt = {"num_gpu": wanted, "datasets": {"train": {"prefetch_mode": "cuda", "pin_memory": True}}}
-    if launcher:
-        devices.one_gpu_each(opt)
-    hardware.settle_devices(opt, Report("options.yml", WrittenOptions({}, {}, {})))
-    assert opt["num_gpu"] == settled
-    on_gpu = settled > 0
-    assert opt["datasets"]["train"] == {"prefetch_mode": "cuda" if on_gpu else None, "pin_memory": on_gpu}
+def test_what_rank_zero_finds_is_known_to_all(monkeypatch, outcome, code):
+    """Its error is raised on rank 0 alone; the others leave with its code."""
+    sent = []
 
+    def broadcast(objects, src, group):
+        if ranks.dist.get_rank() == src:
+            sent[:] = objects
+        objects[:] = sent
 
-def test_several_gpus_make_a_data_parallel_model():
-    model = BaseModel({"num_gpu": 0, "is_train": True, "dist": False})
-    assert isinstance(model.model_to_device(torch.nn.Linear(1, 1)), torch.nn.Linear)
-    model.opt["num_gpu"] = 2
-    assert isinstance(model.model_to_device(torch.nn.Linear(1, 1)), torch.nn.DataParallel)
+    def work():
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
-
-def test_ddp_on_cpus_needs_no_device_and_broadcasts_no_buffers(tmp_path):
-    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
-    try:
-        model = BaseModel({"num_gpu": 0, "is_train": True, "dist": True})
-        wrapped = model.model_to_device(torch.nn.BatchNorm1d(2))
-        assert wrapped.device_ids is None
-        assert not wrapped.will_sync_module_buffers()
-        wrapped(torch.randn(4, 2)).sum().backward()
-        assert distributed.on_rank_zero(lambda: 7) == 7
-    finally:
-        torch.distributed.destroy_process_group()
+    monkeypatch.setattr(ranks.dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(ranks.dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(ranks.dist, "broadcast_object_list", broadcast)
+    monkeypatch.setattr(ranks, "let_others_speak", lambda: None)
+    for rank, error in enumerate((UserError, SystemExit)):
+        monkeypatch.setattr(ranks.dist, "get_rank", lambda rank=rank: rank)
+        if code is None:
+            assert ranks.on_rank_zero(work if rank == 0 else pytest.fail) == outcome
+            continue
+        with pytest.raises(error) as caught:
+            ranks.on_rank_zero(work if rank == 0 else pytest.fail)
+        assert caught.value is outcome if rank == 0 else caught.value.code == code
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="names of threads need Linux's /proc")
@@ -340,7 +310,7 @@ def test_threads_of_gloo_end_with_the_group(tmp_path):
     script.write_text(
         "from pathlib import Path\n"
         "import torch\n"
-        "from rgt_arch.basicsr_compat.distributed import init_dist, leave\n"
+        "from rgt_arch.training.ranks import init_dist, leave\n"
         "def threads():\n"
         "    return sum('gloo' in name.read_text() for name in Path('/proc/self/task').glob('*/comm'))\n"
         "def step():\n"
@@ -350,7 +320,7 @@ def test_threads_of_gloo_end_with_the_group(tmp_path):
         "init_dist('pytorch', cpu=True)\n"
         "during = step()\n"
         "leave()\n"
-        "print('threads of gloo:', during > 0, threads())\n"
+        "print(f'threads of gloo: {during > 0} {threads()}\\n', end='')\n"  # in one piece, beside the other rank's
     )
     launch = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script))
     run = subprocess.run(launch, capture_output=True, text=True, timeout=300)

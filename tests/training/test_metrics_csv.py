@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import csv
+import logging
 import os
 
 import pytest
-from basicsr.utils import get_root_logger
 
-from rgt_arch.basicsr_compat.csv_log import NAME, CsvLog
 from rgt_arch.errors import UserError
+from rgt_arch.training.metrics_csv import NAME, MetricsCsv
+
+LOGGER = logging.getLogger("test")
 
 
 def rows(folder):
@@ -19,7 +21,7 @@ def rows(folder):
 
 
 def write(folder, start_iter, *iterations):
-    log = CsvLog(folder, start_iter)
+    log = MetricsCsv(folder, start_iter, LOGGER)
     for iteration in iterations:
         log.add(iteration, "", {"lr": 2e-4, "l_pix": 1 / iteration})
         if iteration % 3 == 0:
@@ -48,7 +50,7 @@ def test_the_validation_of_the_iteration_resumed_from_is_there_once(tmp_path):
     """It is repeated where the state that says it is done was never written."""
     write(tmp_path, 0, 1, 2, 3)
     before = rows(tmp_path)
-    log = CsvLog(tmp_path, 3)
+    log = MetricsCsv(tmp_path, 3, LOGGER)
     log.add(3, 'Set "5", mine', {"psnr": 33.0, "ssim": 0.9})
     assert rows(tmp_path) == [*before, (3, 'Set "5", mine', "ssim", 0.9)]
 
@@ -63,19 +65,17 @@ def test_a_file_that_was_only_begun_goes_on(tmp_path, content):
 def test_a_file_of_another_kind_is_left_alone(tmp_path):
     (tmp_path / NAME).write_text("my,own,notes\n1,2,3\n")
     with pytest.raises(UserError, match=r"metrics\.csv: does not begin as .* move it away, or drop logger\.csv"):
-        CsvLog(tmp_path, 3)
+        MetricsCsv(tmp_path, 3, LOGGER)
     assert (tmp_path / NAME).read_text() == "my,own,notes\n1,2,3\n"
     (tmp_path / NAME).unlink()
     (tmp_path / NAME).mkdir()
     with pytest.raises(UserError, match=r"metrics\.csv: cannot be read"):
-        CsvLog(tmp_path, 3)
+        MetricsCsv(tmp_path, 3, LOGGER)
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs Linux's /dev/full")
-def test_on_a_full_disk_rows_wait_for_room(tmp_path, monkeypatch):
-    said = []
-    monkeypatch.setattr(get_root_logger(), "error", said.append)
-    log = CsvLog(tmp_path, 0)
+def test_on_a_full_disk_rows_wait_for_room(tmp_path, caplog):
+    log = MetricsCsv(tmp_path, 0, LOGGER)
     log.add(1, "", {"l_pix": 0.5})
     (tmp_path / NAME).rename(tmp_path / "kept")
     (tmp_path / NAME).symlink_to("/dev/full")
@@ -84,5 +84,5 @@ def test_on_a_full_disk_rows_wait_for_room(tmp_path, monkeypatch):
     (tmp_path / "kept").replace(tmp_path / NAME)
     log.flush()
     assert [row[0] for row in rows(tmp_path)] == [1, 2, 3]
-    [line] = said
+    [line] = caplog.messages
     assert line.endswith("metrics.csv: cannot be written (No space left on device); rows wait for room")

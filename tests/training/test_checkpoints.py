@@ -1,0 +1,309 @@
+"""Which checkpoints stay, what a run does with a disk that takes no more, and training that goes on as if unbroken."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from rgt_arch.errors import UserError
+from rgt_arch.torch_files import load_data_only
+
+from ..models.conftest import RGT
+
+
+def step(model, batch, iteration):
+    model.update_learning_rate(iteration)
+    model.feed_data(batch(iteration % 3 + 1))
+    model.optimize_parameters(iteration)
+    return model.log_dict["l_pix"]
+
+
+def save(manager, iteration, owes_validation=False):
+    """Whether the iteration is saved after that."""
+    manager.save(0, iteration, owes_validation=owes_validation)
+    return manager.saved == iteration
+
+
+def files(tmp_path):
+    return sorted(path.name for path in tmp_path.glob("*s/*"))
+
+
+def state(tmp_path, iteration):
+    return load_data_only(tmp_path / f"training_states/{iteration}.state")
+
+
+@pytest.mark.parametrize("ema", [0, 0.9])
+@pytest.mark.parametrize("param_key", ["params", None, "params_ema"])
+def test_resumed_training_continues_as_if_unbroken(begin, go_on, batch, loader, ema, param_key):
+    """With drop path, and a validation after the state is saved; each network from its own weights."""
+    network = {**RGT, "drop_path_rate": 0.5}
+    options = {
+        "train": {"ema_decay": ema, "optim_g": {"type": "AdamW", "lr": 1e-2}},
+        "path": {"param_key_g": param_key},
+    }
+    unbroken, manager = begin(network, **options)
+    for iteration in range(1, 5):
+        step(unbroken, batch, iteration)
+    assert save(manager, 4, owes_validation=True)
+    unbroken.validation(loader(2), 4, None, False)
+    manager.save_validation(4)
+    expected = [step(unbroken, batch, iteration) for iteration in range(5, 8)]
+
+    random.seed(99)
+    np.random.seed(99)
+    torch.manual_seed(99)
+    resumed, _ = go_on(4, network, **options)
+    assert resumed.best_metric_results == unbroken.best_metric_results != {}
+    assert resumed.iteration == 4
+    assert resumed.get_current_learning_rate() == [5e-3]
+    assert [step(resumed, batch, iteration) for iteration in range(5, 8)] == expected
+    for name in ("net_g", *(["net_g_ema"] if ema else [])):
+        for mine, other in zip(getattr(resumed, name).parameters(), getattr(unbroken, name).parameters(), strict=True):
+            assert torch.equal(mine, other)
+
+
+def test_state_of_basicsr_resumes(begin, go_on, batch, options):
+    """As the official RGT code and BasicSR write it: no scaler, no best results, no digests."""
+    from basicsr.models.sr_model import SRModel
+
+    theirs = SRModel(options())
+    for iteration in (1, 2):
+        step(theirs, batch, iteration)
+    theirs.save(0, 2)
+    ours, _ = go_on(2)
+    assert step(ours, batch, 3) == pytest.approx(step(theirs, batch, 3))
+    assert ours.best_metric_results == {}
+
+
+def test_state_of_another_optimiser_is_a_user_error(begin, go_on, batch, tmp_path):
+    model, manager = begin(train={"optim_g": {"type": "SGD", "lr": 1e-3}})
+    step(model, batch, 1)
+    save(manager, 1)
+    torch.save({**state(tmp_path, 1), "optimizers": []}, tmp_path / "training_states/1.state")
+    with pytest.raises(UserError, match=r"path\.resume_state: the state of iteration 1 does not fit train\.optim_g"):
+        go_on(1)
+
+
+@pytest.mark.parametrize("spoilt", [{"python": "text"}, {"torch": torch.zeros(3)}, {"numpy": [[1], 2, 3]}])
+def test_generators_that_cannot_be_restored_are_a_user_error(begin, go_on, batch, tmp_path, spoilt):
+    model, manager = begin()
+    step(model, batch, 1)
+    save(manager, 1)
+    content = state(tmp_path, 1)
+    content["generators"][0].update(spoilt)
+    torch.save(content, tmp_path / "training_states/1.state")
+    with pytest.raises(UserError, match=r"path\.resume_state: the random generators in the state of iteration 1"):
+        go_on(1)
+
+
+def test_best_results_survive_new_metrics_in_the_options(begin, go_on, batch, loader, tmp_path):
+    model, manager = begin()
+    model.best_metric_results = {"Set": {"psnr": {"better": "higher", "val": np.float64(99.0), "iter": 3}}}
+    save(manager, 3)
+    psnr, ssim = ({"type": f"calculate_{name}", "crop_border": 2} for name in ("psnr", "ssim"))
+    resumed, _ = go_on(3, val={"metrics": {"psnr": psnr, "ssim": ssim}})
+    resumed.validation(loader(1), 4, None, False)
+    best = resumed.best_metric_results["Set"]
+    assert best["psnr"] == {"better": "higher", "val": 99.0, "iter": 3}
+    assert best["ssim"]["iter"] == 4
+    lower, _ = go_on(3, val={"metrics": {"psnr": {**psnr, "better": "lower"}}})  # another meaning than what was kept
+    assert lower.best_metric_results["Set"]["psnr"]["iter"] == -1
+
+
+def test_only_the_newest_checkpoints_stay(begin, batch, tmp_path):
+    model, manager = begin(logger={"keep_checkpoints": 2})
+    (tmp_path / "models/net_g_9.pth").write_text("of a longer run before")
+    (tmp_path / "training_states/9.state").write_text("of a longer run before")
+    (tmp_path / "models/net_g_1.pth").write_text("without a state, so not of our making")
+    for iteration in (2, 3, 4):
+        step(model, batch, iteration)
+        assert save(manager, iteration)
+    manager.save_latest(4)
+    networks = ["net_g_1.pth", "net_g_3.pth", "net_g_4.pth", "net_g_9.pth", "net_g_latest.pth"]
+    assert files(tmp_path) == ["3.state", "4.state", "9.state", *networks]
+
+
+def test_latest_is_logged_with_its_iteration(begin, batch, tmp_path, log):
+    model, manager = begin()
+    for iteration in (1, 2, 3):
+        step(model, batch, iteration)
+    manager.save_latest(3)
+    assert log[-1] == "Saved iteration 3 as net_g_latest.pth"
+    assert load_data_only(tmp_path / "models/net_g_latest.pth")["rgt_info"] == {"iteration": 3}
+
+
+def test_a_validation_is_added_to_the_state_saved_before_it(begin, go_on, batch, loader, tmp_path):
+    """Also by a run that goes on from that state: epoch and generators stay those of the save."""
+    model, manager = begin()
+    step(model, batch, 2)
+    manager.save(3, 2, owes_validation=True)
+    saved = state(tmp_path, 2)
+    assert (saved["epoch"], saved["owes_validation"], saved["best_metric_results"]) == (3, True, {})
+    resumed, resumed_manager = go_on(2)
+    for going_on, its_manager in ((model, manager), (resumed, resumed_manager)):
+        going_on.validation(loader(1), 2, None, False)
+        torch.rand(5)
+        its_manager.save_validation(2)
+        after = state(tmp_path, 2)
+        assert after["best_metric_results"] == going_on.best_metric_results != {}
+        assert (after["epoch"], after["owes_validation"]) == (3, False)
+        assert torch.equal(after["generators"][0]["torch"], saved["generators"][0]["torch"])
+        torch.save(saved, tmp_path / "training_states/2.state")
+
+
+def test_a_validation_of_an_iteration_that_was_not_saved_writes_no_state(begin, batch, tmp_path):
+    model, manager = begin()
+    step(model, batch, 1)
+    save(manager, 1)
+    step(model, batch, 2)
+    manager.save_validation(2)
+    assert files(tmp_path) == ["1.state", "net_g_1.pth"]
+
+
+@pytest.mark.parametrize("better", ["higher", "lower"])
+def test_the_best_weights_by_a_metric_stay(begin, batch, loader, tmp_path, monkeypatch, log, better):
+    """Of the first validation set alone."""
+    val = {"metrics": {"psnr": {"type": "calculate_psnr", "crop_border": 2, "better": better}}}
+    datasets = {"val": {"name": "Set"}, "val_2": {"name": "Other"}}
+    model, manager = begin(logger={"keep_best": "psnr", "keep_checkpoints": 1}, datasets=datasets, val=val)
+    sets = loader(1), loader(1, name="Other")
+    values = iter([20.0, 40.0, 30.0, 10.0, 20.0, 50.0] if better == "higher" else [3.0, 1.0, 2.0, 5.0, 4.0, 0.0])
+    monkeypatch.setattr("rgt_arch.models.validation.calculate_metric", lambda *_: next(values))
+    for iteration in (1, 2, 3):
+        step(model, batch, iteration)
+        for data in sets:
+            model.validation(data, iteration, None, False)
+        manager.save_validation(iteration)
+    best = load_data_only(tmp_path / "models/net_g_best.pth")
+    assert best["rgt_info"]["iteration"] == 2
+    value = {"higher": "30.0000", "lower": "2.0000"}[better]
+    assert [line for line in log if "net_g_best" in line][-1] == f"Saved net_g_best.pth: psnr {value} at iteration 2"
+
+
+def test_weights_that_are_not_finite_are_not_saved_over_good_ones(begin, batch, tmp_path, log):
+    model, manager = begin(logger={"keep_checkpoints": 1})
+    step(model, batch, 1)
+    assert save(manager, 1)
+    with torch.no_grad():
+        next(model.net_g.parameters()).fill_(float("inf"))
+    assert not save(manager, 2)
+    assert log[-1] == "iteration 2 is not saved: its weights are not finite"
+    with pytest.raises(UserError, match="the weights are not finite"):
+        manager.save_latest(2)
+    assert files(tmp_path) == ["1.state", "net_g_1.pth"]
+
+
+@pytest.fixture
+def full(monkeypatch):
+    """A disk that is full for files whose names hold a word of the list."""
+    words: list[str] = []
+    replace = os.replace
+
+    def refuse(source, target):
+        if any(word in str(target) for word in words):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    return words
+
+
+@pytest.mark.parametrize("word", [".pth", ".state"])
+def test_full_disk_keeps_the_last_checkpoint_and_the_next_save_tries_again(begin, batch, tmp_path, full, log, word):
+    model, manager = begin(logger={"keep_checkpoints": 1})
+    for iteration in (1, 2, 3, 4, 5):
+        full[:] = [word] if iteration in (2, 3) else []
+        step(model, batch, iteration)
+        assert save(manager, iteration) is (iteration not in (2, 3))
+        kept = iteration if iteration > 3 else 1
+        assert files(tmp_path) == [f"{kept}.state", f"net_g_{kept}.pth"]
+    said = [line for line in log if "is not saved" in line]
+    assert [line.split(":")[0] for line in said] == ["iteration 2 is not saved", "iteration 3 is not saved"]
+    assert "No space left on device; nothing was changed; the last checkpoint, 1, is kept; the next save" in said[0]
+    assert said[1].endswith("tries again (2 of 3 failures that end the run)")
+
+
+def test_third_failure_in_a_row_ends_the_run(begin, batch, tmp_path, full):
+    model, manager = begin()
+    step(model, batch, 1)
+    save(manager, 1)
+    full[:] = [".state"]
+    assert not save(manager, 2)
+    assert not save(manager, 3)
+    with pytest.raises(
+        UserError, match=r"4\.state: .*No space left.*3 saves in a row failed; the last checkpoint, 1, "
+    ):
+        save(manager, 4)
+    assert files(tmp_path) == ["1.state", "net_g_1.pth"]
+
+
+def test_a_checkpoint_and_the_best_weights_of_an_iteration_are_one_failure(begin, batch, full):
+    model, manager = begin(logger={"keep_best": "psnr"}, datasets={"val": {"name": "Set"}})
+    full[:] = [".pth", ".state"]
+    for iteration in (10, 20):
+        model.best_metric_results = {"Set": {"psnr": {"better": "higher", "val": 30.0 + iteration, "iter": iteration}}}
+        assert not save(manager, iteration)
+        manager.save_validation(iteration)
+    with pytest.raises(UserError, match=r"3 saves in a row failed; no checkpoint is saved yet"):
+        save(manager, 30)
+
+
+@pytest.mark.parametrize("failing", ["torch.save", "os.replace", "os.fsync"])
+def test_failed_save_leaves_the_old_files_and_is_an_error(begin, batch, monkeypatch, tmp_path, log, failing):
+    model, manager = begin()
+    step(model, batch, 1)
+    save(manager, 1)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    step(model, batch, 2)
+
+    def fail(*arguments):
+        if failing == "torch.save":
+            arguments[1].write(b"half of it")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(failing, fail)
+        for attempt in (lambda: manager.save_latest(2), lambda: manager.save_validation(1)):
+            log.clear()
+            try:
+                attempt()
+            except (UserError, OSError) as error:
+                assert "No space left" in str(error)
+            else:
+                assert "No space left" in log[-1]
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    save(manager, 1)
+    assert (tmp_path / "models/net_g_1.pth").read_bytes() != before[tmp_path / "models/net_g_1.pth"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"train": {"optim_g": {"type": "Adam", "lr": 7e-3}}}, "the 0.007 of the option file is not used"),
+        ({"samples": 8}, "Saved with 4 images an iteration, goes on with 8"),
+        ({"ranks": 2}, "Saved by 2 processes: drop path draws other numbers from here on"),
+        ({}, None),
+    ],
+)
+def test_what_goes_on_otherwise_than_the_options_say_is_told(begin, go_on, batch, tmp_path, log, changes, words):
+    model, manager = begin()
+    step(model, batch, 1)
+    save(manager, 1)
+    content = state(tmp_path, 1)
+    if "samples" in changes:
+        content["samples_per_iter"] = 4
+    if "ranks" in changes:
+        content["generators"] *= 2
+    torch.save(content, tmp_path / "training_states/1.state")
+    log.clear()
+    go_on(1, **{key: value for key, value in changes.items() if key == "train"})
+    told = [line for line in log if "not used" in line or "goes on with" in line or "drop path" in line]
+    assert len(told) == (words is not None)
+    assert words is None or words in told[0]
+    assert Path(tmp_path / "training_states/1.state").is_file()
