@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,17 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from rgt_arch.config import train_settings
+from rgt_arch.config.classes import optimizers
 from rgt_arch.errors import UsageError
 
 AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-# LBFGS calls the loss again by itself, SparseAdam wants sparse gradients, Muon takes matrices only: none fits
-# the single steps of a training loop over convolutions.
-_UNFIT = ("LBFGS", "SparseAdam", "Muon")
-OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
-    name: member
-    for name, member in inspect.getmembers(torch.optim, inspect.isclass)
-    if issubclass(member, Optimizer) and member is not Optimizer and name not in _UNFIT
-}
+OPTIMIZERS = optimizers()
 """Optimisers that `train.optim_g.type` may name."""
 
 
@@ -38,16 +32,9 @@ class StepSettings:
 
     @classmethod
     def from_options(cls, train: Mapping[str, Any]) -> StepSettings:
-        """Read and check the three keys of an option file's `train` section; UsageError for values out of range."""
-        amp, clip, accumulate = train.get("amp") or None, train.get("grad_clip"), train.get("accumulate")
-        if amp is not None and amp not in AMP_DTYPES:
-            raise UsageError(f"train.amp: {amp!r} is not one of {', '.join(AMP_DTYPES)} (leave it out for float32)")
-        if clip is not None and (isinstance(clip, bool) or not isinstance(clip, (int, float)) or not clip > 0):
-            raise UsageError(f"train.grad_clip: {clip!r} is not a number above 0 (leave it out for no clipping)")
-        accumulate = 1 if accumulate is None else accumulate
-        if type(accumulate) is not int or accumulate < 1:
-            raise UsageError(f"train.accumulate: {accumulate!r} is not a whole number from 1 up")
-        return cls(amp, clip, accumulate)
+        """Read the three keys of an option file's `train` section; UsageError for values out of range."""
+        settings = train_settings({"train": train})
+        return cls(settings.amp, settings.grad_clip, settings.accumulate)
 
     def autocast_dtype(self, device: torch.device) -> torch.dtype | None:
         """Type of autocast on a device, None for float32; fp16 needs loss scaling, so off CUDA it is bf16."""

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rgt_arch.config import val_settings
 from rgt_arch.errors import UsageError
 from rgt_arch.inference.ensemble import self_ensemble
-from rgt_arch.inference.tiling import chop_forward, default_overlap, tiled_forward
+from rgt_arch.inference.tiling import chop_forward, tiled_forward
 
 
 @dataclass(frozen=True)
@@ -30,15 +31,10 @@ class Prediction:
     @classmethod
     def from_options(cls, opt: Mapping[str, Any]) -> Prediction:
         """Read `val.tile`, `val.use_chop`, `val.self_ensemble` and `scale`; UsageError for values out of range."""
-        val = opt.get("val") or {}
-        tile = _read_tile(val.get("tile"))
-        use_chop = bool(val.get("use_chop"))
-        if tile and use_chop:
-            raise UsageError(
-                "val.tile and val.use_chop exclude each other: remove use_chop (tiles blend, chops do not)"
-            )
+        val = val_settings(opt)
+        tile = (val.tile.size, val.tile.overlap) if val.tile else None
         scale = opt.get("scale") or opt["network_g"].get("upscale") or 1
-        return cls(int(scale), tile, use_chop, bool(val.get("self_ensemble")))
+        return cls(int(scale), tile, val.use_chop, val.self_ensemble)
 
     def __call__(self, network: Callable[[Tensor], Tensor], image: Tensor) -> Tensor:
         """image: (B, C, H, W) in the network's range. Returns (B, C', H * scale, W * scale)."""
@@ -48,18 +44,6 @@ class Prediction:
         elif self.use_chop:
             forward = partial(chop_forward, network, scale=self.scale)
         return self_ensemble(forward, image) if self.self_ensemble else forward(image)
-
-
-def _read_tile(tile: Any) -> tuple[int, int] | None:
-    if not tile:
-        return None
-    if isinstance(tile, Mapping):
-        size = tile.get("size")
-        overlap = tile.get("overlap", default_overlap(size) if isinstance(size, int) else None)
-        unknown = set(tile) - {"size", "overlap"}
-        if not unknown and type(size) is int and type(overlap) is int and 0 <= overlap < size:
-            return size, overlap
-    raise UsageError(f"val.tile: {tile!r} is not {{size: N, overlap: M}} with whole LR pixels and 0 <= M < N")
 
 
 def fit_channels(image: Tensor, channels: int | None) -> Tensor:
