@@ -11,10 +11,10 @@ from typing import Any
 
 import yaml
 
+from rgt_arch.config.classes import Section, section_at
 from rgt_arch.config.loading import SCALAR_TAGS, KeyPath, OptionLoader, parse_yaml
 from rgt_arch.config.report import key_name, suggestion
-from rgt_arch.config.schema import Key, Section
-from rgt_arch.config.sections import section_at
+from rgt_arch.config.schema import Key
 from rgt_arch.errors import UsageError
 
 _NOTHING = ("none", "null")
@@ -66,15 +66,15 @@ def _may_have(known: Section | None, key: str, path: KeyPath) -> bool:
 
 
 def _parse(text: str, spec: Key | None, entry: str) -> Any:
-    """The value of an entry. Text stays text where the key takes text: `filename_tmpl={}x4` is no YAML."""
-    is_text = spec is not None and spec.kind in ("text", "path")
+    """The value of an entry. Text stays text where the key takes text: `filename_tmpl={}x4` is not YAML."""
+    is_text = spec is not None and spec.kind in ("text", "path") and not spec.choices
     if text in ("", "~") or (text.lower() in _NOTHING and (spec is None or spec.nullable or not is_text)):
         return None
     if is_text:
         return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
     if text[0] in "[{!'\"":
         return parse_yaml(text, f"--force_yml {entry}").options
-    # A plain scalar: only its type is YAML's business, so that '#' and ': ' in it mean nothing.
+    # A plain scalar: YAML decides on its type only, so that '#' and ': ' in it mean nothing.
     loader = OptionLoader("")
     tag = loader.resolve(yaml.ScalarNode, text, (True, False))
     if tag not in SCALAR_TAGS:  # a lone '=' or '<<'

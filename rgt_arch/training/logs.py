@@ -24,6 +24,7 @@ from basicsr.utils.options import dict2str
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from rgt_arch.config import logger_settings
 from rgt_arch.errors import UserError
 from rgt_arch.files import written_whole
 from rgt_arch.training.metrics_csv import MetricsCsv
@@ -72,7 +73,7 @@ class Numbers:
             _join_wandb(opt, start_iter)  # before TensorBoard, with which it synchronises
         if self.use_tb:
             self._try(lambda _writer: None)
-        if opt["logger"].get("csv"):
+        if logger_settings(opt).csv:
             self.csv = MetricsCsv(opt["path"]["experiments_root"], start_iter, logger)
 
     def add_scalar(self, tag: str, scalar_value: float, global_step: int | None = None, **more: Any) -> None:

@@ -125,11 +125,11 @@ def test_arguments_reach_the_optimiser(build):
         ({"optim_g": {"type": "Optimizer", "lr": 1e-3}}, "no optimiser"),
         ({"optim_g": {"type": "Lion", "lr": 1e-3}}, "Lion.*did you mean"),
         ({"optim_g": {"type": "Adam", "lr": 1e-3, "momentum": 0.9}}, "train.optim_g: Adam refuses.*momentum"),
-        ({"amp": "half"}, "train.amp: 'half'"),
-        ({"grad_clip": 0}, "train.grad_clip: 0"),
-        ({"grad_clip": True}, "train.grad_clip: True"),
-        ({"accumulate": 0}, "train.accumulate: 0"),
-        ({"accumulate": 1.5}, "train.accumulate: 1.5"),
+        ({"amp": "half"}, "train:amp = 'half'"),
+        ({"grad_clip": 0}, "train:grad_clip = 0"),
+        ({"grad_clip": True}, "train:grad_clip = True"),
+        ({"accumulate": 0}, "train:accumulate = 0"),
+        ({"accumulate": 1.5}, "train:accumulate = 1.5"),
     ],
 )
 def test_wrong_training_options_are_usage_errors_of_one_line(build, train, message):

@@ -66,12 +66,12 @@ def test_testing_leaves_the_mode_as_it_was_and_training_goes_on(build, batch, tr
 @pytest.mark.parametrize(
     ("val", "message"),
     [
-        ({"tile": {"size": 64, "overlap": 64}}, "val.tile"),
-        ({"tile": {"size": 64, "overlap": 8, "pad": 1}}, "val.tile"),
-        ({"tile": {"size": "64"}}, "val.tile"),
-        ({"tile": {"overlap": 64}}, "val.tile"),
-        ({"tile": 64}, "val.tile: 64"),
-        ({"tile": {"size": 64}, "use_chop": True}, "val.use_chop"),
+        ({"tile": {"size": 64, "overlap": 64}}, "val:tile"),
+        ({"tile": {"size": 64, "overlap": 8, "pad": 1}}, "val:tile"),
+        ({"tile": {"size": "wide"}}, "val:tile:size = 'wide'"),
+        ({"tile": {"overlap": 64}}, "val:tile"),
+        ({"tile": 64}, "val:tile = 64"),
+        ({"tile": {"size": 64}, "use_chop": True}, "val:use_chop"),
     ],
 )
 def test_wrong_val_options_are_usage_errors(build, val, message):

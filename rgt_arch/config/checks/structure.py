@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from rgt_arch.config import tables
+from rgt_arch.config.classes import Section, section_at
 from rgt_arch.config.loading import KeyPath
 from rgt_arch.config.report import Report, suggestion
-from rgt_arch.config.schema import Key, Section, WrongValueError, coerce
-from rgt_arch.config.sections import section_at
+from rgt_arch.config.schema import Key, WrongValueError, convert
+from rgt_arch.config.tables import RENAMED
 
 # BasicSR sets these itself and overwrites what a file says (utils/options.py:134-165).
 _SET_BY_BASICSR: dict[KeyPath, tuple[str, ...]] = {
@@ -30,7 +30,7 @@ def _check_section(opt: dict[str, Any], section: dict[str, Any], path: KeyPath, 
         _check_free(opt, section, path, report, train)
         return
     for key in list(section):
-        new = tables.RENAMED.get(key)
+        new = RENAMED.get(key)
         if new is not None and new in known.keys and new not in section:
             # Rebuilt, so that the order of the keys stays that of the file.
             renamed = {(new if old == key else old): value for old, value in section.items()}
@@ -44,7 +44,7 @@ def _check_section(opt: dict[str, Any], section: dict[str, Any], path: KeyPath, 
             continue
         try:
             spec = known.keys[key]
-            section[key] = coerce(spec, report.as_written(where, value) if spec.kind == "text" else value)
+            section[key] = convert(spec, report.as_written(where, value) if spec.kind == "text" else value)
         except WrongValueError as error:
             report.unusable(where, str(error), value)
             continue
@@ -66,11 +66,11 @@ def _check_free(opt: dict[str, Any], section: dict[str, Any], path: KeyPath, rep
 def _required(spec: Key, path: KeyPath, train: bool) -> bool:
     if path[:1] == ("datasets",) and len(path) > 1:
         train = train and path[1].split("_")[0] == "train"
-    return spec.required == "always" or spec.required == ("train" if train else "test")
+    return spec.required == "always" or (spec.required == "train" and train)
 
 
 def _how_to_add(key: str, spec: Key) -> str:
-    return f"add {spec.example}" if spec.example else f"add '{key}: ...'"
+    return f"add {key}: {spec.example}" if spec.example else f"add '{key}: ...'"
 
 
 def _unknown(known: Section, where: KeyPath, report: Report) -> None:
@@ -79,7 +79,7 @@ def _unknown(known: Section, where: KeyPath, report: Report) -> None:
         report.error(where, "is set by BasicSR itself; remove it")
     elif key in known.elsewhere:
         other = known.elsewhere[key]
-        kind = "model_type" if other in tables.MODELS else "type"
+        kind = "type" if where[0] == "datasets" else "model_type"
         text = f"{known.owner} would ignore it; set {kind}: {other}, which reads it, or remove it"
         (report.error if known.strict else report.warn)(where, text)
     elif known.strict:

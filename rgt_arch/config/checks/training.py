@@ -6,10 +6,9 @@ import importlib.util
 import inspect
 from typing import Any
 
-from rgt_arch.config.checks.networks import is_rgt
-from rgt_arch.config.classes import find_class
+from rgt_arch.config.classes import find_class, is_rgt, parents
 from rgt_arch.config.report import Report
-from rgt_arch.config.tables import TILE
+from rgt_arch.config.settings import CHOP_PROBLEM, overlap_problem
 from rgt_arch.config.tree import sections, subsection
 
 _TRAIN = ("datasets", "train")
@@ -38,21 +37,17 @@ def check_validation(opt: dict[str, Any], report: Report, is_train: bool) -> Non
     val = subsection(opt, "val")
     tile = val.get("tile")
     if isinstance(tile, dict) and isinstance(tile.get("size"), int) and isinstance(tile.get("overlap", 0), int):
-        if tile.get("overlap", 0) > tile["size"] // 2:
-            least = int(TILE["size"].low or 0)
-            remedy = f"take size {max(2 * tile['overlap'], least)} or more"
-            if tile["size"] >= least:
-                remedy += f", or overlap {tile['size'] // 8}"
-            report.error(("val", "tile", "overlap"), f"is over half of size {tile['size']}; {remedy}", tile["overlap"])
+        if problem := overlap_problem(tile["size"], tile.get("overlap", 0)):
+            report.error(("val", "tile", "overlap"), problem, tile["overlap"])
         if val.get("use_chop"):
-            report.error(("val", "use_chop"), "cannot go with val:tile; remove one (tile has no seams)")
+            report.error(("val", "use_chop"), CHOP_PROBLEM)
     _check_metrics(opt, val, report)
 
 
 def _check_metrics(opt: dict[str, Any], val: dict[str, Any], report: Report) -> None:
     """A metric with a second image needs data sets with GT; RGTModel leaves it out where there is none."""
     model = find_class("model", opt.get("model_type"))
-    skips = any(parent.__name__ == "RGTModel" for parent in getattr(model, "__mro__", ()))
+    skips = "RGTModel" in parents(model)
     for name, section in sections(val.get("metrics")):
         metric = find_class("metric", section.get("type"))
         if metric is None or "img2" not in inspect.signature(metric).parameters:
