@@ -87,9 +87,9 @@ class Numbers:
             self.flush()  # the state that is saved next says that this validation is done
 
     def __getattr__(self, name: str) -> Any:
-        """What else models call of a SummaryWriter, such as `add_image`; nothing happens without TensorBoard."""
+        """What else models call of a SummaryWriter, such as `add_image`; adding does nothing without TensorBoard."""
         if not name.startswith("add_"):
-            raise AttributeError(name)
+            return getattr(self.__dict__["_writer"], name)
         return lambda *arguments, **keywords: self._try(lambda writer: getattr(writer, name)(*arguments, **keywords))
 
     def flush(self) -> None:

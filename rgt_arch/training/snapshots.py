@@ -106,7 +106,7 @@ class Snapshot:
         """Put networks, optimisers, schedules and best results back. Raises UserError for a state that does not fit."""
         for label, content in self.networks.items():
             file = _network_files(opt, self.path, self.iteration)[label]
-            logger.info(f"Loading {label} from {file}")
+            logger.info(f"Loading network_{label} from {file}")
             load_weights(model.get_bare_model(getattr(model, f"net_{label}")), content["params"], strict=True)
             averaged = getattr(model, f"net_{label}_ema", None)
             if averaged is not None:
