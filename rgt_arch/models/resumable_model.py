@@ -15,6 +15,7 @@ from basicsr.utils.dist_util import master_only
 from torch import nn
 
 from rgt_arch.basicsr_compat import checkpoint_pairs
+from rgt_arch.config import train_settings
 from rgt_arch.errors import UserError
 from rgt_arch.models.checkpoints import (
     are_finite,
@@ -24,7 +25,7 @@ from rgt_arch.models.checkpoints import (
     read_best_metrics,
 )
 from rgt_arch.models.generators import generator_states, restore_generators
-from rgt_arch.models.guards import PATIENCE, FiniteGuard
+from rgt_arch.models.guards import FiniteGuard
 from rgt_arch.models.saving import Keeper
 from rgt_arch.torch_files import save_whole
 from rgt_arch.weights import read_checkpoint
@@ -51,7 +52,7 @@ class ResumableModel(SRModel):
         self._generators: tuple[int, list[Any]] | None = None  # iteration, and what each rank's were after it
         self._to_restore: Mapping[str, Any] | None = None
         if opt["is_train"]:
-            self.guard = FiniteGuard(opt["train"].get("nan_patience") or PATIENCE)
+            self.guard = FiniteGuard(train_settings(opt).nan_patience)
         super().__init__(opt)
 
     @cached_property

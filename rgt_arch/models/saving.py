@@ -12,6 +12,7 @@ from typing import Any
 from basicsr.utils import get_root_logger
 
 from rgt_arch.basicsr_compat.run_folders import saved_iterations
+from rgt_arch.config import logger_settings
 from rgt_arch.errors import UserError
 
 FAILURES = 3
@@ -35,12 +36,12 @@ class Keeper:
     @classmethod
     def from_options(cls, opt: Mapping[str, Any]) -> Keeper:
         """Read the keys of the option file's `logger` section."""
-        logger, path = opt.get("logger") or {}, opt["path"]
+        logger, path = logger_settings(opt), opt["path"]
         return cls(
             Path(path["models"]),
             Path(path["training_states"]),
-            keep=logger.get("keep_checkpoints"),
-            best=logger.get("keep_best"),
+            keep=logger.keep_checkpoints,
+            best=logger.keep_best,
         )
 
     def attempt(self, write: Callable[[], None], iteration: int) -> bool:
