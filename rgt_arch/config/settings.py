@@ -52,7 +52,7 @@ def _read(settings: type[S], opt: Mapping[str, Any], path: KeyPath) -> S:
                 values[name] = convert(spec, section[name])
             except WrongValueError as error:
                 raise UsageError(f"{key_name((*path, name))} = {short(section[name])}: {error}") from error
-    if values.get("tile"):
+    if values.get("tile") is not None:
         values["tile"] = _tile(opt, ("val", "tile"))
     return settings(**values)
 
