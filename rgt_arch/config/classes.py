@@ -25,14 +25,14 @@ _UNFIT_OPTIMIZERS = ("LBFGS", "SparseAdam", "Muon")
 class Section:
     """The keys that one section of an option file may have.
 
-    owner: who reads them, for messages. strict: an unknown key is an error, otherwise a warning. free: the names of the
-    keys are the user's own (val:metrics), and each value is a section. elsewhere: the classes that read other keys.
+    owner: who reads them, for messages. strict: an unknown key is an error, otherwise a warning. others: what keys take
+    whose names are the user's own (val:metrics). elsewhere: the classes that read other keys.
     """
 
     keys: Mapping[str, Key]
     owner: str
     strict: bool = True
-    free: bool = False
+    others: Key | None = None
     elsewhere: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -99,7 +99,7 @@ def section_at(opt: Mapping[str, Any], path: KeyPath) -> Section | None:
     named = value_at(opt, (*path, "type"))
     match path:
         case ("val", "metrics") | ("datasets",):
-            return Section({}, "", free=True)
+            return Section({}, "", others=Key(dict))
         case ("val", "metrics", _):
             better = Key(Literal["higher", "lower"], "which value is the best one")
             return _arguments("metric", named, ("img", "img2"), better=better)
@@ -121,7 +121,7 @@ def section_at(opt: Mapping[str, Any], path: KeyPath) -> Section | None:
 
 
 def _documented(tables: Mapping[str, Mapping[str, Key]], kind: str, owner: Any, section: str) -> Section:
-    """The keys of the tables that a class and its parents own. kind: of the class; "" where `owner` is no class."""
+    """The keys of the tables that a class and its parents own. kind: of the class; "" where `owner` is not a class."""
     found = find_class(kind, owner) if kind else None
     keys: dict[str, Key] = {}
     if kind and found is None:  # reported elsewhere; until it is mended, allow every key
@@ -143,7 +143,7 @@ def _arguments(kind: str, name: Any, skip: Collection[str] = (), **more: Key) ->
 
 
 def signature_section(target: Callable[..., Any], skip: Collection[str] = (), more: Mapping[str, Key] = {}) -> Section:
-    """The arguments of a class or function as a section: names, and types as far as defaults tell them.
+    """The arguments of a class or function as a section: names, and the types that defaults show.
 
     Strict unless `target` takes **kwargs and is somebody else's: BasicSR's and our classes make no use of **kwargs.
     """

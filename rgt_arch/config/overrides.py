@@ -37,7 +37,7 @@ def apply_overrides(opt: dict[str, Any], entries: Iterable[str]) -> None:
 
 
 def _find(opt: dict[str, Any], path: KeyPath, entry: str) -> tuple[dict[str, Any], Key | None]:
-    """The section that holds the last key, made where there is none yet; and what the schema says about the key."""
+    """The section that holds the last key, which is made if it is missing; and the schema's entry of the key."""
     section = opt
     for depth, key in enumerate(path):
         known = section_at(opt, path[:depth])
@@ -62,7 +62,7 @@ def _may_have(known: Section | None, key: str, path: KeyPath) -> bool:
     """Whether a section may get the key although the file does not give it."""
     if path == ("datasets",):
         return key.split("_")[0] in ("train", "val", "test")
-    return known is None or known.free or not known.strict or key in known.keys
+    return known is None or known.others is not None or not known.strict or key in known.keys
 
 
 def _parse(text: str, spec: Key | None, entry: str) -> Any:

@@ -10,7 +10,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, NewType, Union, get_args, get_origin, get_type_hints
 
 FilePath = NewType("FilePath", str)
-# What a message says that a key of each kind expects.
+# What a key of each kind expects, for messages.
 _WANTED = {
     "text": "text",
     "path": "a path",
@@ -88,7 +88,7 @@ class Key:
 
 
 def key(text: str, required: str = "", **settings: Any) -> Any:
-    """A field of a dataclass that stands for a section; the annotation is what it takes, the rest as in `Key`."""
+    """A field of a section's dataclass: its annotation is `Key.takes`, and the arguments are those of `Key`."""
     return field(default=settings.get("default"), metadata={"text": text, "required": required, **settings})
 
 
@@ -110,7 +110,7 @@ class WrongValueError(ValueError):
 def convert(spec: Key, value: Any) -> Any:
     """`value` as the type that a key takes: "2e-4" and 5e3 become numbers (5e3 a whole one), "True" a boolean.
 
-    False stands for `~` where a key takes a choice, a section or `~`. Raises WrongValueError with what is expected.
+    False means `~` where a key takes a choice or a section, or `~`. Raises WrongValueError with what is expected.
     """
     if spec.kind == "any" or (value is None and spec.nullable):
         return value

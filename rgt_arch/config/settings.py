@@ -35,7 +35,7 @@ def logger_settings(opt: Mapping[str, Any]) -> LoggerSettings:
 
 
 def overlap_problem(size: int, overlap: int) -> str:
-    """Why tiles of a size cannot share so many pixels, and what to write instead; "" if they can."""
+    """Why tiles of a size cannot share that many pixels, and the remedy; "" if they can."""
     if overlap <= size // 2:
         return ""
     least = int(all_keys(Tile)["size"].low or 0)
@@ -52,7 +52,7 @@ def _read(settings: type[S], opt: Mapping[str, Any], path: KeyPath) -> S:
                 values[name] = convert(spec, section[name])
             except WrongValueError as error:
                 raise UsageError(f"{key_name((*path, name))} = {short(section[name])}: {error}") from error
-    if values.get("tile"):
+    if values.get("tile") is not None:
         values["tile"] = _tile(opt, ("val", "tile"))
     return settings(**values)
 

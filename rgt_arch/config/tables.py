@@ -20,6 +20,7 @@ RENAMED = {
     "strict_load": "strict_load_g",
 }
 _Backend = Literal["nccl", "gloo", "cpu:gloo,cuda:nccl", "mpi", "ucc", "xccl", "hccl"]
+_TRAIN_EXAMPLE = "with total_iter, optim_g, scheduler and pixel_opt in it"
 _Kernel = Literal["iso", "aniso", "generalized_iso", "generalized_aniso", "plateau_iso", "plateau_aniso"]
 
 
@@ -34,29 +35,18 @@ _TOP = {
     "scale": Key(int, "upscaling factor, handed to every data set", low=1, example="4"),
     "num_gpu": Key(int | Literal["auto"], "GPUs; 0 is the CPU, auto takes all", "always", low=0, example="auto"),
     "manual_seed": Key(int | None, "random seed; drawn at random when left out", low=0, high=2**32 - 2**16),
-    "datasets": Key(
-        dict, "data sets: train, val, val_2, test_1, ...", "always", example="with train, or test_1, in it"
-    ),
+    "datasets": Key(dict, "train, val, val_2, test_1, ...", "always", example="with train, or test_1, in it"),
     "network_g": Key(dict, "the network: type, then its arguments", "always", example="{type: RGT}"),
     "path": Key(dict | None, "weights to start from, state to resume"),
-    "train": Key(
-        dict,
-        "optimiser, schedule and losses",
-        "train",
-        example="with total_iter, optim_g, scheduler and pixel_opt in it",
-    ),
+    "train": Key(dict, "optimiser, schedule and losses", "train", example=_TRAIN_EXAMPLE),
     "val": Key(dict | None, "validation or test settings"),
-    "logger": Key(
-        dict, "how often to log and to save", "train", example="{print_freq: 100, save_checkpoint_freq: 5000}"
-    ),
+    "logger": Key(dict, "when to log and to save", "train", example="{print_freq: 100, save_checkpoint_freq: 5000}"),
     "dist_params": Key(dict | None, "backend and port of distributed runs"),
     "find_unused_parameters": Key(
-        bool, "handed to DistributedDataParallel; left out: true if patches are too small for RG-SA"
+        bool, "for DistributedDataParallel; left out: true if patches are too small for RG-SA"
     ),
 }
-_TOP_GAN = {
-    "network_d": Key(dict, "the discriminator", "train", example="{type: VGGStyleDiscriminator}"),
-}
+_TOP_GAN = {"network_d": Key(dict, "the discriminator", "train", example="{type: VGGStyleDiscriminator}")}
 _DEGRADATION = {
     "resize_prob": Key(list[float], "how often images go up, down, or keep their size", low=0, count=3),
     "resize_range": Key(list[float], "smallest and largest factor", above=0, count=2),
@@ -73,9 +63,7 @@ _REAL = {
     "queue_size": Key(int, "pairs kept to mix degradations", low=1),
     "high_order_degradation": Key(bool, "false: train on the pairs of the data set"),
 }
-_REAL_NET = {
-    "gt_usm": Key(bool, "sharpen the HR image"),
-}
+_REAL_NET = {"gt_usm": Key(bool, "sharpen the HR image")}
 _REAL_GAN = {
     "l1_gt_usm": Key(bool, "sharpen the HR image of the pixel loss"),
     "percep_gt_usm": Key(bool, "sharpen the HR image of the perceptual loss"),
@@ -87,9 +75,7 @@ _DIST_PARAMS = {
     "timeout": Key(float | None, "seconds that processes wait for each other", low=1),
 }
 _PATH = {
-    "pretrain_network_g": Key(
-        FilePath | None, "weights to start from or to test: a file, or a name that `rgt weights` lists"
-    ),
+    "pretrain_network_g": Key(FilePath | None, "weights to start from or to test: a file, or a name of `rgt weights`"),
     "strict_load_g": Key(bool, "false: skip weights that are missing or of another size (×2 weights for ×4)"),
     "param_key_g": Key(str | None, "params or params_ema: which weights of the file"),
     "resume_state": Key(FilePath | None, "training state to go on from (--auto_resume finds the latest)"),
@@ -178,10 +164,7 @@ class LoggerSettings(_Logger):
     )
 
 
-_WANDB = {
-    "project": Key(str | None, "project name; ~ is off"),
-    "resume_id": Key(str | None, "run to go on with"),
-}
+_WANDB = {"project": Key(str | None, "project name; ~ is off"), "resume_id": Key(str | None, "run to go on with")}
 _DATASET = {
     "name": Key(str, "name for logs and result folders", "always", example="Set5"),
     "type": Key(str, "dataset class", "always", example="PairedImageDataset"),
@@ -197,9 +180,7 @@ _DATASET = {
     "pin_memory": Key(bool, "page-locked memory, for fast copies to the GPU"),
     "persistent_workers": Key(bool, "keep loader processes between epochs"),
 }
-_BACKEND = {
-    "type": Key(Literal["disk", "lmdb", "memcached"], "disk or lmdb", "always", example="disk"),
-}
+_BACKEND = {"type": Key(Literal["disk", "lmdb", "memcached"], "disk or lmdb", "always", example="disk")}
 _LMDB = {  # arguments of BasicSR's LmdbBackend (utils/file_client.py)
     "readonly": Key(bool, "open without writing"),
     "lock": Key(bool, "take LMDB's lock"),
@@ -235,9 +216,7 @@ _SINGLE = {
     "meta_info_file": Key(FilePath, "text file with one name a line"),
     "color": Key(str | None, "y: the Y channel alone"),
 }
-_REAL_PAIRED = {
-    "meta_info": Key(FilePath | None, "text file with 'HR name, LR name' a line"),
-}
+_REAL_PAIRED = {"meta_info": Key(FilePath | None, "text file with 'HR name, LR name' a line")}
 _REALESRGAN = {
     "dataroot_gt": Key(FilePath, "folder or .lmdb of HR images", "always", example="datasets/DF2K"),
     "meta_info": Key(FilePath, "text file with one HR name a line"),
@@ -253,7 +232,7 @@ _KERNELS = {
     "betap_range": Key(list[float], "range of plateau shapes", "train", low=0, count=2, example="[1, 2]"),
     "sinc_prob": Key(float, "how often a sinc filter is the blur", "train", low=0, high=1, example="0.1"),
 }
-ARGUMENTS = {  # of PyTorch's, BasicSR's and our classes, whose values their defaults do not tell
+ARGUMENTS = {  # of PyTorch's, BasicSR's and our classes, whose defaults do not show what they take
     "milestones": Key(list[int], "", "always", low=0, example="[250000, 400000]"),
     "periods": Key(list[int], "", "always", low=1, example="[500000]"),
     "gamma": Key(float, low=0),
@@ -271,7 +250,7 @@ class Table(NamedTuple):
     """Keys of one section, as one class reads them."""
 
     path: KeyPath
-    """The section; "*" stands for any data set."""
+    """The section; "*" is any data set."""
     owner: str
     """The model, data set or backend that must be named for the keys to be read; "" for keys that are always read."""
     keys: Mapping[str, Key]

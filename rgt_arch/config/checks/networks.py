@@ -157,7 +157,7 @@ def _built(network: Any, arguments: dict[str, Any]) -> nn.Module | None:
     known = inspect.signature(network).parameters
     try:
         with torch.device("meta"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # small layers have empty initial values there; a run will say what it must
+            warnings.simplefilter("ignore")  # small layers have empty initial values there; a run warns itself
             built: nn.Module = network(**{key: value for key, value in arguments.items() if key in known})
     except (ValueError, TypeError, AssertionError):
         raise
