@@ -10,7 +10,6 @@ from rgt_arch.basicsr_compat import (
     devices,
     distributed,
     iterations,
-    lmdb_backend,
     message_logger,
     options,
     prefetchers,
@@ -24,6 +23,7 @@ from rgt_arch.basicsr_compat import (
     validation,
     wandb_runs,
 )
+from rgt_arch.data.lmdb_reader import SharedLmdbBackend
 
 
 def install() -> None:
@@ -68,7 +68,7 @@ def install() -> None:
         _replace(basicsr.models.base_model.BaseModel, name, torch_files.failing_loudly)
     _replace(basicsr.models.base_model.BaseModel, "model_to_device", devices.to_device)
     _replace(basicsr.models.sr_model, "calculate_metric", validation.nan_without_gt)
-    basicsr.utils.file_client.FileClient._backends["lmdb"] = lmdb_backend.SharedLmdbBackend
+    basicsr.utils.file_client.FileClient._backends["lmdb"] = SharedLmdbBackend
 
 
 def _replace(owner: Any, name: str, make: Callable[[Any], Any]) -> None:

@@ -19,7 +19,8 @@ from typing import Any
 
 from rgt_arch.basicsr_compat import command_line, devices, distributed, run_folders, validation
 from rgt_arch.basicsr_compat.notices import notice
-from rgt_arch.config import apply_overrides, load_options, validate_options
+from rgt_arch.config import apply_overrides, load_options
+from rgt_arch.data.option_checks import validate_options
 from rgt_arch.errors import UsageError
 
 Options = dict[str, Any]

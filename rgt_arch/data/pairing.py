@@ -144,7 +144,7 @@ def guess_template(gt: Collection[str], lq: Collection[str]) -> str | None:
 
 
 def is_result_of(name: str, hr_name: str) -> bool:
-    """Whether a file is called like an HR image, perhaps with an ending: baby.png, baby_x4.png, babyx4.png, baby-SR.png.
+    """Whether a file is called like an HR image, perhaps with an ending: baby.png, baby_x4.png, babyx4.png.
 
     For results of one image, where there is no folder to guess a template from; upper and lower case are the same.
     """
