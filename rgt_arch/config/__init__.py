@@ -9,7 +9,7 @@ from rgt_arch.config.overrides import apply_overrides
 from rgt_arch.config.settings import logger_settings, train_settings, val_settings
 
 if TYPE_CHECKING:
-    from rgt_arch.config.validation import check_files, check_options, validate_options
+    from rgt_arch.config.validation import check_files, check_options
 
 __all__ = [
     "apply_overrides",
@@ -20,7 +20,6 @@ __all__ = [
     "logger_settings",
     "train_settings",
     "val_settings",
-    "validate_options",
 ]
 
 

@@ -3,50 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
-from pathlib import Path
 from typing import Any
 
-from rgt_arch.config.checks.datasets import check_datasets
 from rgt_arch.config.checks.naming import check_classes
-from rgt_arch.config.checks.networks import check_files, check_network
+from rgt_arch.config.checks.networks import check_network
 from rgt_arch.config.checks.structure import check_structure
 from rgt_arch.config.checks.training import check_training, check_validation
 from rgt_arch.config.hardware import settle_devices
-from rgt_arch.config.loading import WrittenOptions, read_written
 from rgt_arch.config.report import Report
 from rgt_arch.config.tree import sections, subsection
-from rgt_arch.errors import UsageError
 
 # Characters that parts of paths cannot hold, and that names of runs, which other systems may read, leave out.
 _NOT_IN_PATHS = "/\\\n\0"
 _NOT_IN_RUN_NAMES = _NOT_IN_PATHS + ':*?"<>|'
-
-
-def validate_options(
-    opt: dict[str, Any],
-    *,
-    file: str | Path,
-    is_train: bool,
-    root: str | Path,
-    resume_root: str | Path | None = None,
-    written: WrittenOptions | None = None,
-) -> list[str]:
-    """Check the options of a training or test run with all files they name; return warnings, one line each.
-
-    opt: as `load_options` and `apply_overrides` left it, before BasicSR adds keys of its own; changed in place as
-    `check_options` says. file: its name for messages, read for line numbers unless `written` holds what
-    `read_written` found in it. root: the folder that relative paths start from. resume_root: the folder
-    whose experiments/ --auto_resume looks in, None without it; a run that goes on needs no weights to start from.
-
-    Raises one UsageError with all problems, one line each: file, line, key, value, remedy. Reads names, image
-    headers (at most 64 a data set) and meta-info files; creates nothing.
-    """
-    report = Report(str(file), written or _read(file))
-    check_options(opt, report, is_train=is_train)
-    check_files(opt, report, Path(root), None if resume_root is None else Path(resume_root))
-    check_datasets(opt, report, Path(root))
-    report.raise_errors()
-    return report.warnings
 
 
 def check_options(opt: dict[str, Any], report: Report, *, is_train: bool) -> None:
@@ -72,13 +41,6 @@ def check_options(opt: dict[str, Any], report: Report, *, is_train: bool) -> Non
     check_validation(opt, report, is_train)
     _check_names(opt, report, is_train)
     settle_devices(opt, report)
-
-
-def _read(file: str | Path) -> WrittenOptions | None:
-    try:
-        return read_written(file)
-    except UsageError:  # options that did not come from a file
-        return None
 
 
 def _fill_in(opt: dict[str, Any], is_train: bool) -> None:

@@ -6,7 +6,7 @@ import io
 import os
 import stat
 import warnings
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 
 from rgt_arch.errors import UsageError, UserError
 from rgt_arch.files import written_whole
+
+Size = tuple[int, int]  # height, width
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # What Pillow may try: not EPS, which starts Ghostscript. TIFF is OpenCV's alone, Pillow has no 16-bit colour.
@@ -177,7 +179,7 @@ def silent_libraries() -> Iterator[None]:
         os.close(nowhere)
 
 
-def image_size(path: Path) -> tuple[int, int] | None:
+def image_size(path: Path) -> Size | None:
     """(height, width) that `decode` would give, from the file's header alone; None if Pillow cannot tell."""
     try:
         with warnings.catch_warnings():
@@ -190,18 +192,50 @@ def image_size(path: Path) -> tuple[int, int] | None:
         return None
 
 
-def _turned_size(image: Image.Image) -> tuple[int, int]:
-    """(height, width) after turning as EXIF data says."""
+def header_size(path: Path) -> Size:
+    """`image_size`, or the size of the pixels where the header does not tell it, or a PNG lacks its end.
+
+    Raises UserError naming `path` if it cannot be read as an image.
+    """
+    size = image_size(path)
+    content = b"" if size is None else _ends(path)
+    if size is not None and not (content.startswith(PNG_SIGNATURE) and b"IEND" not in content):
+        return size
+    if size is not None:
+        height, width = decode(read_bytes(path), path).shape[:2]
+        return height, width
+    with silent_libraries():
+        pixels = cv2.imread(str(path), _AS_IN_TRAINING) if path.is_file() else None
+    if pixels is None:
+        raise UserError(f"{path}: cannot be read as an image")
+    return pixels.shape[0], pixels.shape[1]
+
+
+def _ends(path: Path) -> bytes:
+    """The first bytes of a file and its last kilobyte."""
+    with path.open("rb") as file:
+        start = file.read(len(PNG_SIGNATURE))
+        file.seek(max(file.seek(0, os.SEEK_END) - 1024, 0))
+        return start + file.read()
+
+
+def is_turned(image: Image.Image, orientations: Container[int] = (5, 6, 7, 8)) -> bool:
+    """Whether EXIF data in the header of an open image gives one of these orientations, by default on its side."""
     # Without EXIF data in the header, Pillow would decode the whole PNG to look for some behind the pixels.
     known = image.format != "PNG" or "exif" in image.info
-    turned = known and image.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
+    return known and image.getexif().get(_EXIF_ORIENTATION, 1) in orientations
+
+
+def _turned_size(image: Image.Image) -> Size:
+    """(height, width) after turning as EXIF data says."""
+    turned = is_turned(image)
     width, height = image.size
     if isinstance(image, TiffImageFile):  # whose size is that before or after turning, by the version of Pillow
         width, height = image.tag_v2[IMAGEWIDTH], image.tag_v2[IMAGELENGTH]
     return (width, height) if turned else (height, width)
 
 
-def is_complete_png(path: Path, size: tuple[int, int], *newer_than: Path) -> bool:
+def is_complete_png(path: Path, size: Size, *newer_than: Path) -> bool:
     """Whether `path` is an undamaged PNG of `size` (height, width), written after `newer_than` were last changed.
 
     Files moved over an older one count as changed then, whatever age their content says it has.

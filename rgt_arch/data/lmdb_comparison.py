@@ -10,8 +10,8 @@ from typing import Any
 import lmdb
 
 from rgt_arch.data.images import PNG_SIGNATURE, image_size
-from rgt_arch.data.lmdb_files import truncation
 from rgt_arch.data.lmdb_images import LmdbImage, encode
+from rgt_arch.data.lmdb_reader import truncation
 from rgt_arch.errors import UserError
 
 _LINE = re.compile(r"([^.]+)\.png \((\d+),(\d+),\d\) (\d)")

@@ -12,11 +12,12 @@ import pytest
 import torch
 from PIL import Image
 
-from rgt_arch.config import apply_overrides, check_options, load_options, validate_options
+from rgt_arch.config import apply_overrides, check_options, load_options
 from rgt_arch.config.classes import find_class
 from rgt_arch.config.loading import read_written
 from rgt_arch.config.report import Report
 from rgt_arch.data.lmdb import create_lmdb
+from rgt_arch.data.option_checks import validate_options
 from rgt_arch.errors import UsageError
 
 OPTIONS = Path(__file__).parents[2] / "options"
@@ -123,7 +124,9 @@ class Checker(OptionFile):
         """As OptionFile, with the data and the weights."""
         opt = {**load_options(self.file), **sections}
         apply_overrides(opt, overrides)
-        return opt, validate_options(opt, file=self.file, is_train=self.is_train, root=self.root)
+        return opt, validate_options(
+            opt, file=self.file, is_train=self.is_train, root=self.root, written=read_written(self.file)
+        )
 
 
 @pytest.fixture

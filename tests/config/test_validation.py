@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from rgt_arch.archs.rgt_arch import recursion_depth
-from rgt_arch.config import load_options, validate_options
+from rgt_arch.config import load_options
+from rgt_arch.data.option_checks import validate_options
 from rgt_arch.errors import UsageError
 
 from .conftest import LAYOUTS, OptionFile

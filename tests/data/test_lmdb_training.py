@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from rgt_arch.basicsr_compat.iterations import create_train_val_dataloader
 from torch.utils.data import DataLoader
 
-from rgt_arch.basicsr_compat.iterations import create_train_val_dataloader
 from rgt_arch.data.bicubic import hr_lr_pair
 from rgt_arch.data.lmdb import create_lmdb_of_folder
 from rgt_arch.data.meta_info import write_meta_info, write_pair_list

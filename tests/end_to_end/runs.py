@@ -188,8 +188,10 @@ def tell_phases(watch: Watch) -> None:
             setattr(model, method, watch.during(phase, model, getattr(model, method)))
         for method in SAVES:
             save = getattr(CheckpointManager, method)
-            telling = lambda *arguments, _save=save, **keywords: watch.during("save", model, partial(_save, arguments[0]))(  # noqa: E731
-                *arguments[1:], **keywords
+            telling = (
+                lambda *arguments, _save=save, **keywords: watch.during("save", model, partial(_save, arguments[0]))(  # noqa: E731
+                    *arguments[1:], **keywords
+                )
             )
             setattr(CheckpointManager, method, telling)
         return model

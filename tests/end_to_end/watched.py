@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rgt_arch.basicsr_compat.distributed import environment_rank
 
 from rgt_arch.basicsr_compat import stopping
-from rgt_arch.basicsr_compat.distributed import environment_rank
 from rgt_arch.models.rgt_model import RGTModel
 
 RANK, ATTEMPT = environment_rank(), int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch.utils._pytree import tree_flatten
 
-from rgt_arch.errors import UsageError, UserError
 from rgt_arch.config.classes import optimizers
+from rgt_arch.errors import UsageError, UserError
 
 from .conftest import RGT
 

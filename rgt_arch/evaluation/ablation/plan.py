@@ -10,12 +10,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from rgt_arch.config import load_options, validate_options
+from rgt_arch.config import load_options
 from rgt_arch.config.checks.structure import check_structure
 from rgt_arch.config.loading import read_written
 from rgt_arch.config.overrides import apply_overrides
 from rgt_arch.config.report import Report, suggestion
 from rgt_arch.config.tree import sections, subsection
+from rgt_arch.data.option_checks import validate_options
 from rgt_arch.errors import UsageError
 from rgt_arch.evaluation.complexity.counting import Part, count
 from rgt_arch.evaluation.complexity.report import PAPER_SIZE, network_config

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from basicsr.models.sr_model import SRModel
 from basicsr.utils.logger import MessageLogger
+from rgt_arch.basicsr_compat.training_loop import TrainingLoader
 from torch.utils.tensorboard import SummaryWriter
 
-from rgt_arch.basicsr_compat.training_loop import TrainingLoader
 from rgt_arch.evaluation.figures.curves import smoothed
 from rgt_arch.evaluation.figures.training_logs import read_runs
 
