@@ -9,7 +9,8 @@ from rgt_arch.config.overrides import apply_overrides
 from rgt_arch.config.settings import logger_settings, train_settings, val_settings
 
 if TYPE_CHECKING:
-    from rgt_arch.config.validation import check_files, check_options
+    from rgt_arch.config.checks.networks import check_files
+    from rgt_arch.config.validation import check_options
 
 __all__ = [
     "apply_overrides",
@@ -25,6 +26,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import the checks on first use: they import torch, which `basicsr options` does without."""
-    if name not in __all__:
+    home = {"check_files": "checks.networks", "check_options": "validation"}.get(name)
+    if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.validation"), name)
+    return getattr(import_module(f"{__name__}.{home}"), name)

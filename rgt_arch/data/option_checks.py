@@ -28,8 +28,8 @@ def validate_options(
     resume_root: the folder whose experiments/ --auto_resume looks in, None without it; a run that goes on needs no
     weights to start from. written: what `read_written` found in the file, for line numbers in messages.
 
-    Raises one UsageError with all problems, one line each: file, line, key, value, remedy. Reads names, image headers (at
-    most 64 a data set) and meta-info files; creates nothing.
+    Raises one UsageError with all problems, one line each: file, line, key, value, remedy. Reads names, image headers
+    (at most 64 a data set) and meta-info files; creates nothing.
     """
     report = Report(str(file), written)
     check_options(opt, report, is_train=is_train)
