@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,14 +18,13 @@ from tqdm import tqdm
 from rgt_arch.data.images import PNG_SIGNATURE, decode, files_by_name, image_size, read_bytes
 from rgt_arch.data.lmdb_reader import truncation
 from rgt_arch.data.output_folders import is_running
-from rgt_arch.data.pairing import check_keys, lmdb_key
+from rgt_arch.data.pairing import MetaLine, check_keys, lmdb_key
 from rgt_arch.data.parallel import Summary, successes
 from rgt_arch.errors import UsageError, UserError
 
 DEFAULT_COMPRESSION = 1  # BasicSR's (utils/lmdb_util.py:12)
 _META_INFO = "meta_info.txt"
 _FILES = {"data.mdb", "lock.mdb", _META_INFO}
-_LINE = re.compile(r"([^.]+)\.png \((\d+),(\d+),\d\) (\d)")
 _TRANSACTION_BYTES = 64 << 20  # of images: they lie in memory until the transaction ends, twice
 
 Shape = tuple[int, int, int]
@@ -202,8 +200,11 @@ def _listed(path: Path) -> dict[str, tuple[int, int, int]]:
         lines = (path / _META_INFO).read_text(encoding="ascii").splitlines()
     except (OSError, ValueError):
         return {}
-    matches = [_LINE.fullmatch(line) for line in lines]
-    return {match[1]: (int(match[2]), int(match[3]), int(match[4])) for match in matches if match}
+    listed = {}
+    for line in map(MetaLine.parse, lines):
+        if line.name == f"{line.key}.png" and line.size is not None and line.compression is not None:
+            listed[line.key] = (*line.size, line.compression)
+    return listed
 
 
 def _difference(path: Path, images: Sequence[LmdbImage], listed: dict[str, tuple[int, int, int]]) -> str | None:
