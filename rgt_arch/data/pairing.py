@@ -218,8 +218,10 @@ class MetaLine:
     def parse(cls, text: str) -> MetaLine:
         """Take a line apart; what does not fit is part of the name."""
         match = _META_LINE.match(text)
-        name, height, width, compression = match.groups() if match else (text, None, None, None)
-        return cls(text, name, (int(height), int(width)) if height else None, int(compression) if compression else None)
+        if match is None:  # it has a line end
+            return cls(text, text, None, None)
+        size = (int(match[2]), int(match[3])) if match[2] else None
+        return cls(text, match[1], size, int(match[4]) if match[4] else None)
 
     @property
     def key(self) -> str:
