@@ -35,7 +35,7 @@ _AS_IN_TRAINING = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
 def find_files(folder: Path) -> list[Path]:
     """All files below a folder except hidden ones, sorted by their path relative to it; links are followed, once.
 
-    Every file counts, images or not: one that is no image should be heard of rather than be passed over.
+    Files that are not images are included, so that they are reported and not passed over.
     Raises UsageError if there is no such folder, it cannot be listed, or holds no file.
     """
     folder = Path(folder)
@@ -193,30 +193,29 @@ def image_size(path: Path) -> Size | None:
 
 
 def header_size(path: Path) -> Size:
-    """`image_size`, or the size of the pixels where the header does not tell it, or a PNG lacks its end.
+    """`image_size`, or the size of the pixels where Pillow cannot tell it; a PNG without its end is decoded too.
 
     Raises UserError naming `path` if it cannot be read as an image.
     """
     size = image_size(path)
-    content = b"" if size is None else _ends(path)
-    if size is not None and not (content.startswith(PNG_SIGNATURE) and b"IEND" not in content):
-        return size
-    if size is not None:
-        height, width = decode(read_bytes(path), path).shape[:2]
-        return height, width
-    with silent_libraries():
-        pixels = cv2.imread(str(path), _AS_IN_TRAINING) if path.is_file() else None
-    if pixels is None:
-        raise UserError(f"{path}: cannot be read as an image")
-    return pixels.shape[0], pixels.shape[1]
+    if size is None:
+        with silent_libraries():
+            pixels = cv2.imread(str(path), _AS_IN_TRAINING) if path.is_file() else None
+        if pixels is None:
+            raise UserError(f"{path}: cannot be read as an image")
+        return pixels.shape[0], pixels.shape[1]
+    if _lacks_png_end(path):
+        decode(read_bytes(path), path)  # raises UserError where pixels are missing too
+    return size
 
 
-def _ends(path: Path) -> bytes:
-    """The first bytes of a file and its last kilobyte."""
+def _lacks_png_end(path: Path) -> bool:
+    """Whether a PNG file has no last chunk; a few bytes may follow that."""
     with path.open("rb") as file:
-        start = file.read(len(PNG_SIGNATURE))
+        if file.read(len(PNG_SIGNATURE)) != PNG_SIGNATURE:
+            return False
         file.seek(max(file.seek(0, os.SEEK_END) - 1024, 0))
-        return start + file.read()
+        return b"IEND" not in file.read()
 
 
 def is_turned(image: Image.Image, orientations: Container[int] = (5, 6, 7, 8)) -> bool:

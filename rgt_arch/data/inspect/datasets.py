@@ -259,7 +259,12 @@ class DataSet:
 
     def _images(self, key: str, folder: Path) -> list[str]:
         """The file names BasicSR would take for images; reports a folder that is empty or holds something else."""
-        names, value = list_images(folder), self.data[key]
+        value = self.data[key]
+        try:
+            names = list_images(folder)
+        except UsageError as error:
+            self.error(key, str(error).removeprefix(f"{folder}: "), value)
+            return []
         if not names:
             self.error(key, "the folder holds no images; fill it or correct the path", value)
         others = [name for name in names if Path(name).suffix.lower() not in IMAGE_SUFFIXES]

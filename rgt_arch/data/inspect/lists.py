@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,11 +14,10 @@ from rgt_arch.data.inspect.lmdbs import is_lmdb
 from rgt_arch.data.inspect.looks import Images, describe, examine_files
 from rgt_arch.data.inspect.pairs import check_pairs, known_equal
 from rgt_arch.data.inspect.report import Section, counted, verdict_on_pairs
-from rgt_arch.data.pairing import guess_template, list_images, pair_names
+from rgt_arch.data.pairing import MetaLine, guess_template, list_images, pair_names
 from rgt_arch.errors import UsageError, printable
 
 _BOM = "\ufeff"
-_LINE = re.compile(r"(?P<name>.*?)(?: \((?P<height>\d+), ?(?P<width>\d+)(?:, ?\d+)?\))?(?: \d+)?$")
 _NAMES_TRIED = 50
 
 
@@ -101,19 +99,14 @@ def read_entries(text: Path, section: Section) -> list[Entry]:
     empty = [f"line {number}" for number, line in enumerate(lines, 1) if not line.strip()]
     section.problem("{n} empty line{s}, which BasicSR takes for images", empty, stops="everything")
     written = Counter(line.strip() for line in lines if line.strip())
-    first = _LINE.match(next(iter(written)))
-    is_pair_list = ", " in next(iter(written)) and not (first and first["height"])
+    first = MetaLine.parse(next(iter(written)))
+    is_pair_list = ", " in first.text and first.size is None
     section.facts.append(counted("{n} line{s}", len(lines)) + (", pairs (HR, LR)" if is_pair_list else ""))
     repeated = [printable(line) for line, count in written.items() if count > 1]
     section.problem("{n} line{s} given more than once", repeated)
     if is_pair_list:
         return _pairs(written, text, section)
-    entries = []
-    for line in written:
-        match = _LINE.match(line)
-        assert match is not None  # its parts may all be empty
-        size = (int(match["height"]), int(match["width"])) if match["height"] else None
-        entries.append(Entry(match["name"], size=size))
+    entries = [Entry(line.name, size=line.size) for line in map(MetaLine.parse, written)]
     cut = [printable(entry.gt) for entry in entries if " " in entry.gt]
     section.problem("{n} name{s} with a space, at which BasicSR cuts", cut, stops="everything")
     return entries

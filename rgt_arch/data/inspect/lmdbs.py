@@ -18,37 +18,12 @@ from rgt_arch.data.images import Size
 from rgt_arch.data.inspect.looks import Images, describe, examine
 from rgt_arch.data.inspect.pairs import check_pairs, known_equal
 from rgt_arch.data.inspect.report import Section, counted, verdict_on_pairs
-from rgt_arch.data.pairing import spread
+from rgt_arch.data.pairing import MetaLine, spread
 from rgt_arch.data.parallel import Summary, successes
 from rgt_arch.errors import UsageError, UserError, printable
 
 META_INFO = "meta_info.txt"
 _MAKE = "make it again with `rgt prepare lmdb`"
-
-
-@dataclass(frozen=True)
-class MetaLine:
-    """A line of an LMDB's meta_info.txt: `key.png (height,width,channels) compression`."""
-
-    text: str
-
-    @property
-    def key(self) -> str:
-        """What BasicSR asks for (data/data_util.py:142)."""
-        return self.text.split(".")[0]
-
-    @property
-    def whole(self) -> str:
-        """The key of a name with dots, which was stored under all of it except its suffix."""
-        return self.text.split(" (")[0].rpartition(".")[0]
-
-    @property
-    def size(self) -> Size | None:
-        """(height, width), None if there is none."""
-        shape = self.text.rpartition("(")[2].partition(")")[0].split(",")
-        if len(shape) != 3 or not all(part.strip().isdigit() for part in shape):
-            return None
-        return int(shape[0]), int(shape[1])
 
 
 @dataclass(frozen=True)
@@ -112,7 +87,7 @@ def read_meta_info(path: Path) -> list[MetaLine]:
         raise UsageError(f"its {META_INFO}, which BasicSR needs, cannot be read: {reason}") from error
     if not lines:
         raise UsageError(f"its {META_INFO} is empty: BasicSR would see no images")
-    return [MetaLine(line) for line in lines]
+    return [MetaLine.parse(line) for line in lines]
 
 
 def read_keys(path: Path, sample: int) -> dict[str, Size]:
@@ -222,6 +197,7 @@ def _compare(section: Section, images: Images, lines: list[MetaLine]) -> None:
     """meta_info.txt against the data: keys both ways, and sizes."""
     cut, lost, sizes, listed = [], [], [], set()
     for line in lines:
+        whole = line.name.rpartition(".")[0]  # a name with dots was stored under all of it except its suffix
         look = images.looks.get(line.key)
         if line.key in images.tasks:
             listed.add(line.key)
@@ -230,9 +206,9 @@ def _compare(section: Section, images: Images, lines: list[MetaLine]) -> None:
             elif look is not None and line.size != (look.height, look.width):
                 height, width = line.size or (0, 0)
                 sizes.append(f"{printable(line.key)}: listed ({height},{width}), is ({look.height},{look.width})")
-        elif line.whole in images.tasks:
-            listed.add(line.whole)
-            cut.append(f"{printable(line.whole)}: BasicSR asks for {printable(line.key)}")
+        elif whole in images.tasks:
+            listed.add(whole)
+            cut.append(f"{printable(whole)}: BasicSR asks for {printable(line.key)}")
         else:
             lost.append(printable(line.text))
     repeated = [printable(key) for key, count in Counter(line.key for line in lines).items() if count > 1]
