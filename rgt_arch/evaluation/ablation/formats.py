@@ -13,7 +13,7 @@ import numpy as np
 
 from rgt_arch.evaluation.ablation.plan import Plan, Variant
 from rgt_arch.evaluation.ablation.running import Run, as_plain
-from rgt_arch.evaluation.complexity.report import PAPER_SIZE
+from rgt_arch.evaluation.complexity import PAPER_SIZE
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def as_markdown(plan: Plan, runs: Sequence[Run]) -> str:
     remarks = [
         f"Mean ± standard deviation over {count} seed{'s' if count > 1 else ''} ({', '.join(map(str, plan.seeds))}), "
         f"{plan.total_iter} iterations each; differences to {plan.variants[0].label} with the same seed and data.",
-        f"Multiply-adds at {PAPER_SIZE.replace('x', '×')} input pixels, counted as in `rgt complexity`.",
+        f"Multiply-adds at {PAPER_SIZE} input pixels, counted as in `rgt complexity`.",
         *(f"Failed: {run.variant.label}, seed {run.seed}: {run.failure}" for run in runs if run.failure),
     ]
     unknown = [f"{run.variant.label} (seed {run.seed})" for run in runs if not run.on_record]

@@ -17,9 +17,7 @@ from rgt_arch.config.overrides import apply_overrides
 from rgt_arch.config.report import Report, suggestion
 from rgt_arch.config.tree import sections, subsection
 from rgt_arch.errors import UsageError
-from rgt_arch.evaluation.complexity.counting import Part, count
-from rgt_arch.evaluation.complexity.report import PAPER_SIZE, network_config
-from rgt_arch.evaluation.speed.settings import parse_sizes
+from rgt_arch.evaluation.complexity import PAPER_SIZE, Part, count, network_config
 
 Options = dict[str, Any]
 
@@ -41,7 +39,7 @@ class Variant:
     @cached_property
     def cost(self) -> Part:
         """Parameters and multiply-adds at the paper's size, of the whole network."""
-        return count(network_config(self.options, self.file), parse_sizes([PAPER_SIZE])[0]).whole
+        return count(network_config(self.options, self.file), PAPER_SIZE).whole
 
     @property
     def slug(self) -> str:

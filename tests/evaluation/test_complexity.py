@@ -6,16 +6,14 @@ from functools import partial
 
 import pytest
 import torch
+from spandrel.architectures.RGT import RGT as OfficialRGT  # noqa: N811
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from rgt_arch.archs.rgt_arch import PRESETS
-from rgt_arch.evaluation.complexity.counting import LSA, RGSA, count
-from rgt_arch.evaluation.speed.arithmetic import counting
-from rgt_arch.evaluation.speed.networks import build, random_images
-from rgt_arch.evaluation.speed.settings import Size
+from rgt_arch.evaluation.complexity import LSA, RGSA, Size, count
 from rgt_arch.evaluation.tables.results import paper
 
-CPU = torch.device("cpu")
 SMALL = {"upscale": 2, "embed_dim": 96, "split_size": [4, 8], "mlp_ratio": 2.0, "depth": [2], "num_heads": [6]}
 
 
@@ -40,13 +38,13 @@ def test_published_figures_come_out_to_the_last_digit(name):
 )
 def test_products_and_norms_are_those_that_the_official_forward_does(changes, size):
     config = {**SMALL, **changes}
-    official = build("official", config, 0, CPU)
+    official = OfficialRGT(**config).eval()
     norms = []
     for module in official.modules():
         if isinstance(module, nn.LayerNorm):
             module.register_forward_hook(partial(lambda norms, _, __, out: norms.append(5 * out.numel()), norms))
-    with counting() as counter:
-        official(random_images(size, config, 0, CPU))
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        official(torch.rand(1, 3, *size))
     counted = count(config, size).whole
     assert 2 * counted.products == counter.get_total_flops()
     assert counted.norm == sum(norms)
