@@ -115,7 +115,7 @@ def draw(scene: Scene, cells: Sequence[Cell], boxes: Sequence[Box], width: float
         )
     size = min(plotting.FONT, part / 2.54 * 72 / 7.4)  # the numbers, 12 characters, are no wider than a part
     heights = [part * box.height / box.width + 2.6 * size / 72 * 2.54 for box in boxes for _ in range(rows)]
-    figure = plotting.new_figure(width, sum(heights), layout="constrained")
+    figure = plotting.new_figure(width, sum(heights))
     grid = figure.add_gridspec(len(heights), columns + 1, width_ratios=[_PHOTO] + [1] * columns, height_ratios=heights)
     colours = plotting.COLOURS if len(boxes) > 1 else ("#D55E00",)
     photo = figure.add_subplot(grid[:, 0])

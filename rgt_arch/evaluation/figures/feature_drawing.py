@@ -69,7 +69,7 @@ def draw_features(
         heights.append(_HEADING + math.ceil(len(maps) / columns) * row)
     if hai:
         heights.append(4.3)
-    figure = plotting.new_figure(width, sum(heights), layout="constrained")
+    figure = plotting.new_figure(width, sum(heights))
     parts = list(figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0])
     letters = iter("abc" if len(parts) > 1 else [])
 
@@ -104,8 +104,8 @@ def _draw_attention(part: Any, attended: Attended) -> None:
     whole, crop = (-0.5, width - 0.5, height - 0.5, -0.5), _crop(attended)
     panels: list[tuple[str, NDArray[Any] | None, int, tuple[float, ...]]] = [("Input", None, 1, whole)]
     for branch in attended.windows:
-        weights = np.ma.masked_array(attended.of_heads(branch.weights), mask=~branch.inside.cpu().numpy())
-        panels.append((f"L-SA {branch.window[0]}×{branch.window[1]}", weights, 1, crop))
+        inside = np.ma.masked_array(attended.of_heads(branch.weights), mask=~branch.inside.cpu().numpy())
+        panels.append((f"L-SA {branch.window[0]}×{branch.window[1]}", inside, 1, crop))
     if attended.over_map is not None:
         weights = attended.of_heads(attended.over_map)
         panels.append((f"RG-SA {weights.shape[0]}×{weights.shape[1]}", weights, attended.cell, whole))
