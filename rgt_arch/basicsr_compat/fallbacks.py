@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import importlib.abc
-import importlib.machinery
 import sys
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from importlib.machinery import ModuleSpec
 from typing import Any
 
 
@@ -43,13 +43,11 @@ FALLBACKS: dict[str, Callable[[], Mapping[str, Any]]] = {
 class FallbackFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Last on sys.meta_path, so that it is asked only after every other finder has failed."""
 
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: types.ModuleType | None = None
-    ) -> importlib.machinery.ModuleSpec | None:
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> ModuleSpec | None:
         if fullname not in FALLBACKS:
             return None
         is_package = any(name.startswith(f"{fullname}.") for name in FALLBACKS)
-        return importlib.machinery.ModuleSpec(fullname, self, is_package=is_package)
+        return ModuleSpec(fullname, self, is_package=is_package)
 
     def exec_module(self, module: types.ModuleType) -> None:
         module.__dict__.update(FALLBACKS[module.__name__]())

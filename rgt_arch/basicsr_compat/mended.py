@@ -6,7 +6,6 @@ import inspect
 import logging
 import os
 import types
-from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,22 +27,12 @@ _RENAMED = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).
 _NO_BUFFER_SYNC: dict[str, Any] = {"forward_sync_buffers" if _RENAMED else "broadcast_buffers": False}
 
 
-class _OrderedLoader(OptionLoader):
-    """Our safe loader, giving the OrderedDicts that BasicSR works with."""
-
-
-_OrderedLoader.add_constructor(
-    "tag:yaml.org,2002:map", lambda loader, node: OrderedDict(loader.construct_pairs(node, deep=True))
-)
-
-
 def keep_first(original: Callable[..., None]) -> Callable[..., None]:
     """Registry._do_register that keeps the first of two classes of one name where one of them is ours."""
 
     def _do_register(registry: Any, name: str, obj: Any, *suffix: str | None) -> None:
-        full_name = f"{name}_{suffix[0]}" if suffix and isinstance(suffix[0], str) else name
-        known = registry._obj_map.get(full_name)
-        if known is None or not (_is_ours(known) or _is_ours(obj)):
+        known = registry._obj_map.get("_".join([name, *(part for part in suffix if isinstance(part, str))]))
+        if known is None or "rgt_arch" not in (_package(known), _package(obj)):
             original(registry, name, obj, *suffix)
         elif known is not obj and known.__module__ != obj.__module__:
             logging.getLogger("rgt_arch").warning(
@@ -53,13 +42,13 @@ def keep_first(original: Callable[..., None]) -> Callable[..., None]:
     return _do_register
 
 
-def _is_ours(registered: Any) -> bool:
-    return getattr(registered, "__module__", "").split(".")[0] == "rgt_arch"
+def _package(registered: Any) -> str:
+    return str(getattr(registered, "__module__", "")).split(".")[0]
 
 
 def safe_yaml(original: Callable[[], Any]) -> Callable[[], tuple[Any, Any]]:
     """`ordered_yaml` whose loader builds plain data only, and knows 2e-4 for a number."""
-    return lambda: (_OrderedLoader, original()[1])
+    return lambda: (OptionLoader, original()[1])
 
 
 def parse_options_for_this_machine(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -83,33 +72,11 @@ def with_shared_lmdb(original: dict[str, Any]) -> dict[str, Any]:
     return {**original, "lmdb": SharedLmdbBackend}
 
 
-def raising_prefetch_generator(original: Any) -> Any:
-    """`PrefetchGenerator` whose thread hands its exception to the consumer."""
-
-    class PrefetchGenerator(original):
-        failure: Exception | None = None
-
-        def run(self) -> None:
-            try:
-                for item in self.generator:
-                    self.queue.put(item)
-            except Exception as error:  # whatever it is, the consumer raises it
-                self.failure = error
-            self.queue.put(None)
-
-        def __next__(self) -> object:
-            item = self.queue.get()
-            if item is not None:
-                return item
-            if self.failure is not None:
-                raise self.failure
-            raise StopIteration
-
-    return PrefetchGenerator
-
-
 class SafeTorch(types.ModuleType):
     """`torch` for a BasicSR module: loading runs no code, and saving is whole or not at all."""
+
+    def __init__(self, _original: Any) -> None:
+        super().__init__("torch")
 
     load = staticmethod(load_data_only)
 
@@ -123,11 +90,6 @@ class SafeTorch(types.ModuleType):
 
     def __getattr__(self, name: str) -> Any:
         return getattr(torch, name)
-
-
-def safe_torch(_original: Any) -> types.ModuleType:
-    """`torch` for a module of BasicSR that loads and saves."""
-    return SafeTorch("torch")
 
 
 def model_to_device(_original: Callable[..., nn.Module]) -> Callable[..., nn.Module]:

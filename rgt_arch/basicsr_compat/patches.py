@@ -8,77 +8,41 @@ from __future__ import annotations
 
 import importlib
 import importlib.abc
-import importlib.machinery
-import importlib.util
 import sys
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from importlib.machinery import ModuleSpec
 from typing import Any, NamedTuple
 
 from rgt_arch.basicsr_compat import registration
 
 
 class Patch(NamedTuple):
-    """One replacement in BasicSR: what a module calls `name` becomes `make(what it was)`."""
+    """One replacement in BasicSR: what `module` calls `name` becomes the result of a function of `mended`."""
 
     module: str
     """The module that defines the name."""
     name: str
     """`function` or `Class.attribute`."""
     make: str
-    """The function of `mended` that makes the replacement; imported late, because it needs torch."""
-    why: str
+    """The function, which gets what is replaced; `mended` is imported late, because it needs torch."""
 
 
 PATCHES = (
-    Patch(
-        "basicsr.utils.registry",
-        "Registry._do_register",
-        "keep_first",
-        "registry.py:42: a host's own RGT, or a copy of our file, beside this package ends in 'already registered'",
-    ),
-    Patch(
-        "basicsr.utils.options",
-        "ordered_yaml",
-        "safe_yaml",
-        "options.py:12: CLoader runs !!python/object/apply, and reads 2e-4 as text",
-    ),
-    Patch(
-        "basicsr.utils.options",
-        "parse_options",
-        "parse_options_for_this_machine",
-        "base_model.py:18: `num_gpu: 1` means CUDA even where there is none",
-    ),
-    Patch(
-        "basicsr.utils.file_client",
-        "FileClient._backends",
-        "with_shared_lmdb",
-        "file_client.py:112: lmdb 3 refuses to open a path twice in a process; a missing key is a TypeError in NumPy",
-    ),
-    Patch(
-        "basicsr.data.prefetch_dataloader",
-        "PrefetchGenerator",
-        "raising_prefetch_generator",
-        "prefetch_dataloader.py:25: an exception in the thread leaves the training waiting for ever",
-    ),
-    Patch(
-        "basicsr.models.base_model",
-        "torch",
-        "safe_torch",
-        "base_model.py:229, :290, :327: loading may run code; saving writes in place and leaves half a file",
-    ),
-    Patch(
-        "basicsr.models.base_model",
-        "BaseModel.model_to_device",
-        "model_to_device",
-        "base_model.py:98: DistributedDataParallel gets a CUDA device id on a CPU",
-    ),
-    Patch(
-        "basicsr.train",
-        "load_resume_state",
-        "load_resume_state",
-        "train.py:84: resuming asks for the current CUDA device, and loading may run code",
-    ),
+    # registry.py:42: a host's own RGT, or a copy of our file, beside this package ends in "already registered"
+    Patch("basicsr.utils.registry", "Registry._do_register", "keep_first"),
+    # options.py:12: CLoader runs !!python/object/apply, and reads 2e-4 as text
+    Patch("basicsr.utils.options", "ordered_yaml", "safe_yaml"),
+    # base_model.py:18: `num_gpu: 1` means CUDA even where there is none
+    Patch("basicsr.utils.options", "parse_options", "parse_options_for_this_machine"),
+    # file_client.py:112: lmdb 3 refuses to open a path twice in a process; a missing key is a TypeError in NumPy
+    Patch("basicsr.utils.file_client", "FileClient._backends", "with_shared_lmdb"),
+    # base_model.py:229, :290, :327: loading may run code; saving writes in place and leaves half a file
+    Patch("basicsr.models.base_model", "torch", "SafeTorch"),
+    # base_model.py:98: DistributedDataParallel gets a CUDA device id on a CPU
+    Patch("basicsr.models.base_model", "BaseModel.model_to_device", "model_to_device"),
+    # train.py:84: resuming asks for the current CUDA device, and loading may run code
+    Patch("basicsr.train", "load_resume_state", "load_resume_state"),
 )
 
 REGISTRATIONS: dict[str, Callable[[], None]] = {
@@ -93,19 +57,11 @@ REGISTRATIONS: dict[str, Callable[[], None]] = {
 class PatchFinder(importlib.abc.MetaPathFinder):
     """First on sys.meta_path: lets the other finders find BasicSR's modules, and mends each after its execution."""
 
-    def __init__(self) -> None:
-        self._searching: set[str] = set()
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: types.ModuleType | None = None
-    ) -> importlib.machinery.ModuleSpec | None:
-        if fullname not in _MODULES or fullname in self._searching:
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> ModuleSpec | None:
+        if fullname not in _MODULES:
             return None
-        self._searching.add(fullname)
-        try:
-            spec = importlib.util.find_spec(fullname)
-        finally:
-            self._searching.discard(fullname)
+        others = (finder.find_spec(fullname, path, target) for finder in sys.meta_path if finder is not self)
+        spec = next((spec for spec in others if spec is not None), None)
         if spec is None or spec.loader is None:
             return None
         execute = spec.loader.exec_module

@@ -2,61 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
-
-from rgt_arch.config import tables
-from rgt_arch.config.loading import KeyPath
 from rgt_arch.config.schema import Key, limits
-
-
-class Table(NamedTuple):
-    """Keys of one section, as one class reads them."""
-
-    title: str
-    path: KeyPath
-    """The section; "*" stands for any data set."""
-    owner: str
-    """The model, data set or backend that must be named for the keys to be read; "" for keys that are always read."""
-    keys: Mapping[str, Key]
-
-
-def documented_tables() -> list[Table]:
-    """All keys of option files that the tables know.
-
-    Arguments of networks, losses, metrics, optimisers and schedulers are not among them: they are those of the classes.
-    """
-    found = [Table("Top level", (), "", tables.TOP)]
-    for name, keys in tables.DATASETS.items():
-        found.append(Table(f"`datasets:*` of type {name}", ("datasets", "*"), name, keys))
-    found.append(Table("`datasets:*` of every type", ("datasets", "*"), "", tables.DATASET))
-    backend = ("datasets", "*", "io_backend")
-    found += [
-        Table("`datasets:*:io_backend`", backend, "", tables.IO_BACKEND),
-        Table("`datasets:*:io_backend` of type lmdb", backend, "lmdb", tables.IO_BACKEND_LMDB),
-        Table("`datasets:*:io_backend` of type memcached", backend, "memcached", tables.IO_BACKEND_MEMCACHED),
-    ]
-    for model, parts in tables.MODELS.items():
-        for part, keys in parts.items():
-            title = f"{f'`{part}`' if part else 'Top level'}, read by {model}"
-            found.append(Table(title, (part,) if part else (), model, keys))
-    found += [
-        Table("`val:tile`, read by RGTModel", ("val", "tile"), "RGTModel", tables.TILE),
-        Table("`logger`", ("logger",), "", tables.LOGGER),
-        Table("`logger:wandb`", ("logger", "wandb"), "", tables.WANDB),
-        Table("`dist_params`", ("dist_params",), "", tables.DIST_PARAMS),
-    ]
-    return [table for table in found if table.keys]
+from rgt_arch.config.tables import ANY_DATASET, TABLES, Table
 
 
 def describe_options() -> str:
-    """`documented_tables` as Markdown tables."""
-    return "\n".join(_block(table.title, table.keys) for table in documented_tables())
+    """All keys of option files that the tables know, as Markdown tables.
+
+    Arguments of networks, losses, metrics, optimisers and schedulers are not among them: see their classes.
+    """
+    return "\n".join(_block(table) for table in TABLES)
 
 
-def _block(title: str, keys: Mapping[str, Key]) -> str:
-    rows = [f"| `{name}` | {_values(key)} | {key.required or ''} | {key.text} |" for name, key in keys.items()]
-    return "\n".join([f"### {title}", "", "| key | takes | needed | what for |", "|---|---|---|---|", *rows, ""])
+def table_title(table: Table) -> str:
+    """The heading of a table: its section, and the class that reads it."""
+    section = f"`{':'.join(table.path)}`" if table.path else "Top level"
+    if table.path[:1] == ANY_DATASET[:1]:
+        every = " of every type" if table.path == ANY_DATASET else ""
+        return section + (f" of type {table.owner}" if table.owner else every)
+    return section + (f", read by {table.owner}" if table.owner else "")
+
+
+def _block(table: Table) -> str:
+    rows = [f"| `{name}` | {_values(key)} | {_needed(key)} | {key.text} |" for name, key in table.keys.items()]
+    head = [f"### {table_title(table)}", "", "| key | takes | needed, or default | what for |", "|---|---|---|---|"]
+    return "\n".join([*head, *rows, ""])
+
+
+def _needed(key: Key) -> str:
+    default = str(key.default).lower() if isinstance(key.default, bool) else key.default
+    return key.required or ("" if default is None else str(default))
 
 
 def _values(key: Key) -> str:
@@ -65,8 +40,8 @@ def _values(key: Key) -> str:
         text = f"{key.kind}: {text}" if text else key.kind
     if key.count is not None:
         text = f"{key.count} {text}"
-    if key.low is not None and key.high is not None:
-        text += f" {limits(key).removeprefix('from ')}"
-    elif key.low is not None and key.low > 1e-3:
+    if key.low is not None and key.high is None:
         text += f" ≥ {key.low:g}"
+    elif limits(key):
+        text += f" {limits(key).removeprefix('from ')}"
     return f"{text}, `~`" if key.nullable else text

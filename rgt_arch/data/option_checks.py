@@ -1,3 +1,40 @@
-"""(stub until the data branch is merged)"""
+"""`validate_options`: every check on one option file and its data, before anything is created on disk."""
 
-from rgt_arch.config import validate_options as validate_options
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rgt_arch.config import check_files, check_options
+from rgt_arch.config.loading import WrittenOptions
+from rgt_arch.config.report import Report
+from rgt_arch.config.tree import sections
+from rgt_arch.data.inspect.datasets import DataSet
+
+
+def validate_options(
+    opt: dict[str, Any],
+    *,
+    file: str | Path,
+    is_train: bool,
+    root: str | Path,
+    resume_root: str | Path | None = None,
+    written: WrittenOptions | None = None,
+) -> list[str]:
+    """Check the options of a training or test run and return warnings, one line each.
+
+    opt: as `load_options` and `apply_overrides` left it, before BasicSR adds keys of its own; changed in place as
+    `rgt_arch.config.check_options` says. file: its name for messages. root: the folder that relative paths start from.
+    resume_root: the folder whose experiments/ --auto_resume looks in, None without it; a run that goes on needs no
+    weights to start from. written: what `read_written` found in the file, for line numbers in messages.
+
+    Raises one UsageError with all problems, one line each: file, line, key, value, remedy. Reads names, image headers
+    (at most 64 a data set) and meta-info files; creates nothing.
+    """
+    report = Report(str(file), written)
+    check_options(opt, report, is_train=is_train)
+    check_files(opt, report, Path(root), None if resume_root is None else Path(resume_root))
+    for phase, data in sections(opt.get("datasets")):
+        DataSet(opt, phase, data, report, Path(root)).check_headers()
+    report.raise_errors()
+    return report.warnings

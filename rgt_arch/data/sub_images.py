@@ -6,7 +6,6 @@ import contextlib
 import itertools
 import math
 import os
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,11 +13,11 @@ from pathlib import Path
 
 from rgt_arch.data.images import decode_integers, files_by_name, image_size, is_complete_png, read_bytes, write_png
 from rgt_arch.data.output_folders import Claim, claim_folders, location, refuse_overlap, remove_leftovers
+from rgt_arch.data.pairing import guess_template, pair_names
 from rgt_arch.data.parallel import Summary, successes
 from rgt_arch.errors import UsageError, UserError
 
 _LARGEST_SCALE = 16
-_ENDING = re.compile(r"x\d+$")
 
 Size = tuple[int, int]  # height, width
 
@@ -168,14 +167,12 @@ def make_sub_images(
         missing = next((folder.folder for folder in lr if name not in folder.files), None)
         problem = f"{file}: there is no LR image for it in {missing}" if missing else None
         tasks.append(_Task(file, parts, cutting, multiple, overwrite, problem))
-    for file in others:
-        tasks.append(_alone(file, f"{file}: is not an image", cutting))
-    for folder in lr:
-        tasks += [
-            _alone(file, f"{file}: there is no HR image for it in {hr_folder}", cutting) for file in folder.orphans
-        ]
-
     report = SubImageReport(roots)
+    for file in others:
+        report.summary.fail(f"{file}: is not an image")
+    for folder in lr:
+        for file in folder.orphans:
+            report.summary.fail(f"{file}: there is no HR image for it in {hr_folder}")
     for _, done in successes(_cut, tasks, report.summary, jobs=jobs, title="sub-images"):
         report.summary.kept += done.kept
         report.summary.made += not done.kept
@@ -184,10 +181,6 @@ def make_sub_images(
     for claim in claims:  # of workers of a killed run that were still writing when this one began
         remove_leftovers(claim)
     return report
-
-
-def _alone(file: Path, problem: str, cutting: Cutting) -> _Task:
-    return _Task(file, (), cutting, 1, False, problem)
 
 
 def _check_arguments(cutting: Cutting, lr: Sequence[_LrFolder]) -> None:
@@ -213,13 +206,14 @@ def _check_arguments(cutting: Cutting, lr: Sequence[_LrFolder]) -> None:
 
 
 def _lr_folder(folder: Path, hr_folder: Path, hr: Mapping[Path, Path]) -> _LrFolder:
-    """The LR images of HR images, by one way of naming and one scale for the whole folder: those that fit most."""
+    """The LR images of HR images, by one template and one scale for the whole folder: those that fit the most."""
     named, others = files_by_name(folder)
-    endings = {"", *(match[0] for name in named if (match := _ENDING.search(name.name)))}
-    ending = max(sorted(endings), key=lambda ending: sum(_with(name, ending) in named for name in hr))
-    files = {name: named[_with(name, ending)] for name in hr if _with(name, ending) in named}
-    if not files:
+    relative = {file.relative_to(folder).as_posix(): file for file in named.values()}
+    names = {hr[name].relative_to(hr_folder).as_posix(): name for name in hr}
+    template = guess_template(names, relative)
+    if template is None:
         raise UsageError(f"{folder}: none of its images is named like one in {hr_folder}, with or without x2, x3, …")
+    files = {names[gt]: relative[lq] for gt, lq in pair_names(names, relative, template).all_pairs}
     fitting: Counter[int] = Counter()
     for name, file in files.items():
         large, small = image_size(hr[name]), image_size(file)
@@ -232,10 +226,6 @@ def _lr_folder(folder: Path, hr_folder: Path, hr: Mapping[Path, Path]) -> _LrFol
     used = set(files.values())
     orphans = [file for file in (*named.values(), *others) if file not in used]
     return _LrFolder(folder, min(fitting, key=lambda scale: (-fitting[scale], scale)), files, orphans)
-
-
-def _with(name: Path, ending: str) -> Path:
-    return name.with_name(name.name + ending)
 
 
 def _shrunk(size: Size, scale: int) -> Size:

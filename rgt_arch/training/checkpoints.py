@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from rgt_arch.config import logger_settings
 from rgt_arch.errors import UserError
 from rgt_arch.torch_files import load_data_only, save_whole
 from rgt_arch.training.generators import generator_states
@@ -110,7 +111,7 @@ class CheckpointManager:
 
     def _keep_best(self, iteration: int) -> None:
         """`logger.keep_best`: the metric whose best weights on the first validation set are kept as net_g_best.pth."""
-        metric = self._opt["logger"].get("keep_best")
+        metric = logger_settings(self._opt).keep_best
         first = next((data["name"] for phase, data in self._opt["datasets"].items() if phase.startswith("val")), None)
         best = getattr(self._model, "best_metric_results", {}).get(first, {}).get(metric)
         if best is None or best["iter"] != iteration or not _are_finite(self._model.net_g):
@@ -149,7 +150,7 @@ class CheckpointManager:
 
     def _prune(self, iteration: int) -> None:
         """Keep the newest `logger.keep_checkpoints` checkpoints up to `iteration`. Later ones belong to another run."""
-        keep = self._opt["logger"].get("keep_checkpoints")
+        keep = logger_settings(self._opt).keep_checkpoints
         if keep is None:
             return
         for folder in (

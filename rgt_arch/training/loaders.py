@@ -61,21 +61,30 @@ def training_loader(
     return loader, sampler
 
 
-def validation_loaders(opt: Options, logger: logging.Logger, phase: str = "val") -> list[Any]:
-    """The loaders of all data sets of a phase, in the order of the option file; errors name the image."""
+def validation_loaders(opt: Options, logger: logging.Logger) -> list[Any]:
+    """The loaders of all data sets except the training set, in the order of the option file; errors name the image."""
     loaders = []
     for name, dataset_opt in opt["datasets"].items():
-        if name.split("_")[0] == phase:
+        if name != "train":
             dataset = NamingDataset(build_dataset(dataset_opt))
             loaders.append(_loader(opt, dataset_opt, dataset, None))
-            logger.info(f"Number of {phase} images/folders in {dataset_opt['name']}: {len(dataset)}")
+            logger.info(f"Number of {dataset_opt['phase']} images/folders in {dataset_opt['name']}: {len(dataset)}")
     return loaders
 
 
 def _loader(opt: Options, dataset_opt: Options, dataset: Any, sampler: IterationSampler | None) -> Any:
+    """BasicSR's loader; `prefetch_mode: cpu` is a longer queue of the workers (BasicSR's thread hangs on errors)."""
+    queue = dataset_opt.get("num_prefetch_queue", 1) if dataset_opt.get("prefetch_mode") == "cpu" else 0
     loader = build_dataloader(
-        dataset, dataset_opt, num_gpu=opt["num_gpu"], dist=opt["dist"], sampler=sampler, seed=opt["manual_seed"]
+        dataset,
+        {**dataset_opt, "prefetch_mode": None},
+        num_gpu=opt["num_gpu"],
+        dist=opt["dist"],
+        sampler=sampler,
+        seed=opt["manual_seed"],
     )
+    if loader.num_workers:
+        loader.prefetch_factor = max(loader.prefetch_factor, queue)
     # every new iterator draws a number: with this, not from the generator that training uses
     loader.generator = torch.Generator().manual_seed(opt["manual_seed"] + opt["rank"])
     return loader

@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 import time
+import uuid
 from collections.abc import Mapping
 from contextlib import ExitStack
 from itertools import count
@@ -18,11 +19,12 @@ from typing import Any
 import psutil
 import torch
 from basicsr.utils import AvgTimer, MessageLogger, get_env_info, get_root_logger, get_time_str
-from basicsr.utils.logger import initialized_logger
+from basicsr.utils.logger import init_wandb_logger, initialized_logger
 from basicsr.utils.options import dict2str
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from rgt_arch.config import logger_settings
 from rgt_arch.errors import UserError
 from rgt_arch.files import written_whole
 from rgt_arch.training.metrics_csv import MetricsCsv
@@ -68,10 +70,10 @@ class Numbers:
         if opt["rank"]:
             return
         if self.use_tb and (opt["logger"].get("wandb") or {}).get("project") is not None:
-            _join_wandb(opt, start_iter, logger)  # before TensorBoard, with which it synchronises
+            _join_wandb(opt, start_iter)  # before TensorBoard, with which it synchronises
         if self.use_tb:
             self._try(lambda _writer: None)
-        if opt["logger"].get("csv"):
+        if logger_settings(opt).csv:
             self.csv = MetricsCsv(opt["path"]["experiments_root"], start_iter, logger)
 
     def add_scalar(self, tag: str, scalar_value: float, global_step: int | None = None, **more: Any) -> None:
@@ -85,9 +87,9 @@ class Numbers:
             self.flush()  # the state that is saved next says that this validation is done
 
     def __getattr__(self, name: str) -> Any:
-        """What else models call of a SummaryWriter, such as `add_image`; nothing happens without TensorBoard."""
+        """What else models call of a SummaryWriter, such as `add_image`; adding does nothing without TensorBoard."""
         if not name.startswith("add_"):
-            raise AttributeError(name)
+            return getattr(self.__dict__["_writer"], name)
         return lambda *arguments, **keywords: self._try(lambda writer: getattr(writer, name)(*arguments, **keywords))
 
     def flush(self) -> None:
@@ -120,34 +122,24 @@ class Numbers:
             self._failing = False
 
 
-def _join_wandb(opt: Options, start_iter: int, logger: logging.Logger) -> None:
-    """Begin or go on with a run of wandb, to which it sends what TensorBoard gets.
+def _join_wandb(opt: Options, start_iter: int) -> None:
+    """Begin or go on with a run of wandb, to which it sends what TensorBoard gets; raises UserError for a refusal.
 
-    Its id is kept in the run's folder for a resume; `logger.wandb.resume_id` comes first. Raises UserError for what
-    wandb refuses. BasicSR's own calls `wandb.util.generate_id`, which is gone.
+    The run's id is kept in its folder for a resume; `logger.wandb.resume_id` comes first.
     """
     import wandb
 
     settings, kept = opt["logger"]["wandb"], Path(opt["path"]["experiments_root"], WANDB_ID)
-    resume_id = settings.get("resume_id") or None
-    if resume_id is None and start_iter and kept.is_file():
-        resume_id = kept.read_text().strip() or None
+    known = kept.read_text().strip() if start_iter and kept.is_file() else ""
+    settings["resume_id"] = settings.get("resume_id") or known or uuid.uuid4().hex[:8]
+    with written_whole(kept) as beside:
+        beside.write_text(settings["resume_id"])
     try:
-        run = wandb.init(
-            project=settings["project"],
-            name=opt["name"],
-            config=opt,
-            id=resume_id,
-            resume="allow",
-            sync_tensorboard=True,
-        )
+        init_wandb_logger(opt)
     except wandb.Error as error:
         raise UserError(
             f"logger:wandb: {' '.join(str(error).split()).rstrip('.')}; or set WANDB_MODE=offline, or project: ~"
         ) from error
-    with written_whole(kept) as beside:
-        beside.write_text(run.id)
-    logger.info(f"{'Going on with' if resume_id else 'Begun:'} wandb run {run.id} of project {run.project}")
 
 
 class StepLog:

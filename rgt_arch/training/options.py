@@ -6,6 +6,7 @@ The file is read once, checked as a whole before anything is created, and comple
 
 from __future__ import annotations
 
+import copy
 import importlib
 import os
 import random
@@ -50,13 +51,14 @@ def read_options(flags: Flags, root: str, notices: list[str], *, is_train: bool)
     for module in flags.modules:  # first: the options may name their classes
         _import(module)
     written = read_written(flags.opt)
-    opt: Options = written.options
+    opt: Options = copy.deepcopy(written.options)  # the checks compare both
     apply_overrides(opt, flags.force_yml)
     wanted = opt.get("num_gpu")
     if flags.launcher != "none" and isinstance(wanted, int) and wanted > 1 and torch.cuda.is_available():
         opt["num_gpu"] = 1  # the file counts the GPUs of all machines; each process takes one
+    resume_root = root if flags.auto_resume else None
     notices += validate_options(
-        opt, file=flags.opt, is_train=is_train, root=os.getcwd(), resume_root=root if flags.auto_resume else None
+        opt, file=flags.opt, is_train=is_train, root=os.getcwd(), resume_root=resume_root, written=written
     )
     if flags.launcher != "none":
         ranks.init_dist(
@@ -96,9 +98,6 @@ def _complete(opt: Options, flags: Flags, root: str, is_train: bool) -> None:
         for key in ("dataroot_gt", "dataroot_lq"):
             if dataset.get(key) is not None:
                 dataset[key] = os.path.expanduser(dataset[key])
-        if dataset.get("prefetch_mode") == "cpu" and not (is_train and dataset.get("num_worker_per_gpu")):
-            # without workers its thread draws the samples, and their random numbers mix with those of the training
-            dataset["prefetch_mode"] = None
     for key, value in opt["path"].items():
         if value is not None and ("resume_state" in key or "pretrain_network" in key):
             opt["path"][key] = os.path.expanduser(value)

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch.utils._pytree import tree_flatten
 
+from rgt_arch.config.classes import optimizers
 from rgt_arch.errors import UsageError, UserError
-from rgt_arch.models.optimisation import OPTIMIZERS
 
 from .conftest import RGT
 
@@ -100,7 +100,7 @@ def test_gradient_norm_is_bounded_and_logged(build, batch):
     assert free.log_dict["grad_norm"] > 0.01
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", optimizers())
 def test_optimisers_of_torch_by_name(build, batch, name):
     model = build(train={"optim_g": {"type": name, "lr": 1e-3}})
     before = copy.deepcopy(list(model.net_g.parameters()))

@@ -40,7 +40,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     """Check and print the report; returns 1 if there is a problem."""
-    from rgt_arch.data.checks import LINES_SHOWN, check_target, summary
+    from rgt_arch.data.inspect import LINES_SHOWN, check_target, summary
 
     sections = check_target(
         args.target, args.lr, scale=args.scale, root=args.root, bicubic=args.bicubic, jobs=args.jobs

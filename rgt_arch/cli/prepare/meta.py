@@ -23,7 +23,10 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", required=True, help="text file to write")
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument(
-        "--lr", type=Path, metavar="DIR", help="list pairs; LR images have the same names, or end with x2, x3, x4, x8"
+        "--lr",
+        type=Path,
+        metavar="DIR",
+        help="list pairs; LR images are named like HR, all with the same addition, such as x2",
     )
     kind.add_argument("--names-only", action="store_true", help="list names without sizes")
     parser.add_argument(

@@ -17,7 +17,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         help="cut photographs into overlapping crops, HR and LR together",
         description="Cut HR images, and the same places out of their LR images, into overlapping crops of equal names: "
         "OUT/HR/name_s001.png and OUT/LR_bicubic/X2/name_s001.png. Training reads them faster than whole photographs. "
-        "LR images are named like HR or end with x2, x3, …; their sizes tell the scale.",
+        "LR images are named like HR, all with the same addition, such as x2; the scale follows from their sizes.",
     )
     parser.add_argument("hr", metavar="HR_DIR", type=Path, help="folder of HR images")
     parser.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help="folder for the sub-images")

@@ -11,16 +11,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rgt_arch.config.classes import find_class, is_known, signature_section
+from rgt_arch.config.classes import find_class, is_known, is_rgt, parents, signature_section
 from rgt_arch.config.report import Report
 from rgt_arch.config.tree import subsection
 from rgt_arch.errors import UsageError
 from rgt_arch.weights.fitting import misfits
 from rgt_arch.weights.reading import PLAIN, Checkpoint, read_checkpoint
+from rgt_arch.weights.zoo import find_entry, require
 
 
 def check_network(opt: dict[str, Any], report: Report) -> None:
-    """The networks' arguments, as far as they themselves check them, and the upscaling factor against `scale`."""
+    """Check the networks' arguments, as far as their classes check them, and the upscaling factor against `scale`."""
     for name in [key for key in opt if key.startswith("network_")]:
         arguments = subsection(opt, name)
         network = find_class("arch", arguments.get("type"))
@@ -36,9 +37,42 @@ def check_network(opt: dict[str, Any], report: Report) -> None:
                 report.error((name,), f"{reason}; correct it")
 
 
-def is_rgt(network: Any) -> bool:
-    """Whether a registered network is RGT, wherever the one file that defines it was dropped."""
-    return getattr(network, "__name__", "") == "RGT"
+def check_files(opt: dict[str, Any], report: Report, root: Path, resume_root: Path | None = None) -> None:
+    """Check that the weights and training states of `path:` exist and fit, except weights that a resumed run ignores.
+
+    root: the folder that relative paths start from. resume_root: the folder whose experiments/ --auto_resume looks in.
+    Published weights go by their names, which the model looks up.
+    """
+    paths = subsection(opt, "path")
+    resumed = isinstance(paths.get("resume_state"), str) or _has_states(opt, resume_root)
+    kept = paths.get("ignore_resume_networks") or ()
+    for key, value in paths.items():
+        is_weights = key.startswith("pretrain_network") and not (resumed and key.removeprefix("pretrain_") not in kept)
+        if isinstance(value, str) and (is_weights or key == "resume_state"):
+            file = root / Path(value).expanduser()
+            entry = find_entry(value) if is_weights and not file.exists() else None
+            if entry:
+                try:
+                    require(entry)
+                except UsageError as error:
+                    report.error(("path", key), str(error).removeprefix(f"{entry.name}: "), value)
+            elif not file.is_file():
+                what = "is a folder, not a file" if file.is_dir() else f"no such file{_under(root, value)}"
+                report.error(("path", key), f"{what}; correct the path, or ~ for none", value)
+            elif is_weights:
+                check_weights(opt, key, file, report)
+
+
+def _has_states(opt: dict[str, Any], resume_root: Path | None) -> bool:
+    """Whether --auto_resume finds a state of this run."""
+    if resume_root is None or not isinstance(opt.get("name"), str):
+        return False
+    states = resume_root / "experiments" / opt["name"] / "training_states"
+    return any(states.glob("[0-9]*.state"))
+
+
+def _under(root: Path, value: str) -> str:
+    return "" if Path(value).expanduser().is_absolute() else f" under {root}"
 
 
 def check_weights(opt: dict[str, Any], key: str, file: Path, report: Report) -> None:
@@ -54,7 +88,7 @@ def check_weights(opt: dict[str, Any], key: str, file: Path, report: Report) -> 
         return
     param_key = opt["path"].get(f"param_key_{label}", "params")
     model = find_class("model", opt.get("model_type"))
-    reads_all = any(parent.__name__ == "ResumableModel" for parent in getattr(model, "__mro__", ()))
+    reads_all = "ResumableModel" in parents(model)
     if not _has_key(checkpoint, param_key, reads_all, f"param_key_{label}", report):
         return
     if report.is_faulty((name,)) or report.is_faulty(("path", f"strict_load_{label}")):
@@ -64,8 +98,8 @@ def check_weights(opt: dict[str, Any], key: str, file: Path, report: Report) -> 
 
 
 def unfit(opt: Mapping[str, Any], name: str, weights: Mapping[str, Tensor]) -> str | None:
-    """Why weights cannot be loaded into the network that the section `name` describes, and what to do; None if they
-    can, or where only loading will tell."""
+    """Why weights cannot be loaded into the network that the section `name` describes, and the remedy; None if they
+    can, or where only loading will show it."""
     arguments, option = opt[name], f"strict_load_{name.removeprefix('network_')}"
     network = find_class("arch", arguments.get("type"))
     built = None if network is None else _built(network, arguments)
@@ -81,7 +115,7 @@ def unfit(opt: Mapping[str, Any], name: str, weights: Mapping[str, Tensor]) -> s
 
 
 def _has_key(checkpoint: Checkpoint, param_key: Any, reads_all: bool, option: str, report: Report) -> bool:
-    """Whether the weights that the options ask for are in the file; what stands in for them is a warning.
+    """Whether the weights that the options ask for are in the file; weights that are taken instead are a warning.
 
     reads_all: whether the model finds the weights in files of every layout; BasicSR's own models look under the key.
     """
@@ -114,7 +148,7 @@ def _check_scale(opt: dict[str, Any], network: Any, arguments: dict[str, Any], r
 
 
 def _built(network: Any, arguments: dict[str, Any]) -> nn.Module | None:
-    """The network without memory (on the meta device); None where a class cannot be built so, or is a stranger's.
+    """The network without memory (on the meta device); None for a class that cannot be built so, or is unknown.
 
     Raises ValueError, TypeError or AssertionError for what the class refuses.
     """
@@ -123,7 +157,7 @@ def _built(network: Any, arguments: dict[str, Any]) -> nn.Module | None:
     known = inspect.signature(network).parameters
     try:
         with torch.device("meta"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # small layers have empty initial values there; a run will say what it must
+            warnings.simplefilter("ignore")  # small layers have empty initial values there; a run warns itself
             built: nn.Module = network(**{key: value for key, value in arguments.items() if key in known})
     except (ValueError, TypeError, AssertionError):
         raise

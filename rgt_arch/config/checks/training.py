@@ -6,17 +6,16 @@ import importlib.util
 import inspect
 from typing import Any
 
-from rgt_arch.config.checks.networks import is_rgt
-from rgt_arch.config.classes import find_class
+from rgt_arch.config.classes import find_class, is_rgt, parents
 from rgt_arch.config.report import Report
-from rgt_arch.config.tables import TILE
+from rgt_arch.config.settings import CHOP_PROBLEM, overlap_problem
 from rgt_arch.config.tree import sections, subsection
 
 _TRAIN = ("datasets", "train")
 
 
 def check_training(opt: dict[str, Any], report: Report) -> None:
-    """What only a training run needs to agree."""
+    """Check keys of a training run against each other."""
     data, train = subsection(subsection(opt, "datasets"), "train"), subsection(opt, "train")
     _check_phases(opt, report, train=True)
     _check_patch(opt, data, report)
@@ -30,7 +29,7 @@ def check_training(opt: dict[str, Any], report: Report) -> None:
 
 
 def check_validation(opt: dict[str, Any], report: Report, is_train: bool) -> None:
-    """Tiles, and metrics against the data sets they are to be computed on."""
+    """Check tiles, and metrics against the data sets on which they are computed."""
     if not is_train:
         _check_phases(opt, report, train=False)
         if "path" in opt and subsection(opt, "path").get("pretrain_network_g") is None:
@@ -38,21 +37,17 @@ def check_validation(opt: dict[str, Any], report: Report, is_train: bool) -> Non
     val = subsection(opt, "val")
     tile = val.get("tile")
     if isinstance(tile, dict) and isinstance(tile.get("size"), int) and isinstance(tile.get("overlap", 0), int):
-        if tile.get("overlap", 0) > tile["size"] // 2:
-            least = int(TILE["size"].low or 0)
-            remedy = f"take size {max(2 * tile['overlap'], least)} or more"
-            if tile["size"] >= least:
-                remedy += f", or overlap {tile['size'] // 8}"
-            report.error(("val", "tile", "overlap"), f"is over half of size {tile['size']}; {remedy}", tile["overlap"])
+        if problem := overlap_problem(tile["size"], tile.get("overlap", 0)):
+            report.error(("val", "tile", "overlap"), problem, tile["overlap"])
         if val.get("use_chop"):
-            report.error(("val", "use_chop"), "cannot go with val:tile; remove one (tile has no seams)")
+            report.error(("val", "use_chop"), CHOP_PROBLEM)
     _check_metrics(opt, val, report)
 
 
 def _check_metrics(opt: dict[str, Any], val: dict[str, Any], report: Report) -> None:
     """A metric with a second image needs data sets with GT; RGTModel leaves it out where there is none."""
     model = find_class("model", opt.get("model_type"))
-    skips = any(parent.__name__ == "RGTModel" for parent in getattr(model, "__mro__", ()))
+    skips = "RGTModel" in parents(model)
     for name, section in sections(val.get("metrics")):
         metric = find_class("metric", section.get("type"))
         if metric is None or "img2" not in inspect.signature(metric).parameters:
@@ -75,26 +70,26 @@ def _check_phases(opt: dict[str, Any], report: Report, train: bool) -> None:
     datasets = opt.get("datasets")
     if not isinstance(datasets, dict):
         return
-    allowed = ("train", "val") if train else ("test", "val")
-    for name in datasets:
-        if train and "train" not in datasets and name.split("_")[0] == "test":
-            continue  # said below
-        if name.split("_")[0] not in allowed or (name.startswith("train") and name != "train"):
-            names = "train, val, val_2, ..." if train else "test_1, test_2, ..."
-            other = "" if train else ", or use `basicsr train`"
-            report.error(("datasets", name), f"a {'training' if train else 'test'} run takes {names}; rename it{other}")
-        if name.split("_")[0] != "train" and subsection(datasets, name).get("persistent_workers"):
+    phases = {name: name.split("_")[0] for name in datasets}
+    run, names = ("training", "train, val, val_2, ...") if train else ("test", "test_1, test_2, ...")
+    remedy = "rename it" if train else "rename it, or use `basicsr train`"
+    is_test_file = train and "train" not in datasets
+    if is_test_file:
+        report.error(_TRAIN, "is missing; add the training data, or use `basicsr test`")
+    if not train and not datasets:
+        report.error(("datasets",), "no data set to test on; add test_1")
+    for name, phase in phases.items():
+        is_allowed = phase in ("train", "val") if train else phase in ("test", "val")
+        if (not is_allowed or (phase == "train" != name)) and not (is_test_file and phase == "test"):
+            report.error(("datasets", name), f"a {run} run takes {names}; {remedy}")
+        if phase != "train" and subsection(datasets, name).get("persistent_workers"):
             report.error(
                 ("datasets", name, "persistent_workers"),
                 "breaks loaders without worker processes, which validation and tests use; remove it",
             )
-    if train and "train" not in datasets:
-        report.error(_TRAIN, "is missing; add the training data, or use `basicsr test`")
-    if not train and not datasets:
-        report.error(("datasets",), "no data set to test on; add test_1")
     if train and subsection(datasets, "train").get("type") == "SingleImageDataset":
         report.error((*_TRAIN, "type"), "has no HR images to learn from; take PairedImageDataset", "SingleImageDataset")
-    if train and any(name.split("_")[0] == "val" for name in datasets) and not isinstance(opt.get("val"), dict):
+    if train and "val" in phases.values() and not isinstance(opt.get("val"), dict):
         report.warn(("val",), "is missing, so nothing is validated; add val: {val_freq: 5000, save_img: false}")
 
 
@@ -114,7 +109,7 @@ def _check_patch(opt: dict[str, Any], data: dict[str, Any], report: Report) -> N
         return
     recursion, patch = network.get("recursion", "auto"), size // scale
     if patch < stride**2 if recursion == "auto" else recursion == 0 or patch < stride:
-        # RG-SA does not recurse, and DistributedDataParallel dies of weights without gradients unless told of them.
+        # RG-SA does not recurse; DistributedDataParallel must search for the weights without gradients.
         opt.setdefault("find_unused_parameters", True)
     if recursion != "auto":
         return
@@ -146,26 +141,24 @@ def _check_batches(data: dict[str, Any], train: dict[str, Any], report: Report) 
 
 
 def _check_schedule(train: dict[str, Any], report: Report) -> None:
-    scheduler, total = subsection(train, "scheduler"), train.get("total_iter")
-    path = ("train", "scheduler")
-    for lists in (("restarts", "restart_weights"), ("periods", "restart_weights")):
-        given = [scheduler[name] for name in lists if isinstance(scheduler.get(name), list)]
-        if len(given) == 2 and len(given[0]) != len(given[1]):
-            report.error((*path, lists[1]), f"has {len(given[1])} entries, {lists[0]} has {len(given[0])}; match them")
+    scheduler, total, path = subsection(train, "scheduler"), train.get("total_iter"), ("train", "scheduler")
+    lists = {name: value for name, value in scheduler.items() if isinstance(value, list)}
+    for name in ("restarts", "periods"):
+        weights, given = lists.get("restart_weights"), lists.get(name)
+        if weights is not None and given is not None and len(weights) != len(given):
+            text = f"has {len(weights)} entries, {name} has {len(given)}; match them"
+            report.error((*path, "restart_weights"), text)
+    numbers = {n: v for n, v in lists.items() if all(isinstance(step, (int, float)) for step in v)}
     if not isinstance(total, int):
         return
-    milestones = scheduler.get("milestones")
-    if isinstance(milestones, list) and all(isinstance(step, (int, float)) for step in milestones):
-        late = [step for step in milestones if step > total]
-        if late:
-            report.warn((*path, "milestones"), f"{late} come after total_iter {total} and change nothing", milestones)
-        if sorted(milestones) != milestones:
-            report.warn((*path, "milestones"), "are not in rising order", milestones)
-    periods = scheduler.get("periods")
-    if isinstance(periods, list) and all(isinstance(p, (int, float)) for p in periods) and sum(periods) < total:
-        report.error(
-            (*path, "periods"), f"end at {sum(periods)}, before total_iter {total}; add a period or train less", periods
-        )
+    milestones, periods = numbers.get("milestones", []), numbers.get("periods")
+    if late := [step for step in milestones if step > total]:
+        report.warn((*path, "milestones"), f"{late} come after total_iter {total} and change nothing", milestones)
+    if sorted(milestones) != milestones:
+        report.warn((*path, "milestones"), "are not in rising order", milestones)
+    if periods is not None and sum(periods) < total:
+        text = f"end at {sum(periods)}, before total_iter {total}; add a period or train less"
+        report.error((*path, "periods"), text, periods)
 
 
 def _check_logging(logger: dict[str, Any], report: Report) -> None:
@@ -189,7 +182,7 @@ def _check_best(opt: dict[str, Any], report: Report) -> None:
         return
     metrics = [name for name, _ in sections(subsection(opt, "val").get("metrics"))]
     if best not in metrics:
-        there = f"; val:metrics has {', '.join(metrics)}" if metrics else ", for val:metrics is empty"
+        there = f"; val:metrics has {', '.join(metrics)}" if metrics else "; val:metrics is empty"
         report.error(path, f"names no metric of val:metrics{there}", best)
     if not any(phase.split("_")[0] == "val" for phase, _ in sections(opt.get("datasets"))):
         report.error(path, "needs a data set to validate on; add datasets:val", best)
