@@ -84,11 +84,12 @@ class CheckpointManager:
         self._logger.info(f"Saved iteration {iteration} as net_g_latest.pth")
 
     def _save_networks(self, epoch: int, iteration: int) -> None:
-        """Models of BasicSR also write their training state, which `_save_state` replaces with a fuller one."""
+        """Models of BasicSR would also write their training state, where `_save_state` writes a fuller one."""
         save_networks = getattr(self._model, "save_networks", None)
         if save_networks is not None:
             save_networks(iteration)
         else:
+            self._model.save_training_state = lambda *_: None  # or it would stay where the networks cannot be written
             self._model.save(epoch, iteration)
 
     def _save_state(self, iteration: int, owes_validation: bool) -> None:
