@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from rgt_arch.basicsr_compat.iterations import create_train_val_dataloader
 from torch.utils.data import DataLoader
 
 from rgt_arch.data.bicubic import hr_lr_pair

@@ -75,19 +75,6 @@ def test_option_file_cannot_execute_code(project):
     assert not (project.root / "experiments").exists()
 
 
-def test_hosts_own_train_script_reads_data_from_the_current_directory(project):
-    """BasicSR's root is two folders above its train.py; what option files name is opened from where one stands."""
-    host = project.root / "host" / "sr"
-    host.mkdir(parents=True)
-    (host / "train.py").write_text(
-        "import rgt_arch, sys\nfrom os import path as osp\nfrom basicsr.train import train_pipeline\n"
-        "if __name__ == '__main__':\n    train_pipeline(osp.abspath(osp.join(__file__, osp.pardir, osp.pardir)))\n"
-    )
-    run = project.start(sys.executable, "host/sr/train.py", "-opt", project.write())
-    assert run.returncode == 0, run.stdout
-    assert (project.root / "host" / "experiments" / "tiny" / "models" / "net_g_latest.pth").is_file()
-
-
 def test_letters_beyond_ascii_in_an_option_file_need_no_locale(project):
     options = project.root / project.write()
     text = f"# ×2, für später\n{options.read_text()}"
