@@ -3,10 +3,10 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from rgt_arch.config.describe import describe_options
 from rgt_arch.config.loading import load_options
 from rgt_arch.config.overrides import apply_overrides
 from rgt_arch.config.settings import logger_settings, train_settings, val_settings
+from rgt_arch.config.tables import describe_options
 
 if TYPE_CHECKING:
     from rgt_arch.config.checks.networks import check_files

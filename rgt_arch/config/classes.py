@@ -159,17 +159,15 @@ def signature_section(target: Callable[..., Any], skip: Collection[str] = (), mo
 
 def _argument_key(argument: inspect.Parameter, of_known_class: bool) -> Key:
     default, annotation = argument.default, str(argument.annotation)
+    takes: Any
     is_needed = default is inspect.Parameter.empty
     if of_known_class and argument.name in ARGUMENTS:
         spec = ARGUMENTS[argument.name]
-        return (
-            spec
-            if is_needed
-            else replace(spec, required="", takes=spec.takes | None if default is None else spec.takes)
-        )
+        takes = spec.takes | None if default is None else spec.takes
+        return spec if is_needed else replace(spec, required="", takes=takes)
     if is_needed:
         return Key(Any, required="always")
-    takes: Any = Any
+    takes = Any
     if isinstance(default, str) and annotation in ("str", "<class 'str'>"):
         return Key(str)  # "none" is a value of some of them, so it must not stand for nothing
     if isinstance(default, bool):

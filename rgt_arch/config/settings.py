@@ -1,19 +1,81 @@
-"""Sections of options as typed objects, for the code that runs on them; a host's own options are checked here too."""
+"""Sections of options as typed objects: their keys, and reading them from options that were validated or not."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
 
 from rgt_arch.config.loading import KeyPath
 from rgt_arch.config.report import key_name, short, suggestion
-from rgt_arch.config.schema import WrongValueError, all_keys, convert
-from rgt_arch.config.tables import LoggerSettings, Tile, TrainSettings, ValSettings
+from rgt_arch.config.schema import WrongValueError, all_keys, convert, key
 from rgt_arch.config.tree import value_at
 from rgt_arch.errors import UsageError
 
 S = TypeVar("S")
 CHOP_PROBLEM = "cannot go with val:tile; remove one (tile has no seams)"
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """The keys of `train` that RGTModel adds to BasicSR's."""
+
+    init: Literal["interpolation"] | None = key("weights to start from: interpolation, or random")
+    amp: Literal["bf16", "fp16"] | None = key("mixed precision: bf16 or fp16")
+    grad_clip: float | None = key("largest norm of the gradient", above=0)
+    accumulate: int = key("micro-batches per optimiser step, into which each loader batch is split", low=1, default=1)
+    nan_patience: int = key(
+        "steps in a row with a loss or gradient that is not finite that end the run", low=1, default=10
+    )
+
+
+@dataclass(frozen=True)
+class ValKeys:
+    """`val`, as every model reads it."""
+
+    val_freq: int = key("validate every N steps", "train", low=1, example="5000", default=0)
+    save_img: bool = key("write the images", "always", example="false", default=False)
+    suffix: str | None = key("ending of image names in a test; ~ is the name of the run")
+    pbar: bool = key("show a progress bar", default=False)
+    metrics: dict | None = key("metrics by any name: type, then their arguments")
+
+
+@dataclass(frozen=True)
+class Tile:
+    """`val:tile`: the tiles of validation, in LR pixels."""
+
+    size: int = key("side of a tile in LR pixels, overlap included", "always", low=16, example="256")
+    overlap: int = key("pixels shared by neighbours, in LR pixels; left out: 32, at most half a tile", low=0)
+
+
+@dataclass(frozen=True)
+class ValSettings(ValKeys):
+    """`val`, as RGTModel reads it."""
+
+    use_chop: bool = key("the official code's fixed 200-pixel pieces (tile is better)", default=False)
+    tile: Tile | None = key("{size, overlap} in LR pixels: tiles with blended seams, for little memory")
+    self_ensemble: bool = key("average over the 8 flips and rotations (RGT+)", default=False)
+
+
+@dataclass(frozen=True)
+class LoggerKeys:
+    """`logger`, as every run reads it."""
+
+    print_freq: int = key("log every N steps", "train", low=1, example="100", default=0)
+    save_checkpoint_freq: int = key("save every N steps", "train", low=1, example="5000", default=0)
+    use_tb_logger: bool = key("write TensorBoard files; left out: true if tensorboard is installed", default=True)
+    csv: bool = key("write losses and validation metrics to experiments/NAME/metrics.csv, a value a row", default=False)
+    wandb: dict | None = key("Weights & Biases; needs use_tb_logger: true")
+
+
+@dataclass(frozen=True)
+class LoggerSettings(LoggerKeys):
+    """`logger`, as RGTModel reads it."""
+
+    keep_checkpoints: int | None = key("how many checkpoints to keep, the newest; ~ is all", low=1)
+    keep_best: str | None = key(
+        "a metric of val:metrics: the best weights on the first val data set are net_g_best.pth"
+    )
 
 
 def train_settings(opt: Mapping[str, Any]) -> TrainSettings:

@@ -1,16 +1,13 @@
-"""The keys that BasicSR 1.4.2 and RGTModel read, by section and by the class that reads them.
-
-Sections that our own code reads as objects are dataclasses. `describe_options` prints all of them.
-"""
+"""The keys that BasicSR 1.4.2 and RGTModel read, by section and by the class that reads them, and their reference."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from rgt_arch.config.loading import KeyPath
-from rgt_arch.config.schema import FilePath, Key, key, own_keys
+from rgt_arch.config.schema import FilePath, Key, limits, own_keys
+from rgt_arch.config.settings import LoggerKeys, LoggerSettings, Tile, TrainSettings, ValKeys, ValSettings
 
 # Keys of early BasicSR versions (its EDSR files of 2020 carry them) and what 1.4.2 calls them.
 RENAMED = {
@@ -104,66 +101,6 @@ _TRAIN_GAN = {
     "net_d_iters": Key(int, "train the generator every N steps", low=1),
     "net_d_init_iters": Key(int, "steps before the generator is trained", low=0),
 }
-
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """The keys of `train` that RGTModel adds to BasicSR's."""
-
-    init: Literal["interpolation"] | None = key("weights to start from: interpolation, or random")
-    amp: Literal["bf16", "fp16"] | None = key("mixed precision: bf16 or fp16")
-    grad_clip: float | None = key("largest norm of the gradient", above=0)
-    accumulate: int = key("micro-batches per optimiser step, into which each loader batch is split", low=1, default=1)
-    nan_patience: int = key(
-        "steps in a row with a loss or gradient that is not finite that end the run", low=1, default=10
-    )
-
-
-@dataclass(frozen=True)
-class _Val:
-    val_freq: int = key("validate every N steps", "train", low=1, example="5000", default=0)
-    save_img: bool = key("write the images", "always", example="false", default=False)
-    suffix: str | None = key("ending of image names in a test; ~ is the name of the run")
-    pbar: bool = key("show a progress bar", default=False)
-    metrics: dict | None = key("metrics by any name: type, then their arguments")
-
-
-@dataclass(frozen=True)
-class Tile:
-    """`val:tile`: the tiles of validation, in LR pixels."""
-
-    size: int = key("side of a tile in LR pixels, overlap included", "always", low=16, example="256")
-    overlap: int = key("pixels shared by neighbours, in LR pixels; left out: 32, at most half a tile", low=0)
-
-
-@dataclass(frozen=True)
-class ValSettings(_Val):
-    """`val`, as RGTModel reads it."""
-
-    use_chop: bool = key("the official code's fixed 200-pixel pieces (tile is better)", default=False)
-    tile: Tile | None = key("{size, overlap} in LR pixels: tiles with blended seams, for little memory")
-    self_ensemble: bool = key("average over the 8 flips and rotations (RGT+)", default=False)
-
-
-@dataclass(frozen=True)
-class _Logger:
-    print_freq: int = key("log every N steps", "train", low=1, example="100", default=0)
-    save_checkpoint_freq: int = key("save every N steps", "train", low=1, example="5000", default=0)
-    use_tb_logger: bool = key("write TensorBoard files; left out: true if tensorboard is installed", default=True)
-    csv: bool = key("write losses and validation metrics to experiments/NAME/metrics.csv, a value a row", default=False)
-    wandb: dict | None = key("Weights & Biases; needs use_tb_logger: true")
-
-
-@dataclass(frozen=True)
-class LoggerSettings(_Logger):
-    """`logger`, as RGTModel reads it."""
-
-    keep_checkpoints: int | None = key("how many checkpoints to keep, the newest; ~ is all", low=1)
-    keep_best: str | None = key(
-        "a metric of val:metrics: the best weights on the first val data set are net_g_best.pth"
-    )
-
-
 _WANDB = {"project": Key(str | None, "project name; ~ is off"), "resume_id": Key(str | None, "run to go on with")}
 _DATASET = {
     "name": Key(str, "name for logs and result folders", "always", example="Set5"),
@@ -270,7 +207,7 @@ TABLES = (
     Table(_IO, "memcached", IO_BACKEND_MEMCACHED),
     Table(("path",), "SRModel", _PATH),
     Table(("train",), "SRModel", _TRAIN),
-    Table(("val",), "SRModel", own_keys(_Val)),
+    Table(("val",), "SRModel", own_keys(ValKeys)),
     Table(("train",), "RGTModel", own_keys(TrainSettings)),
     Table(("val",), "RGTModel", own_keys(ValSettings)),
     Table(("val", "tile"), "RGTModel", own_keys(Tile)),
@@ -280,9 +217,50 @@ TABLES = (
     Table(("train",), "SRGANModel", _TRAIN_GAN),
     Table((), "RealESRNetModel", {**_REAL, **_REAL_NET}),
     Table((), "RealESRGANModel", {**_REAL, **_REAL_GAN}),
-    Table(("logger",), "", own_keys(_Logger)),
+    Table(("logger",), "", own_keys(LoggerKeys)),
     Table(("logger", "wandb"), "", _WANDB),
     Table(("dist_params",), "", _DIST_PARAMS),
 )
 # Classes all of whose keys are known; the last two read what their parents read.
 KNOWN_OWNERS = {table.owner for table in TABLES} | {"SwinIRModel", "ESRGANModel"}
+
+
+def describe_options() -> str:
+    """All keys of option files that the tables know, as Markdown tables.
+
+    Arguments of networks, losses, metrics, optimisers and schedulers are not among them: see their classes.
+    """
+    return "\n".join(_block(table) for table in TABLES)
+
+
+def table_title(table: Table) -> str:
+    """The heading of a table: its section, and the class that reads it."""
+    section = f"`{':'.join(table.path)}`" if table.path else "Top level"
+    if table.path[:1] == ANY_DATASET[:1]:
+        every = " of every type" if table.path == ANY_DATASET else ""
+        return section + (f" of type {table.owner}" if table.owner else every)
+    return section + (f", read by {table.owner}" if table.owner else "")
+
+
+def _block(table: Table) -> str:
+    rows = [f"| `{name}` | {_values(key)} | {_needed(key)} | {key.text} |" for name, key in table.keys.items()]
+    head = [f"### {table_title(table)}", "", "| key | takes | needed, or default | what for |", "|---|---|---|---|"]
+    return "\n".join([*head, *rows, ""])
+
+
+def _needed(key: Key) -> str:
+    default = str(key.default).lower() if isinstance(key.default, bool) else key.default
+    return key.required or ("" if default is None else str(default))
+
+
+def _values(key: Key) -> str:
+    text = ", ".join(key.choices)
+    if not text or key.kind == "names":
+        text = f"{key.kind}: {text}" if text else key.kind
+    if key.count is not None:
+        text = f"{key.count} {text}"
+    if key.low is not None and key.high is None:
+        text += f" ≥ {key.low:g}"
+    elif limits(key):
+        text += f" {limits(key).removeprefix('from ')}"
+    return f"{text}, `~`" if key.nullable else text

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rgt_arch.config import load_options, logger_settings, train_settings, val_settings
-from rgt_arch.config.tables import LoggerSettings, Tile, TrainSettings, ValSettings
+from rgt_arch.config.settings import LoggerSettings, Tile, TrainSettings, ValSettings
 from rgt_arch.errors import UsageError
 
 from .conftest import OPTIONS

@@ -31,8 +31,7 @@ import yaml
 
 from rgt_arch.cli import basicsr_command
 from rgt_arch.cli import main as rgt_main
-from rgt_arch.config.describe import table_title
-from rgt_arch.config.tables import TABLES
+from rgt_arch.config.tables import TABLES, table_title
 from rgt_arch.data.option_checks import validate_options
 
 from .bad_files import (
