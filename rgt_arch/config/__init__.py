@@ -1,8 +1,9 @@
 """Option files: safe loading, overrides from the command line, checks before a run, and the reference of keys."""
 
+from rgt_arch.config.checks.networks import check_files
 from rgt_arch.config.describe import describe_options
 from rgt_arch.config.loading import load_options
 from rgt_arch.config.overrides import apply_overrides
 from rgt_arch.config.validation import check_options
 
-__all__ = ["apply_overrides", "check_options", "describe_options", "load_options"]
+__all__ = ["apply_overrides", "check_files", "check_options", "describe_options", "load_options"]
