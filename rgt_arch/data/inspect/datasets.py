@@ -28,7 +28,6 @@ from rgt_arch.data.pairing import (
     PairingError,
     guess_template,
     list_images,
-    lq_name,
     pair_names,
     pairs_from_folders,
     pairs_from_meta_info,
@@ -171,7 +170,6 @@ class DataSet:
         if gt is None or lq is None or not isinstance(template, str):
             return None  # reported already
         try:
-            lq_name("name", template)
             if lines is not None:
                 pairs = pairs_from_meta_info(lines, gt, lq, template, comma=self.meta_key == "meta_info")
                 if not self._exist(spread(pairs, SAMPLED_PAIRS)):
