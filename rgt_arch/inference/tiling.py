@@ -107,8 +107,8 @@ def tiled_forward(
     network: (B, C, h, w) -> (B, C', h * scale, w * scale); it sees tiles of one size, min(tile, H) × min(tile, W).
     image: (B, C, H, W), any device; results are gathered on it, so the network may move tiles to another device and
     a large image can stay in main memory. tile, overlap: see `Tile`. margin: input pixels. batch: tiles run
-    together, which keeps a GPU busy. progress(done, tiles) is called after each batch. Returns (B, C', H * scale, W * scale), added up in
-    float32 (float64 if the network's output is).
+    together, which keeps a GPU busy. progress(done, tiles) is called after each batch. Returns
+    (B, C', H * scale, W * scale), added up in float32 (float64 if the network's output is).
 
     Guarantee: a tile has no say within `margin` pixels of an inner edge, and every pixel is at least `margin` pixels
     inside some tile. So a network that looks at most `margin` pixels far in each direction gives the same output as
