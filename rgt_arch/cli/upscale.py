@@ -16,8 +16,8 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         "upscale",
         help="enlarge pictures and videos",
         description="Enlarge pictures (PNG, JPEG, TIFF, WebP, AVIF, BMP; 8 and 16 bit, with alpha) and videos (mp4, "
-        "mkv, webm). Colour profiles, EXIF and XMP data, alpha and sound are kept where the format has a place for them. "
-        "Nothing is overwritten unless asked for.",
+        "mkv, webm). Colour profiles, EXIF and XMP data, alpha and sound are kept where the format has a place for "
+        "them. Nothing is overwritten unless asked for.",
     )
     parser.add_argument("inputs", metavar="INPUT", nargs="+", help="file, folder with its sub-folders, or pattern")
     parser.add_argument(

@@ -204,6 +204,13 @@ def test_pictures_are_turned_upright(tmp_path: Path, name: str, orientation: int
         assert tags(picture.exif).get(str(int(ExifTags.Base.Orientation)), 1) == 1
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
+def test_tall_pictures_are_turned_too(tmp_path: Path, suffix: str) -> None:
+    """Decoders that hand out rows in order alone would fail."""
+    path = save(tmp_path / f"a{suffix}", np.zeros((3000, 40, 3), np.uint8), exif=some_exif(3))
+    assert read_picture(path).pixels.shape == (3000, 40, 3)
+
+
 def test_cmyk_jpeg_of_adobe_becomes_rgb(tmp_path: Path) -> None:
     cmyk = Image.fromarray(smooth(3)).convert("CMYK")
     cmyk.save(tmp_path / "a.jpg", quality=100)  # Pillow writes the Adobe marker and inverted inks

@@ -113,14 +113,14 @@ def _by_vips(content: bytes, kind: str, path: Path) -> Picture:
         notices.append(f"has {frames} {'pages' if kind == 'tiff' else 'pictures'}; only the first is read")
     elif frames > 1:
         raise UserError(f"{path}: is an animation of {frames} frames; save one as a picture, or all as a video")
-    turned = _field(image, "orientation", 1) in (5, 6, 7, 8)
+    orientation = _field(image, "orientation", 1)
     icc, xmp = (image.get(name) if image.get_typeof(name) else None for name in ("icc-profile-data", "xmp-data"))
     image, icc = _grey_or_rgb(image, icc, metadata, path)
-    pixels = image.autorot().numpy()
+    pixels = (image if orientation == 1 else image.copy_memory().autorot()).numpy()
     if icc and not icc_fits(icc, 1 if pixels.ndim == 2 else pixels.shape[2]):
         notices.append("its colour profile is for other kinds of colours and is left out")
         icc = None
-    dpi = metadata.dpi[::-1] if metadata.dpi and turned else metadata.dpi
+    dpi = metadata.dpi[::-1] if metadata.dpi and orientation in (5, 6, 7, 8) else metadata.dpi
     xmp = checked_xmp(xmp, notices)
     return Picture(pixels, icc, metadata.exif, dpi, tuple(notices), xmp, metadata.texts)
 
