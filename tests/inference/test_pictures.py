@@ -211,6 +211,20 @@ def test_tall_pictures_are_turned_too(tmp_path: Path, suffix: str) -> None:
     assert read_picture(path).pixels.shape == (3000, 40, 3)
 
 
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_without_its_end_mark_is_read_and_one_without_pixels_is_not(tmp_path: Path, progressive: bool) -> None:
+    path = save(tmp_path / "a.jpg", noise(3, np.uint8, 64, 80), quality=95, progressive=progressive)
+    whole, pixels = path.read_bytes(), read_picture(path).pixels
+    path.write_bytes(whole[:-2])
+    picture = read_picture(path)
+    assert picture.notices == ("its end mark is missing, but no pixel is",)
+    np.testing.assert_array_equal(picture.pixels, pixels)
+    for missing in (4, 10, 100, 2000):
+        path.write_bytes(whole[:-missing])
+        with pytest.raises(UserError, match="is truncated"):
+            read_picture(path)
+
+
 def test_cmyk_jpeg_of_adobe_becomes_rgb(tmp_path: Path) -> None:
     cmyk = Image.fromarray(smooth(3)).convert("CMYK")
     cmyk.save(tmp_path / "a.jpg", quality=100)  # Pillow writes the Adobe marker and inverted inks
