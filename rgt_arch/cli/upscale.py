@@ -15,8 +15,9 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "upscale",
         help="enlarge pictures and videos",
-        description="Enlarge pictures (PNG, JPEG, TIFF, WebP, BMP; 8 and 16 bit, with alpha) and videos (mp4, mkv, "
-        "webm). Colour profiles, EXIF and XMP data, alpha and sound are kept. Nothing is overwritten unless asked for.",
+        description="Enlarge pictures (PNG, JPEG, TIFF, WebP, AVIF, BMP; 8 and 16 bit, with alpha) and videos (mp4, "
+        "mkv, webm). Colour profiles, EXIF and XMP data, alpha and sound are kept where the format has a place for "
+        "them. Nothing is overwritten unless asked for.",
     )
     parser.add_argument("inputs", metavar="INPUT", nargs="+", help="file, folder with its sub-folders, or pattern")
     parser.add_argument(
@@ -59,7 +60,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument("--suffix", default="auto", help="end of output names (default: x and the factor)")
     parser.add_argument("--ext", choices=EXTENSIONS, default="auto", help="format of pictures (default: the input's)")
     parser.add_argument(
-        "--quality", type=int, default=95, metavar="1-100", help="of JPEG and WebP (default: %(default)s)"
+        "--quality", type=int, default=95, metavar="1-100", help="of JPEG, WebP and AVIF (default: %(default)s)"
     )
     parser.add_argument(
         "--crf",
