@@ -21,13 +21,13 @@ def test_run_without_gpu_does_exactly_total_iter_then_resumes(project):
     before = sorted(project.root.rglob("*"))
     refused = project.start(*BASICSR, "train", "-opt", options, "--force_yml", "train:total_iter=7")
     assert refused.returncode == 2
-    assert "an unfinished run has this name (it was saved at iteration 4 of 7)" in refused.stdout
+    assert "an unfinished run has this name (it was saved at iteration 5 of 7)" in refused.stdout
     assert "Traceback" not in refused.stdout
     assert sorted(project.root.rglob("*")) == before
 
     resumed = project.start(*BASICSR, "train", "-opt", options, "--force_yml", "train:total_iter=7", "--auto_resume")
     assert resumed.returncode == 0, resumed.stdout
-    assert project.logged_iterations() == [5, 6, 7]
+    assert project.logged_iterations() == [6, 7]
     assert re.findall(r"@ (\d+) iter", resumed.stdout) == ["7"]
 
 
