@@ -17,7 +17,7 @@ from rgt_arch.inference.pictures import PICTURE_SUFFIXES, WRITABLE_SUFFIXES
 from rgt_arch.inference.video import TARGET_SUFFIXES, VIDEO_SUFFIXES, target_suffix
 
 _READABLE = PICTURE_SUFFIXES | frozenset(VIDEO_SUFFIXES)
-EXTENSIONS = ("auto", "png", "jpg", "webp", "tif")
+EXTENSIONS = ("auto", "png", "jpg", "webp", "avif", "tif")
 
 
 @dataclass(frozen=True)

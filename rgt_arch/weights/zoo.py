@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import functools
 import json
 import os
 import sys
@@ -14,14 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-from platformdirs import user_cache_path
+import pooch
+import requests
+from filelock import FileLock
 
 from rgt_arch.archs.rgt_arch import PRESETS
 from rgt_arch.errors import UsageError, UserError
 from rgt_arch.file_kinds import CHECKPOINT_SUFFIXES
 from rgt_arch.files import file_digest, written_whole
-from rgt_arch.weights.downloading import download
 from rgt_arch.weights.inspecting import infer_config
 from rgt_arch.weights.reading import read_checkpoint
 
@@ -110,7 +109,7 @@ def named(name: str) -> ZooEntry:
 def cache_folder() -> Path:
     """Where downloaded weights are kept: the environment's RGT_CACHE, else rgt-arch in the user's cache folder."""
     own = os.environ.get("RGT_CACHE")
-    return Path(own).expanduser().absolute() if own else user_cache_path("rgt-arch", appauthor=False)
+    return Path(own).expanduser().absolute() if own else Path(pooch.os_cache("rgt-arch"))
 
 
 def local_file(entry: ZooEntry) -> Path | None:
@@ -123,9 +122,9 @@ def local_file(entry: ZooEntry) -> Path | None:
 
 
 def fetch(entry: ZooEntry) -> Path:
-    """The entry's file, downloaded if it is not here yet, with the SHA-256 that it had when it was first used.
+    """The entry's file, downloaded if it is missing; its SHA-256 must be the one of its first use.
 
-    Raises UserError in one line for what cannot be downloaded, UsageError for a file that is missing or has changed.
+    Raises UserError in one line for a download that fails, UsageError for a file that is missing or has changed.
     """
     file = require(entry) or _download(entry)
     if entry.bundled:
@@ -153,36 +152,46 @@ def require(entry: ZooEntry) -> Path | None:
 
 
 def _download(entry: ZooEntry) -> Path:
-    """The entry's file in the cache; one process downloads, others wait for it."""
-    folder, url = cache_folder(), entry.url
-    assert url is not None
-    target = folder / f"{entry.name}.pth"
-    lock = FileLock(folder / f"{target.name}.lock")
+    """Download the entry's file into the cache, whole or not at all. One process downloads while others wait."""
+    target = cache_folder() / f"{entry.name}.pth"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            print(f"{entry.name}: another process downloads it; waiting", file=sys.stderr, flush=True)
-            lock.acquire()
-    except (OSError, NotImplementedError) as error:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(target.with_suffix(".lock")):
+            if present := local_file(entry):
+                return present
+            with written_whole(target) as beside:
+                _fetch_into(beside, entry, f"try again later, or download it by hand and save it as {target}")
+    except (OSError, NotImplementedError) as error:  # the latter: a file system without locks
         reason = getattr(error, "strerror", None) or error
         raise UserError(
-            f"{folder}: the cache cannot be written: {reason}; name another folder with the environment's RGT_CACHE, "
-            f"or download {url} by hand and give its path"
+            f"{target.parent}: the cache cannot be written: {reason}; name another folder with the environment's "
+            f"RGT_CACHE, or download {entry.url} by hand and give its path"
         ) from error
+    return target
+
+
+def _fetch_into(file: Path, entry: ZooEntry, remedy: str) -> None:
+    print(f"{entry.name}: downloading {entry.url}", file=sys.stderr, flush=True)
     try:
-        present = local_file(entry)
-        if present is None:
-            print(f"{entry.name}: downloading {url} to {target}", file=sys.stderr, flush=True)
-            download(url, target, functools.partial(_check_downloaded, entry))
-        return present or target
-    finally:
-        lock.release()
+        pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), chunk_size=1 << 16)(entry.url, str(file), None)
+        _check_downloaded(entry, file)
+    except requests.RequestException as error:
+        raise UserError(f"{entry.url}: cannot be downloaded: {_reason(error)}; {remedy}") from error
+    except UsageError as error:
+        reason = str(error).removeprefix(f"{file}: ")
+        raise UserError(f"{entry.url}: the downloaded file {reason}; {remedy}") from error
+
+
+def _reason(error: requests.RequestException) -> str:
+    """The cause in a few words, without the layers of requests and urllib3 around it."""
+    if error.response is not None:
+        return f"the server answers {error.response.status_code} {error.response.reason}"
+    cause = error.args[0] if error.args else error
+    return str(getattr(cause, "reason", None) or (cause.args[0] if isinstance(cause, Exception) else cause))
 
 
 def _check_downloaded(entry: ZooEntry, file: Path) -> None:
-    """Refuse what is not the entry's network or was damaged on the way, which the sums in PyTorch's zip files show."""
+    """Raise UsageError if the file is not the entry's network or is damaged (PyTorch's zip files have checksums)."""
     _check_content(entry, file)
     if zipfile.is_zipfile(file):
         with zipfile.ZipFile(file) as archive:

@@ -45,7 +45,7 @@ def _torch_file():
     ("content", "words"),
     [
         (b"", "is empty (0 bytes)"),
-        (b"no checkpoint", "is a text file that starts with 'no checkpoint'"),
+        (b"no checkpoint", "(it starts with b'no checkpoint')"),
         (pickle.dumps({"params": 1})[:10], "is a bare pickle, which could run code"),
         (_torch_file()[:5000], "is truncated or damaged"),
         (_torch_file().replace(b"_rebuild_tensor_v2", b"_rebuild_tensor_v2"[::-1]), "would run code"),

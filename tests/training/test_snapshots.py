@@ -68,7 +68,7 @@ def other_iteration(path):
         ("models/net_g_4.pth", lambda path: path.write_bytes(b""), "empty"),
         ("models/net_g_4.pth", lambda path: path.unlink(), "no such file"),
         ("training_states/4.state", lambda path: torch.save({"params": {}}, path), "no BasicSR training state"),
-        ("training_states/4.state", lambda path: path.write_bytes(b"\0" * 5000), "starts with zeros"),
+        ("training_states/4.state", lambda path: path.write_bytes(b"\0" * 5000), "is not a PyTorch checkpoint"),
         (
             "training_states/4.state",
             lambda path: path.write_bytes(path.with_name("2.state").read_bytes()),

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -21,7 +22,7 @@ from rgt_arch import load_model, rgt_t
 from rgt_arch.archs.rgt_arch import PRESETS
 from rgt_arch.cli import main
 from rgt_arch.errors import UsageError, UserError
-from rgt_arch.weights import downloading, zoo
+from rgt_arch.weights import zoo
 from rgt_arch.weights.building import resolve_path
 from rgt_arch.weights.converting import convert_checkpoint
 from rgt_arch.weights.zoo import ZOO, ZooEntry
@@ -49,7 +50,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache, and an empty folder of the package."""
     monkeypatch.setenv("RGT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(zoo, "BUNDLED", tmp_path / "bundled")
-    monkeypatch.setattr(downloading, "_WAITS", (0.01,))
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
     (tmp_path / "bundled").mkdir()
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
@@ -207,35 +209,72 @@ def test_a_changed_file_is_refused_and_a_new_download_held_to_the_first_sum(serv
 
 @pytest.mark.parametrize(
     ("fault", "words"),
-    [("html", "what came is a web page"), ("404", "404 Not Found"), ("claims less", "what came is truncated")],
+    [
+        ("404", "cannot be downloaded: the server answers 404 Not Found"),
+        ("500", "cannot be downloaded: the server answers 500 Internal Server Error"),
+        ("cut", "cannot be downloaded: Connection broken"),
+        ("claims more", "cannot be downloaded: Connection broken"),
+        ("claims less", "the downloaded file is truncated"),
+        ("no length, cut", "the downloaded file is truncated"),
+        ("html", "the downloaded file is a web page"),
+    ],
 )
-def test_a_failed_download_leaves_nothing_that_is_taken_for_weights(
+def test_a_failed_download_is_one_line_and_leaves_nothing_that_is_taken_for_weights(
     server: FileServer, cache: Path, fault: str, words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    server.always = fault
+    server.fault = fault
     assert main(["info", "RGT_T_web"]) == 1
-    error = capsys.readouterr().err.splitlines()[-1]
+    _, error = capsys.readouterr().err.splitlines()  # the first line says what is downloaded
     assert words in error
     assert server.url in error
-    assert f"save it as {cache / 'RGT_T_web.pth'}" in error
-    assert {file.name for file in cache.iterdir()} <= {"RGT_T_web.pth.lock"}
-    server.always = ""
+    assert f"download it by hand and save it as {cache / 'RGT_T_web.pth'}" in error
+    assert {file.name for file in cache.iterdir()} <= {"RGT_T_web.lock"}
+    server.fault = "redirect"
     assert main(["info", "RGT_T_web"]) == 0
+
+
+@pytest.mark.parametrize(("host", "words"), [("127.0.0.1:9", "refused"), ("weights.invalid", "resolve")])
+def test_no_network_is_one_line_that_says_so(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, host: str, words: str
+) -> None:
+    entry = ZooEntry("RGT_T_web", "RGT-T", 2, "none", url=f"http://{host}/net.pth")
+    with pytest.raises(
+        UserError, match=rf"http://{host}/net.pth: cannot be downloaded: .*{words}.*save it as"
+    ) as caught:
+        zoo.fetch(entry)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(server: FileServer, cache: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, limits[1]))  # the system refuses to write on, as when full
+    try:
+        with pytest.raises(UserError, match=r"RGT_T_web.pth: cannot be written: File too large"):
+            resolve_path("RGT_T_web")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert {file.name for file in cache.iterdir()} <= {"RGT_T_web.lock"}
+
+
+def test_the_proxy_of_the_environment_is_used(server: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", server.url.removesuffix("/net.pth"))
+    zoo.fetch(ZooEntry("RGT_T_web", "RGT-T", 2, "none", url="http://weights.invalid/net.pth"))
+    assert server.requests == ["http://weights.invalid/net.pth"]
 
 
 def test_another_network_and_damaged_bytes_are_refused(server: FileServer, cache: Path, content: bytes) -> None:
     server.content = content_of(rgt_t(4))
-    with pytest.raises(UserError, match=r"what came is not RGT_T_web but an RGT ×4"):
+    with pytest.raises(UserError, match=r"the downloaded file is not RGT_T_web but an RGT ×4"):
         resolve_path("RGT_T_web")
     damaged = bytearray(content)
     damaged[len(content) // 2] ^= 1
     server.content = bytes(damaged)
-    with pytest.raises(UserError, match=r"what came is damaged"):
+    with pytest.raises(UserError, match=r"the downloaded file is damaged"):
         resolve_path("RGT_T_web")
     assert not (cache / "RGT_T_web.pth").exists()
 
 
-def test_two_processes_download_once(server: FileServer, cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_two_processes_download_once(server: FileServer, cache: Path) -> None:
     server.pause = 0.02
     code = (
         "import sys; from rgt_arch.weights import zoo\n"
@@ -247,7 +286,6 @@ def test_two_processes_download_once(server: FileServer, cache: Path, capsys: py
             time.sleep(0.01)
         assert resolve_path("RGT_T_web") == cache / "RGT_T_web.pth"
     assert other.returncode == 0
-    assert "another process downloads it; waiting" in capsys.readouterr().err
     assert len(server.requests) == 1
 
 

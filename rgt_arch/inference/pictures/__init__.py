@@ -5,7 +5,7 @@ from rgt_arch.inference.pictures.reading import MAX_PIXELS, picture_size, read_p
 from rgt_arch.inference.pictures.writing import WRITABLE_SUFFIXES, check_writable, write_picture
 
 # Of files that are taken for pictures where a folder is searched.
-PICTURE_SUFFIXES = frozenset({*WRITABLE_SUFFIXES, ".gif", ".avif", ".jp2", ".pnm", ".ppm", ".pgm", ".pbm"})
+PICTURE_SUFFIXES = frozenset({*WRITABLE_SUFFIXES, ".gif", ".jp2", ".pnm", ".ppm", ".pgm", ".pbm"})
 
 __all__ = [
     "MAX_PIXELS",

@@ -1,4 +1,4 @@
-"""What a picture is here: pixels with straight alpha, and what else of its file goes into the file made from it."""
+"""What a picture is here: pixels with straight alpha, and the metadata of its file that goes into the result."""
 
 from __future__ import annotations
 
@@ -18,10 +18,8 @@ class Picture:
 
     pixels: (H, W) grey, (H, W, 2) grey and alpha, (H, W, 3) RGB, (H, W, 4) RGBA; uint8 or uint16; alpha is straight.
     icc_profile: of these pixels; None where the file had none, or its colours were converted to sRGB.
-    exif: starts with "Exif\\0\\0"; the orientation in it is 1 and there is no thumbnail.
-    dpi: (x, y) dots per inch, if the file says.
-    xmp: as the file has it. texts: by key, of a PNG, or the comment of a JPEG. colour_chunks: type and content of the
-    chunks by which a PNG says that its colours are not those of sRGB.
+    exif: starts with "Exif\\0\\0"; the orientation in it is 1 and there is no thumbnail. xmp: opaque.
+    dpi: (x, y) dots per inch, if the file says. texts: by key, of a PNG, or the comment of a JPEG.
     notices: what of the file is not in here, in one line each, without the file's name.
     Raises ValueError for pixels of another shape or type.
     """
@@ -33,7 +31,6 @@ class Picture:
     notices: tuple[str, ...] = field(default=(), compare=False)
     xmp: bytes | None = None
     texts: Mapping[str, str] = field(default_factory=dict)
-    colour_chunks: tuple[tuple[bytes, bytes], ...] = ()
 
     def __post_init__(self) -> None:
         if self.pixels.ndim not in (2, 3) or self.channels not in (1, 2, 3, 4) or 0 in self.pixels.shape:
@@ -45,20 +42,15 @@ class Picture:
     def channels(self) -> int:
         return 1 if self.pixels.ndim == 2 else self.pixels.shape[2]
 
-    def replace_pixels(self, pixels: NDArray[Any]) -> Picture:
-        """The same picture with other pixels, of another size perhaps, and nothing left to notice."""
-        return replace(self, pixels=pixels, notices=())
-
     @property
     def has_alpha(self) -> bool:
         return self.channels in (2, 4)
+
+    def replace_pixels(self, pixels: NDArray[Any]) -> Picture:
+        """The same picture with other pixels, perhaps of another size, and without notices."""
+        return replace(self, pixels=pixels, notices=())
 
 
 def icc_fits(profile: bytes, channels: int) -> bool:
     """Whether an ICC profile describes pixels of so many channels: a profile for RGB in a grey file is a fault."""
     return channels in _ICC_SPACES.get(profile[16:20], ())
-
-
-def plausible_dpi(x: float, y: float) -> tuple[float, float] | None:
-    """Dots per inch that every format can hold (JPEG has 16 bits for them); None for what stands for unknown."""
-    return (x, y) if all(1 < value <= 65535 for value in (x, y)) else None

@@ -99,7 +99,7 @@ def test_a_name_with_a_scale_has_a_row_of_that_scale_only(table, write_set, writ
         (["mine=rgt-t-x4+", "--scales", "2", "3"], "RGT_T_x4: is ×4; add 4 to --scales"),
         (["X=RGT_T", "X=RGT_T_x4"], "X: two methods have this name"),
         (["X=RGT_T_x4", "X=RGT_T_x4+"], "X: two methods have this name"),
-        (["benchmark/Set5/HR/face.png"], "face.png: is a picture"),
+        (["benchmark/Set5/HR/face.png"], "face.png: is not a PyTorch checkpoint"),
     ],
 )
 def test_what_cannot_be_meant_is_one_line(table, write_set, write_weights, arguments, words):
