@@ -22,7 +22,6 @@ COMMANDS = (
     "table",
     "figure",
     "prepare",
-    "bench",
     "complexity",
     "ablation",
     "info",

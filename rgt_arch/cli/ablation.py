@@ -32,7 +32,9 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("file", metavar="LIST", type=Path, help="list of option files, as in options/ablation")
+    parser.add_argument(
+        "file", metavar="LIST", type=Path, help="a base option file and overrides, as in options/ablation"
+    )
     parser.add_argument(
         "--only", metavar="VARIANT", nargs="+", help="these variants of the list, and the first (default: all)"
     )

@@ -17,8 +17,8 @@ from tqdm import tqdm
 
 from rgt_arch.data.lmdb_comparison import difference, stored_keys
 from rgt_arch.data.lmdb_images import DEFAULT_COMPRESSION, LmdbImage, Shape, encode, keyed_images
-from rgt_arch.data.lmdb_keys import check_keys, lmdb_key
 from rgt_arch.data.output_folders import is_running
+from rgt_arch.data.pairing import check_keys, lmdb_key
 from rgt_arch.data.parallel import Summary, successes
 from rgt_arch.errors import UsageError, UserError
 

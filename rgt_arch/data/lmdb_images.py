@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 
 from rgt_arch.data.images import PNG_SIGNATURE, decode, files_by_name, read_bytes
-from rgt_arch.data.lmdb_keys import lmdb_key
+from rgt_arch.data.pairing import lmdb_key
 from rgt_arch.data.parallel import Summary
 from rgt_arch.errors import UsageError, UserError
 

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from rgt_arch.data.images import decode, find_files, read_bytes, write_bytes
-from rgt_arch.data.lmdb_keys import lmdb_key
 from rgt_arch.data.output_folders import refuse_overlap
+from rgt_arch.data.pairing import guess_template, lmdb_key, pair_names
 from rgt_arch.data.parallel import Summary, successes
 from rgt_arch.errors import UsageError, UserError
-
-_LR_ENDINGS = ("", "x2", "x3", "x4", "x8")
 
 
 @dataclass(frozen=True)
@@ -69,8 +67,8 @@ def write_pair_list(
     This is what RealESRGANPairedDataset (data/realesrgan_paired_dataset.py:62) expects, and Real-ESRGAN's
     generate_meta_info_pairdata.py writes.
 
-    The LR image has the same path in `lr_folder`, with any suffix; if there is none, its stem may end with x2, x3, x4
-    or x8 in addition. Names are relative to `root` and `lr_root` (the data set's dataroot_gt and dataroot_lq), by
+    The LR image has the same path in `lr_folder`, with any suffix and what the folder's template adds, such as x2.
+    Names are relative to `root` and `lr_root` (the data set's dataroot_gt and dataroot_lq), by
     default the folders' parents. Images without a partner are failures, otherwise as `write_meta_info`.
     """
     refuse_overlap({folder: [], lr_folder: []}, [file])
@@ -88,30 +86,15 @@ def write_pair_list(
     return summary
 
 
-def _pairs(folder: Path, lr_folder: Path, failures: list[str]) -> Iterator[tuple[Path, Path]]:
-    """(image, LR image); what has no single partner goes to `failures`."""
-    partners: dict[PurePath, list[Path]] = {}
-    for path in _images(lr_folder):
-        partners.setdefault(path.relative_to(lr_folder).with_suffix(""), []).append(path)
-    unused = {path for paths in partners.values() for path in paths}
-    images = _images(folder)
-    stems = [path.relative_to(folder) for path in images]
-    exact = {stem.with_suffix("") for stem in stems}
-    for path, stem in zip(images, stems, strict=True):
-        candidates: list[Path] = []
-        for ending in _LR_ENDINGS:
-            name = stem.parent / f"{stem.stem}{ending}"
-            if ending and (partners.get(stem.with_suffix("")) or name in exact):
-                continue  # that LR image is another image's
-            candidates += partners.get(name, [])
-        unused -= set(candidates)
-        if len(candidates) == 1:
-            yield path, candidates[0]
-        elif candidates:
-            failures.append(f"{path}: has several LR images: {', '.join(str(candidate) for candidate in candidates)}")
-        else:
-            failures.append(f"{path}: has no LR image in {lr_folder}")
-    failures += [f"{path}: has no image in {folder}" for path in sorted(unused)]
+def _pairs(folder: Path, lr_folder: Path, failures: list[str]) -> list[tuple[Path, Path]]:
+    """(image, LR image) by one template for the folder; files without one partner become lines of `failures`."""
+    names = [path.relative_to(folder).as_posix() for path in _images(folder)]
+    lr_names = [path.relative_to(lr_folder).as_posix() for path in _images(lr_folder)]
+    pairing = pair_names(names, lr_names, guess_template(names, lr_names) or "{}")
+    failures += [f"{folder / name}: has no LR image in {lr_folder}, or several" for name in pairing.lone_gt]
+    failures += [f"{lr_folder / name}: has no image in {folder}" for name in pairing.lone_lq]
+    partners = dict(pairing.all_pairs)
+    return [(folder / name, lr_folder / partners[name]) for name in names if name in partners]
 
 
 def _images(folder: Path) -> list[Path]:

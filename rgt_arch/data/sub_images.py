@@ -6,7 +6,6 @@ import contextlib
 import itertools
 import math
 import os
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,11 +13,11 @@ from pathlib import Path
 
 from rgt_arch.data.images import decode_integers, files_by_name, image_size, is_complete_png, read_bytes, write_png
 from rgt_arch.data.output_folders import Claim, claim_folders, location, refuse_overlap, remove_leftovers
+from rgt_arch.data.pairing import guess_template, pair_names
 from rgt_arch.data.parallel import Summary, successes
 from rgt_arch.errors import UsageError, UserError
 
 _LARGEST_SCALE = 16
-_ENDING = re.compile(r"x\d+$")
 
 Size = tuple[int, int]  # height, width
 
@@ -213,13 +212,14 @@ def _check_arguments(cutting: Cutting, lr: Sequence[_LrFolder]) -> None:
 
 
 def _lr_folder(folder: Path, hr_folder: Path, hr: Mapping[Path, Path]) -> _LrFolder:
-    """The LR images of HR images, by one way of naming and one scale for the whole folder: those that fit most."""
+    """The LR images of HR images, by one template and one scale for the whole folder: those that fit the most."""
     named, others = files_by_name(folder)
-    endings = {"", *(match[0] for name in named if (match := _ENDING.search(name.name)))}
-    ending = max(sorted(endings), key=lambda ending: sum(_with(name, ending) in named for name in hr))
-    files = {name: named[_with(name, ending)] for name in hr if _with(name, ending) in named}
-    if not files:
+    relative = {file.relative_to(folder).as_posix(): file for file in named.values()}
+    names = {hr[name].relative_to(hr_folder).as_posix(): name for name in hr}
+    template = guess_template(names, relative)
+    if template is None:
         raise UsageError(f"{folder}: none of its images is named like one in {hr_folder}, with or without x2, x3, …")
+    files = {names[gt]: relative[lq] for gt, lq in pair_names(names, relative, template).all_pairs}
     fitting: Counter[int] = Counter()
     for name, file in files.items():
         large, small = image_size(hr[name]), image_size(file)
@@ -232,10 +232,6 @@ def _lr_folder(folder: Path, hr_folder: Path, hr: Mapping[Path, Path]) -> _LrFol
     used = set(files.values())
     orphans = [file for file in (*named.values(), *others) if file not in used]
     return _LrFolder(folder, min(fitting, key=lambda scale: (-fitting[scale], scale)), files, orphans)
-
-
-def _with(name: Path, ending: str) -> Path:
-    return name.with_name(name.name + ending)
 
 
 def _shrunk(size: Size, scale: int) -> Size:

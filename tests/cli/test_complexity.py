@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rgt_arch.cli import main
-from rgt_arch.evaluation.complexity.report import network_of, preset_of
+from rgt_arch.evaluation.complexity import network_of, preset_of
 
 OPTIONS = Path(__file__).parents[2] / "options"
 
@@ -53,15 +53,6 @@ def test_json_goes_to_stdout_or_a_file(tmp_path, capsys):
     assert whole["parameters"] == 964187
 
 
-def test_time_and_memory_are_measured_in_a_fresh_process(tmp_path, capsys):
-    file = tmp_path / "small.yml"
-    file.write_text("network_g: {type: RGT, embed_dim: 96, depth: [2], num_heads: [6], split_size: [4, 8]}\n")
-    assert main(["complexity", str(file), "--sizes", "24x16", "--measure", "--device", "cpu", "--threads", "1"]) == 0
-    out = capsys.readouterr().out
-    assert "measured at 24×16: 0." in out
-    assert "1 torch threads" in out
-
-
 @pytest.mark.parametrize(
     ("content", "arguments", "words"),
     [
@@ -69,16 +60,12 @@ def test_time_and_memory_are_measured_in_a_fresh_process(tmp_path, capsys):
         ("scale: 2\n", [], "network_g:type is missing"),
         ("network_g: {type: RGT, embed_dim: 97}\n", [], "file.yml: network_g: no RGT has these arguments: "),
         ("network_g: {type: RGT, dept: [2]}\n", [], "did you mean `depth`"),
-        ("network_g: {type: RGT}\n", ["--sizes", "0x8"], "'0x8' is no size"),
-        ("network_g: {type: RGT}\n", ["--plot", "a.png"], "--plot is of use with --growth only"),
-        ("network_g: {type: RGT}\n", ["--growth", "--plot", "a.jpg"], "only .png can be written"),
-        ("network_g: {type: RGT}\n", ["--growth", "--sizes", "8x8"], "growth needs two sizes"),
+        ("network_g: {type: RGT}\n", ["--sizes", "0x8"], "'0x8' is not a size"),
         (
             "network_g: {type: RGT}\n",
             ["--json", "nowhere/a.json"],
             "--json nowhere/a.json: there is no folder",
         ),
-        ("network_g: {type: RGT}\n", ["--threads", "0"], "--threads is 0"),
     ],
 )
 def test_what_cannot_be_counted_is_one_line(tmp_path, capsys, content, arguments, words):
@@ -90,15 +77,9 @@ def test_what_cannot_be_counted_is_one_line(tmp_path, capsys, content, arguments
     assert len(err.splitlines()) == 1
 
 
-@pytest.mark.parametrize("growth", [[], ["--growth"]], ids=["whole", "growth"])
-def test_option_file_is_not_written_over(tmp_path, capsys, growth):
+def test_option_file_is_not_written_over(tmp_path, capsys):
     file = tmp_path / "file.yml"
     file.write_text("network_g: {type: RGT}\n")
-    assert main(["complexity", str(file), *growth, "--json", str(file), "--overwrite"]) == 2
+    assert main(["complexity", str(file), "--json", str(file), "--overwrite"]) == 2
     assert f"--json {file}: is one of the inputs" in capsys.readouterr().err
     assert file.read_text() == "network_g: {type: RGT}\n"
-
-
-def test_no_file_is_a_question(capsys):
-    assert main(["complexity"]) == 2
-    assert "which network?" in capsys.readouterr().err

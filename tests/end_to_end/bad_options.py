@@ -282,6 +282,5 @@ FLAG_ROWS = [
     Row("picture that is not there", "rgt figure compare no.png bicubic -o c.png", nothing, ("no.png", "no such")),
     Row("iterations out of range", "rgt demo --iterations 0 -o out", nothing, ("--iterations", "0")),
     Row("unknown set of weights", "rgt table RGT_x5", nothing, ("RGT_x5",)),
-    Row("size that is none", "rgt bench latency --sizes big", nothing, ("big",)),
 ]
 OPTION_ROWS = [*YAML_ROWS, *FLAG_ROWS]

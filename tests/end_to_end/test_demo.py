@@ -15,7 +15,7 @@ from PIL import Image
 from rgt_arch import RGT, rgt_t
 from rgt_arch.errors import UsageError, UserError
 from rgt_arch.evaluation.demo import TEST, TRAINING, VALIDATION, run_demo
-from rgt_arch.evaluation.subprocesses import basicsr_train
+from rgt_arch.evaluation.training_runs import basicsr_train, read_metrics
 
 
 def demo(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -34,7 +34,8 @@ def finished(tmp_path_factory):
 
 def test_the_last_validation_is_a_decibel_above_the_first(finished):
     folder, _ = finished
-    scores = [float(value) for value in re.findall(r"# psnr: ([\d.]+)", (folder / "train_output.txt").read_text())]
+    metrics = read_metrics(folder / "experiments/demo_RGT_T_x2/metrics.csv")
+    scores = list(metrics["psnr", "validation"].values())
     assert len(scores) >= 2
     assert scores[-1] >= scores[0] + 1
 
@@ -126,6 +127,6 @@ def test_a_file_as_folder_and_too_few_iterations_are_usage_errors(tmp_path):
 def test_a_failing_command_ends_in_its_own_message(tmp_path):
     (tmp_path / "train.yml").write_text("name: x\nmodel_type: NoSuchModel\n")
     with pytest.raises(
-        UserError, match=r"(?s)basicsr train ended with exit code 2: .+ \(all it said: .*train_output\.txt\)"
+        UserError, match=r"(?s)basicsr train ended with exit code 2: .+ \(whole output: .*train_output\.txt\)"
     ):
-        basicsr_train(tmp_path / "train.yml", 1)
+        basicsr_train(tmp_path / "train.yml", tmp_path, "x", 1, [])

@@ -67,7 +67,7 @@ def write_archives(folder: Path) -> None:
 def project(tmp_path_factory):
     """A clone as README expects it, with tiny data and weights."""
     root = tmp_path_factory.mktemp("clone")
-    for name in ("options", "realesrgan_style_scripts"):
+    for name in ("benchmarks", "options", "realesrgan_style_scripts"):
         (root / name).symlink_to(ROOT / name)
     write_pairs(root / "datasets/DF2K", (2,))
     for name in ("Set5", "Set14", "B100", "Urban100"):

@@ -3,10 +3,14 @@
 Each test runs on the CPU too, on something smaller, so that it is not broken when it first meets a GPU.
 """
 
+import json
 import math
-import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,9 +21,6 @@ from torch import Tensor
 
 from rgt_arch import RGT, Upscaler
 from rgt_arch.archs import rgt_arch as arch
-from rgt_arch.cli import main
-from rgt_arch.evaluation.speed.peak import PeakMemory
-from rgt_arch.evaluation.speed.settings import GB, conditions
 
 CONFIG = {**arch.PRESETS["RGT-T"], "upscale": 2, "depth": [4], "num_heads": [6]}
 CPU = torch.device("cpu")
@@ -34,8 +35,10 @@ GPU_ONLY = (
 @pytest.fixture(params=[CPU, pytest.param(CUDA, marks=GPU_ONLY)], ids=str)
 def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
     """The CPU, and a GPU where there is one, on which float32 is float32 (no TF32)."""
-    with conditions(None, request.param):
-        yield request.param
+    tf32 = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    yield request.param
+    torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = tf32
 
 
 def strong_network(device: torch.device) -> RGT:
@@ -87,17 +90,13 @@ def test_half_precision_inside_is_float32_but_for_rounding(
     assert psnr(out.detach(), expected.detach()) >= least
 
 
-def test_one_group_of_rgt_takes_little_memory(device: torch.device) -> None:
+def test_one_group_of_rgt_takes_little_memory(device: torch.device, tmp_path: Path) -> None:
     """512×512 pixels within 1.5 GB on a GPU; on a CPU a part of it within as much a pixel, and a floor for threads."""
     side = 512 if device.type == "cuda" else 64
-    net = RGT(**{**arch.PRESETS["RGT"], "upscale": 4, "depth": [6], "num_heads": [6]}).eval().to(device)
-    picture = torch.rand(1, 3, side, side, device=device)
-    with torch.inference_mode():
-        net(picture[:, :, :32, :32])  # loads libraries
-        with PeakMemory(device) as peak:
-            net(picture)
+    command = ("memory", "--groups", "1", "--sizes", f"{side}x{side}", "--engines", "ours")
+    (row,) = benchmark(device, tmp_path, *command)
     floor = 0 if device.type == "cuda" else 0.2
-    assert 0 < peak.bytes <= (1.5 * (side / 512) ** 2 + floor) * GB
+    assert 0 < row["memory"] <= (1.5 * (side / 512) ** 2 + floor) * 10**9
 
 
 @pytest.mark.parametrize(
@@ -105,25 +104,23 @@ def test_one_group_of_rgt_takes_little_memory(device: torch.device) -> None:
     [
         ("latency", "--sizes", "32x32", "--rounds", "2"),
         pytest.param(("memory", "--sizes", "32x32"), marks=GPU_ONLY),
-        pytest.param(("scaling", "--peer", "--sizes", "32x32", "64x64"), marks=GPU_ONLY),
+        pytest.param(("scaling", "--engines", "official", "ours", "--sizes", "32x32", "64x64"), marks=GPU_ONLY),
         pytest.param(("train", "--rounds", "1"), marks=GPU_ONLY),
     ],
     ids=lambda arguments: arguments[0],
 )
-def test_bench_prints_its_table(
-    device: torch.device,
-    arguments: tuple[str, ...],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    small = {**arch.PRESETS["RGT-T"], "depth": [2], "num_heads": [6]}
-    monkeypatch.setitem(arch.PRESETS, "RGT-T", small)
-    flags = ["--network", "rgt_t", "--scale", "2", "--device", device.type]
-    assert main(["bench", *arguments, *flags]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    for name in ("official float32", "ours float32"):
-        row = next((line for line in lines if line.startswith(name) or f" {name} " in line), "")
-        assert re.search(rf"{name} +\d+\.\d+", row), lines
+def test_benchmarks_measure_both_engines(device: torch.device, arguments: tuple[str, ...], tmp_path: Path) -> None:
+    rows = benchmark(device, tmp_path, *arguments, "--network", "rgt_t", "--groups", "1", "--scale", "2")
+    assert {row["engine"] for row in rows if row.get("seconds") or row.get("memory")} == {"official", "ours"}
+
+
+def benchmark(device: torch.device, folder: Path, script: str, *arguments: str) -> list[dict[str, Any]]:
+    """The rows that a script of benchmarks/ measures on a device."""
+    file = folder / "figures.json"
+    path = Path(__file__).parents[2] / f"benchmarks/{script}.py"
+    subprocess.run([sys.executable, path, *arguments, "--device", device.type, "--json", file], check=True)
+    rows: list[dict[str, Any]] = json.loads(file.read_text())["rows"]
+    return rows
 
 
 @contextmanager

@@ -9,8 +9,8 @@ from rgt_arch.cli.figure.arguments import add_output
 from rgt_arch.evaluation.figures.curves import SHOWN, CurveSettings, make_curves
 from rgt_arch.evaluation.figures.plotting import COLOURS
 
-_EPILOG = f"""RUN is experiments/NAME (its train_*.log), tb_logger/NAME (its TensorBoard files), or one such file.
-LABEL=RUN calls it otherwise. Of a run that was resumed all files count. Up to {len(COLOURS)} runs.
+_EPILOG = f"""RUN is experiments/NAME (its metrics.csv, which `logger: csv: true` writes),
+tb_logger/NAME (its TensorBoard files), or one such file. LABEL=RUN gives it another name. Up to {len(COLOURS)} runs.
 
 examples:
   rgt figure curves experiments/train_RGT_T_x2
@@ -24,7 +24,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "curves",
         help="loss and PSNR of one or more trainings",
-        description="Draw losses and validation results from BasicSR's logs or TensorBoard files.",
+        description="Draw losses and validation results from metrics.csv or TensorBoard files.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -33,7 +33,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         "--show",
         metavar="NAME",
         nargs="+",
-        help="loss, psnr, ssim, lr, or another name in the log; a panel for each validation set "
+        help="loss, psnr, ssim, lr, or another name in the file; a panel for each validation set "
         f"(default: {' '.join(SHOWN)})",
     )
     parser.add_argument(

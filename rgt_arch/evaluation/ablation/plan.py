@@ -1,4 +1,4 @@
-"""The list of an ablation: its variants and seeds, and the check that they differ in the network alone."""
+"""The list of an ablation: one base option file, and overrides of its network by variant."""
 
 from __future__ import annotations
 
@@ -6,27 +6,21 @@ import copy
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from rgt_arch.config import load_options, validate_options
-from rgt_arch.config.checks.structure import check_structure
-from rgt_arch.config.loading import read_written
-from rgt_arch.config.overrides import apply_overrides
-from rgt_arch.config.report import Report, suggestion
-from rgt_arch.config.tree import sections, subsection
+from rgt_arch.config import apply_overrides, load_options, validate_options
 from rgt_arch.errors import UsageError
-from rgt_arch.evaluation.complexity.counting import Part, count
-from rgt_arch.evaluation.complexity.report import PAPER_SIZE, network_config
-from rgt_arch.evaluation.speed.settings import parse_sizes
+from rgt_arch.evaluation.complexity import PAPER_SIZE, Part, count, network_config
 
 Options = dict[str, Any]
 
-_KEYS = ("seeds", "variants")
+_KEYS = ("base", "overrides", "seeds", "variants")
 _LARGEST_SEED = 2**31 - 1  # NumPy takes 32 bits; BasicSR adds numbers of ranks and workers to it
 _LONGEST_SLUG = 100  # bytes; names of files begin with it
-_OWN = ("name", "network_g")  # what variants may differ in
+_FILE_KEYS = ("dataroot_gt", "dataroot_lq", "meta_info_file", "meta_info")
 
 
 @dataclass(frozen=True)
@@ -34,14 +28,15 @@ class Variant:
     """One of the networks that are compared."""
 
     label: str
-    file: Path
+    overrides: tuple[str, ...]
+    """Entries of --force_yml for everything in which its options differ from the base file."""
     options: Options
-    """Of the option file, with what the command line changes in it."""
+    """Those of the base file with the overrides."""
 
     @cached_property
     def cost(self) -> Part:
         """Parameters and multiply-adds at the paper's size, of the whole network."""
-        return count(network_config(self.options, self.file), parse_sizes([PAPER_SIZE])[0]).whole
+        return count(network_config(self.options, self.label), PAPER_SIZE).whole
 
     @property
     def slug(self) -> str:
@@ -53,7 +48,8 @@ class Variant:
 class Plan:
     """What is to be trained. The first variant is the reference."""
 
-    name: str
+    file: Path
+    base: Path
     variants: tuple[Variant, ...]
     seeds: tuple[int, ...]
 
@@ -66,9 +62,23 @@ class Plan:
         """(data set, metric, its name in tables) of everything that validations measure, in their order."""
         options = self.variants[0].options
         sets = [data["name"] for phase, data in options["datasets"].items() if phase.startswith("val")]
-        metrics = options["val"]["metrics"]
-        names = {key: key.upper() + ("-Y" if metric.get("test_y_channel") else "") for key, metric in metrics.items()}
+        metrics = options["val"]["metrics"].items()
+        names = {key: key.upper() + ("-Y" if metric.get("test_y_channel") else "") for key, metric in metrics}
         return [(name, key, shown) for name in sets for key, shown in names.items()]
+
+    def files(self) -> dict[str, Path]:
+        """The data and weights that the options name, absolute, by key; names of published weights are not files."""
+        options = self.variants[0].options
+        found = {
+            f"datasets:{phase}:{key}": Path(data[key]).expanduser().absolute()
+            for phase, data in options["datasets"].items()
+            for key in _FILE_KEYS
+            if data.get(key)
+        }
+        weights = (options.get("path") or {}).get("pretrain_network_g")
+        if weights and Path(weights).expanduser().exists():
+            found["path:pretrain_network_g"] = Path(weights).expanduser().absolute()
+        return found
 
 
 def read_plan(
@@ -77,36 +87,54 @@ def read_plan(
     """The plan of a list such as options/ablation/cpu.yml.
 
     overrides: as --force_yml takes them, for every variant. seeds: in place of the list's. only: labels of variants;
-    the reference is always among them. Raises UsageError for a list or option files that cannot be compared.
+    the reference is always among them. Raises UsageError for a list or options that cannot be compared.
     """
     content = load_options(file)
     for key in content:
         if key not in _KEYS:
-            raise UsageError(f"{file}: unknown key {key}; {suggestion(key, _KEYS)}")
-    listed = _labels(file, content.get("variants"))
-    variants = [_variant(file, label, path, overrides) for label, path in listed.items()]
-    _check_equal(variants)
-    _check_structure(variants[0])  # the others have the same keys and values, but for network_g
+            raise UsageError(f"{file}: unknown key {key}; {_nearest(key, _KEYS)}")
+    if not isinstance(content.get("base"), str):
+        raise UsageError(f"{file}: base is {content.get('base')!r}; give an option file, relative to this list")
+    base = file.parent / content["base"]
+    listed = content.get("variants")
+    if not isinstance(listed, dict) or len(listed) < 2:
+        raise UsageError(
+            f"{file}: variants: needs two or more, as 'no CPE: [network_g:cpe=false]'; the first is the reference"
+        )
+    shared = [*_entries(file, "overrides", content.get("overrides")), *overrides]
+    variants: list[Variant] = []
+    for label, changes in listed.items():
+        entries = _entries(file, f"variants:{label}", changes)
+        for entry in entries:
+            if not entry.startswith("network_g:"):
+                raise UsageError(
+                    f"{file}: variants:{label}: {entry} is not of network_g, the only part that may differ"
+                )
+        options = load_options(base)
+        apply_overrides(options, [*shared, *entries])
+        variants.append(Variant(label, (*shared, *entries), options))
+    _check_options(base, variants[0].options)
+    _check_variants(file, variants)
     for label in only or ():
         if label not in listed:
-            raise UsageError(f"--only {label!r}: {file} has no such variant; {suggestion(label, listed)}")
+            raise UsageError(f"--only {label!r}: {file} has no such variant; {_nearest(label, listed)}")
     chosen = [variant for number, variant in enumerate(variants) if not number or only is None or variant.label in only]
-    return Plan(file.stem, tuple(chosen), _seeds(file, content.get("seeds") if seeds is None else list(seeds)))
+    return Plan(file, base, tuple(chosen), _seeds(file, content.get("seeds") if seeds is None else list(seeds)))
 
 
-def check_runnable(plan: Plan, root: Path) -> None:
+def check_runnable(plan: Plan) -> None:
     """Check every variant's options as `basicsr train` does, files included. Raises UsageError with all problems."""
     for variant in plan.variants:
-        validate_options(copy.deepcopy(variant.options), file=variant.file, is_train=True, root=root)
+        validate_options(copy.deepcopy(variant.options), file=plan.base, is_train=True, root=Path.cwd())
 
 
-def _labels(file: Path, content: Any) -> dict[str, str]:
-    if not isinstance(content, dict) or len(content) < 2:
-        raise UsageError(f"{file}: variants: needs two or more, as 'no CPE: no_cpe.yml'; the first is the reference")
-    for label, path in content.items():
-        if not isinstance(path, str):
-            raise UsageError(f"{file}: variants:{label} is {path!r}; give an option file, relative to this list")
-    return content
+def _entries(file: Path, key: str, value: Any) -> list[str]:
+    """A list of overrides."""
+    if value is None:
+        return []
+    if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
+        raise UsageError(f"{file}: {key} is {value!r}; give a list such as [network_g:cpe=false]")
+    return value
 
 
 def _seeds(file: Path, seeds: Any) -> tuple[int, ...]:
@@ -118,70 +146,42 @@ def _seeds(file: Path, seeds: Any) -> tuple[int, ...]:
     return tuple(seeds)
 
 
-def _variant(list_file: Path, label: str, path: str, overrides: Sequence[str]) -> Variant:
-    file = list_file.parent / path
-    options = load_options(file)
-    apply_overrides(options, overrides)
+def _check_options(base: Path, options: Options) -> None:
+    """Raises UsageError for options in which the table finds no training, data set or metric."""
     for section in ("datasets", "train", "val"):
         if not isinstance(options.get(section), dict):
-            raise UsageError(f"{file}: {section} is missing; an ablation trains and validates")
-    if subsection(options, "path").get("resume_state"):
-        raise UsageError(f"{file}: path:resume_state is set; leave it empty, an ablation goes on by itself")
+            raise UsageError(f"{base}: {section} is missing; an ablation trains and validates")
+    if not isinstance(options["train"].get("total_iter"), (int, float)):
+        raise UsageError(f"{base}: train:total_iter is missing; an ablation needs it")
+    if not all(isinstance(data, dict) for data in options["datasets"].values()):
+        raise UsageError(f"{base}: datasets: each must be a section")
+    if (options.get("path") or {}).get("resume_state"):
+        raise UsageError(f"{base}: path:resume_state is set; leave it empty, an ablation resumes by itself")
     metrics = options["val"].get("metrics")
-    sets = [data for phase, data in options["datasets"].items() if phase.startswith("val")]
-    if not sets or not isinstance(metrics, dict) or not metrics:
-        raise UsageError(f"{file}: there is no validation set or no val:metrics, so nothing to compare; add them")
-    network_config(options, file)  # refuses what no network can be built from
-    variant = Variant(label, file, options)
-    if not variant.slug:
-        raise UsageError(f"{list_file}: variants:{label}: has no letters or digits to name a folder after")
-    if len(variant.slug.encode()) > _LONGEST_SLUG:
-        raise UsageError(f"{list_file}: variants:{label}: is too long to name a folder after; give it a shorter label")
-    return variant
+    names = [data.get("name") for phase, data in options["datasets"].items() if phase.startswith("val")]
+    measures = isinstance(metrics, dict) and metrics and all(isinstance(metric, dict) for metric in metrics.values())
+    if not names or not measures:
+        raise UsageError(f"{base}: there is no validation set or no val:metrics, so nothing to compare; add them")
+    if not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+        raise UsageError(f"{base}: two validation sets have the same name or none; give each its own")
 
 
-def _check_structure(variant: Variant) -> None:
-    """Raises UsageError for keys and values that no training takes: what follows looks some of them up."""
-    options = copy.deepcopy(variant.options)
-    if options.get("path") is None:
-        options["path"] = {}
-    report = Report(str(variant.file), read_written(variant.file))
-    check_structure(options, report, is_train=True)
-    report.raise_errors()
-    names = [data["name"] for phase, data in sections(options["datasets"]) if phase.startswith("val")]
-    for name in names:
-        if names.count(name) > 1:
-            raise UsageError(f"{variant.file}: two validation sets have the name {name}; give them names of their own")
-
-
-def _check_equal(variants: Sequence[Variant]) -> None:
-    """Raise UsageError where variants differ in more than the network, or do not differ at all."""
-    first = variants[0]
+def _check_variants(file: Path, variants: Sequence[Variant]) -> None:
+    """Raises UsageError for variants that cannot be built, do not differ, or would share a folder."""
     for number, variant in enumerate(variants):
-        difference = first_difference(_without_own(first.options), _without_own(variant.options))
-        if difference:
-            key, wanted, found = difference
-            raise UsageError(
-                f"{variant.file}: {key} is {found!r}, in {first.file} {wanted!r}; variants may differ in network_g "
-                "alone"
-            )
+        network_config(variant.options, f"{file}: variants:{variant.label}")
+        if not variant.slug or len(variant.slug.encode()) > _LONGEST_SLUG:
+            problem = "is too long to name" if variant.slug else "has no letters or digits to name"
+            raise UsageError(f"{file}: variants:{variant.label}: {problem} a folder after; give it another label")
         for earlier in variants[:number]:
             if earlier.slug == variant.slug:
-                raise UsageError(f"{variant.file}: {variant.label!r} and {earlier.label!r} would share a folder")
+                raise UsageError(f"{file}: variants: {variant.label!r} and {earlier.label!r} would share a folder")
             if earlier.options["network_g"] == variant.options["network_g"]:
-                raise UsageError(f"{variant.file}: network_g is that of {earlier.file}; there is nothing to compare")
+                raise UsageError(
+                    f"{file}: variants:{variant.label}: has the network of {earlier.label}; there is nothing to compare"
+                )
 
 
-def _without_own(options: Options) -> Options:
-    return {key: value for key, value in options.items() if key not in _OWN}
-
-
-def first_difference(one: Any, other: Any, key: str = "") -> tuple[str, Any, Any] | None:
-    """The first key at which two trees of options differ, and its values in both; None for one that is not there."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        for name in [*one, *(name for name in other if name not in one)]:
-            found = first_difference(one.get(name), other.get(name), f"{key}:{name}" if key else name)
-            if found:
-                return found
-        return None
-    return None if one == other else (key, one, other)
+def _nearest(name: str, valid: Any) -> str:
+    near = get_close_matches(name, list(valid), 1)
+    return f"did you mean {near[0]}?" if near else f"valid: {', '.join(valid)}"

@@ -1,33 +1,26 @@
-"""`rgt ablation`: trainings by `basicsr train`, one after the other, kept on disk: an interrupted one goes on."""
+"""`rgt ablation`: trainings by `basicsr train`, one after the other, kept on disk by variant and seed."""
 
 from __future__ import annotations
 
-import copy
-import re
-import shutil
+import hashlib
+import json
 import sys
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-from filelock import FileLock, Timeout
-from tqdm import tqdm
-
-from rgt_arch.basicsr_compat.run_folders import claim, release
-from rgt_arch.config.loading import parse_yaml
+from rgt_arch.data.images import walk_files
 from rgt_arch.errors import UsageError, UserError
-from rgt_arch.evaluation.ablation.inputs import DATA_KEYS, WEIGHTS_KEY, Contents, have_changed, read_contents
-from rgt_arch.evaluation.ablation.kept import Place, Record, Scores, check_same_data, doubts
 from rgt_arch.evaluation.ablation.plan import Options, Plan, Variant, check_runnable, read_plan
-from rgt_arch.evaluation.subprocesses import basicsr_train
 from rgt_arch.evaluation.tables.store import software
-from rgt_arch.files import check_output, written_whole
+from rgt_arch.evaluation.training_runs import METRICS_FILE, basicsr_train, read_metrics
+from rgt_arch.files import check_output, file_digest, written_whole
 
-_NUMBER = r"-?(?:[\d.]+|nan|inf)"
+Scores = dict[tuple[str, str], float]
+"""By data set and metric, a mean over its images."""
+
+_READERS_LOCK = "lock.mdb"  # LMDB changes it whenever somebody reads
 
 
 @dataclass(frozen=True)
@@ -46,7 +39,7 @@ class AblationSettings:
     report: bool = False
     """Train nothing."""
     output: Path | None = None
-    """The file that the table goes to, checked before anything is trained."""
+    """The file of the table, checked before anything is trained."""
     overwrite: bool = False
 
 
@@ -56,210 +49,151 @@ class Run:
 
     variant: Variant
     seed: int
+    folder: Path
     scores: Scores | None = None
-    """Of its last validation; None where it has not come to its end."""
+    """Of the validation at its end; None if it has not ended."""
     failure: str = ""
-    """Why it did not."""
-    on_record: bool = True
-    """Whether it is known what data the scores are of."""
+
+    @property
+    def record_file(self) -> Path:
+        """What the training was started with."""
+        return self.folder / "started_with.json"
 
 
 def run_ablation(settings: AblationSettings) -> tuple[Plan, list[Run]]:
-    """Train what is not trained yet, and give the scores of all, seed by seed.
+    """Train all variants that are not trained yet, and give the scores of all, seed by seed.
 
-    A training that fails is remembered with its reason, and the others go on. Raises UsageError for a list, option
-    files, data or kept trainings that do not fit, before anything is trained.
+    A training that fails is kept with its reason, and the others go on. Raises UsageError for a list, options, data or
+    kept trainings that do not fit, before anything is trained.
     """
     plan = read_plan(settings.file, overrides=settings.overrides, seeds=settings.seeds, only=settings.only)
     if settings.output is not None:
-        inputs = [settings.file, *(variant.file for variant in plan.variants)]
-        check_output("--output", settings.output, inputs, overwrite=settings.overwrite)
-    places = [
-        Place(settings.keep / plan.name / variant.slug / f"seed_{seed}", variant, seed)
-        for seed in plan.seeds
-        for variant in plan.variants
+        check_output("--output", settings.output, [settings.file, plan.base], overwrite=settings.overwrite)
+    root = settings.keep / settings.file.stem
+    runs = [
+        Run(variant, seed, root / variant.slug / f"seed_{seed}") for seed in plan.seeds for variant in plan.variants
     ]
-    runs = _kept(plan, places)
-    if settings.report:
-        _check_data(places, None)
+    data = None if settings.report else {key: _fingerprint(path) for key, path in plan.files().items()}
+    _check_kept(runs, data)
+    runs = [_with_scores(run, plan) for run in runs]
+    if settings.report or data is None or all(run.scores for run in runs):
         return plan, runs
-    if not all(run.scores for run in runs):
-        check_runnable(plan, Path.cwd())
-        with _alone(settings.keep / plan.name):
-            contents = _check_data(places, _options_of_all(places))
-            # another process may have ended some since
-            return plan, list(_train_all(plan, _kept(plan, places), places, contents))
-    _check_data(places, _options_of_all(places))
+    check_runnable(plan)
+    finished = sum(run.scores is not None for run in runs)
+    if finished:
+        print(f"{finished} of {len(runs)} trainings were finished before", file=sys.stderr)
+    for number, run in enumerate(runs):
+        if run.scores is None:
+            print(f"[{number + 1}/{len(runs)}] {run.variant.label}, seed {run.seed}", file=sys.stderr, flush=True)
+            try:
+                runs[number] = _train(run, plan, data)
+            except UserError as error:
+                print(f"rgt ablation: {run.variant.label}, seed {run.seed}: {error}", file=sys.stderr)
+                runs[number] = Run(run.variant, run.seed, run.folder, failure=str(error))
     return plan, runs
 
 
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Raises UsageError where another process trains in `folder`, or it cannot be made."""
-    lock = FileLock(folder / ".lock", timeout=0)
+def _train(run: Run, plan: Plan, data: Mapping[str, str]) -> Run:
+    """Train to the end, from the newest checkpoint if there is one. Raises UserError if the training fails."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout as error:
-        raise UsageError(
-            f"{folder}: another `rgt ablation` trains here; wait for it, or choose another --keep"
-        ) from error
+        run.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"{folder}: cannot be used ({error.strerror}); choose another folder with --keep") from error
-    try:
-        yield
-    finally:
-        lock.release()
+        raise UserError(f"{run.folder}: cannot be made ({error.strerror})") from error
+    record = {"options": run.variant.options, "data": data, "software": software()}
+    if not run.record_file.is_file():
+        with written_whole(run.record_file) as beside:
+            beside.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+    absolute = [f"{key}={path}" for key, path in plan.files().items()]
+    overrides = [*run.variant.overrides, *absolute, f"manual_seed={run.seed}"]
+    basicsr_train(plan.base, run.folder, run.variant.slug, plan.total_iter, overrides)
+    trained = _with_scores(run, plan)
+    if trained.scores is None:
+        raise UserError(
+            f"{run.folder}: the training wrote no scores for iteration {plan.total_iter}; remove it to train anew"
+        )
+    return trained
 
 
-def run_options(variant: Variant, seed: int) -> Options:
-    """The options of a run, as a file in a folder of its own says them: files are absolute, name and seed its own."""
-    options = copy.deepcopy(variant.options)
-    options["name"] = variant.slug
-    options["manual_seed"] = seed
-    for data in options["datasets"].values():
-        for key in DATA_KEYS:
-            if data.get(key):
-                data[key] = str(Path(data[key]).expanduser().absolute())
-    options["path"] = {**(options.get("path") or {}), "resume_state": None}
-    weights = options["path"].get(WEIGHTS_KEY)
-    if weights and Path(weights).expanduser().exists():  # else it is a name of published weights
-        options["path"][WEIGHTS_KEY] = str(Path(weights).expanduser().absolute())
-    plain: Options = parse_yaml(_as_yaml(options), "options").options
-    return plain
+def _with_scores(run: Run, plan: Plan) -> Run:
+    """The run with the scores of its last validation, if it has come to its end. Raises UsageError if damaged."""
+    file = run.folder / "experiments" / run.variant.slug / METRICS_FILE
+    if not file.is_file():
+        return run
+    series = read_metrics(file)
+    wanted = {(dataset, metric): series.get((metric, dataset), {}) for dataset, metric, _ in plan.measured()}
+    if not all(plan.total_iter in points for points in wanted.values()):
+        return run
+    scores = {key: points[plan.total_iter] for key, points in wanted.items()}
+    return Run(run.variant, run.seed, run.folder, scores)
 
 
-def _as_yaml(options: Options) -> str:
-    return yaml.safe_dump(options, sort_keys=False, allow_unicode=True)
+def _check_kept(runs: Sequence[Run], data: Mapping[str, str] | None) -> None:
+    """Compare what kept trainings were started with. Raises UsageError for other options, other data or other files.
 
-
-# --- what is there ---
-
-
-def _kept(plan: Plan, places: Sequence[Place]) -> list[Run]:
-    """The trainings as they are now. Raises UsageError where a folder holds one with other options."""
-    for place in places:
-        place.check_options(run_options(place.variant, place.seed))
-    return [_as_run(place, place.scores(plan)) for place in places]
-
-
-def _as_run(place: Place, scores: Scores | None) -> Run:
-    return Run(place.variant, place.seed, scores, on_record=scores is None or place.record_file.is_file())
-
-
-def _check_data(places: Sequence[Place], options: Options | None) -> Contents:
-    """What the data that `options` name holds, after saying what cannot be known of the kept trainings' data.
-
-    options: None where only kept trainings are looked at. Raises UsageError where they had other data.
+    data: fingerprints of the data now; None if only the kept trainings are compared with each other.
     """
-    begun = [place for place in places if place.is_begun()]
-    records = {place: record for place in begun if (record := place.record()) is not None}
-    contents = read_contents(options, [record.contents for record in records.values()]) if options else None
-    check_same_data(records, contents)
-    for doubt in doubts(begun, records):
-        print(f"rgt ablation: {doubt}", file=sys.stderr)
-    return contents or {}
-
-
-def _options_of_all(places: Sequence[Place]) -> Options:
-    """Those of the first: in what files they name, no two differ."""
-    return run_options(places[0].variant, places[0].seed)
-
-
-# --- training ---
-
-
-def _train_all(plan: Plan, runs: Sequence[Run], places: Sequence[Place], contents: Contents) -> Iterator[Run]:
-    missing = [run for run in runs if run.scores is None]
-    left = {id(run): plan.total_iter - place.newest_state() for run, place in zip(runs, places, strict=True)}
-    if len(missing) < len(runs):
-        print(f"{len(runs) - len(missing)} of {len(runs)} trainings were finished before", file=sys.stderr)
-    done, start = 0, time.monotonic()
-    for run, place in zip(runs, places, strict=True):
-        if run.scores is not None:
-            yield run
-            continue
-        remaining = sum(left[id(other)] for other in missing[missing.index(run) :])
-        estimate = (
-            f"; {tqdm.format_interval((time.monotonic() - start) / done * remaining)} left for all" if done else ""
-        )
-        print(
-            f"[{runs.index(run) + 1}/{len(runs)}] {run.variant.label}, seed {run.seed}: {left[id(run)]} of "
-            f"{plan.total_iter} iterations to go{estimate}",
-            file=sys.stderr,
-            flush=True,
-        )
+    for run in runs:
         try:
-            yield _as_run(place, _train(place, plan, contents))
-        except UserError as error:
-            print(f"rgt ablation: {run.variant.label}, seed {run.seed}: {error}", file=sys.stderr)
-            yield Run(run.variant, run.seed, failure=str(error))
-        done += left[id(run)]
+            there = any(not file.name.startswith(".") for file in run.folder.iterdir())
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise UsageError(
+                f"{run.folder}: cannot be read as a folder ({error.strerror}); choose another folder with --keep"
+            ) from error
+        if not there:
+            continue
+        if not run.record_file.is_file():
+            raise UsageError(f"{run.folder}: is not empty and no ablation made it; choose another folder with --keep")
+        try:
+            record = json.loads(run.record_file.read_text("utf-8"))
+            options, before, versions = record["options"], dict(record["data"]), dict(record["software"])
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise UsageError(f"{run.record_file}: is damaged; remove {run.folder}, or choose another --keep") from error
+        remedy = "choose another folder with --keep, or remove that one"
+        if difference := first_difference(options, json.loads(json.dumps(run.variant.options))):
+            key, old, new = difference
+            raise UsageError(f"{run.folder}: holds a run in which {key} is {old!r}, now it is {new!r}; {remedy}")
+        data = before if data is None else data
+        if difference := first_difference(before, dict(data)):
+            key, old, new = difference
+            raise UsageError(f"{run.folder}: {key} held other files when this was trained ({old}; now {new}); {remedy}")
+        if versions != software():
+            changed = ", ".join(name for name in versions if versions[name] != software().get(name))
+            print(
+                f"rgt ablation: {run.folder}: was trained with other versions than now installed ({changed})",
+                file=sys.stderr,
+            )
 
 
-def _train(place: Place, plan: Plan, contents: Contents) -> Scores:
-    """Train from the newest state to the end, and keep the scores. Raises UserError if the training fails."""
-    options = run_options(place.variant, place.seed)
-    if (changed := have_changed(options, contents)) is not None:
-        raise UsageError(f"{changed}: the files changed while the trainings ran; choose another folder with --keep")
-    newest = place.newest_state()
-    record = place.record() if newest else Record(contents, [software()])
-    if newest:
-        # relative to the run's folder, so that the whole may be moved
-        options["path"]["resume_state"] = str((place.states / f"{newest}.state").relative_to(place.folder))
-    else:
-        _clear(place)
-    try:
-        place.folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{place.folder}: cannot be made ({error.strerror})") from error
-    with written_whole(place.option_file) as beside:
-        beside.write_text(_as_yaml(options), "utf-8")
-    if record is not None:  # else it was begun by a version that kept none, and stays without
-        place.keep_record(record.going_on())
-    basicsr_train(place.option_file, plan.total_iter)
-    scores = last_validation((place.folder / "train_output.txt").read_text("utf-8"), plan)
-    for name, metric, _ in plan.measured():
-        if metric not in scores.get(name, {}):
-            raise UserError(f"{place.folder}: the training said no {metric} of {name} at its end; look at its output")
-    place.keep_scores(scores)
-    return scores
+def first_difference(one: Options, other: Options, key: str = "") -> tuple[str, Any, Any] | None:
+    """The first key at which two trees of options differ, and its values in both; None for a missing one."""
+    for name in {**one, **other}:
+        mine, theirs = one.get(name), other.get(name)
+        path = f"{key}:{name}" if key else name
+        if isinstance(mine, dict) and isinstance(theirs, dict):
+            if found := first_difference(mine, theirs, path):
+                return found
+        elif mine != theirs:
+            return path, mine, theirs
+    return None
 
 
-def _clear(place: Place) -> None:
-    """Remove what a training left that ended before its first checkpoint.
+def _fingerprint(path: Path) -> str:
+    """What a file, or a folder's files together, hold: bytes and a digest, of a folder's names and sizes.
 
-    Raises UsageError where it has not ended: one whose `rgt ablation` was killed goes on.
+    Reading the images of a folder would take minutes; weights of one size are common, so files are read.
+    Raises UsageError.
     """
-    claim(str(place.states.parent))
     try:
-        shutil.rmtree(place.folder / "experiments")
-    except FileNotFoundError:
-        pass
+        if not path.is_dir():
+            return f"{path.stat().st_size:,} bytes, {file_digest(path)[:16]}"
+        sizes = {
+            file.relative_to(path).as_posix(): file.stat().st_size
+            for file in sorted(walk_files(path))
+            if file.name != _READERS_LOCK
+        }
     except OSError as error:
-        raise UserError(f"{error.filename}: cannot be removed ({error.strerror})") from error
-    finally:
-        release()
-
-
-def last_validation(output: str, plan: Plan) -> Scores:
-    """The scores that `basicsr train` printed last, by data set: "Validation Set5", then a line for each metric."""
-    scores: Scores = {}
-    current = None
-    names = {name for name, _, _ in plan.measured()}
-    for line in output.splitlines():
-        heading = re.search(r"INFO: Validation (.+)$", line)
-        value = re.match(rf"\s*# ([\w-]+): ({_NUMBER})\b", line)
-        if heading:
-            current = heading[1] if heading[1] in names else None
-        elif value and current is not None:
-            scores.setdefault(current, {})[value[1]] = float(value[2])
-    return scores
-
-
-def as_plain(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Every training for JSON."""
-    return [
-        {"variant": run.variant.label, "seed": run.seed, "scores": run.scores, "failure": run.failure or None}
-        for run in runs
-    ]
+        raise UsageError(f"{path}: cannot be read: {error.strerror}; --report does without the data") from error
+    digest = hashlib.sha256(repr(sizes).encode(errors="replace")).hexdigest()
+    return f"{len(sizes)} files of {sum(sizes.values()):,} bytes, {digest[:16]}"

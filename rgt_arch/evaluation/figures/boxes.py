@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -11,10 +12,19 @@ from numpy.typing import NDArray
 
 from rgt_arch.errors import UsageError
 from rgt_arch.evaluation.figures.pictures import RGB
-from rgt_arch.evaluation.figures.side_by_side import Box
 
 _LEAST = 4
 _MOST_SLENDER = 5
+
+
+@dataclass(frozen=True)
+class Box:
+    """A part of a picture, in pixels."""
+
+    left: int
+    top: int
+    width: int
+    height: int
 
 
 def check_boxes(boxes: Sequence[tuple[int, ...]], image: RGB) -> list[Box]:

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from rgt_arch.errors import UsageError, printable
 from rgt_arch.evaluation.figures import plotting
-from rgt_arch.evaluation.figures.boxes import check_boxes, most_different
+from rgt_arch.evaluation.figures.boxes import Box, check_boxes, most_different
 from rgt_arch.evaluation.figures.contestants import Contestant, Scene, bicubic, enter, read_scene
 from rgt_arch.evaluation.figures.pictures import RGB
-from rgt_arch.evaluation.figures.side_by_side import Box
 from rgt_arch.evaluation.tables.methods import read_methods
 from rgt_arch.progress import Progress
 

@@ -11,6 +11,7 @@ from basicsr.metrics import calculate_psnr, calculate_ssim
 
 from rgt_arch.data.bicubic import crop_to_multiple, hr_lr_pair, imresize
 from rgt_arch.data.images import image_size, walk_files
+from rgt_arch.data.pairing import is_result_of
 from rgt_arch.errors import UsageError
 from rgt_arch.evaluation.figures.pictures import RGB, read_rgb
 from rgt_arch.evaluation.tables.images import MissingError
@@ -139,9 +140,7 @@ def find_result(folder: Path, scene: Scene) -> Path:
 
     Raises UsageError if there is none or more than one.
     """
-    stem = re.escape(scene.path.stem)
-    named = re.compile(rf"{stem}(?:[^0-9A-Za-z].*|x\d+.*)?", re.IGNORECASE)
-    files = [file for file in walk_files(folder) if named.fullmatch(file.stem)]
+    files = [file for file in walk_files(folder) if is_result_of(file.name, scene.path.name)]
     size = scene.hr.shape[:2]
     fitting = sorted(file for file in files if image_size(file) == size)
     by_scale = [file for file in fitting if re.search(rf"[xX]{scene.scale}(?!\d)", str(file.relative_to(folder)))]

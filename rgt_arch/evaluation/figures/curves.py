@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,22 +12,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rgt_arch.errors import UsageError
+from rgt_arch.errors import UsageError, printable
 from rgt_arch.evaluation.figures import plotting
-from rgt_arch.evaluation.figures.training_logs import Key, Run, read_runs
+from rgt_arch.evaluation.training_runs import METRICS_FILE, Key, Points, read_metrics
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SHOWN = ("loss", "psnr")
+_EVENTS = "events.out.tfevents."
 _LINES = ("-", "--", "-.", ":")
 _MARKS = "osD^vPX"
-_PANEL_HEIGHT = 2.9  # cm
-_AXIS_HEIGHT = 0.95
-_LEFT, _RIGHT = 1.35, 0.2  # beside the axes
-_STEPS = [1, 2, 2.5, 5, 10]  # between ticks
+_PANEL_HEIGHT = 3.1  # cm
 _NAMES = {"psnr": "PSNR (dB)", "ssim": "SSIM", "lr": "learning rate"}
-_UNSMOOTHED = ("lr",)
 
 
 @dataclass(frozen=True)
@@ -35,9 +33,9 @@ class CurveSettings:
 
     runs: Sequence[str]
     show: Sequence[str] | None = None
-    """`loss` for all losses, or names as in the log; None: `SHOWN`, those that are there."""
+    """`loss` for all losses, or names as in the file; None: `SHOWN`, those that are there."""
     smooth: float = 0.9
-    """Weight of what was before, as in TensorBoard; from 0 to below 1."""
+    """Weight of earlier values, as in TensorBoard; from 0 to below 1."""
     start: int = 0
     """The first iteration drawn."""
     log: bool = False
@@ -45,6 +43,15 @@ class CurveSettings:
     output: Path = Path("curves.png")
     overwrite: bool = False
     width: float = plotting.COLUMN
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training."""
+
+    label: str
+    path: Path
+    series: dict[Key, Points]
 
 
 def make_curves(settings: CurveSettings) -> list[str]:
@@ -58,13 +65,79 @@ def make_curves(settings: CurveSettings) -> list[str]:
         raise UsageError(f"--smooth {settings.smooth:g}: must be from 0 (not at all) to below 1")
     if len(settings.runs) > len(plotting.COLOURS):
         raise UsageError(f"{len(settings.runs)} runs are too many to be told apart; {len(plotting.COLOURS)} at most")
-    runs = read_runs(settings.runs)
+    runs = read_runs(settings.runs, settings.start)
     plotting.check_figure(settings.output, [run.path for run in runs], overwrite=settings.overwrite)
-    _start_at(runs, settings.start)
     keys = _keys(runs, settings.show)
     with plotting.style():
         plotting.write_figure(draw_curves(runs, keys, settings), settings.output)
     return [_line(run, key) for key in keys for run in runs if key in run.series]
+
+
+# --- reading ---
+
+
+def read_runs(texts: Sequence[str], start: int = 0) -> list[Run]:
+    """Runs from paths, each with LABEL= before it if it gets another name; values from iteration `start` on.
+
+    A path is experiments/NAME with its metrics.csv, tb_logger/NAME with TensorBoard files, or one such file.
+    Raises UsageError for other paths, and for two runs of one name.
+    """
+    runs: list[Run] = []
+    for text in texts:
+        label, named, source = text.partition("=")
+        if not named or os.path.exists(text):  # the method of Path fails for names that are too long
+            label, source = "", text
+        path = Path(source).expanduser()
+        series = {
+            key: kept
+            for key, points in _read(path).items()
+            if (kept := {iteration: value for iteration, value in points.items() if iteration >= start})
+        }
+        if not series:
+            raise UsageError(f"--from {start}: {path} ends before" if start else f"{path}: has no values yet")
+        folder = path if os.path.isdir(path) else path.parent
+        run = Run(printable(label or folder.resolve().name), path, series)
+        if any(other.label == run.label for other in runs):
+            raise UsageError(f"{run.label}: two runs have this name; give them names of their own, as in MINE={path}")
+        runs.append(run)
+    return runs
+
+
+def _read(path: Path) -> dict[Key, Points]:
+    if not os.path.exists(path):
+        raise UsageError(f"{path}: no such file or folder; name experiments/NAME, tb_logger/NAME or a file in them")
+    if os.path.isdir(path):
+        if (path / METRICS_FILE).is_file():
+            return read_metrics(path / METRICS_FILE)
+        if any(path.glob(f"{_EVENTS}*")):
+            return _read_events(path)
+        raise UsageError(
+            f"{path}: there is no {METRICS_FILE} and no {_EVENTS}* in it; logger: csv: true writes the first, "
+            "use_tb_logger: true the second to tb_logger/NAME"
+        )
+    if path.name.startswith(_EVENTS):
+        return _read_events(path)
+    if path.suffix == ".log":
+        raise UsageError(f"{path}: is a log; name the {METRICS_FILE} beside it, which logger: csv: true writes")
+    return read_metrics(path)
+
+
+def _read_events(path: Path) -> dict[Key, Points]:
+    """A TensorBoard file, or all of a folder. Where a resumed run wrote a step again, the later value counts."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(path), size_guidance={"scalars": 0})
+    events.Reload()
+    result: dict[Key, Points] = {}
+    for tag in events.Tags()["scalars"]:
+        group, _, name = tag.partition("/")
+        dataset, _, metric = name.rpartition("/")
+        if name and (group == "losses" or (group == "metrics" and dataset)):  # losses/l_pix, metrics/Set5/psnr
+            result[metric, dataset] = {event.step: event.value for event in events.Scalars(tag)}
+    return result
+
+
+# --- what is shown ---
 
 
 def smoothed(values: Sequence[float], weight: float) -> NDArray[np.float64]:
@@ -77,19 +150,8 @@ def smoothed(values: Sequence[float], weight: float) -> NDArray[np.float64]:
     return result
 
 
-def _start_at(runs: Sequence[Run], start: int) -> None:
-    for run in runs:
-        kept = {
-            key: {iteration: value for iteration, value in points.items() if iteration >= start}
-            for key, points in run.series.items()
-        }
-        run.series = {key: points for key, points in kept.items() if points}
-        if not run.series:
-            raise UsageError(f"--from {start}: {run.path} ends before")
-
-
 def _keys(runs: Sequence[Run], show: Sequence[str] | None) -> list[Key]:
-    """What gets a panel, in order. Raises UsageError for something asked for that no run has."""
+    """What gets a panel, in order. Raises UsageError for a name that no run has."""
     there = sorted({key for run in runs for key in run.series})
     keys: list[Key] = []
     for name in show or SHOWN:
@@ -102,14 +164,13 @@ def _keys(runs: Sequence[Run], show: Sequence[str] | None) -> list[Key]:
 
 
 def _is_loss(key: Key) -> bool:
-    return key[0].startswith("l_") and not key[1]  # as BasicSR tells them, utils/logger.py:118
+    return key[0].startswith("l_") and not key[1]  # as BasicSR recognises them, utils/logger.py:118
 
 
 def _line(run: Run, key: Key) -> str:
     points = run.series[key]
     last = max(points)
-    name = " ".join(filter(None, (key[1], key[0])))
-    text = f"{run.label}: {name}: {len(points)} values, {points[last]:.6g} at {last}"
+    text = f"{run.label}: {f'{key[1]} {key[0]}'.strip()}: {len(points)} values, {points[last]:.6g} at {last}"
     numbers = [iteration for iteration, value in points.items() if not math.isnan(value)]
     if key[1] and numbers:
         best = max(numbers, key=lambda iteration: points[iteration])
@@ -122,31 +183,30 @@ def _line(run: Run, key: Key) -> str:
 
 def draw_curves(runs: Sequence[Run], keys: Sequence[Key], settings: CurveSettings) -> Figure:
     """A panel for each key, one below the other over the same iterations, with one legend above if there are runs."""
-    width = settings.width
-    columns = max(1, min(len(runs), int((width - 1) / (1.1 + 0.115 * max(len(run.label) for run in runs)))))
+    columns = max(1, min(len(runs), int((settings.width - 1) / (1.1 + 0.115 * max(len(run.label) for run in runs)))))
     rows = math.ceil(len(runs) / columns) if len(runs) > 1 else 0
-    legend_height = rows * plotting.cm_of_text(plotting.FONT, 1.2) + (0.15 if rows else 0)
-    gap = 0.25
-    height = legend_height + 0.15 + len(keys) * _PANEL_HEIGHT + (len(keys) - 1) * gap + _AXIS_HEIGHT
-    figure = plotting.new_figure(width, height)
-    last = max(max(points) for run in runs for key, points in run.series.items() if key in keys)
-    first = min(min(points) for run in runs for key, points in run.series.items() if key in keys)
+    height = len(keys) * _PANEL_HEIGHT + 0.9 + 0.35 * rows
+    figure = plotting.new_figure(settings.width, height, layout="constrained")
+    panels = figure.subplots(len(keys), 1, sharex=True, squeeze=False)[:, 0]
     handles: dict[str, Any] = {}
-    for number, key in enumerate(keys):
-        top = legend_height + 0.15 + number * (_PANEL_HEIGHT + gap)
-        axes = plotting.place(figure, _LEFT, top, width - _LEFT - _RIGHT, _PANEL_HEIGHT)
+    for axes, key in zip(panels, keys, strict=True):
         for index, run in enumerate(runs):
             if key in run.series:
                 drawn = _draw_run(axes, run, key, index, settings.smooth)
                 if key[1] or run.label not in handles:  # lines of validations have marks too
                     handles[run.label] = drawn
-        _dress(axes, key, width, (first, last), bottom=number == len(keys) - 1)
-        _limit(axes, runs, key, settings)
+        name = _NAMES.get(key[0], key[0])
+        axes.set_ylabel(f"{name}, {key[1]}" if key[1] else f"loss {name}" if _is_loss(key) else name)
+        axes.grid(color="#DDDDDD", lw=0.4)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+        if _is_loss(key):
+            _limit(axes, runs, key, logarithmic=settings.log)
+    panels[-1].set_xlabel("iteration")
+    panels[-1].xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}k" if value >= 1000 else f"{value:g}")
+    figure.align_ylabels(panels)
     if rows:
-        figure.legend(
-            handles.values(), handles.keys(), loc="upper center", ncols=columns, frameon=False,
-            bbox_to_anchor=(0.5, 1), borderaxespad=0.3, handlelength=2.2, columnspacing=1.2, labelspacing=0.25,
-        )  # fmt: skip
+        figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=columns, frameon=False)
     return figure
 
 
@@ -158,53 +218,22 @@ def _draw_run(axes: Any, run: Run, key: Key, index: int, smooth: float) -> Any:
         few = max(1, math.ceil(len(values) / 25))
         mark = {"marker": _MARKS[index % len(_MARKS)], "ms": 2.6, "markevery": few}
         return axes.plot(iterations, values, line, color=colour, **mark)[0]
-    smooth = 0.0 if key[0] in _UNSMOOTHED else smooth
+    smooth = 0.0 if key[0] == "lr" else smooth
     if smooth:
         axes.plot(iterations, values, color=colour, lw=0.5, alpha=0.3)
     mark = {"marker": "."} if len(values) == 1 else {}
     return axes.plot(iterations, smoothed(values, smooth), line, color=colour, zorder=3, **mark)[0]
 
 
-def _dress(axes: Any, key: Key, width: float, span: tuple[int, int], *, bottom: bool) -> None:
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
-
-    name = _NAMES.get(key[0], key[0])
-    axes.set_ylabel(f"{name}, {key[1]}" if key[1] else f"loss {name}" if _is_loss(key) else name)
-    axes.yaxis.set_label_coords(-0.95 / (width - _LEFT - _RIGHT), 0.5)  # under each other, beside 0.025
-    margin = 0.02 * (span[1] - span[0]) or 1
-    axes.set_xlim(span[0] - margin, span[1] + margin)
-    axes.xaxis.set_major_locator(MaxNLocator(6, steps=_STEPS, integer=True))
-    axes.yaxis.set_major_locator(MaxNLocator(5, steps=_STEPS))
-    axes.xaxis.set_major_formatter(FuncFormatter(_count))
-    axes.grid(color="#DDDDDD", lw=0.4)
-    axes.set_axisbelow(True)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    if bottom:
-        axes.set_xlabel("iteration")
-    else:
-        axes.tick_params(labelbottom=False)
-
-
-def _count(value: float, _: int) -> str:
-    """Iterations with k for thousands."""
-    return f"{value / 1000:g}k" if value >= 1000 else f"{value:g}"
-
-
-def _limit(axes: Any, runs: Sequence[Run], key: Key, settings: CurveSettings) -> None:
-    """Losses: the range of 98 % of the values, so that a spike does not press the rest down."""
+def _limit(axes: Any, runs: Sequence[Run], key: Key, *, logarithmic: bool) -> None:
+    """The range of 98 % of the losses, so that a spike does not press the rest down."""
     values = np.array([value for run in runs for value in run.series.get(key, {}).values()])
     values = values[np.isfinite(values)]
-    if not _is_loss(key) or not len(values):
+    if not len(values):
         return
     low, high = np.percentile(values, (1, 99))
-    if settings.log and values.min() > 0:
-        from matplotlib.ticker import LogLocator, NullFormatter
-
+    if logarithmic and values.min() > 0:
         axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_minor_formatter(NullFormatter())
-        axes.yaxis.set_major_formatter("{x:g}")
         axes.set_ylim(low / 1.2, high * 1.2)
     elif high > low:
         axes.set_ylim(max(0, low - 0.1 * (high - low)) if low >= 0 else None, high + 0.1 * (high - low))

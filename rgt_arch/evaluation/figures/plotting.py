@@ -78,11 +78,11 @@ def style() -> Iterator[None]:
         yield
 
 
-def new_figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float, layout: str | None = None) -> Figure:
     """An empty white figure; sizes in cm."""
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width / _CM, height / _CM), dpi=_DOTS_PER_INCH, facecolor="white")
+    return Figure(figsize=(width / _CM, height / _CM), dpi=_DOTS_PER_INCH, facecolor="white", layout=layout)
 
 
 def place(figure: Figure, left: float, top: float, width: float, height: float) -> Any:

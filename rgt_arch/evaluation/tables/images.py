@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from rgt_arch.config.checks.images import check_sizes, image_size
-from rgt_arch.config.checks.pairing import Pair, PairingError, list_images, lq_name, pairs_from_folders
+from rgt_arch.data.pairing import Pair, PairingError, guess_template, list_images, lq_name, pairs_from_folders
 from rgt_arch.errors import UsageError
 
 _SSIM_WINDOW = 11
@@ -137,7 +136,7 @@ def _has_images(folder: Path) -> bool:
 
 def _paired(benchmark: str, hr: Path, lq: Path, usual: str) -> Images:
     names_hr, names_lq = list_images(hr), list_images(lq)
-    template = _likely_template(names_hr, names_lq) or usual
+    template = guess_template(names_hr, names_lq) or usual
     present = set(names_lq)
     missing = [name for name in names_hr if lq_name(name, template) not in present]
     if missing:
@@ -160,14 +159,3 @@ def _is_grey(file: Path) -> bool:
             return image.mode in ("1", "L", "LA") or image.mode.startswith("I")
     except (OSError, SyntaxError, Image.DecompressionBombError):
         return False
-
-
-def _likely_template(names_hr: Sequence[str], names_lq: Sequence[str]) -> str | None:
-    """What around an HR name makes an LQ name, for most of them; the shortest such template, or None."""
-    found: Counter[str] = Counter()
-    for stem in {Path(name).stem for name in names_lq}:
-        for name in names_hr:
-            before, inside, after = stem.partition(Path(name).stem)
-            if inside:
-                found["{}".join(part.replace("{", "{{").replace("}", "}}") for part in (before, after))] += 1
-    return min(found, key=lambda template: (-found[template], len(template), template), default=None)

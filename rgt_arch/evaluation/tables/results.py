@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,11 @@ class Score:
     ssim: float
 
 
+def mean_score(scores: Collection[Score]) -> Score:
+    """The mean of one or more scores, added up in their order."""
+    return Score(sum(s.psnr for s in scores) / len(scores), sum(s.ssim for s in scores) / len(scores))
+
+
 @dataclass(frozen=True)
 class Result:
     """A method on one set at one scale: its images' scores, or why there are none."""
@@ -41,10 +46,7 @@ class Result:
     @property
     def mean(self) -> Score | None:
         """Mean over the images, added up in their order; None where there are none."""
-        scores = self.images.values()
-        if not scores:
-            return None
-        return Score(sum(s.psnr for s in scores) / len(scores), sum(s.ssim for s in scores) / len(scores))
+        return mean_score(self.images.values()) if self.images else None
 
     @property
     def published(self) -> Score | None:

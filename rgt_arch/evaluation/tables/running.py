@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -9,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from basicsr.utils import get_root_logger
+
 from rgt_arch.config.checks.images import image_size
 from rgt_arch.config.hardware import usable_gpus
 from rgt_arch.errors import UsageError
-from rgt_arch.evaluation.data_benchmark_loaders import quiet
 from rgt_arch.evaluation.tables.images import Images, MissingError, lr_images, scales_of, sr_images
 from rgt_arch.evaluation.tables.measuring import Measurer
 from rgt_arch.evaluation.tables.methods import Method, Runnable, read_methods, runnable
@@ -93,7 +95,8 @@ def make_table(settings: TableSettings) -> Table | None:
     Raises UsageError for what cannot be measured at all, UserError for images that cannot be read and for what cannot
     be written; what is kept stays.
     """
-    with joined_ranks(cpu=not _num_gpu(settings)) as ranks, quiet():
+    get_root_logger().setLevel(logging.WARNING)  # BasicSR's lines about each network
+    with joined_ranks(cpu=not _num_gpu(settings)) as ranks:
         plan = ranks.on_first(lambda: _plan(settings))
         if ranks.rank == 0 and plan.known:
             total = len(plan.known) + len(plan.pending)

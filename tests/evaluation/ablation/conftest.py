@@ -52,16 +52,17 @@ val:
     ssim: {type: calculate_ssim, crop_border: 2, test_y_channel: true}
 logger: {print_freq: 1, save_checkpoint_freq: 2, use_tb_logger: false}
 """
-LIST = """seeds: [1, 2]
+LIST = """base: files/rgt.yml
+seeds: [1, 2]
 variants:
-  RGT: files/rgt.yml
-  no CPE: files/no_cpe.yml
+  RGT: []
+  no CPE: [network_g:cpe=false]
 """
 
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current directory: list.yml, files/rgt.yml and files/no_cpe.yml, data/."""
+    """The current directory: list.yml, files/rgt.yml, data/."""
     for part, size in (("train", 48), ("val", 40)):
         hr, lr = hr_lr_pair(data.astronaut()[100 : 100 + size, 150 : 150 + size], 2)
         for kind, image, ending in (("HR", hr, ""), ("LR", lr, "x2")):
@@ -70,7 +71,6 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             Image.fromarray(image).save(folder / f"a{ending}.png")
     (tmp_path / "files").mkdir()
     (tmp_path / "files/rgt.yml").write_text(OPTIONS)
-    (tmp_path / "files/no_cpe.yml").write_text(OPTIONS.replace("mlp_ratio: 1}", "mlp_ratio: 1, cpe: false}"))
     (tmp_path / "list.yml").write_text(LIST)
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -12,7 +12,7 @@ import pytest
 
 from rgt_arch.evaluation.ablation.formats import as_csv, as_json, as_markdown
 from rgt_arch.evaluation.ablation.plan import Plan, Variant
-from rgt_arch.evaluation.ablation.running import Run, last_validation
+from rgt_arch.evaluation.ablation.running import Run
 
 
 @pytest.fixture(scope="module")
@@ -23,15 +23,20 @@ def plan() -> Plan:
         "train": {"total_iter": 4},
         "val": {"metrics": {"psnr": {"test_y_channel": True}, "ssim": {"test_y_channel": True}}},
     }
-    variants = [Variant(label, Path(f"{label}.yml"), options) for label in ("RGT", "no CPE")]
-    return Plan("list", tuple(variants), (1, 2))
+    variants = [Variant(label, (), options) for label in ("RGT", "no CPE")]
+    return Plan(Path("list.yml"), Path("base.yml"), tuple(variants), (1, 2))
 
 
 def runs(plan: Plan, *psnr: float | None) -> list[Run]:
     """Of seed 1: RGT, no CPE; of seed 2: RGT, no CPE."""
     pairs = [(variant, seed) for seed in plan.seeds for variant in plan.variants]
     return [
-        Run(variant, seed, None if value is None else {"Set of one": {"psnr": value, "ssim": 0.5}})
+        Run(
+            variant,
+            seed,
+            Path(),
+            None if value is None else {("Set of one", "psnr"): value, ("Set of one", "ssim"): 0.5},
+        )
         for (variant, seed), value in zip(pairs, psnr, strict=True)
     ]
 
@@ -49,7 +54,7 @@ def test_what_is_missing_or_failed_is_said_and_left_out_of_the_means(plan):
     some = runs(plan, 30.0, 29.9, 32.0, None)
     assert "−0.100 |" in as_markdown(plan, some).splitlines()[3]
     assert "Not trained yet: no CPE (seed 2)" in as_markdown(plan, some)
-    failed = [*some[:3], Run(plan.variants[1], 2, failure="it broke")]
+    failed = [*some[:3], Run(plan.variants[1], 2, Path(), failure="it broke")]
     assert "- Failed: no CPE, seed 2: it broke" in as_markdown(plan, failed)
 
 
@@ -73,18 +78,3 @@ def test_diverged_trainings_are_null_in_json(plan):
     content = json.loads(as_json(plan, runs(plan, math.nan, 30.0, 31.0, 32.0)))
     assert content["variants"][0]["results"][0]["mean"] is None
     assert content["runs"][0]["scores"]["Set of one"]["psnr"] is None
-
-
-def test_last_validation_counts(plan):
-    output = """2026-01-01 00:00:00,000 INFO: Validation Set of one
-\t # psnr: 20.0000\tBest: 20.0000 @ 2 iter
-\t # ssim: 0.1000\tBest: 0.1000 @ 2 iter
-2026-01-01 00:00:00,000 INFO: [anyth..][epoch:  1, iter:       4, lr:(1.0e-04,)] l_pix: 1.0e-01
-2026-01-01 00:00:00,000 INFO: Validation Set of one
-\t # psnr: 21.5000\tBest: 21.5000 @ 4 iter
-\t # ssim: nan\tBest: 0.1000 @ 2 iter
-2026-01-01 00:00:00,000 INFO: Validation Set of one at iteration 4: as just before. psnr: 21.5, ssim: nan
-"""
-    (scores,) = last_validation(output, plan).values()
-    assert scores["psnr"] == 21.5
-    assert math.isnan(scores["ssim"])

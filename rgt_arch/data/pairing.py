@@ -1,0 +1,251 @@
+"""How HR and LR images pair: by one template for a whole folder, by the lines of a list, or by the keys of LMDBs.
+
+Where BasicSR reads the files, exactly one template applies (`filename_tmpl`, data/data_util.py:145 and :189). Where a
+user names two folders, `guess_template` finds that template. Every function takes time linear in the number of files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import string
+import urllib.parse
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import TypeVar
+
+from rgt_arch.errors import UsageError, UserError
+
+# What OpenCV decodes.
+_FORMATS = "png jpg jpeg jpe jp2 bmp dib tif tiff webp avif ppm pgm pbm pnm pxm sr ras exr hdr pic gif"
+IMAGE_SUFFIXES = frozenset(f".{name}" for name in _FORMATS.split())
+MAX_KEY_BYTES = 511  # LMDB's own limit
+# `quote` never encodes letters, digits and "_.-~"; of the rest, all visible ASCII stays, except "%".
+_KEPT = "".join(sorted(set(string.punctuation) - set("%.")))
+_SHORTENED = "%~"  # occurs in no other key: there two hexadecimal digits follow every "%"
+_USUAL = ("{}", "{}x2", "{}x3", "{}x4", "{}x8")
+_NAMES_TRIED, _TEMPLATES_TRIED = 256, 16
+T = TypeVar("T")
+
+
+class PairingError(ValueError):
+    """Names that cannot be paired; `key` is the option to correct."""
+
+    def __init__(self, key: str, message: str) -> None:
+        super().__init__(message)
+        self.key = key
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The files of an HR image and its LR image. name: HR's. line: the number in the meta-info file, 0 without one."""
+
+    name: str
+    gt: Path
+    lq: Path
+    line: int = 0
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """Which names of two folders belong together; all lists in the order of the HR names, or of the LR names."""
+
+    template: str
+    pairs: list[tuple[str, str]]
+    """(HR name, LR name) with the same suffix, as BasicSR demands (data/data_util.py:202)."""
+    other_suffix: list[tuple[str, str]]
+    """Pairs whose suffixes differ."""
+    lone_gt: list[str]
+    lone_lq: list[str]
+
+    @property
+    def all_pairs(self) -> list[tuple[str, str]]:
+        """The pairs with any suffix, for readers that do not ask for the same one."""
+        return sorted([*self.pairs, *self.other_suffix])
+
+
+def spread(items: Sequence[T], count: int) -> list[T]:
+    """At most `count` items, evenly spread, the first and the last among them."""
+    if len(items) <= count:
+        return list(items)
+    return [items[index * (len(items) - 1) // (count - 1)] for index in range(count)]
+
+
+def list_images(folder: Path) -> list[str]:
+    """The files BasicSR's `scandir` takes for images: all that are not hidden, this folder only, sorted.
+
+    Raises UsageError if the folder cannot be listed.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_file())
+    except OSError as error:
+        raise UsageError(f"{folder}: cannot be listed ({error.strerror})") from error
+
+
+def lq_name(gt_name: str, template: str) -> str:
+    """The LR name that belongs to an HR name, in the same sub-folder. Raises PairingError for a wrong template."""
+    folder, slash, name = gt_name.rpartition("/")
+    stem, suffix = os.path.splitext(name)
+    try:
+        return f"{folder}{slash}{template.format(stem)}{suffix}"
+    except (IndexError, KeyError, ValueError) as error:
+        raise PairingError("filename_tmpl", "is no template; it needs one {} for the HR name: '{}x4'") from error
+
+
+def pair_names(gt: Iterable[str], lq: Iterable[str], template: str) -> Pairing:
+    """Pair file names, with sub-folders where they have some ("/" between). Raises PairingError as `lq_name`."""
+    left = dict.fromkeys(sorted(lq))
+    pairing, waiting = Pairing(template, [], [], [], []), []
+    for name in sorted(gt):
+        wanted = lq_name(name, template)
+        if wanted in left:
+            del left[wanted]
+            pairing.pairs.append((name, wanted))
+        else:
+            waiting.append((name, _stem(wanted)))
+    by_stem: dict[str, list[str]] = {}
+    for name in left:
+        by_stem.setdefault(_stem(name), []).append(name)
+    for name, stem in waiting:
+        others = by_stem.pop(stem, [])
+        if len(others) == 1:
+            pairing.other_suffix.append((name, others[0]))
+            del left[others[0]]
+        else:  # none, or several: which one is meant is not known
+            pairing.lone_gt.append(name)
+    pairing.lone_lq.extend(left)
+    return pairing
+
+
+def guess_template(gt: Collection[str], lq: Collection[str]) -> str | None:
+    """The template that pairs the most names, with any suffixes; of several the shortest. None if none pairs any.
+
+    What surrounds an HR name in an LR name is the template: 'baby_LRBI_x2.png' with 'baby.png' gives '{}_LRBI_x2'.
+    """
+    stems, present = {_stem(name) for name in gt}, {_stem(name) for name in lq}
+    found = Counter(dict.fromkeys(_USUAL, 1))
+    for lq_stem in spread(sorted(present), _NAMES_TRIED):
+        folder, slash, name = lq_stem.rpartition("/")
+        for start in range(len(name)):
+            for end in range(start + 1, len(name) + 1):
+                if f"{folder}{slash}{name[start:end]}" in stems:
+                    found["{}".join(re.sub(r"[{}]", r"\g<0>\g<0>", part) for part in (name[:start], name[end:]))] += 1
+    candidates = sorted(found, key=lambda template: (-found[template], len(template), template))[:_TEMPLATES_TRIED]
+    counts = {
+        template: sum(_stem(lq_name(f"{stem}.x", template)) in present for stem in stems)
+        for template in {*candidates, *_USUAL}
+    }
+    best = min(counts, key=lambda template: (-counts[template], len(template), template))
+    return best if counts[best] else None
+
+
+def is_result_of(name: str, hr_name: str) -> bool:
+    """Whether a file is called like an HR image, perhaps with an ending: baby.png, baby_x4.png, babyx4.png, baby-SR.png.
+
+    For results of one image, where there is no folder to guess a template from; upper and lower case are the same.
+    """
+    ending = re.compile(rf"{re.escape(_stem(hr_name))}(?:[^0-9A-Za-z].*|x\d+.*)?", re.IGNORECASE)
+    return ending.fullmatch(_stem(name)) is not None
+
+
+def pairs_from_folders(names_gt: list[str], names_lq: list[str], gt: Path, lq: Path, template: str) -> list[Pair]:
+    """Pair two folder listings as BasicSR does. Raises PairingError for names without a partner, with a remedy."""
+    if len({lq_name(name, template) for name in names_gt}) < len(names_gt):
+        raise PairingError("filename_tmpl", "gives several HR images the same LR image; it needs one {}: '{}x4'")
+    found = pair_names(names_gt, names_lq, template)
+    missing = sorted([*found.lone_gt, *(name for name, _ in found.other_suffix)])
+    spare = sorted([*found.lone_lq, *(name for _, name in found.other_suffix)])
+    if not missing and not spare:
+        return [Pair(name, gt / name, lq / partner) for name, partner in found.pairs]
+    other = _better_template(names_gt, names_lq, template) if 2 * len(missing) > len(names_gt) else None
+    wanted = lq_name(missing[0], template) if missing else ""
+    if missing and len(names_gt) == len(names_lq):
+        if other:
+            hint = f"set filename_tmpl: '{other}'"
+        elif found.other_suffix:
+            hint = "the endings must be the same: save the LR images in the format of the HR images"
+        else:
+            hint = f"rename {spare[0]}" + (f" and the {len(spare) - 1} others like it" if len(spare) > 1 else "")
+        raise PairingError(
+            "filename_tmpl" if other else "dataroot_lq",
+            f"filename_tmpl {template!r} finds no LR image for {len(missing)} of {len(names_gt)} HR images: "
+            f"{missing[0]} needs {wanted} in {lq}, where there is {spare[0]}; {hint}",
+        )
+    lone = [f"{missing[0]} has no LR image {wanted}"] if missing else []
+    lone += [f"{spare[0]} has no HR image"] if spare else []
+    hint = f"set filename_tmpl: '{other}' and add or remove images" if other else "add or remove images"
+    raise PairingError(
+        "dataroot_lq",
+        f"holds {len(names_lq)} images for {len(names_gt)} HR images in {gt} ({'; '.join(lone)}); {hint}",
+    )
+
+
+def pairs_from_meta_info(lines: list[tuple[int, str]], gt: Path, lq: Path, template: str, comma: bool) -> list[Pair]:
+    """Pair the numbered lines of a meta-info file: 'NAME (h,w,c)', or, with `comma`, 'HR NAME, LR NAME'.
+
+    Without `comma` LR images lie in `lq` itself, whatever the HR names' sub-folders (data/data_util.py:151).
+    """
+    pairs = []
+    for number, line in lines:
+        if comma:
+            names = line.strip().split(", ")
+            if len(names) != 2 or not all(names):
+                raise PairingError("meta_info", f"line {number} is not 'HR name, LR name'; correct it")
+            pairs.append(Pair(names[0], gt / names[0], lq / names[1], number))
+        else:
+            name = line.strip().split(" ")[0]
+            pairs.append(Pair(name, gt / name, lq / lq_name(os.path.basename(name), template), number))
+    return pairs
+
+
+def lmdb_key(name: PurePath, ending: str = "") -> str:
+    """The key of an image: its path in its folder without suffix, parts joined by "/" as in BasicSR's Vimeo keys.
+
+    Visible ASCII stays as it is: 0001_s001.png has the key 0001_s001. Dots, at which BasicSR ends a key
+    (data/data_util.py:142), spaces, "%", control characters and all beyond ASCII become "%" and two hexadecimal digits
+    per UTF-8 byte. Different names have different keys; keys above 511 bytes are cut and end with a SHA-256.
+    ending: the end of the stem that is not part of the key, such as "x2".
+    Raises UserError if the stem does not end with it, or nothing is left.
+    """
+    if not name.stem.endswith(ending) or name.stem == ending:
+        raise UserError(f"{name}: its name does not end with {ending!r} after a name, as --ending asks")
+    text = "/".join((*name.parent.parts, name.stem.removesuffix(ending)))
+    encoded = text.encode("utf-8", "surrogateescape")  # names that are not UTF-8 come as surrogates
+    key = urllib.parse.quote(encoded, safe=_KEPT).replace(".", "%2E")
+    if len(key) <= MAX_KEY_BYTES:
+        return key
+    digest = _SHORTENED + hashlib.sha256(encoded).hexdigest()
+    return key[: MAX_KEY_BYTES - len(digest)] + digest
+
+
+def check_keys(images: Sequence[PurePath], keys: Sequence[str]) -> None:
+    """Raise UsageError unless there is one legal LMDB key for each image, and no two are equal."""
+    if len(images) != len(keys):
+        raise UsageError(f"{len(images)} images were given with {len(keys)} keys; each image needs one")
+    owners: dict[str, PurePath] = {}
+    for image, key in zip(images, keys, strict=True):
+        if not key or not key.isascii() or not key.isprintable() or "." in key or " " in key:
+            raise UsageError(f"{image}: LMDB key {key!r} must be ASCII without dots and spaces; rename the file")
+        if len(key) > MAX_KEY_BYTES:
+            raise UsageError(
+                f"{image}: LMDB key has {len(key)} characters, at most {MAX_KEY_BYTES} fit; rename the file"
+            )
+        if key in owners:
+            raise UsageError(f"{image} and {owners[key]} have the same LMDB key {key!r}; rename one of them")
+        owners[key] = image
+
+
+def _stem(name: str) -> str:
+    return os.path.splitext(name)[0]
+
+
+def _better_template(names_gt: list[str], names_lq: list[str], template: str) -> str | None:
+    """Another template that pairs more than half of the HR names, or None."""
+    other = guess_template(names_gt, names_lq)
+    if other is None or other == template:
+        return None
+    return other if 2 * len(pair_names(names_gt, names_lq, other).all_pairs) > len(names_gt) else None

@@ -1,0 +1,171 @@
+"""HR and LR pair as BasicSR pairs them, one template is found for a folder, and LMDB keys are legal and unique."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path, PurePosixPath
+
+import pytest
+from basicsr.data.data_util import paired_paths_from_folder, paired_paths_from_meta_info_file
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rgt_arch.data.pairing import (
+    MAX_KEY_BYTES,
+    PairingError,
+    check_keys,
+    guess_template,
+    is_result_of,
+    lmdb_key,
+    lq_name,
+    pair_names,
+    pairs_from_folders,
+    pairs_from_meta_info,
+    spread,
+)
+from rgt_arch.errors import UserError
+
+
+def test_folders_and_lists_pair_as_in_basicsr(tmp_path):
+    hr, lr = tmp_path / "HR", tmp_path / "LR"
+    names = ["a.png", "b.v1.jpg", "{}.png", "box2.png", "box2x2.png"]
+    for folder in (hr, lr):
+        folder.mkdir()
+    for name in names:
+        (hr / name).touch()
+        (lr / lq_name(name, "{}x2")).touch()
+    theirs = paired_paths_from_folder([str(lr), str(hr)], ["lq", "gt"], "{}x2")
+    ours = pairs_from_folders(names, [file.name for file in lr.iterdir()], hr, lr, "{}x2")
+    assert {(str(pair.gt), str(pair.lq)) for pair in ours} == {(pair["gt_path"], pair["lq_path"]) for pair in theirs}
+    (tmp_path / "list.txt").write_text("sub/a.v1.png (8,8,3)\nb.png (8,8,3)\n")
+    theirs = paired_paths_from_meta_info_file([str(lr), str(hr)], ["lq", "gt"], str(tmp_path / "list.txt"), "{}x2")
+    lines = list(enumerate((tmp_path / "list.txt").read_text().splitlines(), 1))
+    ours = pairs_from_meta_info(lines, hr, lr, "{}x2", comma=False)
+    assert [(str(pair.gt), str(pair.lq)) for pair in ours] == [(pair["gt_path"], pair["lq_path"]) for pair in theirs]
+
+
+@pytest.mark.parametrize(
+    ("template", "names"),
+    [
+        ("{}", ["bo.png", "box2.png"]),
+        ("{}x2", ["box2.png", "box2x2.png"]),
+        ("{}x4", ["sub/box4.jpg"]),
+        ("{}_LRBI_x2", ["bo_LRBI_x2.png", "box2_LRBI_x2.png"]),
+        ("lr_{}{{x}}", ["lr_bo{x}.png", "lr_box2{x}.png", "other.png"]),
+    ],
+)
+def test_the_template_of_a_folder_is_found_and_pairs_it(template, names):
+    hr = ["bo.png", "box2.png", "sub/bo.png"]
+    for order in range(3):
+        random.Random(order).shuffle(names)
+        random.Random(order).shuffle(hr)
+        assert guess_template(hr, names) == template
+        assert pair_names(hr, names, template).all_pairs
+
+
+def test_no_template_is_found_where_no_name_fits():
+    assert guess_template(["a.png"], ["1.png"]) is None
+    assert guess_template([], []) is None
+
+
+def test_a_few_hr_images_of_a_large_lr_folder_are_found():
+    assert guess_template(["0777.png"], [f"{number:04}x3.png" for number in range(3000)]) == "{}x3"
+
+
+def test_what_has_no_single_partner_is_told_apart():
+    found = pair_names(
+        ["d.png", "a.png", "b.png", "c.png"], ["bx2.jpg", "ax2.png", "cx2.bmp", "cx2.jpg", "e.png"], "{}x2"
+    )
+    assert found.pairs == [("a.png", "ax2.png")]
+    assert found.other_suffix == [("b.png", "bx2.jpg")]
+    assert found.lone_gt == ["c.png", "d.png"]
+    assert found.lone_lq == ["cx2.bmp", "cx2.jpg", "e.png"]
+
+
+def test_pairing_and_guessing_take_linear_time():
+    """Names count how often they are compared or hashed: sixteen times the files, at most twenty times the work."""
+
+    class Counted(str):
+        work = 0
+
+        def __hash__(self):
+            Counted.work += 1
+            return super().__hash__()
+
+        def __eq__(self, other):
+            Counted.work += 1
+            return super().__eq__(other)
+
+    def work(count):
+        Counted.work = 0
+        hr = [Counted(f"{number:05}.png") for number in range(count)]
+        lr = [Counted(f"{number:05}x2.png") for number in range(count)]
+        pairs_from_folders(hr, lr, Path("HR"), Path("LR"), guess_template(hr, lr) or "")
+        return Counted.work
+
+    assert work(8000) < 20 * work(500)
+
+
+@pytest.mark.parametrize("template", ["{}{}", "{name}x2", "{"])
+def test_a_wrong_template_is_refused(template):
+    with pytest.raises(PairingError, match=r"'\{\}x4'"):
+        pair_names(["a.png"], ["a.png"], template)
+
+
+@pytest.mark.parametrize(
+    ("name", "belongs"),
+    [("baby.png", True), ("Baby_x4.png", True), ("babyx4.png", True), ("baby-SR.v2.jpg", True), ("babyface.png", False),
+     ("my_baby.png", False), ("baby2.png", False), ("babyx.png", False)],
+)  # fmt: skip
+def test_results_are_called_like_their_image(name, belongs):
+    assert is_result_of(name, "baby.png") == belongs
+
+
+def test_spread_is_even_and_keeps_both_ends():
+    assert spread(list(range(10)), 4) == [0, 3, 6, 9]
+    assert spread([1, 2], 4) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("0001_s001.png", "0001_s001"),
+        ("a-b~c(1)+@.jpg", "a-b~c(1)+@"),
+        ("sub/00001/0266/im1.png", "sub/00001/0266/im1"),
+        ("img.v1.png", "img%2Ev1"),
+        ("two words.png", "two%20words"),
+        ("100%.bmp", "100%25"),
+        ("v1.2/é\n.png", "v1%2E2/%C3%A9%0A"),
+        ("bad\udcff.png", "bad%FF"),  # how Python shows a file name that is no UTF-8
+    ],
+)
+def test_plain_names_stay_and_others_are_encoded(name, key):
+    assert lmdb_key(PurePosixPath(name)) == key
+
+
+path_parts = st.text(st.characters(blacklist_characters="/\0", blacklist_categories=["Cs"]), min_size=1, max_size=400)
+relative = st.lists(path_parts.filter(lambda part: part not in (".", "..")), min_size=1, max_size=3).map("/".join)
+
+
+@given(st.sets(relative, max_size=6))
+def test_keys_are_legal_and_unique_and_basicsr_reads_them_back(stems):
+    names = [PurePosixPath(f"{stem}.png") for stem in stems]
+    keys = [lmdb_key(name) for name in names]
+    check_keys(names, keys)  # ASCII, no dots or spaces, short enough, no two alike
+    for key in keys:
+        assert f"{key}.png (1,1,3) 1\n".split(".")[0] == key  # basicsr/data/data_util.py:142
+
+
+def test_long_names_are_shortened_apart_and_alike_with_an_ending():
+    one, other = ("é" * 120 + end for end in ("a", "b"))
+    keys = {lmdb_key(PurePosixPath(f"{stem}.png")) for stem in (one, other)}
+    assert len(keys) == 2
+    assert {len(key) for key in keys} == {MAX_KEY_BYTES}
+    assert lmdb_key(PurePosixPath(f"{one}x4.jpg"), "x4") in keys
+
+
+def test_ending_is_taken_off_before_encoding_and_must_be_there():
+    assert lmdb_key(PurePosixPath("a.b.x2.png"), ".x2") == "a%2Eb"
+    for name in ("a.png", "sub/x2.png"):
+        with pytest.raises(UserError, match=r"png: its name does not end with 'x2'"):
+            lmdb_key(PurePosixPath(name), "x2")
