@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 
 import torch.distributed as dist
 
-from rgt_arch.basicsr_compat.distributed import (
+from rgt_arch.errors import UserError
+from rgt_arch.training.ranks import (
     init_dist,
     launcher_here,
     leave,
@@ -18,7 +19,6 @@ from rgt_arch.basicsr_compat.distributed import (
     lost_contact,
     on_rank_zero,
 )
-from rgt_arch.errors import UserError
 
 T = TypeVar("T")
 
