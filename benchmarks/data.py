@@ -7,6 +7,7 @@ import rgt_arch  # noqa: F401  (makes BasicSR importable)
 # isort: split
 
 import argparse
+import itertools
 import multiprocessing
 import os
 import tempfile
@@ -20,7 +21,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import basicsr.train
 import cv2
 import numpy as np
 import skimage.data
@@ -37,7 +37,9 @@ from rgt_arch.archs.rgt_arch import PRESETS
 from rgt_arch.data.downsampling import make_lr_images
 from rgt_arch.data.images import write_png
 from rgt_arch.data.lmdb import create_lmdb
+from rgt_arch.data.loading import TrainingDataset
 from rgt_arch.data.parallel import default_jobs
+from rgt_arch.data.sampling import IterationSampler
 from rgt_arch.data.sub_images import Cutting, make_sub_images
 from rgt_arch.errors import UsageError, UserError
 from rgt_arch.evaluation.reports import deliver, text_table
@@ -208,9 +210,12 @@ def batches(loader: str, opt: Any) -> Iterator[dict[str, Any]]:
 
 
 def our_batches(opt: Any) -> Iterator[dict[str, Any]]:
-    """Those of `basicsr train`."""
-    loader, sampler, _, epochs, _ = basicsr.train.create_train_val_dataloader(opt, get_root_logger())
-    yield from _epochs(basicsr.train.CPUPrefetcher(loader), sampler, epochs + 1)
+    """Those of `basicsr train`: one pass over all iterations, with the same workers over the ends of epochs."""
+    data, seed = opt["datasets"]["train"], opt["manual_seed"]
+    dataset = TrainingDataset(build_dataset(data), seed)
+    batch, steps = data["batch_size_per_gpu"], opt["train"]["total_iter"]
+    sampler = IterationSampler(len(dataset), batch_size=batch, start_iter=0, total_iter=steps, seed=seed)
+    yield from build_dataloader(dataset, data, num_gpu=opt["num_gpu"], dist=False, sampler=sampler, seed=seed)
 
 
 def plain_batches(opt: Any) -> Iterator[dict[str, Any]]:
@@ -222,16 +227,12 @@ def plain_batches(opt: Any) -> Iterator[dict[str, Any]]:
         loader = build_dataloader(
             dataset, data, num_gpu=opt["num_gpu"], dist=False, sampler=sampler, seed=opt["manual_seed"]
         )
-        yield from _epochs(CPUPrefetcher(loader), sampler, 10**9)
-
-
-def _epochs(prefetcher: Any, sampler: Any, epochs: int) -> Iterator[dict[str, Any]]:
-    """The loop of basicsr/train.py:152-156 and :192."""
-    for epoch in range(epochs):
-        sampler.set_epoch(epoch)
-        prefetcher.reset()
-        while (batch := prefetcher.next()) is not None:
-            yield batch
+        prefetcher = CPUPrefetcher(loader)
+        for epoch in itertools.count():  # basicsr/train.py:152-156 and :192
+            sampler.set_epoch(epoch)
+            prefetcher.reset()
+            while (batch := prefetcher.next()) is not None:
+                yield batch
 
 
 @contextmanager

@@ -61,7 +61,7 @@ def run_demo(folder: Path, iterations: int = ITERATIONS) -> DemoResult:
     _claim(folder)
     print(f"[1/4] photographs of scikit-image: {len(TRAINING)} to train on, 1 to validate, {len(TEST)} to test")
     _make_data(folder / "data")
-    train_file, test_file = (shutil.copy(_OPTIONS / name, folder / name) for name in ("train.yml", "test.yml"))
+    train_file, test_file = (shutil.copyfile(_OPTIONS / name, folder / name) for name in ("train.yml", "test.yml"))
     length = [
         f"train:total_iter={iterations}",
         f"train:scheduler:periods=[{iterations}]",
@@ -77,7 +77,7 @@ def run_demo(folder: Path, iterations: int = ITERATIONS) -> DemoResult:
         f"iteration {last}"
     )
     print(f"[3/4] in {folder}: basicsr test -opt test.yml")
-    basicsr_test(test_file, folder, [])
+    basicsr_test(test_file, folder)
     bicubic, rgt = {}, {}
     for name in TEST:
         hr, lr = (read_rgb(folder / "data/test" / place) for place in (f"HR/{name}.png", f"LR/{name}x{SCALE}.png"))

@@ -35,9 +35,9 @@ def basicsr_train(option_file: Path, folder: Path, name: str, total_iter: int, o
     return run
 
 
-def basicsr_test(option_file: Path, folder: Path, overrides: Sequence[str]) -> None:
+def basicsr_test(option_file: Path, folder: Path) -> None:
     """Test in `folder`. Raises UserError with the command's own message if it fails."""
-    _run(["test", "-opt", str(option_file.resolve()), "--force_yml", *overrides], folder, None)
+    _run(["test", "-opt", str(option_file.resolve())], folder, None)
 
 
 def _run(arguments: list[str], folder: Path, shown: tuple[Path, Progress] | None) -> None:

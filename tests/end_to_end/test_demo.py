@@ -15,7 +15,7 @@ from PIL import Image
 from rgt_arch import RGT, rgt_t
 from rgt_arch.errors import UsageError, UserError
 from rgt_arch.evaluation.demo import TEST, TRAINING, VALIDATION, run_demo
-from rgt_arch.evaluation.training_runs import basicsr_train, read_metrics
+from rgt_arch.evaluation.training_runs import read_metrics
 
 
 def demo(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -122,11 +122,3 @@ def test_a_file_as_folder_and_too_few_iterations_are_usage_errors(tmp_path):
     with pytest.raises(UsageError, match="--iterations is 1"):
         run_demo(tmp_path / "new", iterations=1)
     assert not (tmp_path / "new").exists()
-
-
-def test_a_failing_command_ends_in_its_own_message(tmp_path):
-    (tmp_path / "train.yml").write_text("name: x\nmodel_type: NoSuchModel\n")
-    with pytest.raises(
-        UserError, match=r"(?s)basicsr train ended with exit code 2: .+ \(whole output: .*train_output\.txt\)"
-    ):
-        basicsr_train(tmp_path / "train.yml", tmp_path, "x", 1, [])

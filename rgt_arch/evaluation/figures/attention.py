@@ -1,7 +1,7 @@
-"""What attention looks at: weights of a query in L-SA and RG-SA, and representative maps, seen through forward hooks.
+"""Attention weights of a query in L-SA and RG-SA, and representative maps, read by forward hooks.
 
-The network stays as it is: hooks note the features that enter the chosen blocks and the maps that RG-SA makes, and the
-attention weights of one query are computed from them, in float32, with the network's own projections and biases.
+The network is not changed: hooks record the features that enter the chosen blocks and the maps of RG-SA. The attention
+weights of one query are computed from them, in float32, with the network's own projections and biases.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Place = tuple[int, int]
 
 @dataclass
 class Seen:
-    """What the hooks noted during one forward.
+    """The records of the hooks during one forward.
 
     entering: features (1, H, W, C) that enter a block. representative: X_r (1, h, w, c_r·C) of its RG-SA.
     """

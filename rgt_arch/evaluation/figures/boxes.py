@@ -28,7 +28,7 @@ class Box:
 
 
 def check_boxes(boxes: Sequence[tuple[int, ...]], image: RGB) -> list[Box]:
-    """Boxes from (x, y, w, h) in HR pixels. Raises UsageError for one that does not lie in the image."""
+    """Boxes from (x, y, w, h) in HR pixels. Raises UsageError for a box outside the image."""
     height, width = image.shape[:2]
     result = []
     for x, y, w, h in boxes:

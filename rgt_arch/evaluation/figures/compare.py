@@ -19,8 +19,7 @@ from rgt_arch.progress import Progress
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_GAP = 0.12  # cm
-_WIDEST_PHOTO = 0.46  # of the figure
+_PHOTO = 1.8  # width of the photograph in parts
 _MOST_IN_A_ROW = 4
 _LEAST_CROP = 1.1  # cm: the numbers below it have to fit
 _MOST_METHODS = 14
@@ -103,98 +102,57 @@ def numbers(one: Contestant) -> str:
 def draw(scene: Scene, cells: Sequence[Cell], boxes: Sequence[Box], width: float) -> Figure:
     """The photograph with its boxes on the left, the cells of each box in rows beside it. width: in cm.
 
-    What is magnified is drawn pixel by pixel: nothing is smoothed. Raises UsageError where the parts would be too
-    small to be seen.
+    Magnified pixels are drawn as they are: nothing is smoothed. Raises UsageError if the parts would be too small.
     """
-    columns = _columns(len(cells), len(boxes))
+    # One box has two rows of parts, more boxes a row each, if it does not get too long.
+    columns = math.ceil(len(cells) / 2) if len(boxes) == 1 or len(cells) > _MOST_IN_A_ROW else len(cells)
     rows = math.ceil(len(cells) / columns)
-    name_height = plotting.cm_of_text(plotting.FONT)
-    captions = [2 * name_height + 0.04] + [name_height + 0.04] * (len(boxes) - 1)  # the numbers stand once
-    ratio = scene.hr.shape[1] / scene.hr.shape[0]
-    # All heights are `slope` × the width of a part + `rest`; the photograph ends where the last parts do.
-    slope = sum(rows * box.height / box.width for box in boxes)
-    rest = rows * sum(captions) + _GAP * (rows * len(boxes) - 1) - captions[-1]
-    inner = width - columns * _GAP - 0.05
-    part = min((inner - ratio * rest) / (columns + ratio * slope), inner / columns)
-    photo_width = inner - columns * part
-    if part <= 0 or photo_width > _WIDEST_PHOTO * width:
-        photo_width = _WIDEST_PHOTO * width
-        part = (inner - photo_width) / columns
+    part = width / (columns + _PHOTO)
     if part < _LEAST_CROP:
         least = math.ceil(_LEAST_CROP / part * width)
         raise UsageError(
             f"--width {width:g}: the parts would be {part:.1f} cm wide; take --width {least}, or fewer methods"
         )
-    height = slope * part + rest + captions[-1] + 0.06
-    figure = plotting.new_figure(width, height)
-    _draw_photo(figure, scene, boxes, photo_width, _fitting(part))
-    top = 0.03
-    for number, (box, caption) in enumerate(zip(boxes, captions, strict=True)):
-        high = part * box.height / box.width
+    size = min(plotting.FONT, part / 2.54 * 72 / 7.4)  # the numbers, 12 characters, are no wider than a part
+    heights = [part * box.height / box.width + 2.6 * size / 72 * 2.54 for box in boxes for _ in range(rows)]
+    figure = plotting.new_figure(width, sum(heights))
+    grid = figure.add_gridspec(len(heights), columns + 1, width_ratios=[_PHOTO] + [1] * columns, height_ratios=heights)
+    colours = plotting.COLOURS if len(boxes) > 1 else ("#D55E00",)
+    photo = figure.add_subplot(grid[:, 0])
+    photo.imshow(scene.hr, interpolation="lanczos")
+    photo.set_xlabel(_shortened(f"{printable(scene.path.stem)} (×{scene.scale})", part * _PHOTO, size), size=size)
+    plotting.plain(photo)
+    for number, box in enumerate(boxes):
+        colour = colours[number % len(colours)]
+        for edge, line in (("white", 1.8), (colour, 1.0)):  # white below keeps the box visible on any ground
+            corner = (box.left - 0.5, box.top - 0.5)
+            photo.add_patch(_rectangle(corner, box.width, box.height, fill=False, ec=edge, lw=line))
         for index, cell in enumerate(cells):
-            left = photo_width + _GAP + (index % columns) * (part + _GAP)
-            axes = plotting.place(figure, left, top + (index // columns) * (high + caption + _GAP), part, high)
-            _draw_part(axes, cell, box, plotting.COLOURS[number % 7] if len(boxes) > 1 else None)
-            _write_below(axes, cell, with_numbers=number == 0, part=part)
-        top += rows * (high + caption + _GAP)
+            axes = figure.add_subplot(grid[number * rows + index // columns, 1 + index % columns])
+            _draw_part(axes, cell, box)
+            plotting.plain(axes, colour if len(boxes) > 1 else None)
+            text = _shortened(cell.label, part, size) + (f"\n{cell.numbers}" if number == 0 else "")
+            axes.set_xlabel(text, weight="bold" if cell.best else "normal", linespacing=1.1, size=size)
     return figure
 
 
-def _columns(cells: int, boxes: int) -> int:
-    """One box has two rows of parts, more boxes a row each, if it does not get too long."""
-    return math.ceil(cells / 2) if boxes == 1 or cells > _MOST_IN_A_ROW else cells
-
-
-def _draw_photo(figure: Figure, scene: Scene, boxes: Sequence[Box], width: float, text_size: float) -> None:
+def _rectangle(*arguments: Any, **styles: Any) -> Any:
     from matplotlib.patches import Rectangle
 
-    height = width * scene.hr.shape[0] / scene.hr.shape[1]
-    axes = plotting.place(figure, 0.02, 0.03, width - 0.02, height)
-    axes.imshow(scene.hr, interpolation="lanczos", aspect="auto")
-    plotting.plain(axes)
-    for number, box in enumerate(boxes):
-        # white below the colour keeps the box visible on any ground
-        for colour, line in (("white", 1.8), (plotting.COLOURS[number % 7] if len(boxes) > 1 else "#D55E00", 1.0)):
-            axes.add_patch(
-                Rectangle((box.left - 0.5, box.top - 0.5), box.width, box.height, fill=False, ec=colour, lw=line)
-            )
-    text = f"{_shortened(printable(scene.path.stem), width)} (×{scene.scale})"
-    axes.annotate(
-        text, (0.5, 0), (0, -2), "axes fraction", textcoords="offset points", ha="center", va="top", size=text_size
-    )
+    return Rectangle(*arguments, **styles)
 
 
-def _draw_part(axes: Any, cell: Cell, box: Box, colour: str | None) -> None:
+def _draw_part(axes: Any, cell: Cell, box: Box) -> None:
     """The boxed pixels of a cell; where the box cuts pixels of LR, it shows the cut ones."""
     factor = cell.factor
     left, top = box.left // factor, box.top // factor
     right, bottom = -(-(box.left + box.width) // factor), -(-(box.top + box.height) // factor)
     extent = (left * factor, right * factor, bottom * factor, top * factor)
-    axes.imshow(cell.image[top:bottom, left:right], interpolation="nearest", extent=extent, aspect="auto")
+    axes.imshow(cell.image[top:bottom, left:right], interpolation="nearest", extent=extent)
     axes.set(xlim=(box.left, box.left + box.width), ylim=(box.top + box.height, box.top))
-    if colour is None:
-        plotting.plain(axes)
-    else:
-        plotting.frame(axes, colour)
 
 
-def _write_below(axes: Any, cell: Cell, *, with_numbers: bool, part: float) -> None:
-    weight = "bold" if cell.best else "normal"
-    text = _shortened(cell.label, part)
-    if with_numbers:
-        text += f"\n{cell.numbers}"
-    axes.annotate(
-        text, (0.5, 0), (0, -2), "axes fraction", textcoords="offset points",
-        ha="center", va="top", linespacing=1.1, weight=weight, size=_fitting(part),
-    )  # fmt: skip
-
-
-def _fitting(part: float) -> float:
-    """Size in points at which the numbers, 12 signs, are no wider than a part."""
-    return min(plotting.FONT, part / 2.54 * 72 / 7.4)
-
-
-def _shortened(text: str, width: float) -> str:
+def _shortened(text: str, width: float, size: float) -> str:
     """A name that fits into a width in cm."""
-    most = max(6, int(width / 2.54 * 72 / (0.6 * _fitting(width))))
+    most = max(6, int(width / 2.54 * 72 / (0.6 * size)))
     return text if len(text) <= most else f"{text[: most - 1]}…"

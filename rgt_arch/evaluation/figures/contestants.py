@@ -1,4 +1,4 @@
-"""The pictures that a comparison shows: HR, LR, and what bicubic, networks and folders of results make of it."""
+"""The pictures of a comparison: HR, LR, and the results of bicubic, networks and folders of images."""
 
 from __future__ import annotations
 
@@ -96,9 +96,9 @@ def read_scene(path: Path, lr_path: Path | None, methods: Sequence[Method], scal
 
 
 def enter(method: Method, scene: Scene, *, device: str, tile: int | str) -> Contestant:
-    """What a method makes of a scene.
+    """A method's picture of a scene.
 
-    Raises UsageError for weights or images that are not there or do not fit, UserError where the work fails.
+    Raises UsageError for missing or unfit weights or images, UserError if the work fails.
     """
     image = _image(method, scene, device, tile)
     return contestant(method.label, image, scene)

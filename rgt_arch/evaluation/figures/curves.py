@@ -186,7 +186,7 @@ def draw_curves(runs: Sequence[Run], keys: Sequence[Key], settings: CurveSetting
     columns = max(1, min(len(runs), int((settings.width - 1) / (1.1 + 0.115 * max(len(run.label) for run in runs)))))
     rows = math.ceil(len(runs) / columns) if len(runs) > 1 else 0
     height = len(keys) * _PANEL_HEIGHT + 0.9 + 0.35 * rows
-    figure = plotting.new_figure(settings.width, height, layout="constrained")
+    figure = plotting.new_figure(settings.width, height)
     panels = figure.subplots(len(keys), 1, sharex=True, squeeze=False)[:, 0]
     handles: dict[str, Any] = {}
     for axes, key in zip(panels, keys, strict=True):

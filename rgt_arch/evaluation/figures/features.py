@@ -50,9 +50,9 @@ class FeatureSettings:
 
 
 def make_features(settings: FeatureSettings) -> list[str]:
-    """Run the network and write the figure. Returns what it shows, and what it cannot show, in a line each.
+    """Run the network and write the figure. Returns a line for each part that it shows or cannot show.
 
-    Raises UsageError for input that does not fit, UserError where the work fails.
+    Raises UsageError for unfit input, UserError if the work fails.
     """
     plotting.require_matplotlib()
     plotting.check_width(settings.width)
@@ -81,7 +81,7 @@ def make_features(settings: FeatureSettings) -> list[str]:
 def _look(
     network: RGT, image: RGB, settings: FeatureSettings, lines: list[str]
 ) -> tuple[Attended | None, dict[Place, torch.Tensor]]:
-    """Attention of the query and the representative maps, those of them that are wanted and there."""
+    """Attention of the query and the representative maps, as far as they are wanted and the network has them."""
     if network.in_chans != 3:
         raise UsageError(f"{settings.weights}: takes {network.in_chans} channels; figures are of RGB images")
     height, width = image.shape[:2]

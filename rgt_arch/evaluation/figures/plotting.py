@@ -78,38 +78,18 @@ def style() -> Iterator[None]:
         yield
 
 
-def new_figure(width: float, height: float, layout: str | None = None) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
     """An empty white figure; sizes in cm."""
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width / _CM, height / _CM), dpi=_DOTS_PER_INCH, facecolor="white", layout=layout)
+    return Figure(figsize=(width / _CM, height / _CM), dpi=_DOTS_PER_INCH, facecolor="white", layout="constrained")
 
 
-def place(figure: Figure, left: float, top: float, width: float, height: float) -> Any:
-    """Axes at a place in cm from the upper left corner of the figure."""
-    full_width, full_height = (inches * _CM for inches in figure.get_size_inches())
-    return figure.add_axes(
-        (left / full_width, 1 - (top + height) / full_height, width / full_width, height / full_height)
-    )
-
-
-def plain(axes: Any) -> None:
-    """Take ticks and frame away, as around a picture."""
+def plain(axes: Any, colour: str | None = None) -> None:
+    """Take ticks and frame away, as around a picture, or leave a frame in a colour."""
     axes.set(xticks=[], yticks=[])
     for spine in axes.spines.values():
-        spine.set_visible(False)
-
-
-def frame(axes: Any, colour: str, width: float = 1.2) -> None:
-    """A coloured frame around axes without ticks."""
-    axes.set(xticks=[], yticks=[])
-    for spine in axes.spines.values():
-        spine.set(visible=True, color=colour, linewidth=width)
-
-
-def cm_of_text(size: float, lines: float = 1) -> float:
-    """Height in cm that lines of text of a size in points take, with the space between them."""
-    return lines * size * 1.25 / 72 * _CM
+        spine.set(visible=colour is not None, color=colour or "none", linewidth=1.2)
 
 
 def write_figure(figure: Figure, path: Path) -> None:

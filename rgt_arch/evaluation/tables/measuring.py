@@ -41,7 +41,7 @@ class MatlabBicubic(nn.Module):
 
 @ARCH_REGISTRY.register()
 class GivenImages(nn.Identity):
-    """Hands on what others super-resolved."""
+    """Returns images that others super-resolved."""
 
 
 class Measurer:
@@ -109,7 +109,7 @@ class Measurer:
         index = next(number for number, paths in enumerate(dataset.paths) if Path(paths["gt_path"]).name == name)
         try:
             return OneImage(dataset.opt, dataset[index])
-        except (AttributeError, OSError, TypeError, cv2.error) as error:  # OpenCV gives None for what is no image
+        except (AttributeError, OSError, TypeError, cv2.error) as error:  # OpenCV returns None for a damaged file
             raise UserError(f"{where}: it or the image that belongs to it cannot be read; replace them") from error
 
     def _data_options(self, images: Images) -> dict[str, Any]:
@@ -117,7 +117,7 @@ class Measurer:
             "name": images.benchmark,
             "type": "PairedImageDataset",
             "phase": "val",
-            # results are as large as HR, which BasicSR crops to `scale` times its LQ
+            # results are as large as HR, and BasicSR crops HR to `scale` times its LQ
             "scale": 1 if self._given else self._scale,
             "dataroot_gt": str(images.hr),
             "dataroot_lq": str(images.lq),

@@ -1,4 +1,4 @@
-"""What is measured: published networks by name, weights files, bicubic, and folders of super-resolved images."""
+"""Methods of a table: published networks by name, weights files, bicubic, and folders of super-resolved images."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Kind = Literal["bicubic", "images", "network", "weights"]
 
 @dataclass(frozen=True)
 class Method:
-    """A row of the table, before it is known what of it is here."""
+    """A row of the table as asked for; its weights or images may be missing."""
 
     label: str
     kind: Kind
@@ -33,14 +33,14 @@ class Method:
     source: str = ""
     self_ensemble: bool = False
     scales: tuple[int, ...] = SCALES
-    """Those it has."""
+    """The scales that it has."""
     one_scale: bool = False
-    """Whether no other scale can be asked of it: a file, or a name with a scale."""
+    """Whether it has this scale only: a file, or a name with a scale."""
 
 
 @dataclass(frozen=True)
 class Runnable:
-    """A method at one scale, ready to run: `network_g` of BasicSR's options, its weights, and what identifies it."""
+    """A method at one scale, ready to run: `network_g` of BasicSR's options, its weights, and its identity."""
 
     network: dict[str, Any]
     weights: Path | None = None
@@ -48,9 +48,9 @@ class Runnable:
     grey_as_it_is: bool = False
     """Whether grey images are measured on their grey, which is MATLAB's way; BasicSR's is Y of three equal channels."""
     parameters: int = 10_000
-    """Of the network; for others a number that stands for the time of an image, which is mostly the metrics'."""
+    """Of the network; for other methods a number that stands for the time of an image, which the metrics take."""
     facts: dict[str, Any] = field(default_factory=dict)
-    """JSON-ready; other facts are other results."""
+    """Everything that decides the scores, ready for JSON."""
 
 
 def read_methods(texts: Sequence[str]) -> list[Method]:
@@ -66,7 +66,7 @@ def read_methods(texts: Sequence[str]) -> list[Method]:
 
 
 def runnable(method: Method, scale: int) -> Runnable:
-    """The method at a scale. Raises MissingError for weights that are not here, UsageError for files that are none."""
+    """The method at a scale. Raises MissingError for missing weights, UsageError for unfit files."""
     if method.kind == "bicubic":
         return Runnable({"type": "MatlabBicubic", "scale": scale}, grey_as_it_is=True, facts={"method": "bicubic"})
     if method.kind == "images":
@@ -132,7 +132,7 @@ def _from_file(path: Path, self_ensemble: bool) -> Runnable:
         path,
         self_ensemble,
         parameters=sum(tensor.numel() for key, tensor in weights.items() if not is_derived(key)),
-        # the network too, for what it is inferred to be is not in the file
+        # the network too: the rules that infer it are not part of the file
         facts={
             "method": "network",
             "network": network,

@@ -1,4 +1,4 @@
-"""The processes of a table under torchrun: one plans, all measure, and the one that is done first waits."""
+"""The processes of a table under torchrun: rank 0 plans, all measure, and each waits for the slowest."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class Ranks:
     group: dist.ProcessGroup | None = None
 
     def on_first(self, work: Callable[[], T]) -> T:
-        """What `work()` returns on rank 0, on every rank; its UserError ends all, and rank 0 says it."""
+        """Run `work` on rank 0 and return its result on every rank; its UserError ends all, and rank 0 prints it."""
         return on_rank_zero(work, self.group)
 
     def gather(self, own: Any) -> list[Any]:
-        """What all ranks have, in their order."""
+        """The objects of all ranks, in their order."""
         if self.count == 1:
             return [own]
         gathered: list[Any] = [None] * self.count

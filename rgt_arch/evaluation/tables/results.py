@@ -1,4 +1,4 @@
-"""What a table holds: scores of images, their mean over a set, the published numbers, and what is missing."""
+"""The content of a table: scores of images, their mean over a set, published numbers, and missing results."""
 
 from __future__ import annotations
 
@@ -41,26 +41,26 @@ class Result:
     images: Mapping[str, Score] = field(default_factory=dict)
     """By the HR file's name, without suffix where no other has the same, in order of names."""
     missing: str = ""
-    """What is not here, and how to get it; empty where it was measured."""
+    """The missing weights or images and how to get them; empty if it was measured."""
 
     @property
     def mean(self) -> Score | None:
-        """Mean over the images, added up in their order; None where there are none."""
+        """Mean over the images, added up in their order; None without images."""
         return mean_score(self.images.values()) if self.images else None
 
     @property
     def published(self) -> Score | None:
-        """What was published for this method, scale and set; None where nothing was."""
+        """The published score of this method, scale and set, if there is one."""
         return published(self.method, self.scale, self.benchmark)
 
     @property
     def complete(self) -> bool:
-        """Whether the images are as many as the paper's set has; means over others are not compared with it."""
+        """Whether there are as many images as in the paper's set; other means are not compared with it."""
         return len(self.images) == BENCHMARKS.get(self.benchmark, len(self.images))
 
     @property
     def difference(self) -> Score | None:
-        """Measured less published; None where one of them is not there, or the set is not complete."""
+        """Measured minus published; None if one of them is missing or the set is incomplete."""
         mean, paper = self.mean, self.published
         if mean is None or paper is None or not self.complete:
             return None
@@ -69,20 +69,20 @@ class Result:
 
 @dataclass(frozen=True)
 class Table:
-    """All results in the order in which they were asked for, and remarks on how they came about."""
+    """All results in the order in which they were asked for, and notes on how they were measured."""
 
     results: tuple[Result, ...]
     notes: tuple[str, ...] = ()
 
     @property
     def missing(self) -> list[Result]:
-        """Those that could not be measured."""
+        """The results that could not be measured."""
         return [result for result in self.results if result.missing]
 
 
 @functools.cache
 def paper() -> dict[str, Any]:
-    """The published numbers: `table2` by method, scale (x2) and set, `bicubic`, where they come from, parameters."""
+    """The published numbers: `table2` by method, scale (x2) and set, `bicubic`, their source, parameters."""
     content: dict[str, Any] = json.loads(_PAPER.read_text("utf-8"))
     return content
 

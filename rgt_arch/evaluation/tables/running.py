@@ -1,4 +1,4 @@
-"""`rgt table`: what is to be measured, shared out over ranks, kept on disk, and put together as a table."""
+"""`rgt table`: plan the images to measure, share them out over ranks, keep scores on disk, make the table."""
 
 from __future__ import annotations
 
@@ -33,24 +33,24 @@ class TableSettings:
 
     methods: Sequence[str]
     scales: Sequence[int] | None = None
-    """None: those that each method has."""
+    """None: the scales that each method has."""
     benchmarks: Sequence[str] = tuple(BENCHMARKS)
     data: Path = Path("datasets/benchmark")
     tile: int = 0
     """Side of tiles in LR pixels; 0: whole images, as in the paper."""
     device: str = "auto"
     keep: Path = Path("results/table")
-    """Where the scores of images are kept."""
+    """Folder of the scores of images."""
     fresh: bool = False
-    """Measure again what is kept."""
+    """Measure again instead of using kept scores."""
     output: Path | None = None
-    """The file that the table goes to, checked before anything is measured."""
+    """The file of the table, checked before anything is measured."""
     overwrite: bool = False
 
 
 @dataclass
 class _Cell:
-    """A method at a scale on a set: one result of the table to be."""
+    """A method at a scale on a set: one result of the table."""
 
     method: Method
     scale: int
@@ -89,11 +89,11 @@ class _Plan:
 
 
 def make_table(settings: TableSettings) -> Table | None:
-    """Measure everything that is asked for and not kept from earlier runs. Under torchrun, the images are shared out
-    by rank and all ranks but the first return None.
+    """Measure all images whose scores are not kept from earlier runs.
 
-    Raises UsageError for what cannot be measured at all, UserError for images that cannot be read and for what cannot
-    be written; what is kept stays.
+    Under torchrun the ranks share the images, and all ranks except the first return None. Raises UsageError for unfit
+    methods, flags or folders, UserError for images that cannot be read and files that cannot be written; kept scores
+    stay.
     """
     get_root_logger().setLevel(logging.WARNING)  # BasicSR's lines about each network
     with joined_ranks(cpu=not _num_gpu(settings)) as ranks:
@@ -168,7 +168,7 @@ def _inputs(cells: Sequence[_Cell]) -> Iterator[Path]:
 
 
 def _scales(method: Method, settings: TableSettings) -> list[int]:
-    """The scales of a method's rows. Raises UsageError where none of those asked for can be meant."""
+    """The scales of a method's rows. Raises UsageError if the method has none of the scales asked for."""
     asked = sorted(set(settings.scales or ()))
     if method.kind == "images":
         found = scales_of(Path(method.source), settings.benchmarks, asked or SCALES)

@@ -1,4 +1,4 @@
-"""Scores of images kept on disk, so that an interrupted table goes on, under keys that tell other runs' apart."""
+"""Scores of images kept on disk, so that an interrupted table resumes; other facts give other file names."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rgt_arch.evaluation.tables.results import Score
 from rgt_arch.files import check_place, written_whole
 from rgt_arch.version import __version__
 
-# The code that decides a score: an edit of it must not meet the scores of before.
+# The code that decides a score: after an edit, earlier scores are not used.
 _CODE = (
     "archs",
     "models",
@@ -33,15 +33,15 @@ _CODE = (
 
 
 class Store:
-    """A folder with a small JSON file for each score, named after the image and a digest of all that decides it."""
+    """A folder with a small JSON file for each score, named after the image and a digest of all facts."""
 
     def __init__(self, folder: Path, *, fresh: bool = False) -> None:
-        """fresh: leave what is there unread, and replace it."""
+        """fresh: ignore earlier scores and replace them."""
         self.folder = folder
         self._fresh = fresh
 
     def read(self, place: str, image: str, facts: dict[str, Any]) -> Score | None:
-        """The score that was kept under exactly these facts, or None; a damaged file is as good as none."""
+        """The score that was kept under exactly these facts, or None; a damaged file counts as missing."""
         if self._fresh:
             return None
         try:
@@ -53,7 +53,7 @@ class Store:
         return score if sound else None
 
     def check(self) -> None:
-        """Raise UserError where nothing could be kept: to be asked before long work."""
+        """Raise UserError if scores cannot be written; called before long work."""
         _make(self.folder)
         check_place(self.folder / "score.json")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,9 @@ import torch
 from rgt_arch import rgt_s, rgt_t
 from rgt_arch.archs.rgt_arch import RGT
 from rgt_arch.cli import main
-from rgt_arch.config import load_options, validate_options
+from rgt_arch.config import load_options
 from rgt_arch.errors import UsageError
-from rgt_arch.evaluation.ablation.plan import read_plan
+from rgt_arch.evaluation.ablation.plan import check_runnable, read_plan
 
 OPTIONS = Path(__file__).parents[3] / "options"
 
@@ -82,7 +83,8 @@ def test_unknown_variant_and_missing_data_are_reported_before_anything_is_traine
 
 
 @pytest.mark.parametrize(("size", "preset"), [("cpu", rgt_t), ("paper", rgt_s)])
-def test_shipped_lists_ablate_every_switch_of_a_preset(size, preset):
+def test_shipped_lists_ablate_every_switch_of_a_preset(size, preset, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     plan = read_plan(OPTIONS / f"ablation/{size}.yml")
     assert len(plan.seeds) == 3
     reference = copy.deepcopy(plan.variants[0].options["network_g"])
@@ -91,7 +93,7 @@ def test_shipped_lists_ablate_every_switch_of_a_preset(size, preset):
         network = variant.options["network_g"]
         changed |= {key for key in network if network[key] != reference.get(key)}
         with pytest.raises(UsageError) as problems:  # only the data is missing here
-            validate_options(copy.deepcopy(variant.options), file=plan.base, is_train=True, root=Path("/nowhere"))
+            check_runnable(dataclasses.replace(plan, variants=(variant,)))
         assert all("dataroot" in line for line in str(problems.value).splitlines() if "problem" not in line)
     assert changed == {"global_blocks", "recursion", "reduction_stride", "c_ratio", "cpe", "hai"}
     del reference["type"]
