@@ -96,7 +96,7 @@ def lr(**given: Any) -> int:
     "cut photographs into overlapping crops, HR and LR together",
     "Cut HR images, and the same places out of their LR images, into overlapping crops of equal names: "
     "OUT/HR/name_s001.png and OUT/LR_bicubic/X2/name_s001.png. Training reads them faster than whole photographs. LR "
-    "images are named like HR or end with x2, x3, …; the scale follows from their sizes.",
+    "images are named like HR, all with the same addition, such as x2; the scale follows from their sizes.",
     """examples:
   rgt prepare subimages datasets/DF2K/HR --lr datasets/DF2K/LR_bicubic/X2 -o datasets/DF2K_sub
 """,
@@ -141,7 +141,7 @@ def subimages(**given: Any) -> int:
     [
         flag(
             "--lr DIR",
-            "list pairs; LR images have the same names, or end with x2, x3, x4, x8",
+            "list pairs; LR images are named like HR, all with the same addition, such as x2",
             Path,
             dest="lr_folder",
         ),
@@ -225,7 +225,7 @@ def lmdb(**given: Any) -> int:
 )
 def check(target: Path, lr: Path | None = None, all: bool = False, **given: Any) -> int:
     """Print the report; 1 if there is a problem."""
-    from rgt_arch.data.checks import LINES_SHOWN, check_target, summary
+    from rgt_arch.data.inspect import LINES_SHOWN, check_target, summary
 
     sections = check_target(target, lr, **_with_jobs(given))
     print("\n\n".join([*(section.text(None if all else LINES_SHOWN) for section in sections), summary(sections)]))

@@ -1,38 +1,25 @@
-"""`validate_options`: every check on one option file, before anything is created on disk."""
+"""`check_options`: every check on the options of a run that needs no file besides the option file."""
 
 from __future__ import annotations
 
 import importlib.util
-from pathlib import Path
 from typing import Any
 
-from rgt_arch.config.checks.datasets import check_datasets, check_files
 from rgt_arch.config.checks.naming import check_classes
 from rgt_arch.config.checks.networks import check_network
 from rgt_arch.config.checks.structure import check_structure
 from rgt_arch.config.checks.training import check_training, check_validation
 from rgt_arch.config.hardware import settle_devices
-from rgt_arch.config.loading import WrittenOptions, read_written
 from rgt_arch.config.report import Report
 from rgt_arch.config.tree import sections, subsection
-from rgt_arch.errors import UsageError
 
 # What parts of paths cannot hold, and what the name of a run, which people carry between systems, does without.
 _NOT_IN_PATHS = "/\\\n\0"
 _NOT_IN_RUN_NAMES = _NOT_IN_PATHS + ':*?"<>|'
 
 
-def validate_options(
-    opt: dict[str, Any], *, file: str | Path, is_train: bool, root: str | Path, resume_root: str | Path | None = None
-) -> list[str]:
-    """Check the options of a training or test run and return warnings, one line each.
-
-    opt: as `load_options` and `apply_overrides` left it, before BasicSR adds keys of its own. file: where it was read
-    from, for names and line numbers in messages. root: what relative paths are relative to. resume_root: the folder
-    whose experiments/ --auto_resume looks in, None without it; a run that goes on needs no weights to start from.
-
-    Raises one UsageError with all problems, one line each: file, line, key, value, what to do. Reads names, image
-    headers (at most 64 a data set) and meta-info files; creates nothing.
+def check_options(opt: dict[str, Any], report: Report, *, is_train: bool) -> None:
+    """Report what is wrong with keys, types, classes, networks and settings; reads no data, creates nothing.
 
     Changes `opt` in place where BasicSR 1.4.2 would trip over what is meant:
     - numbers and booleans written as text become numbers and booleans, whole numbers such as `!!float 5e3` integers,
@@ -45,11 +32,6 @@ def validate_options(
     - where training patches are too small for RG-SA to recurse, its unused weights would stop DistributedDataParallel:
       a missing `find_unused_parameters` becomes true.
     """
-    try:
-        written = read_written(file)
-    except UsageError:  # options that did not come from a file
-        written = WrittenOptions({}, {}, {})
-    report = Report(str(file), written)
     _fill_in(opt, is_train)
     check_structure(opt, report, is_train)
     check_classes(opt, report, is_train)
@@ -57,12 +39,8 @@ def validate_options(
     if is_train:
         check_training(opt, report)
     check_validation(opt, report, is_train)
-    check_files(opt, report, Path(root), None if resume_root is None else Path(resume_root))
-    check_datasets(opt, report, Path(root))
     _check_names(opt, report, is_train)
     settle_devices(opt, report)
-    report.raise_errors()
-    return report.warnings
 
 
 def _fill_in(opt: dict[str, Any], is_train: bool) -> None:

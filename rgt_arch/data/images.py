@@ -6,7 +6,7 @@ import io
 import os
 import stat
 import warnings
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 
 from rgt_arch.errors import UsageError, UserError
 from rgt_arch.files import written_whole
+
+Size = tuple[int, int]  # height, width
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # What Pillow may try: not EPS, which starts Ghostscript. TIFF is OpenCV's alone, Pillow has no 16-bit colour.
@@ -33,7 +35,7 @@ _AS_IN_TRAINING = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
 def find_files(folder: Path) -> list[Path]:
     """All files below a folder except hidden ones, sorted by their path relative to it; links are followed, once.
 
-    Every file counts, images or not: one that is no image should be heard of rather than be passed over.
+    Files that are not images are included, so that they are reported and not passed over.
     Raises UsageError if there is no such folder, it cannot be listed, or holds no file.
     """
     folder = Path(folder)
@@ -177,7 +179,7 @@ def silent_libraries() -> Iterator[None]:
         os.close(nowhere)
 
 
-def image_size(path: Path) -> tuple[int, int] | None:
+def image_size(path: Path) -> Size | None:
     """(height, width) that `decode` would give, from the file's header alone; None if Pillow cannot tell."""
     try:
         with warnings.catch_warnings():
@@ -190,18 +192,49 @@ def image_size(path: Path) -> tuple[int, int] | None:
         return None
 
 
-def _turned_size(image: Image.Image) -> tuple[int, int]:
-    """(height, width) after turning as EXIF data says."""
+def header_size(path: Path) -> Size:
+    """`image_size`, or the size of the pixels where Pillow cannot tell it; a PNG without its end is decoded too.
+
+    Raises UserError naming `path` if it cannot be read as an image.
+    """
+    size = image_size(path)
+    if size is None:
+        with silent_libraries():
+            pixels = cv2.imread(str(path), _AS_IN_TRAINING) if path.is_file() else None
+        if pixels is None:
+            raise UserError(f"{path}: cannot be read as an image")
+        return pixels.shape[0], pixels.shape[1]
+    if _lacks_png_end(path):
+        decode(read_bytes(path), path)  # raises UserError where pixels are missing too
+    return size
+
+
+def _lacks_png_end(path: Path) -> bool:
+    """Whether a PNG file has no last chunk; a few bytes may follow that."""
+    with path.open("rb") as file:
+        if file.read(len(PNG_SIGNATURE)) != PNG_SIGNATURE:
+            return False
+        file.seek(max(file.seek(0, os.SEEK_END) - 1024, 0))
+        return b"IEND" not in file.read()
+
+
+def is_turned(image: Image.Image, orientations: Container[int] = (5, 6, 7, 8)) -> bool:
+    """Whether EXIF data in the header of an open image gives one of these orientations, by default on its side."""
     # Without EXIF data in the header, Pillow would decode the whole PNG to look for some behind the pixels.
     known = image.format != "PNG" or "exif" in image.info
-    turned = known and image.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
+    return known and image.getexif().get(_EXIF_ORIENTATION, 1) in orientations
+
+
+def _turned_size(image: Image.Image) -> Size:
+    """(height, width) after turning as EXIF data says."""
+    turned = is_turned(image)
     width, height = image.size
     if isinstance(image, TiffImageFile):  # whose size is that before or after turning, by the version of Pillow
         width, height = image.tag_v2[IMAGEWIDTH], image.tag_v2[IMAGELENGTH]
     return (width, height) if turned else (height, width)
 
 
-def is_complete_png(path: Path, size: tuple[int, int], *newer_than: Path) -> bool:
+def is_complete_png(path: Path, size: Size, *newer_than: Path) -> bool:
     """Whether `path` is an undamaged PNG of `size` (height, width), written after `newer_than` were last changed.
 
     Files moved over an older one count as changed then, whatever age their content says it has.

@@ -5,25 +5,44 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TextIO
 
+import cv2
 import lmdb
-from basicsr.utils.lmdb_util import LmdbMaker
 from tqdm import tqdm
 
-from rgt_arch.data.lmdb_comparison import difference, stored_keys
-from rgt_arch.data.lmdb_images import DEFAULT_COMPRESSION, LmdbImage, Shape, encode, keyed_images
+from rgt_arch.data.images import PNG_SIGNATURE, decode, files_by_name, image_size, read_bytes
+from rgt_arch.data.lmdb_reader import truncation
 from rgt_arch.data.output_folders import is_running
-from rgt_arch.data.pairing import check_keys, lmdb_key
+from rgt_arch.data.pairing import MetaLine, check_keys, lmdb_key
 from rgt_arch.data.parallel import Summary, successes
 from rgt_arch.errors import UsageError, UserError
 
-_FILES = {"data.mdb", "lock.mdb", "meta_info.txt"}
+DEFAULT_COMPRESSION = 1  # BasicSR's (utils/lmdb_util.py:12)
+_META_INFO = "meta_info.txt"
+_FILES = {"data.mdb", "lock.mdb", _META_INFO}
 _TRANSACTION_BYTES = 64 << 20  # of images: they lie in memory until the transaction ends, twice
+
+Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class LmdbImage:
+    """An image file to be stored under a key."""
+
+    source: Path
+    key: str
+    compression: int | None = None
+    """None keeps the bytes of PNG files; 0 to 9 encodes all images anew."""
+
+    @property
+    def level(self) -> int:
+        """The compression level in meta_info.txt."""
+        return DEFAULT_COMPRESSION if self.compression is None else self.compression
 
 
 @dataclass
@@ -37,8 +56,8 @@ class Packed:
 def create_lmdb(images: Sequence[Path], path: Path, keys: Sequence[str] | None = None, progress: bool = True) -> None:
     """Write image files into a new LMDB folder with a `meta_info.txt`, as BasicSR's datasets expect it.
 
-    images: PNG files are stored byte for byte; what else OpenCV reads is stored as the 8-bit colour image that
-    BasicSR's data sets make of the file on a disk (utils/img_util.py:142), turned as its EXIF data says.
+    images: PNG files are stored byte for byte; other formats are stored as the 8-bit colour image that BasicSR's
+    data sets make of the file on a disk (utils/img_util.py:142), turned as its EXIF data says.
     path: the new folder; its name must end with `.lmdb`. It appears once it is complete.
     keys: one per image, by default `lmdb_key` of the file names. GT and LQ of a data set need the same keys.
     BasicSR cuts keys at the first dot and names at the first space (data/data_util.py:98, :149), so neither may occur.
@@ -54,7 +73,7 @@ def create_lmdb(images: Sequence[Path], path: Path, keys: Sequence[str] | None =
         raise UsageError(f"{path}: there are no images to store")
     names = [lmdb_key(Path(image.name)) for image in images] if keys is None else list(keys)
     check_keys(images, names)
-    with _appearing(path) as beside, _Writer.open(beside, DEFAULT_COMPRESSION) as writer:
+    with _appearing(path) as beside, _writer(beside, DEFAULT_COMPRESSION) as writer:
         bar = tqdm(images, desc=f"writing {path.name}", disable=not progress)
         for image, key in zip(bar, names, strict=True):
             writer.put(key, *encode(LmdbImage(image, key)))
@@ -85,14 +104,14 @@ def create_lmdb_of_folder(
     path = packed.path
     if Path(os.path.realpath(folder)) in (real := Path(os.path.realpath(path)), *real.parents):
         raise UsageError(f"{path}: lies in {folder}, whose images it is made of; choose another place with -o")
-    images = keyed_images(folder, ending, compression, packed.summary)
+    images = _keyed_images(folder, ending, compression, packed.summary)
     _restore(path)
     if path.exists():
         _refuse_foreign(path)
         if not overwrite:
             _keep(path, folder, images, packed.summary, jobs)
             return packed
-    with _appearing(path) as beside, _Writer.open(beside, images[0].level) as writer:
+    with _appearing(path) as beside, _writer(beside, images[0].level) as writer:
         for image, (content, shape) in successes(
             encode, images, packed.summary, jobs=jobs, title=f"writing {path.name}"
         ):
@@ -126,82 +145,164 @@ def _refuse_foreign(path: Path) -> None:
 
 
 def _keep(path: Path, folder: Path, images: list[LmdbImage], summary: Summary, jobs: int) -> None:
-    """Count an existing LMDB as done if it holds just these images; what is missing must be what cannot be stored."""
-    known = stored_keys(path)
-    why = difference(path, [image for image in images if image.key in known])
-    if extra := sorted(known - {image.key for image in images}):
+    """Count an existing LMDB as done if it holds just these images, except those that cannot be stored."""
+    listed = _listed(path)
+    why = _difference(path, [image for image in images if image.key in listed], listed)
+    if extra := sorted(listed.keys() - {image.key for image in images}):
         why = f"it has {len(extra)} keys without a file, such as {extra[0]!r}"
-    missing = [image for image in images if image.key not in known]
+    missing = [image for image in images if image.key not in listed]
     if missing and why is None:
         for image, _ in successes(encode, missing, summary, jobs=jobs, title="missing images"):
             why = f"it lacks {image.source}"
             break
     if why is not None:
         raise UsageError(f"{path}: exists and is not what {folder} gives: {why}; name another -o, or --overwrite it")
-    summary.kept = len(known)
+    summary.kept = len(listed)
+
+
+def encode(image: LmdbImage) -> tuple[bytes, Shape]:
+    """What is stored for an image file: PNG bytes and (height, width, channels), channels as BasicSR's readers see it.
+
+    Raises UserError naming the file if it is damaged or not an image.
+    """
+    content = read_bytes(image.source)
+    is_png = content.startswith(PNG_SIGNATURE)
+    pixels = decode(content, image.source) if is_png else decode(content, image.source, cv2.IMREAD_COLOR)
+    if not is_png or image.compression is not None:
+        content = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, image.level])[1].tobytes()
+    height, width = pixels.shape[:2]
+    return content, (height, width, 1 if pixels.ndim == 2 else 3)
+
+
+def _keyed_images(folder: Path, ending: str, compression: int | None, summary: Summary) -> list[LmdbImage]:
+    """The images of a folder with their keys, in the keys' order; files that can have none go to `summary.failures`.
+
+    Raises UsageError for two images with one key, or if no name ends with `ending`.
+    """
+    named, others = files_by_name(folder)
+    failures = [f"{file}: is not an image, but called like one" for file in others]
+    images = []
+    for file in named.values():
+        try:
+            images.append(LmdbImage(file, lmdb_key(file.relative_to(folder), ending), compression))
+        except UserError as error:
+            failures.append(str(error))
+    if not images:
+        raise UsageError(f"{folder}: no file's name ends with {ending!r}, as --ending asks")
+    for failure in failures:
+        summary.fail(failure)
+    return sorted(images, key=lambda image: image.key)
+
+
+def _listed(path: Path) -> dict[str, tuple[int, int, int]]:
+    """{key: (height, width, compression level)} of an LMDB folder; empty if there is no list of them."""
+    try:
+        lines = (path / _META_INFO).read_text(encoding="ascii").splitlines()
+    except (OSError, ValueError):
+        return {}
+    listed = {}
+    for line in map(MetaLine.parse, lines):
+        if line.name == f"{line.key}.png" and line.size is not None and line.compression is not None:
+            listed[line.key] = (*line.size, line.compression)
+    return listed
+
+
+def _difference(path: Path, images: Sequence[LmdbImage], listed: dict[str, tuple[int, int, int]]) -> str | None:
+    """Why the LMDB at `path` cannot have been made of these image files as they are now; None if it can.
+
+    Compared are the compression level, sizes, the lengths of kept PNG files, and the bytes of the first image and of
+    all that changed since. Keys of other images are not looked for.
+    """
+    if not images:
+        return "its meta_info.txt lists none of the images"
+    try:
+        made = (path / "data.mdb").stat().st_mtime_ns
+        with lmdb.open(str(path), readonly=True, lock=False) as environment, environment.begin(buffers=True) as stored:
+            if (problem := truncation(path, environment)) is not None:
+                return f"its data.mdb {problem}"
+            if environment.stat()["entries"] != len(listed):
+                return "its data.mdb and meta_info.txt disagree"
+            for image in images:
+                *size, level = listed[image.key]
+                if level != image.level:
+                    return f"its compression level is {level}, not {image.level}"
+                value = stored.get(image.key.encode())
+                if value is None:
+                    return f"it lists the key {image.key!r}, but does not hold it"
+                if not _is_same(image, (size[0], size[1]), value, made, closely=image is images[0]):
+                    return f"{image.source} is stored otherwise"
+    except (lmdb.Error, UserError, OSError) as error:
+        return str(error)
+    return None
+
+
+def _is_same(image: LmdbImage, size: tuple[int, int], value: Any, made: int, *, closely: bool) -> bool:
+    """Whether `value` is what is stored for an image; for an older file, unless `closely`, by size and length alone."""
+    status = image.source.stat()
+    if closely or max(status.st_mtime_ns, status.st_ctime_ns) > made:
+        return encode(image)[0] == value
+    if image_size(image.source) not in (None, size):  # None: a format that only OpenCV reads
+        return False
+    with image.source.open("rb") as file:
+        is_kept = image.compression is None and file.read(len(PNG_SIGNATURE)) == PNG_SIGNATURE
+    return not is_kept or status.st_size == len(value)
 
 
 class _Writer:
-    """BasicSR's LmdbMaker with transactions of bounded size, and a map that grows with the data.
+    """Stores images in transactions of bounded size, in a map that grows with the data.
 
-    LmdbMaker commits every so many images, whatever their size, and needs to be told the largest size in advance,
-    which for images that are still to be encoded is not known.
+    BasicSR's LmdbMaker needs to know the largest size in advance, before the images are encoded.
     """
 
-    def __init__(self, path: Path, level: int) -> None:
-        self._maker = LmdbMaker(str(path), map_size=1 << 20, batch=sys.maxsize, compress_level=level)
-        self._waiting: list[tuple[bytes, str, Shape]] = []
+    def __init__(self, environment: Any, lines: TextIO, level: int) -> None:
+        self._environment, self._lines, self._level = environment, lines, level
+        self._waiting: list[tuple[str, bytes, Shape]] = []
         self._bytes = 0
-
-    @classmethod
-    @contextmanager
-    def open(cls, path: Path, level: int) -> Iterator[_Writer]:
-        """A writer to the new folder `path`; what is written is on the disk at the end."""
-        writer = cls(path, level)
-        maker = writer._maker
-        try:
-            yield writer
-            writer._commit()
-            maker.txt_file.flush()
-            os.fsync(maker.txt_file.fileno())
-            maker.close()
-        except BaseException:
-            maker.txn.abort()
-            maker.env.close()
-            maker.txt_file.close()
-            raise
 
     def put(self, key: str, content: bytes, shape: Shape) -> None:
         """Store an image under `key`."""
-        self._waiting.append((content, key, shape))
+        self._waiting.append((key, content, shape))
         self._bytes += len(content)
         if self._bytes >= _TRANSACTION_BYTES:
-            self._commit()
+            self.commit()
 
-    def _commit(self) -> None:
-        maker = self._maker
-        maker.txn.commit()
-        page = maker.env.stat()["psize"]
+    def commit(self) -> None:
+        """Write the images that wait in memory."""
+        page = self._environment.stat()["psize"]
         # An image lies in pages of its own, after a header of 16 bytes. Its key may split a leaf and a branch, whose
         # earlier versions are free only after this transaction. The tree is a few levels deep.
-        pages = sum((len(content) + 16) // page + 1 + 4 for content, _, _ in self._waiting) + 64
-        maker.env.set_mapsize((maker.env.info()["last_pgno"] + 1 + pages) * page)
-        maker.txn = maker.env.begin(write=True)
-        for entry in self._waiting:
-            maker.put(*entry)
-        maker.txn.commit()
-        maker.txn = maker.env.begin(write=True)
+        pages = sum((len(content) + 16) // page + 1 + 4 for _, content, _ in self._waiting) + 64
+        self._environment.set_mapsize((self._environment.info()["last_pgno"] + 1 + pages) * page)
+        with self._environment.begin(write=True) as transaction:
+            for key, content, shape in self._waiting:
+                transaction.put(key.encode("ascii"), content)
+                self._lines.write(f"{key}.png ({shape[0]},{shape[1]},{shape[2]}) {self._level}\n")
         self._waiting.clear()
         self._bytes = 0
 
 
+@contextmanager
+def _writer(path: Path, level: int) -> Iterator[_Writer]:
+    """A writer to the new folder `path`; what is written is on the disk at the end."""
+    path.mkdir()
+    with (
+        lmdb.open(str(path), map_size=1 << 20) as environment,
+        (path / _META_INFO).open("w", encoding="ascii", newline="\n") as lines,
+    ):
+        writer = _Writer(environment, lines, level)
+        yield writer
+        writer.commit()
+        lines.flush()
+        os.fsync(lines.fileno())
+
+
 def _hidden(path: Path, kind: str) -> Path:
-    """A folder beside `path` that belongs to this process; BasicSR's maker wants a name that ends with .lmdb."""
+    """A folder beside `path` that belongs to this process."""
     return path.with_name(f".{path.stem}.{os.getpid()}.{kind}.lmdb")
 
 
 def _leftovers(path: Path, kind: str) -> list[Path]:
-    """Hidden folders of `path` whose process runs no more."""
+    """Hidden folders of `path` whose process has ended."""
     found = []
     start, end = f".{path.stem}.", f".{kind}.lmdb"
     with contextlib.suppress(OSError):  # there is no parent folder yet
@@ -223,8 +324,7 @@ def _restore(path: Path) -> None:
 
 @contextmanager
 def _appearing(path: Path) -> Iterator[Path]:
-    """Gives a hidden name beside `path` for a new folder, and moves that to `path` at the end, in the place of an
-    earlier one.
+    """Give a hidden name beside `path` for a new folder, and move it to `path` at the end, replacing an earlier one.
 
     A failure leaves `path` as it was and nothing beside it. Raises UserError for what the system refuses.
     """

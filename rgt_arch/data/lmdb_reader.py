@@ -13,8 +13,8 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from rgt_arch.data.lmdb_files import truncation
-from rgt_arch.data.loading import UnreadableImageError
+import lmdb
+
 from rgt_arch.errors import UsageError
 
 _lock = threading.Lock()
@@ -22,10 +22,11 @@ _environments: dict[str, tuple[int, Any]] = {}  # real path -> (process that ope
 
 
 def _environment(path: str, **options: Any) -> Any:
-    """The environment of `path`, a real path, in this process, opened at first use. One of the parent process is not
-    used: after a fork the child closes its copy (readers without locks share nothing) and opens its own."""
-    import lmdb
+    """The environment of `path`, a real path, in this process, opened at first use.
 
+    An environment of the parent process is not used: after a fork the child closes its copy (readers without locks
+    share nothing) and opens its own.
+    """
     with _lock:
         owner, environment = _environments.get(path, (0, None))
         if owner == os.getpid():
@@ -46,10 +47,18 @@ def _environment(path: str, **options: Any) -> Any:
         return environment
 
 
+def truncation(path: str | os.PathLike[str], environment: Any) -> str | None:
+    """What is wrong with the data.mdb of an LMDB folder that has been opened, if it is shorter than its tree says.
+
+    Opening reads the first two pages alone, and so does this.
+    """
+    size = os.stat(os.path.join(path, "data.mdb")).st_size
+    needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+    return f"is truncated: {size} of {needed} bytes; copy or make it again" if size < needed else None
+
+
 def check(path: str, keys: Sequence[str]) -> None:
     """Raise UsageError unless `path` is a whole LMDB that has `keys`. What was not open before is closed again."""
-    import lmdb
-
     real = os.path.realpath(path)
     was_open = _environments.get(real, (0, None))[0] == os.getpid()
     try:
@@ -98,6 +107,8 @@ class SharedLmdbBackend:
         with _environment(real, **self._options).begin(write=False) as transaction:
             value = transaction.get(key.encode())
             if value is None:
+                from rgt_arch.data.loading import UnreadableImageError  # which imports torch
+
                 raise UnreadableImageError(f"{path}: no key {key!r}; {_remedy(transaction, key)}")
         return value
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -121,7 +121,7 @@ def _relative(path: Path, base: Path) -> str:
 
 
 def _line(entry: _Entry) -> str:
-    """The line of an entry, once its images are seen to be whole and its names to be read back."""
+    """The line of an entry, after a check that its images are whole and BasicSR reads its names back."""
     if entry.lr is None:
         _check_name(entry.source, entry.name, entry.name.strip().split(" ")[0] == entry.name, "at a space")
     else:
@@ -153,32 +153,21 @@ def _write(file: Path, entries: Sequence[_Entry], summary: Summary, *, jobs: int
     lines = [line for _, line in successes(_line, entries, summary, jobs=jobs, title=f"writing {file.name}")]
     if not lines:
         raise UserError(f"{file}: not written: none of the {len(entries)} images can be listed")
-    content = _joined(lines)
+    content = "".join(f"{line}\n" for line in lines).encode()
     if file.exists():
-        there = _content(file)
+        try:
+            there = file.read_bytes()
+        except OSError as error:
+            raise UsageError(f"{file}: cannot be read ({error.strerror}); choose another file with -o") from error
         if there == content:
             summary.kept = len(lines)
             return
         if not overwrite:
+            both = itertools.zip_longest(there.splitlines(), content.splitlines())
+            first = next((number for number, (left, right) in enumerate(both, 1) if left != right), 1)
             raise UsageError(
-                f"{file}: exists with other content, from line {_first_difference(there, content)} on; "
-                "choose another file with -o, or --overwrite it"
+                f"{file}: exists with other content, from line {first} on; choose another file with -o, or "
+                "--overwrite it"
             )
     write_bytes(file, content)
     summary.made = len(lines)
-
-
-def _joined(lines: Iterable[str]) -> bytes:
-    return "".join(f"{line}\n" for line in lines).encode()
-
-
-def _first_difference(one: bytes, other: bytes) -> int:
-    pairs = itertools.zip_longest(one.splitlines(), other.splitlines())
-    return next((number for number, (left, right) in enumerate(pairs, 1) if left != right), 1)
-
-
-def _content(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise UsageError(f"{file}: cannot be read ({error.strerror}); choose another file with -o") from error

@@ -26,8 +26,9 @@ MAX_KEY_BYTES = 511  # LMDB's own limit
 # `quote` never encodes letters, digits and "_.-~"; of the rest, all visible ASCII stays, except "%".
 _KEPT = "".join(sorted(set(string.punctuation) - set("%.")))
 _SHORTENED = "%~"  # occurs in no other key: there two hexadecimal digits follow every "%"
-_USUAL = ("{}", "{}x2", "{}x3", "{}x4", "{}x8")
+_USUAL = (("", ""), ("", "x2"), ("", "x3"), ("", "x4"), ("", "x8"))  # before and after the HR name
 _NAMES_TRIED, _TEMPLATES_TRIED = 256, 16
+_META_LINE = re.compile(r"(.*?)(?: \((\d+), ?(\d+)(?:, ?\d+)?\))?(?: (\d+))?$")
 T = TypeVar("T")
 
 
@@ -133,18 +134,18 @@ def guess_template(gt: Collection[str], lq: Collection[str]) -> str | None:
         for start in range(len(name)):
             for end in range(start + 1, len(name) + 1):
                 if f"{folder}{slash}{name[start:end]}" in stems:
-                    found["{}".join(re.sub(r"[{}]", r"\g<0>\g<0>", part) for part in (name[:start], name[end:]))] += 1
-    candidates = sorted(found, key=lambda template: (-found[template], len(template), template))[:_TEMPLATES_TRIED]
+                    found[name[:start], name[end:]] += 1
+    parts = [stem.rpartition("/") for stem in stems]
     counts = {
-        template: sum(_stem(lq_name(f"{stem}.x", template)) in present for stem in stems)
-        for template in {*candidates, *_USUAL}
+        (before, after): sum(f"{folder}{slash}{before}{name}{after}" in present for folder, slash, name in parts)
+        for before, after in {*sorted(found, key=lambda around: (-found[around], around))[:_TEMPLATES_TRIED], *_USUAL}
     }
-    best = min(counts, key=lambda template: (-counts[template], len(template), template))
-    return best if counts[best] else None
+    best = min(counts, key=lambda around: (-counts[around], len("".join(around)), around))
+    return "{}".join(re.sub(r"[{}]", r"\g<0>\g<0>", part) for part in best) if counts[best] else None
 
 
 def is_result_of(name: str, hr_name: str) -> bool:
-    """Whether a file is called like an HR image, perhaps with an ending: baby.png, baby_x4.png, babyx4.png, baby-SR.png.
+    """Whether a file is called like an HR image, perhaps with an ending: baby.png, baby_x4.png, babyx4.png.
 
     For results of one image, where there is no folder to guess a template from; upper and lower case are the same.
     """
@@ -200,6 +201,32 @@ def pairs_from_meta_info(lines: list[tuple[int, str]], gt: Path, lq: Path, templ
             name = line.strip().split(" ")[0]
             pairs.append(Pair(name, gt / name, lq / lq_name(os.path.basename(name), template), number))
     return pairs
+
+
+@dataclass(frozen=True)
+class MetaLine:
+    """A line of a meta-info text of BasicSR: `name (height,width,channels) compression`, all but the name optional."""
+
+    text: str
+    name: str
+    """With its spaces, at which BasicSR cuts names of files (data/data_util.py:149)."""
+    size: tuple[int, int] | None
+    """(height, width)"""
+    compression: int | None
+
+    @classmethod
+    def parse(cls, text: str) -> MetaLine:
+        """Take a line apart; what does not fit is part of the name."""
+        match = _META_LINE.match(text)
+        if match is None:  # it has a line end
+            return cls(text, text, None, None)
+        size = (int(match[2]), int(match[3])) if match[2] else None
+        return cls(text, match[1], size, int(match[4]) if match[4] else None)
+
+    @property
+    def key(self) -> str:
+        """What BasicSR asks an LMDB for: the name up to its first dot (data/data_util.py:142)."""
+        return self.text.split(".")[0]
 
 
 def lmdb_key(name: PurePath, ending: str = "") -> str:

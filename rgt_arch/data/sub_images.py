@@ -167,14 +167,12 @@ def make_sub_images(
         missing = next((folder.folder for folder in lr if name not in folder.files), None)
         problem = f"{file}: there is no LR image for it in {missing}" if missing else None
         tasks.append(_Task(file, parts, cutting, multiple, overwrite, problem))
-    for file in others:
-        tasks.append(_alone(file, f"{file}: is not an image", cutting))
-    for folder in lr:
-        tasks += [
-            _alone(file, f"{file}: there is no HR image for it in {hr_folder}", cutting) for file in folder.orphans
-        ]
-
     report = SubImageReport(roots)
+    for file in others:
+        report.summary.fail(f"{file}: is not an image")
+    for folder in lr:
+        for file in folder.orphans:
+            report.summary.fail(f"{file}: there is no HR image for it in {hr_folder}")
     for _, done in successes(_cut, tasks, report.summary, jobs=jobs, title="sub-images"):
         report.summary.kept += done.kept
         report.summary.made += not done.kept
@@ -183,10 +181,6 @@ def make_sub_images(
     for claim in claims:  # of workers of a killed run that were still writing when this one began
         remove_leftovers(claim)
     return report
-
-
-def _alone(file: Path, problem: str, cutting: Cutting) -> _Task:
-    return _Task(file, (), cutting, 1, False, problem)
 
 
 def _check_arguments(cutting: Cutting, lr: Sequence[_LrFolder]) -> None:

@@ -11,9 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
-from rgt_arch.config import load_options, validate_options
+from rgt_arch.config import load_options
 from rgt_arch.config.classes import find_class
 from rgt_arch.data.lmdb import create_lmdb
+from rgt_arch.data.option_checks import validate_options
 from rgt_arch.errors import UsageError
 
 OPTIONS = Path(__file__).parents[2] / "options"

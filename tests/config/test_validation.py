@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from rgt_arch.config import apply_overrides, load_options, validate_options
+from rgt_arch.config import apply_overrides, load_options
+from rgt_arch.data.option_checks import validate_options
 from rgt_arch.errors import UsageError
 
 

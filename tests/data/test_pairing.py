@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 from basicsr.data.data_util import paired_paths_from_folder, paired_paths_from_meta_info_file
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rgt_arch.data.pairing import (
@@ -147,6 +147,7 @@ path_parts = st.text(st.characters(blacklist_characters="/\0", blacklist_categor
 relative = st.lists(path_parts.filter(lambda part: part not in (".", "..")), min_size=1, max_size=3).map("/".join)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sets(relative, max_size=6))
 def test_keys_are_legal_and_unique_and_basicsr_reads_them_back(stems):
     names = [PurePosixPath(f"{stem}.png") for stem in stems]

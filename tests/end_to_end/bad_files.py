@@ -379,7 +379,7 @@ META_ROWS = [
             ("empty list", "", ("is empty", "one image name a line")),
             ("empty line in a list", "img0.png\n\nimg1.png\n", ("line 2 is empty", "remove it")),
             ("image that a list alone has", "img0.png\nimg9.png\n", ("line 2", "img9.png", "correct it")),
-            ("picture for a list", b"\x89PNG\r\n\x1a\n\0\0", ("is no text", "rgt prepare meta")),
+            ("picture for a list", b"\x89PNG\r\n\x1a\n\0\0", ("is not text", "rgt prepare meta")),
         )
     ),
     Row(

@@ -31,8 +31,8 @@ import yaml
 
 from rgt_arch.cli import basicsr_command
 from rgt_arch.cli import main as rgt_main
-from rgt_arch.config import validate_options
 from rgt_arch.config.describe import documented_tables
+from rgt_arch.data.option_checks import validate_options
 
 from .bad_files import (
     CANARY,

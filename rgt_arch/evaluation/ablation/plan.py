@@ -11,7 +11,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from rgt_arch.config import apply_overrides, load_options, validate_options
+from rgt_arch.config import load_options
+from rgt_arch.config.overrides import apply_overrides
+from rgt_arch.data.option_checks import validate_options
 from rgt_arch.errors import UsageError
 from rgt_arch.evaluation.complexity import PAPER_SIZE, Part, count, network_config
 

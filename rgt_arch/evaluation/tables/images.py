@@ -8,9 +8,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from rgt_arch.config.checks.images import check_sizes, image_size
+from rgt_arch.data.images import header_size
+from rgt_arch.data.inspect import header_faults
 from rgt_arch.data.pairing import Pair, PairingError, guess_template, list_images, lq_name, pairs_from_folders
-from rgt_arch.errors import UsageError
+from rgt_arch.errors import UsageError, UserError
 
 _SSIM_WINDOW = 11
 _DATA_SETS = "https://github.com/zhengchen1999/RGT"
@@ -51,7 +52,7 @@ def lr_images(data: Path, benchmark: str, scale: int) -> Images:
         raise MissingError(f"{lr}: there are no images; make them with `rgt prepare lr {hr} --scale {scale}`")
     ending = "{}_LRBI_x" if benchmark == "Manga109" else "{}x"
     images = _paired(benchmark, hr, lr, f"{ending}{scale}")
-    for _, message in check_sizes(images.pairs, scale, scale - 1, 0):
+    for _, message in header_faults(images.pairs, scale, exact=False):
         raise UsageError(f"{lr}: {message}")
     _check_ssim(images, scale)
     return images
@@ -72,11 +73,10 @@ def sr_images(folder: Path, data: Path, benchmark: str, scale: int, alone: bool)
     images = _paired(benchmark, hr, found, f"{{}}_x{scale}")
     for pair in images.pairs:
         try:
-            full, size = image_size(pair.gt), image_size(pair.lq)
-        except ValueError as error:
-            raise UsageError(f"{pair.lq} or {pair.gt}: {error}; replace it") from error
-        wanted = full and tuple(side - side % scale for side in full)
-        if wanted and size and size != wanted:
+            wanted, size = tuple(side - side % scale for side in header_size(pair.gt)), header_size(pair.lq)
+        except UserError as error:
+            raise UsageError(f"{error}; replace it") from error
+        if size != wanted:
             raise UsageError(
                 f"{pair.lq}: has {size[1]}×{size[0]} pixels, but HR cut to a multiple of {scale} has "
                 f"{wanted[1]}×{wanted[0]}; give the results for ×{scale} of this set"
@@ -90,10 +90,10 @@ def _check_ssim(images: Images, scale: int) -> None:
     least = _SSIM_WINDOW + 2 * scale
     for pair in images.pairs:
         try:
-            size = image_size(pair.gt)
-        except ValueError:  # a damaged one is found out when it is measured
+            size = header_size(pair.gt)
+        except UserError:  # a damaged one is found out when it is measured
             continue
-        if size and min(side - side % scale for side in size) < least:
+        if min(side - side % scale for side in size) < least:
             raise UsageError(
                 f"{pair.gt}: has {size[1]}×{size[0]} pixels; SSIM at ×{scale} needs {least} a side; remove it"
             )

@@ -12,8 +12,8 @@ from typing import Any
 
 from basicsr.utils import get_root_logger
 
-from rgt_arch.config.checks.images import image_size
 from rgt_arch.config.hardware import usable_gpus
+from rgt_arch.data.images import image_size
 from rgt_arch.errors import UsageError
 from rgt_arch.evaluation.tables.images import Images, MissingError, lr_images, scales_of, sr_images
 from rgt_arch.evaluation.tables.measuring import Measurer
@@ -239,10 +239,7 @@ def _cost(cell: _Cell, name: str) -> int:
     assert cell.runnable is not None
     assert cell.images is not None
     pair = next(pair for pair in cell.images.pairs if pair.name == name)
-    try:
-        height, width = image_size(pair.lq) or (256, 256)
-    except ValueError:
-        height, width = 256, 256
+    height, width = image_size(pair.lq) or (256, 256)
     passes = _ENSEMBLE_PASSES if cell.runnable.self_ensemble else 1
     return height * width * cell.runnable.parameters * passes
 

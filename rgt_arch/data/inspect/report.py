@@ -1,4 +1,4 @@
-"""What a check found out about one place: facts, problems and notes, as text for people."""
+"""The report on one place: facts, problems and notes, as text for people."""
 
 from __future__ import annotations
 
@@ -7,13 +7,18 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 LINES_SHOWN = 20
-# What BasicSR would stop at because of a problem, rather than use data that is not what was meant.
+# What BasicSR would stop at because of a problem, rather than use other data than was meant.
 Stops = Literal["nothing", "training", "everything"]
+_VERDICTS: dict[Stops, str] = {
+    "everything": "BasicSR cannot use them as they are",
+    "training": "BasicSR can validate and test on them, but not train",
+    "nothing": "BasicSR can train on them",
+}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One kind of problem or note, with a line for each image it is true of."""
+    """One kind of problem or note, with a line for each image that has it."""
 
     heading: str
     lines: Sequence[str] = ()
@@ -21,10 +26,10 @@ class Finding:
 
     def text(self, kind: str, limit: int | None) -> list[str]:
         """The heading and at most `limit` lines, None for all of them."""
-        hidden = len(self.lines) - limit if limit is not None else 0
-        lines = self.lines[:limit] if hidden > 0 else self.lines
-        more = [f"    and {hidden} more (--all lists them)"] if hidden > 0 else []
-        return [f"  {kind}: {self.heading}", *(f"    {line}" for line in lines), *more]
+        hidden = max(0, len(self.lines) - limit) if limit is not None else 0
+        shown = [f"    {line}" for line in self.lines[: len(self.lines) - hidden]]
+        more = [f"    and {hidden} more (--all lists them)"] if hidden else []
+        return [f"  {kind}: {self.heading}", *shown, *more]
 
 
 @dataclass
@@ -38,23 +43,21 @@ class Section:
     verdict: str = ""
 
     def problem(self, heading: str, lines: Iterable[str] | None = None, *, stops: Stops = "nothing") -> None:
-        """Add a problem; `lines` may turn out empty, then there is none. {n} in `heading` stands for their number and
-        {s} for the s of a plural."""
+        """Add a problem, unless `lines` is given and empty; {n} and {s} in `heading` as for `counted`."""
         _add(self.problems, heading, lines, stops)
 
     def note(self, heading: str, lines: Iterable[str] | None = None) -> None:
-        """Add something worth knowing that is no fault; `heading` and `lines` as for `problem`."""
+        """Add something worth knowing that is not a fault; `heading` and `lines` as for `problem`."""
         _add(self.notes, heading, lines, "nothing")
 
     def text(self, limit: int | None = LINES_SHOWN) -> str:
         """The section for a terminal, at most `limit` lines for each problem and a quarter of that for each note."""
         lines = [self.title, *(f"  {fact}" for fact in self.facts)]
-        for kind, findings in (("PROBLEM", self.problems), ("note", self.notes)):
-            for finding in findings:
-                lines += finding.text(kind, limit if kind == "PROBLEM" or limit is None else limit // 4)
-        if self.verdict:
-            lines.append(f"  => {self.verdict}")
-        return "\n".join(lines)
+        for finding in self.problems:
+            lines += finding.text("PROBLEM", limit)
+        for finding in self.notes:
+            lines += finding.text("note", limit and limit // 4)
+        return "\n".join([*lines, f"  => {self.verdict}"] if self.verdict else lines)
 
 
 def _add(findings: list[Finding], heading: str, lines: Iterable[str] | None, stops: Stops) -> None:
@@ -77,14 +80,9 @@ def summary(sections: Sequence[Section]) -> str:
 def stopped(sections: Iterable[Section]) -> Stops:
     """What the worst of all problems stops."""
     found = {problem.stops for section in sections for problem in section.problems}
-    order: tuple[Stops, ...] = ("everything", "training")
-    return next((stops for stops in order if stops in found), "nothing")
+    return next((stops for stops in _VERDICTS if stops in found), "nothing")
 
 
 def verdict_on_pairs(sections: Iterable[Section]) -> str:
     """Whether HR and LR images with these reports can be used."""
-    return {
-        "nothing": "BasicSR can train on them",
-        "training": "BasicSR can validate and test on them, but not train",
-        "everything": "BasicSR cannot use them as they are",
-    }[stopped(sections)]
+    return _VERDICTS[stopped(sections)]

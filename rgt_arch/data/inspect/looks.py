@@ -1,4 +1,4 @@
-"""What is in an image, found by decoding it in worker processes, and what is said about many of them."""
+"""What is in images, found by decoding them in worker processes, and the report on all images of one place."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import io
 import warnings
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
@@ -15,15 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from rgt_arch.data.checks.report import Section, counted
-from rgt_arch.data.images import decode, read_bytes
+from rgt_arch.data.images import decode, is_turned, read_bytes
+from rgt_arch.data.inspect.report import Section, counted
 from rgt_arch.data.parallel import Summary, successes
 from rgt_arch.errors import UserError, printable
 
 # Formats whose headers tell more than OpenCV's pixels do. Not EPS, for which Pillow starts Ghostscript.
 _HEADERS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "TIFF", "GIF")
-_EXIF_ORIENTATION = 0x0112
-
 # What an image can be besides 8-bit colour, and what BasicSR's data sets make of it (IMREAD_COLOR, to 8 bits).
 TRAITS = {
     "grey": "",
@@ -41,7 +39,7 @@ class ImageTask(Protocol):
 
     @property
     def name(self) -> str:
-        """What the report calls it."""
+        """Its name in the report."""
 
     @property
     def source(self) -> Path:
@@ -73,26 +71,23 @@ class Look:
     """Keys of TRAITS."""
     colourless: bool
     """Whether all channels are equal, stored as grey or not."""
-    size: int
-    """Encoded bytes."""
+    encoded: int
+    """Bytes of the file or value."""
     digest: bytes
     """Equal for equal pixels as training reads them, with grey and 16 bits kept."""
 
     def dimensions(self) -> str:
-        """Width×height, as image viewers say it."""
+        """Width×height, as image viewers show it."""
         return f"{self.width}×{self.height}"
 
 
 @dataclass
 class Images:
-    """All images of one place."""
+    """All images of one place, by name; `unusable` has a line for each one without a look."""
 
     tasks: dict[str, ImageTask] = field(default_factory=dict)
-    """By name."""
     looks: dict[str, Look] = field(default_factory=dict)
-    """By name, those that could be decoded."""
     unusable: list[str] = field(default_factory=list)
-    """A line for each of the others."""
     isolate: bool = False
     """Values of an LMDB, not files: never read in this process, because a damaged LMDB can kill it."""
 
@@ -118,35 +113,27 @@ def _is_colourless(pixels: NDArray[Any]) -> bool:
 
 
 def _traits(content: bytes, pixels: NDArray[Any]) -> frozenset[str]:
-    traits = {"uint16": {"16-bit"}, "float32": {"float"}}.get(str(pixels.dtype), set())
-    if pixels.ndim == 2:
-        traits = traits | {"grey"}
+    traits = {"grey"} if pixels.ndim == 2 else set()
+    traits |= {"uint16": {"16-bit"}, "float32": {"float"}}.get(str(pixels.dtype), set())
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(content), formats=_HEADERS) as image:
-                return frozenset(traits | _header_traits(image))
+                alpha = image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info
+                for trait, found in (
+                    ("alpha", alpha),
+                    ("palette", image.mode in ("P", "PA")),
+                    ("CMYK", image.mode == "CMYK"),
+                    ("EXIF", is_turned(image, range(2, 9))),
+                ):
+                    traits |= {trait} if found else set()
     except Exception:  # a format that only OpenCV knows, or metadata that Pillow's readers trip over in many ways
-        return frozenset(traits)
-
-
-def _header_traits(image: Image.Image) -> set[str]:
-    traits = set()
-    if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
-        traits.add("alpha")
-    if image.mode in ("P", "PA"):
-        traits.add("palette")
-    if image.mode == "CMYK":
-        traits.add("CMYK")
-    # A PNG without EXIF data at its start would be decoded whole in search of some.
-    known = image.format in ("JPEG", "MPO") or "exif" in image.info
-    if known and image.getexif().get(_EXIF_ORIENTATION, 1) in range(2, 9):
-        traits.add("EXIF")
-    return traits
+        pass
+    return frozenset(traits)
 
 
 def examine(images: Iterable[ImageTask], title: str, *, jobs: int, isolate: bool = False) -> Images:
-    """Look at all images in worker processes; one that is damaged becomes a line and stops nothing.
+    """Look at all images in worker processes; a damaged one becomes a line and stops nothing.
 
     images: of different names. title: for the progress bar. isolate: whether they are values of an LMDB.
     """
@@ -161,38 +148,37 @@ def examine(images: Iterable[ImageTask], title: str, *, jobs: int, isolate: bool
     return found
 
 
+def examine_files(folder: Path, names: Iterable[str], *, jobs: int) -> Images:
+    """`examine` files below a folder."""
+    return examine([FileImage(name, folder / name) for name in names], f"reading {folder.resolve().name}", jobs=jobs)
+
+
 def describe(
     section: Section, images: Images, unit: str = "image", known_equal: Collection[frozenset[str]] = ()
 ) -> None:
     """Add to `section` what the images are, which cannot be used, and which are equal.
 
-    unit: what they are called, in singular. known_equal: groups of names that are not news.
+    unit: what they are called, in singular. known_equal: groups of names to leave out, as `known_equal` gives them.
     """
-    looks = images.looks
-    sizes = [look.size for look in looks.values()]
-    endings = Counter(
-        () if images.isolate else (PurePosixPath(name).suffix.lower() or "without ending" for name in looks)
-    )
-    kinds = (
-        f" ({', '.join(f'{count} {ending}' for ending, count in endings.most_common())})" if len(endings) > 1 else ""
-    )
-    section.facts.append(f"{counted('{n} ' + unit + '{s}', len(looks))}{kinds}, {_bytes(sum(sizes))}")
+    looks = list(images.looks.values())
+    suffixes = Counter(PurePosixPath(name).suffix.lower() or "without ending" for name in images.looks)
+    listed = ", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common())
+    kinds = f" ({listed})" if len(suffixes) > 1 and not images.isolate else ""
+    size = _bytes(sum(look.encoded for look in looks))
+    section.facts.append(f"{counted('{n} ' + unit + '{s}', len(looks))}{kinds}, {size}")
     if looks:
-        section.facts += [_dimensions(list(looks.values())), _modes(list(looks.values()))]
-    section.problem(
-        f"{{n}} {'value' if images.isolate else 'file'}{{s}} cannot be read as images",
-        images.unusable,
-        stops="everything",
-    )
+        grey = sum("grey" in look.traits for look in looks)
+        modes = [f"{count} {mode}" for mode, count in (("colour", len(looks) - grey), ("grey", grey)) if count]
+        section.facts += [_dimensions(looks), ", ".join(modes)]
+    what = "value" if images.isolate else "file"
+    section.problem(f"{{n}} {what}{{s}} cannot be read as images", images.unusable, stops="everything")
     groups = [group for group in equal_groups(images) if frozenset(group) not in known_equal]
     section.problem(
         f"{{n}} group{{s}} of {unit}s with the same pixels", (" = ".join(map(printable, group)) for group in groups)
     )
-    traits = Counter(trait for look in looks.values() for trait in look.traits)
     for trait, meaning in TRAITS.items():
-        if traits[trait] and meaning:
-            names = [printable(name) for name, look in looks.items() if trait in look.traits]
-            section.note(f"{{n}} {unit}{{s}} {meaning}", names)
+        names = [printable(name) for name, look in images.looks.items() if meaning and trait in look.traits]
+        section.note(f"{{n}} {unit}{{s}} {meaning}", names)
 
 
 def equal_groups(images: Images) -> Iterator[list[str]]:
@@ -203,21 +189,13 @@ def equal_groups(images: Images) -> Iterator[list[str]]:
     return (names for names in by_digest.values() if len(names) > 1)
 
 
-def _dimensions(looks: Sequence[Look]) -> str:
-    if len({(look.height, look.width) for look in looks}) == 1:
-        return f"size {looks[0].dimensions()}" if len(looks) == 1 else f"all {looks[0].dimensions()}"
+def _dimensions(looks: list[Look]) -> str:
     by_area = sorted(looks, key=lambda look: (look.height * look.width, look.width))
+    if len({(look.height, look.width) for look in looks}) == 1:
+        return f"{'size' if len(looks) == 1 else 'all'} {looks[0].dimensions()}"
     shortest = min(min(look.height, look.width) for look in looks)
-    return (
-        f"smallest {by_area[0].dimensions()}, largest {by_area[-1].dimensions()} (width×height), "
-        f"shortest side {shortest}"
-    )
-
-
-def _modes(looks: Sequence[Look]) -> str:
-    grey = sum("grey" in look.traits for look in looks)
-    parts = [f"{count} {mode}" for mode, count in (("colour", len(looks) - grey), ("grey", grey)) if count]
-    return ", ".join(parts)
+    ends = f"smallest {by_area[0].dimensions()}, largest {by_area[-1].dimensions()}"
+    return f"{ends} (width×height), shortest side {shortest}"
 
 
 def _bytes(size: float) -> str:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rgt_arch.data.checks.folders import check_folder, check_folders
-from rgt_arch.data.checks.lmdbs import check_lmdb, check_lmdbs, is_lmdb
-from rgt_arch.data.checks.meta_info import check_meta_info
-from rgt_arch.data.checks.options import check_options
-from rgt_arch.data.checks.report import Section
+from rgt_arch.data.inspect.folders import check_folder, check_folders
+from rgt_arch.data.inspect.lists import check_meta_info
+from rgt_arch.data.inspect.lmdbs import check_lmdb, check_lmdbs, is_lmdb
+from rgt_arch.data.inspect.report import Section
 from rgt_arch.errors import UsageError
 
 
@@ -41,6 +40,8 @@ def check_target(
     if target.suffix.lower() in (".yml", ".yaml"):
         if lq is not None or scale is not None or root is not None:
             raise UsageError(f"{target}: an option file names its own data; leave out --lr, --scale and --root")
+        from rgt_arch.data.inspect.options import check_options  # imports BasicSR
+
         return check_options(target, bicubic=bicubic, jobs=jobs)
     if target.suffix.lower() == ".txt":
         return check_meta_info(target, root, lq, scale, bicubic=bicubic, jobs=jobs)
@@ -57,7 +58,7 @@ def _check_directory(target: Path, lq: Path | None, scale: int | None, bicubic: 
     if lq is None:
         if scale is not None or bicubic:
             raise UsageError("--scale and --bicubic need --lr, the folder of the LR images")
-        return [check_lmdb(target, jobs=jobs).section if is_lmdb(target) else check_folder(target, jobs=jobs)[0]]
+        return [check_lmdb(target, jobs=jobs).section if is_lmdb(target) else check_folder(target, jobs=jobs)]
     if not lq.is_dir():
         raise UsageError(f"{lq}: no such folder" if not lq.exists() else f"{lq}: is a file; name its folder")
     if lq.samefile(target):

@@ -116,11 +116,11 @@ def test_sizes_that_do_not_fit_are_told_apart_from_a_rest(data, run):
     code, text = run(data / "HR", "--lr", data / "LR")
     assert code == 1
     assert "1 pair whose HR image is up to 1 pixels larger than 2 × LR" in text
-    assert "1.png 32×25, 1x2.png 16×12" in text
+    assert "1.png is 32×25 and its LR image 16×12" in text
     assert "BasicSR can validate and test on them, but not train" in text
     write(data / "HR" / "1.png", noise(1, 26, 32))
     code, text = run(data / "HR", "--lr", data / "LR")
-    assert "1 pair whose HR image is not 2 × the LR image\n    1.png 32×26, 1x2.png 16×12" in text
+    assert "1 pair whose HR image is not 2 × the LR image\n    1.png is 32×26 and its LR image 16×12" in text
     assert "BasicSR cannot use them" in text
     code, text = run(data / "HR", "--lr", data / "LR", "--scale", 4)
     assert "6 pairs whose HR image is not 4 × the LR image" in text

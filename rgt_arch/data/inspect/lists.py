@@ -1,35 +1,50 @@
-"""Checking meta-info texts: BasicSR's lists of HR names, and Real-ESRGAN's lists of pairs."""
+"""Meta-info texts: BasicSR's lists of HR names, and Real-ESRGAN's lists of pairs."""
 
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from rgt_arch.config.checks.pairing import list_images
-from rgt_arch.data.checks.folders import file_images
-from rgt_arch.data.checks.lmdbs import is_lmdb
-from rgt_arch.data.checks.looking import Images, describe, examine
-from rgt_arch.data.checks.pairs import check_pairs, known_equal, pair_names
-from rgt_arch.data.checks.report import Section, counted, verdict_on_pairs
+from rgt_arch.data.images import Size
+from rgt_arch.data.inspect.folders import describe_pairing
+from rgt_arch.data.inspect.lmdbs import is_lmdb
+from rgt_arch.data.inspect.looks import Images, describe, examine_files
+from rgt_arch.data.inspect.pairs import check_pairs, known_equal
+from rgt_arch.data.inspect.report import Section, counted, verdict_on_pairs
+from rgt_arch.data.pairing import MetaLine, guess_template, list_images, pair_names
 from rgt_arch.errors import UsageError, printable
 
 _BOM = "\ufeff"
-_LINE = re.compile(r"(?P<name>.*?)(?: \((?P<height>\d+), ?(?P<width>\d+)(?:, ?\d+)?\))?(?: \d+)?$")
 _NAMES_TRIED = 50
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A line of a meta-info text."""
+    """A line of a meta-info text; size: (height, width) of the HR image."""
 
     gt: str
     lq: str | None = None
-    size: tuple[int, int] | None = None
-    """(height, width) of the HR image."""
+    size: Size | None = None
+
+
+def read_lines(text: Path) -> list[str]:
+    """The lines of a meta-info text. Raises UsageError if it cannot be read or lists nothing."""
+    try:
+        if not text.is_file():
+            raise UsageError(f"{text}: is not a regular file")
+        content = text.read_bytes()
+        if b"\0" in content:
+            raise UsageError(f"{text}: is not text; write one image name a line, or make it with `rgt prepare meta`")
+        lines = content.decode("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise UsageError(f"{text}: cannot be read ({reason})") from error
+    if not any(line.strip() for line in lines):
+        raise UsageError(f"{text}: is empty; write one image name a line")
+    return lines
 
 
 def check_meta_info(
@@ -39,30 +54,31 @@ def check_meta_info(
 
     root: the folder that names are relative to; None: the text's folder, or the one in it that has the files.
     lq: the folder of the LR images; for pairs the one that their names are relative to, by default `root`.
-    scale, bicubic: as in `check_folders`. Raises UsageError for what is no text, and where no file is found.
+    scale, bicubic: as in `check_folders`. Raises UsageError for what is not text, and where no file is found.
     """
     section = Section(str(text))
     entries = read_entries(text, section)
     root = root or _find_root(text, [entry.gt for entry in entries], "--root")
-    gt_images = _examine(section, entries, root, jobs)
+    section.facts.append(f"files in {root}")
+    gt_images = _examine(section, [entry.gt for entry in entries], root, jobs)
+    describe(section, gt_images)
+    _compare_sizes(section, entries, gt_images)
     other_files = _unlisted(root, [name for entry in entries for name in (entry.gt, entry.lq) if name], text)
     section.note(f"{{n}} file{{s}} in {root} that the list lacks", map(printable, other_files))
 
-    is_pair_list = entries[0].lq is not None
-    if not is_pair_list and lq is None:
+    pairs = [(entry.gt, entry.lq) for entry in entries if entry.lq is not None]
+    if not pairs and lq is None:
         if scale is not None or bicubic:
             raise UsageError(f"{text}: lists no pairs; --scale and --bicubic need --lr, the folder of the LR images")
         return [section]
-    pair_section = Section("HR and LR")
-    if is_pair_list:
-        pairs = [(entry.gt, entry.lq) for entry in entries if entry.lq is not None]
-        template = ""
+    pair_section, template = Section("HR and LR"), ""
+    if pairs:
         lq = lq or _find_root(text, [name for _, name in pairs], "--lr")
     else:
         assert lq is not None
         pairs, template = _pairs_in_folder(entries, lq, pair_section)
     lq_section = Section(f"LR {lq}")
-    lq_images = _look_at(lq_section, [name for _, name in pairs], lq, jobs)
+    lq_images = _examine(lq_section, [name for _, name in pairs], lq, jobs)
     describe(lq_section, lq_images, "LR image", known_equal(gt_images, pairs))
     found = check_pairs(pair_section, pairs, gt_images, lq_images, scale, bicubic=bicubic, jobs=jobs)
     pair_section.facts.insert(0, f"{counted('{n} pair{s}', len(pairs))}, scale {found or 'unknown'}{template}")
@@ -71,59 +87,34 @@ def check_meta_info(
 
 
 def read_entries(text: Path, section: Section) -> list[Entry]:
-    """The lines of a meta-info text; `section` gets what is wrong with them.
-
-    Raises UsageError if it cannot be read or lists nothing.
-    """
+    """The lines of a meta-info text; `section` gets what is wrong with them. Raises UsageError as `read_lines`."""
     if is_lmdb(text.absolute().parent):
         raise UsageError(f"{text}: belongs to an LMDB; check {text.parent} as a whole")
-    try:
-        if not text.is_file():
-            raise UsageError(f"{text}: is not a regular file")
-        lines = text.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise UsageError(f"{text}: cannot be read ({reason})") from error
-    if lines and lines[0].startswith(_BOM):
+    lines = read_lines(text)
+    if lines[0].startswith(_BOM):
         section.problem(
             "it starts with a byte order mark, which BasicSR takes for a part of the first name", stops="everything"
         )
         lines[0] = lines[0].removeprefix(_BOM)
     empty = [f"line {number}" for number, line in enumerate(lines, 1) if not line.strip()]
     section.problem("{n} empty line{s}, which BasicSR takes for images", empty, stops="everything")
-    written = [line.strip() for line in lines if line.strip()]
-    if not written:
-        raise UsageError(f"{text}: lists no images")
-    is_pair_list = ", " in written[0] and not _match(written[0])["height"]
+    written = Counter(line.strip() for line in lines if line.strip())
+    first = MetaLine.parse(next(iter(written)))
+    is_pair_list = ", " in first.text and first.size is None
     section.facts.append(counted("{n} line{s}", len(lines)) + (", pairs (HR, LR)" if is_pair_list else ""))
-    section.problem(
-        "{n} line{s} given more than once",
-        (printable(line) for line, count in Counter(written).items() if count > 1),
-    )
+    repeated = [printable(line) for line, count in written.items() if count > 1]
+    section.problem("{n} line{s} given more than once", repeated)
     if is_pair_list:
         return _pairs(written, text, section)
-    entries = []
-    for line in dict.fromkeys(written):
-        match = _match(line)
-        size = (int(match["height"]), int(match["width"])) if match["height"] else None
-        entries.append(Entry(match["name"], size=size))
-    section.problem(
-        "{n} name{s} with a space, at which BasicSR cuts",
-        (printable(entry.gt) for entry in entries if " " in entry.gt),
-        stops="everything",
-    )
+    entries = [Entry(line.name, size=line.size) for line in map(MetaLine.parse, written)]
+    cut = [printable(entry.gt) for entry in entries if " " in entry.gt]
+    section.problem("{n} name{s} with a space, at which BasicSR cuts", cut, stops="everything")
     return entries
-
-
-def _match(line: str) -> re.Match[str]:
-    match = _LINE.match(line)
-    assert match is not None  # its parts may all be empty
-    return match
 
 
 def _pairs(lines: Iterable[str], text: Path, section: Section) -> list[Entry]:
     good, bad = [], []
-    for line in dict.fromkeys(lines):
+    for line in lines:
         names = line.split(", ")
         if len(names) == 2 and all(names):
             good.append(Entry(names[0], names[1]))
@@ -154,10 +145,7 @@ def _find_root(text: Path, names: Sequence[str], flag: str) -> Path:
     return best
 
 
-def _examine(section: Section, entries: Sequence[Entry], root: Path, jobs: int) -> Images:
-    section.facts.append(f"files in {root}")
-    images = _look_at(section, [entry.gt for entry in entries], root, jobs)
-    describe(section, images)
+def _compare_sizes(section: Section, entries: Sequence[Entry], images: Images) -> None:
     wrong = []
     for entry in entries:
         look = images.looks.get(entry.gt)
@@ -165,28 +153,26 @@ def _examine(section: Section, entries: Sequence[Entry], root: Path, jobs: int) 
             height, width = entry.size
             wrong.append(f"{printable(entry.gt)}: listed ({height},{width}), is ({look.height},{look.width})")
     section.problem("{n} size{s} that the image does not have (height, width)", wrong)
-    return images
 
 
-def _look_at(section: Section, names: Sequence[str], root: Path, jobs: int) -> Images:
-    """The images of a list; those that are missing are told apart from those that are damaged."""
-    distinct = list(dict.fromkeys(names))
-    missing = [name for name in distinct if not os.path.lexists(root / name)]
-    section.problem(f"{{n}} file{{s}} missing in {root}", map(printable, missing), stops="everything")
-    lost = set(missing)
-    return examine(
-        file_images(root, [name for name in distinct if name not in lost]), f"reading {root.resolve().name}", jobs=jobs
-    )
+def _examine(section: Section, names: Sequence[str], root: Path, jobs: int) -> Images:
+    """The images of a list; missing ones are reported apart from damaged ones."""
+    present = {name: os.path.lexists(root / name) for name in names}
+    missing = [printable(name) for name, found in present.items() if not found]
+    section.problem(f"{{n}} file{{s}} missing in {root}", missing, stops="everything")
+    return examine_files(root, [name for name, found in present.items() if found], jobs=jobs)
 
 
 def _unlisted(root: Path, names: Iterable[str], text: Path) -> list[str]:
     """Files that lie beside listed ones and are not listed themselves."""
     listed = {PurePosixPath(name).as_posix() for name in names}
-    folders = {PurePosixPath(name).parent for name in listed}
-    found = []
-    for folder in sorted(folders):
-        if (root / folder).is_dir():
-            found += [(folder / name).as_posix() for name in list_images(root / folder)]
+    folders = sorted({PurePosixPath(name).parent for name in listed})
+    found = [
+        (folder / name).as_posix()
+        for folder in folders
+        if (root / folder).is_dir()
+        for name in list_images(root / folder)
+    ]
     return [name for name in found if name not in listed and (root / name) != text]
 
 
@@ -196,12 +182,12 @@ def _pairs_in_folder(entries: Sequence[Entry], lq: Path, section: Section) -> tu
         raise UsageError(f"{lq}: no such folder")
     # BasicSR looks for LR images in that very folder, whatever the HR names' folders (data/data_util.py:153).
     owners = {PurePosixPath(entry.gt).name: entry.gt for entry in entries}
-    if len(owners) < len(entries):
-        counts = Counter(PurePosixPath(entry.gt).name for entry in entries)
-        same = [printable(name) for name, count in counts.items() if count > 1]
-        section.problem("{n} HR name{s} in more than one folder, for which BasicSR takes the same LR image", same)
-    pairing = pair_names(list(owners), list_images(lq))
+    counts = Counter(PurePosixPath(entry.gt).name for entry in entries)
+    same = [printable(name) for name, count in counts.items() if count > 1]
+    section.problem("{n} HR name{s} in more than one folder, for which BasicSR takes the same LR image", same)
+    names = list_images(lq)
+    pairing = pair_names(owners, names, guess_template(owners, names) or "{}")
     section.note("{n} LR image{s} that the list does not ask for", map(printable, pairing.lone_lq))
-    pairing.lone_lq = []
-    pairing.describe(section)
+    pairing.lone_lq.clear()
+    describe_pairing(section, pairing)
     return [(owners[gt], name) for gt, name in pairing.pairs], f", filename_tmpl: '{pairing.template}'"

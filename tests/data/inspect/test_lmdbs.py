@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from basicsr.utils.lmdb_util import LmdbMaker
 
-from rgt_arch.data import checks, parallel
+from rgt_arch.data import parallel
+from rgt_arch.data.inspect import lmdbs as lmdbs_module
 
 from .conftest import noise
 
@@ -79,8 +80,8 @@ def test_keys_of_two_lmdbs_are_matched_without_searching_lists(lmdbs, run, monke
         found.keys = Listed(found.keys)
         return found
 
-    check = checks.lmdbs.check_lmdb
-    monkeypatch.setattr(checks.lmdbs, "check_lmdb", check_lmdb)
+    check = lmdbs_module.check_lmdb
+    monkeypatch.setattr(lmdbs_module, "check_lmdb", check_lmdb)
     assert "6 pairs, scale 2" in run(lmdbs / "hr.lmdb", "--lr", lmdbs / "lr.lmdb")[1]
 
 

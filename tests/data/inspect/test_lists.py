@@ -88,12 +88,14 @@ def test_a_byte_order_mark_is_named(text, run):
 def test_texts_that_list_nothing_are_one_line(data, run):
     (data / "empty.txt").touch()
     (data / "binary.txt").write_bytes(b"\xff\xfe\x00")
+    (data / "latin.txt").write_bytes(b"\xe9.png\n")
     (data / "three.txt").write_text("HR/0.png, LR/0x2.png, HR/1.png\n")
     (data / "folder.lmdb").mkdir()
     (data / "folder.lmdb" / "meta_info.txt").write_text("a.png (1,2,3) 1\n")
     for name, message in (
-        ("empty.txt", "lists no images"),
-        ("binary.txt", "not UTF-8 text"),
+        ("empty.txt", "is empty; write one image name a line"),
+        ("binary.txt", "is not text"),
+        ("latin.txt", "not UTF-8 text"),
         ("three.txt", "lists no pairs: no line reads 'HR name, LR name', the first one is 'HR/0.png, LR/0x2.png, HR/1"),
         ("folder.lmdb/meta_info.txt", "belongs to an LMDB"),
     ):

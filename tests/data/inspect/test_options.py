@@ -50,12 +50,14 @@ def test_images_smaller_than_the_patch_are_all_listed(folder, run):
     assert "BasicSR can validate or test on it" in text
 
 
-def test_what_stops_basicsr_is_told_in_its_words_and_in_ours(folder, run):
+def test_what_stops_basicsr_is_named_once_and_all_lone_images_are_listed(folder, run):
     Path("datasets/DF2K/LR_bicubic/X2/3x2.png").unlink()
     code, text = run("train.yml")
     assert code == 1
     assert "at which `basicsr train` stops" in text
-    assert "BasicSR cannot list its images (AssertionError: lq and gt datasets have different number of images" in text
+    assert "holds 5 images for 6 HR images in" in text
+    assert "(3.png has no LR image 3x2.png)" in text
+    assert "BasicSR cannot train on it as it is" in text
     assert "1 HR image without LR image\n    3.png" in text
 
 
@@ -102,7 +104,8 @@ def test_lmdbs_of_an_option_file_are_checked(folder, run):
     code, text = run("train.yml")
     assert code == 1
     assert "1 key listed in the HR LMDB only\n    0" in text
-    assert "ValueError: Keys in lq_folder and gt_folder are different" in text
+    assert "datasets:train:dataroot_lq = 'datasets/LR.lmdb': no key 'other'" in text
+    assert "BasicSR cannot train on it as it is" in text
 
 
 def test_a_meta_info_file_decides_what_is_read(folder, run):

@@ -9,14 +9,23 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rgt_arch.config.checks.images import image_size
-from rgt_arch.config.checks.pairing import spread
+from rgt_arch.data.images import header_size
 from rgt_arch.data.lmdb import create_lmdb
 
-from .conftest import LAYOUTS, OPTIONS, Checker, write_image
+from ...config.conftest import LAYOUTS, OPTIONS, Checker, write_image
 
 GT = "datasets/DF2K/HR"
 LQ = "datasets/DF2K/LR_bicubic/X2"
+
+
+@pytest.fixture
+def train_file(tmp_path):
+    return Checker(tmp_path)
+
+
+@pytest.fixture
+def single_file(tmp_path):
+    return Checker(tmp_path, OPTIONS / "test_single_x2.yml")
 
 
 def test_missing_and_empty_folders_are_named(train_file):
@@ -138,7 +147,7 @@ def test_at_most_64_headers_are_read_and_spread_over_the_folder(train_file, monk
                 os.link(train_file.root / folder / name.replace(f"{index:04}", "baby"), target)
     opened = []
     original = Image.open
-    monkeypatch.setattr(Image, "open", lambda file: opened.append(Path(file)) or original(file))
+    monkeypatch.setattr(Image, "open", lambda file, **options: opened.append(Path(file)) or original(file, **options))
     train_file.edit("  val:\n    name: Set5", "  val:\n    name: Set5\n    color: y")
     train_file.validate()
     headers = [file for file in opened if "DF2K" in str(file)]
@@ -147,11 +156,6 @@ def test_at_most_64_headers_are_read_and_spread_over_the_folder(train_file, monk
     assert names[0] == "0000.png"
     assert names[-1] == "baby.png"
     assert any("0050.png" <= name <= "0053.png" for name in names)
-
-
-def test_spread_is_even_and_keeps_both_ends():
-    assert spread(list(range(10)), 4) == [0, 3, 6, 9]
-    assert spread([1, 2], 4) == [1, 2]
 
 
 def test_size_is_that_of_the_decoded_image(tmp_path):
@@ -163,10 +167,10 @@ def test_size_is_that_of_the_decoded_image(tmp_path):
     picture.save(tmp_path / "side.jpg", exif=exif)
     picture.save(tmp_path / "plain.png")
     picture.convert("L").save(tmp_path / "grey.bmp")
+    cv2.imwrite(str(tmp_path / "of_opencv.hdr"), np.zeros((20, 30, 3), np.float32))
     for file in sorted(tmp_path.iterdir()):
-        assert image_size(file) == cv2.imread(str(file)).shape[:2]
-    assert image_size(tmp_path / "side.jpg") == (30, 20)
-    assert image_size(tmp_path / "picture.exr") is None
+        assert header_size(file) == cv2.imread(str(file)).shape[:2]
+    assert header_size(tmp_path / "side.jpg") == (30, 20)
 
 
 def test_meta_info_lines_are_checked(tmp_path):
