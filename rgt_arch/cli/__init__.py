@@ -1,9 +1,7 @@
-"""The console command `rgt`: one module per sub-command, each with `add_parser(subparsers)` and `run(args)`."""
+"""The console command `rgt`: its list of commands, and how they end."""
 
 from __future__ import annotations
 
-import argparse
-import importlib
 import io
 import os
 import signal
@@ -12,29 +10,33 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from rgt_arch.cli import evaluation, prepare, upscale, weights
+from rgt_arch.cli.commands import Command, build_parser
 from rgt_arch.errors import UserError
-from rgt_arch.version import __version__
 
-# In the order `rgt --help` lists them; each is a module of this package.
-COMMANDS = (
-    "upscale",
-    "demo",
-    "table",
-    "figure",
-    "prepare",
-    "complexity",
-    "ablation",
-    "info",
-    "convert",
-    "weights",
+MAIN = Command(
+    "rgt",
+    "",
+    "Image super-resolution with RGT.",
+    """examples:
+  rgt upscale photo.jpg
+  rgt demo
+  rgt COMMAND --help
+
+Training and testing from option files: basicsr --help
+""",
 )
+COMMANDS = (*upscale.COMMANDS, *evaluation.COMMANDS, *prepare.COMMANDS, *weights.COMMANDS)
+"""In the order in which `rgt --help` lists them."""
+
+_NEEDS_BASICSR = "this command needs BasicSR: pip install basicsr==1.4.2, on Python 3.13 basicsr-volta==1.4.4"
 
 
 def run_guarded(work: Callable[[], int | None], prog: str, verbose: bool = False) -> int:
     """Call `work` and return its exit code; a UserError becomes its text on stderr and its exit code.
 
-    With `verbose` the traceback is let through. Ctrl-C gives 130. Where nobody reads stdout any more, as behind
-    `| head`, that is no failure. Streams that the process was started without are opened on nothing.
+    With `verbose` the traceback is let through. Ctrl-C gives 130. It is not a failure if nobody reads stdout any more,
+    as behind `| head`. Streams that the process was started without are opened on os.devnull.
     """
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # from a file manager, or with `2>&-`: else a file of ours would get its number
@@ -55,30 +57,22 @@ def run_guarded(work: Callable[[], int | None], prog: str, verbose: bool = False
             raise
         print(f"{prog}: error: {error}", file=sys.stderr)
         return error.exit_code
+    except ImportError as error:
+        if verbose or (error.name or "").partition(".")[0] != "basicsr":
+            raise
+        print(f"{prog}: error: {error}; {_NEEDS_BASICSR}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print(f"{prog}: interrupted", file=sys.stderr)
         return 130
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of `rgt` with all sub-commands."""
-    parser = argparse.ArgumentParser(prog="rgt", description="Image super-resolution with RGT.")
-    parser.add_argument("--version", action="version", version=f"rgt-arch {__version__}")
-    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name in COMMANDS:
-        module = importlib.import_module(f"rgt_arch.cli.{name}")
-        subparser = module.add_parser(subparsers)
-        subparser.add_argument("--verbose", action="store_true", help="show a traceback when something fails")
-        subparser.set_defaults(run=module.run, prog=subparser.prog)
-    return parser
-
-
 @contextmanager
 def ending_in_order() -> Iterator[None]:
-    """Let SIGTERM and a closed terminal run what removes half-written files, as Ctrl-C does; exit 143 and 129."""
+    """Remove half-written files on SIGTERM and on a closed terminal, as on Ctrl-C; exit 143 and 129."""
     numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     if threading.current_thread() is not threading.main_thread():
-        numbers = []  # no other thread may say so
+        numbers = []  # Python lets the main thread alone set handlers
     taken = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
     for number in taken:
         signal.signal(number, lambda received, _frame: sys.exit(128 + received))
@@ -93,7 +87,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `rgt`; returns the exit code."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # names and signs that a terminal's encoding lacks
-    args = build_parser().parse_args(argv)
+            stream.reconfigure(errors="backslashreplace")  # for characters that a terminal's encoding lacks
+    given = vars(build_parser(MAIN, COMMANDS).parse_args(argv))
+    command, prog, verbose = given.pop("command"), given.pop("prog"), given.pop("verbose", False)
     with ending_in_order():
-        return run_guarded(lambda: args.run(args), args.prog, args.verbose)
+        return run_guarded(lambda: command.run(**given), prog, verbose)

@@ -8,10 +8,13 @@ import re
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rgt_arch.cli import run_guarded
-from rgt_arch.version import __version__
+from rgt_arch.cli.commands import Command, build_parser, flag
+
+if TYPE_CHECKING:
+    from rgt_arch.training.signals import StopRequest
 
 _EPILOG = """examples:
   basicsr train -opt options/train_RGT_x2.yml
@@ -22,88 +25,35 @@ _EPILOG = """examples:
   basicsr options
 
 Results go to experiments/NAME (train) and results/NAME (test) in the current directory, NAME being `name` in the file.
-Under torchrun every process trains on a GPU of its own; what --max-restarts starts again goes on where it was.
+Under torchrun every process trains on a GPU of its own; processes that --max-restarts starts again go on from the last
+checkpoint.
 Exit codes: 0 done, 1 failed, 2 wrong flags, options or files, 130 after Ctrl-C, 143 after SIGTERM; training
 saves before both.
 """
+MAIN = Command("basicsr", "", "Train and test super-resolution networks with BasicSR.", _EPILOG)
 
-
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of `basicsr`."""
-    parser = argparse.ArgumentParser(
-        prog="basicsr",
-        description="Train and test super-resolution networks with BasicSR.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=f"rgt-arch {__version__}")
-    subparsers = parser.add_subparsers(dest="command", required=True, metavar="train|test|options")
-    for name, help_text in (
-        ("train", "train the network of an option file; a run does exactly its total_iter iterations"),
-        ("test", "run a trained network over the data sets of an option file"),
-    ):
-        subparser = subparsers.add_parser(
-            name,
-            help=help_text,
-            description=help_text,
-            epilog=_EPILOG,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
-        _add_flags(subparser, is_train=name == "train")
-    help_text = "print every key that option files may have, as Markdown tables"
-    subparsers.add_parser("options", help=help_text, description=help_text, allow_abbrev=False)
-    return parser
-
-
-def _add_flags(parser: argparse.ArgumentParser, is_train: bool) -> None:
-    """BasicSR's flags (utils/options.py:83-92), and --restart, --import, --verbose, and torchrun's --local-rank."""
-    parser.add_argument(
-        "-opt", "--opt", required=True, metavar="FILE", type=os.path.expanduser, help="option file (YAML); see options/"
-    )
-    parser.add_argument(
+_OPTION_FILE = flag("-opt --opt FILE", "option file (YAML); see options/", os.path.expanduser, required=True)
+_SHARED = (
+    flag(
         "--launcher",
+        "how several processes were started: pytorch = torchrun, or its variables by other ways; slurm = srun; none = "
+        "this is the only process (default: pytorch in one of several processes of torchrun, else none)",
         choices=("none", "pytorch", "slurm"),
-        help="how several processes were started: pytorch = torchrun, or its variables by other ways; slurm = srun; "
-        "none = this is a process of its own (default: pytorch in one of several processes of torchrun, else none)",
-    )
-    if is_train:
-        again = parser.add_mutually_exclusive_group()
-        again.add_argument(
-            "--auto_resume",
-            "--auto-resume",
-            action="store_true",
-            help="continue from the newest complete checkpoint in experiments/NAME; start when there is none",
-        )
-        again.add_argument(
-            "--restart", action="store_true", help="archive an unfinished run of the same name and begin again"
-        )
-    else:
-        parser.add_argument("--auto_resume", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument(
-        "--force_yml",
-        "--force-yml",
+    ),
+    flag(
+        "--force_yml --force-yml KEY=VALUE",
+        "replace values of the option file, e.g. --force_yml train:optim_g:lr=1e-4 num_gpu=0",
         nargs="+",
         action="extend",
-        default=[],
-        metavar="KEY=VALUE",
-        help="replace values of the option file, e.g. --force_yml train:optim_g:lr=1e-4 num_gpu=0",
-    )
-    parser.add_argument(
-        "--import",
-        dest="modules",
+    ),
+    flag(
+        "--import MODULE",
+        "import a Python module that registers networks, models or data sets of your own; may be repeated",
         action="append",
-        default=[],
-        metavar="MODULE",
-        help="import a Python module that registers networks, models or data sets of your own; may be repeated",
-    )
-    parser.add_argument(
-        "--debug",
-        action="store_true",
-        help="BasicSR's debug run: validate and save every 8 iterations" if is_train else argparse.SUPPRESS,
-    )
-    parser.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--verbose", action="store_true", help="show a traceback when something fails")
+        dest="modules",
+    ),
+    flag("--local_rank --local-rank N", argparse.SUPPRESS, int),
+)
 
 
 def command_first(arguments: list[str]) -> list[str]:
@@ -125,43 +75,49 @@ def put_current_directory_last() -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `basicsr`; returns the exit code."""
     arguments = command_first(list(sys.argv[1:] if argv is None else argv))
-    args = build_parser().parse_args(arguments)
-    if args.command == "options":
-        return run_guarded(_print_options, "basicsr options")
-    prog = f"basicsr {args.command}"
+    given = vars(build_parser(MAIN, COMMANDS, allow_abbrev=False).parse_args(arguments))
+    command, prog = given.pop("command"), given.pop("prog")
     before = sys.argv
-    sys.argv = [prog, *arguments[arguments.index(args.command) + 1 :]]  # as the copy of the option file has it
+    sys.argv = [prog, *arguments[arguments.index(command.name) + 1 :]]  # for the head of the option file's copy
     put_current_directory_last()
     try:
-        return run_guarded(lambda: _run(args, prog), prog)
+        return run_guarded(lambda: command.run(**given), prog)
     finally:
         sys.argv = before
 
 
-def _print_options() -> None:
+def _options(verbose: bool = False) -> None:
     from rgt_arch.config import describe_options
 
     print(describe_options())
 
 
-def _run(args: argparse.Namespace, prog: str) -> int:
+def _train(**given: Any) -> int:
+    return _run("train", **given)
+
+
+def _test(**given: Any) -> int:
+    return _run("test", **given)
+
+
+def _run(name: str, verbose: bool = False, launcher: str | None = None, **given: Any) -> int:
     """Train or test. Warnings that no log has taken are printed before an error: the error is to be the last line."""
     from rgt_arch.basicsr_compat.registration import prefer_ours
     from rgt_arch.training import loop, ranks
     from rgt_arch.training.options import Flags
     from rgt_arch.training.signals import StopRequest
 
-    values = {name: value for name, value in vars(args).items() if name not in ("command", "verbose", "launcher")}
-    flags = Flags(launcher=args.launcher or ranks.launcher_here(), **values)
+    prog = f"basicsr {name}"
+    flags = Flags(launcher=launcher or ranks.launcher_here(), **given)
     rank = ranks.environment_rank() if flags.launcher != "none" else 0
     notices, stop = prefer_ours(), StopRequest()
     try:
-        if args.command == "train":
+        if name == "train":
             loop.train(flags, os.getcwd(), notices, stop)
         else:
             loop.test(flags, os.getcwd(), notices)
     except Exception as error:  # BasicSR and users' modules raise anything; users get one line
-        if args.verbose:
+        if verbose:
             traceback.print_exc()
         _print_notices(notices, rank, prog)
         return _fail(error, rank, prog, stop)
@@ -175,11 +131,11 @@ def _print_notices(notices: list[str], rank: int, prog: str) -> None:
         print(f"{prog}: warning: {text}", file=sys.stderr)
 
 
-def _fail(error: Exception, rank: int, prog: str, stop: Any) -> int:
+def _fail(error: Exception, rank: int, prog: str, stop: StopRequest) -> int:
     """Raise `error` as a UserError, or print it and return its exit code.
 
-    Errors raised before the process group exists are printed by rank 0 only; a lost contact is another rank's end,
-    which that one reports first.
+    Errors raised before the process group exists are printed by rank 0 only. If contact to another rank is lost, that
+    rank reports its error first.
     """
     import torch.distributed as dist
 
@@ -195,3 +151,47 @@ def _fail(error: Exception, rank: int, prog: str, stop: Any) -> int:
     if rank != 0 and not dist.is_initialized():
         ranks.let_others_speak()
     raise said from error
+
+
+COMMANDS = (
+    Command(
+        "train",
+        "train the network of an option file; a run does exactly its total_iter iterations",
+        "Train the network of an option file; a run does exactly its total_iter iterations.",
+        _EPILOG,
+        (
+            _OPTION_FILE,
+            [
+                flag(
+                    "--auto_resume --auto-resume",
+                    "continue from the newest complete checkpoint in experiments/NAME; start when there is none",
+                ),
+                flag("--restart", "archive an unfinished run of the same name and begin again"),
+            ],
+            flag("--debug", "BasicSR's debug run: validate and save every 8 iterations"),
+            *_SHARED,
+        ),
+        _train,
+    ),
+    Command(
+        "test",
+        "run a trained network over the data sets of an option file",
+        "Run a trained network over the data sets of an option file.",
+        _EPILOG,
+        (
+            _OPTION_FILE,
+            flag("--auto_resume", argparse.SUPPRESS),  # BasicSR takes both here, too
+            flag("--debug", argparse.SUPPRESS),
+            *_SHARED,
+        ),
+        _test,
+    ),
+    Command(
+        "options",
+        "print every key that option files may have, as Markdown tables",
+        "Print every key that option files may have, as Markdown tables.",
+        "examples:\n  basicsr options > keys.md\n",
+        (),
+        _options,
+    ),
+)

@@ -1,29 +1,102 @@
-"""`rgt weights`: the weights that have names, and their files."""
+"""`rgt info`, `rgt convert` and `rgt weights`: checkpoints described, converted, and fetched by name."""
 
 from __future__ import annotations
 
 import argparse
+import json
+from collections.abc import Sequence
 from typing import Any
 
-from rgt_arch.weights.zoo import describe_zoo, fetch, named
+from rgt_arch.cli.commands import command, flag
+from rgt_arch.errors import UsageError
 
 
-def add_parser(subparsers: Any) -> argparse.ArgumentParser:
-    """The parser of `rgt weights`."""
-    parser: argparse.ArgumentParser = subparsers.add_parser(
-        "weights",
-        help="list the weights that have names, or get their files",
-        description="Without a name, list the weights that every command takes by name and where their files are. "
-        "With names, download what is not here yet and print the paths.",
-    )
-    parser.add_argument("names", nargs="*", metavar="NAME", help="weights to get, such as RGT_x4")
-    return parser
+@command(
+    "info",
+    "describe a checkpoint",
+    "Describe a checkpoint (.pth, .safetensors) or a training state (.state): architecture, preset, arguments, "
+    "parameters, iteration, EMA, size. Nothing in the file is executed.",
+    """examples:
+  rgt info net_g_latest.pth
+  rgt info experiments/mine/training_states/5000.state --json
+""",
+    flag("file", "checkpoint or training state"),
+    flag("--json", "print the facts as JSON", action="store_true", dest="as_json"),
+)
+def info(file: str, as_json: bool = False) -> None:
+    """Print the facts about a file."""
+    from rgt_arch.weights.summarising import format_summary, summarise
+
+    facts = summarise(file)
+    print(json.dumps(facts, indent=2) if as_json else format_summary(facts))
 
 
-def run(args: argparse.Namespace) -> None:
+@command(
+    "convert",
+    "make a release file, safetensors or the official layout of a checkpoint",
+    "Write one set of weights as a release file. The output's suffix decides: .safetensors is small and for this "
+    "package; .pth has the official layout, which the official code and spandrel load.",
+    """examples:
+  rgt convert experiments/mine/models/net_g_latest.pth RGT_x4_mine.safetensors
+  rgt convert RGT_x4_mine.safetensors RGT_x4_mine.pth --set img_range=255
+""",
+    flag("source input", "checkpoint (.pth, .pt, .ckpt, .safetensors)"),
+    flag("target output", "file to write (.safetensors, .pth, .pt, .ckpt)"),
+    flag("--key", "which weights (default: EMA if there is one)", choices=("params", "params_ema"), dest="param_key"),
+    flag("--half", "float16 weights: half the size, slightly other results"),
+    flag(
+        "--slim",
+        "leave out the derived tensors, which other programs need (default: in .safetensors only)",
+        action=argparse.BooleanOptionalAction,
+    ),
+    flag(
+        "--set ARGUMENT=VALUE",
+        "a constructor argument that the input does not contain, such as img_range=255 or hai=identity; repeatable",
+        action="append",
+        dest="known",
+    ),
+    flag("--overwrite", "replace the output if it exists"),
+)
+def convert(known: Sequence[str] = (), **given: Any) -> None:
+    """Convert, and print what was written."""
+    from rgt_arch.weights.converting import convert_checkpoint, describe_conversion
+
+    print(describe_conversion(convert_checkpoint(**given, known=_constructor_arguments(known))))
+
+
+def _constructor_arguments(assignments: Sequence[str]) -> dict[str, Any]:
+    """`["img_range=255", "hai=identity"]` as constructor arguments; values are read as in option files."""
+    from rgt_arch.config.loading import parse_yaml
+
+    arguments = {}
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not equals or not name.isidentifier():
+            raise UsageError(f"--set {assignment}: write ARGUMENT=VALUE, for example img_range=255")
+        arguments[name] = parse_yaml(text, f"--set {assignment}")[0]
+    return arguments
+
+
+@command(
+    "weights",
+    "list the weights that have names, or get their files",
+    "Without a name, list the weights that every command takes by name and where their files are. With names, "
+    "download missing files and print the paths.",
+    """examples:
+  rgt weights
+  rgt weights RGT_x4 RGT_S_x4
+""",
+    flag("names NAME", "weights to get, such as RGT_x4", nargs="*"),
+)
+def weights(names: Sequence[str] = ()) -> None:
     """Print the table, or the path of each named file."""
-    entries = [named(name) for name in args.names]
+    from rgt_arch.weights.zoo import describe_zoo, fetch, named
+
+    entries = [named(name) for name in names]
     if not entries:
         print(describe_zoo())
     for entry in entries:
         print(fetch(entry))
+
+
+COMMANDS = (info, convert, weights)

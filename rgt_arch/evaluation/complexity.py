@@ -242,7 +242,9 @@ def published(config: Mapping[str, Any], size: Size) -> dict[str, float] | None:
 # --- the command ---
 
 
-def run_complexity(file: str, sizes: Sequence[str], json: str | None, *, overwrite: bool) -> None:
+def run_complexity(
+    file: str, sizes: Sequence[str] = ("128x128",), json: str | None = None, *, overwrite: bool = False
+) -> None:
     """Count the network of an option file and print a table for each size.
 
     json: a file for the figures, or - for stdout in place of the tables. Raises UsageError for unfit input.

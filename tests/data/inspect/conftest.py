@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,8 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from rgt_arch.cli import run_guarded
-from rgt_arch.cli.prepare import check
+from rgt_arch.cli import main
 from rgt_arch.data.bicubic import hr_lr_pair
 
 Run = Callable[..., tuple[int, str]]
@@ -43,9 +41,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
     """Runs the command with these arguments; gives exit code and report, or the lines of an error."""
 
     def run(*arguments: object) -> tuple[int, str]:
-        parser = check.add_parser(argparse.ArgumentParser().add_subparsers())
-        args = parser.parse_args([*map(str, arguments)])
-        code = run_guarded(lambda: check.run(args), "rgt prepare check")
+        code = main(["prepare", "check", *map(str, arguments)])
         captured = capsys.readouterr()
         error = captured.err.partition("rgt prepare check: error: ")[2]  # what is before shows progress
         return code, captured.out + error

@@ -1,0 +1,88 @@
+"""How commands are declared: the texts of their help, one `flag` for each flag, and the function that does the work."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rgt_arch.version import __version__
+
+Flag = tuple[Sequence[str], dict[str, Any]]
+
+
+def flag(usage: str, help: str, kind: Callable[[str], Any] | None = None, **settings: Any) -> Flag:
+    """A flag or positional argument; what `settings` do, `ArgumentParser.add_argument` documents.
+
+    usage: its names and, if it takes a value, how the help calls that: "-o --output FILE". kind: converts the value.
+    """
+    words = usage.split()
+    names = [word for word in words if word.startswith("-")] or words[:1]
+    if len(words) > len(names):
+        settings["metavar"] = words[-1]
+    if kind:
+        settings["type"] = kind
+    elif usage.startswith("-") and not settings:
+        settings["action"] = "store_true"
+    return names, {"help": help, **settings}
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command, or without `run` a group of commands.
+
+    `run` gets the flags that the user gave, as keywords, and returns the exit code or None for 0. A flag that was not
+    given is not passed on: its default is the one of the library's function, which is imported when the command runs.
+    """
+
+    name: str
+    """As it is typed; a command of a group has the group's name before its own: "prepare lr"."""
+    summary: str
+    """One line in the list of commands."""
+    description: str
+    epilog: str
+    """Examples, and what else needs lines of its own; printed as it is."""
+    flags: Sequence[Flag | list[Flag]] = ()
+    """A list in it holds flags of which at most one may be given."""
+    run: Callable[..., int | None] | None = None
+
+
+def command(
+    name: str, summary: str, description: str, epilog: str, *flags: Flag | list[Flag]
+) -> Callable[[Callable[..., int | None]], Command]:
+    """Make a Command of the function below it."""
+    return lambda run: Command(name, summary, description, epilog, flags, run)
+
+
+class _Formatter(argparse.HelpFormatter):
+    """Wraps texts, except those that have lines already."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text.rstrip() if "\n" in text else super()._fill_text(text, width, indent)
+
+
+def build_parser(main: Command, commands: Sequence[Command], *, allow_abbrev: bool = True) -> argparse.ArgumentParser:
+    """The parser of the console command `main`. It sets `command` and `prog` beside the flags that were given."""
+    parser = argparse.ArgumentParser(prog=main.name, **_texts(main))
+    parser.add_argument("--version", action="version", version=f"rgt-arch {__version__}")
+    groups = {"": parser.add_subparsers(required=True, metavar="COMMAND")}
+    for command in commands:
+        group, _, name = command.name.rpartition(" ")
+        member = groups[group].add_parser(
+            name, help=command.summary, **_texts(command), argument_default=argparse.SUPPRESS, allow_abbrev=allow_abbrev
+        )
+        for item in command.flags:
+            container = member.add_mutually_exclusive_group() if isinstance(item, list) else member
+            for names, settings in item if isinstance(item, list) else [item]:
+                container.add_argument(*names, **settings)
+        member.add_argument("--verbose", action="store_true", help="show a traceback when something fails")
+        if command.run is None:
+            groups[command.name] = member.add_subparsers(required=True, metavar="COMMAND")
+        else:
+            member.set_defaults(command=command, prog=member.prog)
+    return parser
+
+
+def _texts(command: Command) -> dict[str, Any]:
+    return {"description": command.description, "epilog": command.epilog, "formatter_class": _Formatter}

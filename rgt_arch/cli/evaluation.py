@@ -1,0 +1,318 @@
+"""`rgt demo`, `table`, `figure`, `complexity` and `ablation`: results of networks, measured, drawn and compared."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rgt_arch.cli.commands import Command, Flag, command, flag
+
+_OVERWRITE = flag("--overwrite", "replace an output that exists")
+_OUTPUT = flag("-o --output FILE", "write to a file (default: to stdout)", Path)
+
+
+def _report_missing(prog: str, missing: int, total: int, unit: str) -> int:
+    """Print on stderr what is missing; returns the exit code."""
+    if missing:
+        print(f"{prog}: {missing} of {total} {unit} are missing", file=sys.stderr)
+    return int(bool(missing))
+
+
+@command(
+    "demo",
+    "train and test a small RGT on a few photographs, in minutes",
+    "Train RGT-T ×2 on photographs that scikit-image ships, test it on others, and compare it with bicubic in a table "
+    "and in pictures. Needs no GPU and no download; takes at most 4 minutes on 2 CPU cores.",
+    """examples:
+  rgt demo
+  rgt demo -o /tmp/demo --iterations 400
+""",
+    flag("-o --output DIR", "folder for all files (default: rgt_demo)", Path),
+    flag("--iterations N", "training iterations (default: 160)", int),
+)
+def demo(output: Path = Path("rgt_demo"), **given: Any) -> None:
+    """Run the demo."""
+    from rgt_arch.evaluation.demo import run_demo
+
+    run_demo(output, **given)
+
+
+@command(
+    "table",
+    "measure benchmark sets and compare with the paper's table",
+    "Measure PSNR and SSIM on the five benchmark sets through BasicSR, and print them beside the published numbers in "
+    "the layout of the paper's Table 2.",
+    """METHOD is one of
+  RGT_S, RGT, RGT_T    the published networks and the small one; weights are downloaded at first use
+  RGT+, RGT_S+, …      the same with x8 self-ensemble
+  RGT_x4               one of them at one scale
+  bicubic              MATLAB's imresize
+  net_g_500000.pth     any RGT checkpoint; with + at its end: with self-ensemble
+  results/mine         a folder of super-resolved images, in Set5/x2, x2/Set5 or visualization/Set5
+NAME=METHOD gives it another name; one that the paper's table has (RCAN=…) is compared with the numbers there.
+
+examples:
+  rgt table RGT_S RGT RGT+
+  rgt table bicubic RGT_T --sets Set5 Set14 --format latex -o table.tex
+  rgt table mine=experiments/mine/models/net_g_latest.pth --format csv-images
+  torchrun --nproc_per_node 4 --no-python rgt table RGT+
+
+Run it again after an interruption: it goes on with the image where it was.
+Exit codes: 0 all measured, 1 something is missing (the table names it, and how to get it) or failed, 2 wrong flags or
+files, 130 interrupted.
+""",
+    flag("methods METHOD", "what to measure, see below", nargs="+"),
+    flag("--scales", "(default: those that each method has)", int, nargs="+", choices=(2, 3, 4)),
+    flag(
+        "--sets SET",
+        "of Set5, Set14, B100, Urban100 and Manga109, or folders of your own beside them (default: these five)",
+        nargs="+",
+        dest="benchmarks",
+    ),
+    flag(
+        "--data DIR",
+        "where the sets are, as Set5/HR/baby.png and Set5/LR_bicubic/X2/babyx2.png (default: datasets/benchmark)",
+        Path,
+    ),
+    flag("--format", "(default: markdown)", choices=("markdown", "latex", "csv", "csv-images", "json")),
+    _OUTPUT,
+    _OVERWRITE,
+    flag(
+        "--tile N",
+        "networks run in tiles of N LR pixels, for little memory (default: 0, whole images, as in the paper)",
+        int,
+    ),
+    flag("--device", "auto: the GPU, if there is one (default: auto)", choices=("auto", "cpu", "cuda")),
+    flag("--keep DIR", "where the scores of single images are kept (default: results/table)", Path),
+    flag("--fresh", "measure again what is kept there"),
+)
+def table(format: str = "markdown", **given: Any) -> int:
+    """Measure and print; 1 if something is missing."""
+    from rgt_arch.evaluation.tables.formats import FORMATS
+    from rgt_arch.evaluation.tables.running import TableSettings, make_table
+    from rgt_arch.files import write_text
+
+    table = make_table(TableSettings(**given))
+    if table is None:  # this process is another rank, which only helped
+        return 0
+    write_text(FORMATS[format](table), given.get("output"))
+    return _report_missing("rgt table", len(table.missing), len(table.results), "results")
+
+
+figure = Command(
+    "figure",
+    "draw comparisons, attention and training curves",
+    "Draw figures at a column's width, as PNG, PDF or SVG. Needs matplotlib: pip install 'rgt-arch[figures]'.",
+    """examples:
+  rgt figure compare baby.png RGT_T_x2 bicubic
+  rgt figure curves experiments/train_RGT_T_x2
+""",
+)
+
+
+def _figure_flags(output: str) -> list[Flag]:
+    return [
+        flag("-o --output FILE", f".png, .pdf or .svg (default: {output})", Path),
+        _OVERWRITE,
+        flag("--width CM", "of the figure (default: 8.5, a column)", float),
+    ]
+
+
+_DEVICE = flag("--device auto|cpu|cuda|mps", "where to compute (default: auto)")
+
+
+def _whole_numbers(count: int, example: str) -> Callable[[str], tuple[int, ...]]:
+    """A kind of flags: `count` whole numbers with commas between them."""
+
+    def read(text: str) -> tuple[int, ...]:
+        parts = text.split(",")
+        if len(parts) != count or not all(part.strip().isdecimal() for part in parts):
+            raise argparse.ArgumentTypeError(f"{text!r} is not {example}, in pixels from 0 on")
+        return tuple(int(part) for part in parts)
+
+    return read
+
+
+def _block(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d+)\.(\d+)", text)
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} is not group.block, such as 8.6")
+    return int(found[1]), int(found[2])
+
+
+@command(
+    "figure compare",
+    "LR, bicubic, methods and HR with magnified boxes and PSNR/SSIM",
+    "Draw an HR image and beside it a part of it, magnified, as LR, bicubic, methods and HR show it, with PSNR/SSIM.",
+    """METHOD is one of
+  RGT_T_x4, RGT_x4, RGT    published networks by name; weights are downloaded at first use
+  RGT_x4+                  the same with x8 self-ensemble
+  bicubic                  alone, for a figure without networks
+  net_g_500000.pth         any RGT checkpoint; with + at its end: with self-ensemble
+  results/mine             a folder with the super-resolved image, named like HR or baby_x4.png, baby_mine.png
+NAME=METHOD gives it another name. LR, bicubic and HR are always there.
+
+PSNR and SSIM are BasicSR's, on Y of the whole image, border = scale; of grey images on Y of three equal channels.
+
+examples:
+  rgt figure compare datasets/benchmark/Set14/HR/barbara.png RGT_T_x4 RGT_x4 -o barbara.pdf
+  rgt figure compare baby.png RGT_T_x2 mine=results/mine --box 200,120,60,40 --box 30,300,60,40
+""",
+    flag("hr HR", "the image; its LR is made as MATLAB's imresize makes it", Path),
+    flag("methods METHOD", "what to compare, see below", nargs="+"),
+    flag("--lr FILE", "LR of the image, in the place of a made one", Path),
+    flag("--scale", "(default: that of the methods)", int, choices=(2, 3, 4, 8)),
+    flag(
+        "--box X,Y,W,H",
+        "what to magnify, in HR pixels; repeatable (default: where the methods differ most from bicubic)",
+        _whole_numbers(4, "X,Y,W,H"),
+        action="append",
+        dest="boxes",
+    ),
+    *_figure_flags("compare.png"),
+    _DEVICE,
+    flag("--tile N", "networks run in tiles of N LR pixels (default: auto, whole if the memory suffices)", int),
+)
+def compare(**given: Any) -> None:
+    """Draw, and print what the figure shows."""
+    from rgt_arch.evaluation.figures.compare import CompareSettings, make_comparison, numbers
+
+    settings = CompareSettings(**given)
+    contestants, boxes = make_comparison(settings)
+    for one in contestants:
+        print(f"{one.label}: {numbers(one)}")
+    shown = " ".join(f"--box {box.left},{box.top},{box.width},{box.height}" for box in boxes)
+    print(f"{settings.output}: shows {shown}")
+
+
+@command(
+    "figure features",
+    "representative maps, attention of a query, HAI by depth",
+    "Draw what a network does with an image: the attention of one position, the representative maps of RG-SA, and the "
+    "values of HAI.",
+    """Parts of the figure:
+  attention   weights of one query: inside its two windows of L-SA, and over the representative map of RG-SA
+  maps        the representative map of every RG-SA, by its norm over channels, each on a scale of its own
+  hai         the adaptive weights of HAI, one for each channel, by depth
+
+examples:
+  rgt figure features photo.png -w RGT_x4 --query 96,40 --block 8.6
+  rgt figure features --parts hai -w experiments/mine/models/net_g_latest.pth -o hai.pdf
+""",
+    flag("image IMAGE", "the network's input, an LR image", Path, nargs="?"),
+    flag("-w --weights WEIGHTS", "name or file (default: RGT_T_x4)"),
+    flag("--parts", "what to draw (default: all)", nargs="+", choices=("attention", "maps", "hai")),
+    flag("--query X,Y", "a pixel of IMAGE (default: its middle)", _whole_numbers(2, "X,Y")),
+    flag(
+        "--block G.B",
+        "group and block, from 1; its neighbour of the other kind is drawn too (default: the last RG-SA)",
+        _block,
+    ),
+    flag("--head N", "one head, from 1 (default: the mean over all)", int),
+    *_figure_flags("features.png"),
+    _DEVICE,
+)
+def features(image: Path | None = None, **given: Any) -> None:
+    """Draw, and print what the figure shows."""
+    from rgt_arch.evaluation.figures.features import FeatureSettings, make_features
+
+    settings = FeatureSettings(image, **given)
+    print(*make_features(settings), f"{settings.output}: written", sep="\n")
+
+
+@command(
+    "figure curves",
+    "loss and PSNR of one or more trainings",
+    "Draw losses and validation results from BasicSR's logs or TensorBoard files.",
+    """RUN is experiments/NAME (its train_*.log), tb_logger/NAME (its TensorBoard files), or one such file.
+LABEL=RUN gives it another name. Of a resumed run all files count. Up to 7 runs.
+
+examples:
+  rgt figure curves experiments/train_RGT_T_x2
+  rgt figure curves "with RG-SA"=experiments/a "without"=experiments/b --show loss psnr ssim -o curves.pdf
+""",
+    flag("runs RUN", "trainings, see below", nargs="+"),
+    flag(
+        "--show NAME",
+        "loss, psnr, ssim, lr, or another name in the log; a panel for each validation set (default: loss psnr)",
+        nargs="+",
+    ),
+    flag("--smooth W", "of losses, as in TensorBoard: from 0 to below 1 (default: 0.9)", float),
+    flag("--from N", "first iteration that is drawn (default: 0)", int, dest="start"),
+    flag("--log", "losses on a logarithmic axis"),
+    *_figure_flags("curves.png"),
+)
+def curves(**given: Any) -> None:
+    """Draw, and print the last and best values."""
+    from rgt_arch.evaluation.figures.curves import CurveSettings, make_curves
+
+    settings = CurveSettings(**given)
+    print(*make_curves(settings), f"{settings.output}: written", sep="\n")
+
+
+@command(
+    "complexity",
+    "count parameters and multiply-adds, part by part",
+    "Count the parameters and multiply-adds of the network in an option file, part by part, beside the paper's "
+    "figures. Counting takes a second: nothing is computed. Time, memory and their growth with the resolution: "
+    "benchmarks/scaling.py.",
+    """examples:
+  rgt complexity options/train_RGT_x4.yml                        the paper's 13.37 M and 251.07 G, part by part
+  rgt complexity options/train_RGT_S_x4.yml --sizes 64x64 --json
+""",
+    flag("file OPTION_FILE", "an option file with an RGT"),
+    flag("--sizes HxW", "height and width in input pixels (default: 128x128)", nargs="+"),
+    flag("--json FILE", "JSON in place of the tables, or to FILE beside them", nargs="?", const="-"),
+    _OVERWRITE,
+)
+def complexity(**given: Any) -> None:
+    """Count and print."""
+    from rgt_arch.evaluation.complexity import run_complexity
+
+    run_complexity(**given)
+
+
+@command(
+    "ablation",
+    "train variants of the network with equal seeds and data, and compare them",
+    "Train the variants of a list, each with several seeds, by `basicsr train`, and print the means of the last "
+    "validations with their spread, differences to the first variant, parameters and multiply-adds.",
+    """examples:
+  rgt ablation options/ablation/cpu.yml
+  rgt ablation options/ablation/cpu.yml --only "no CPE" --seeds 10 --force_yml train:total_iter=200 --keep quick
+  rgt ablation options/ablation/cpu.yml --report --format csv -o ablation.csv
+
+Run it again after an interruption: it goes on with the training where that was saved last.
+Exit codes: 0 all trained, 1 something is missing or failed, 2 wrong flags, options or files, 130 interrupted.
+""",
+    flag("file LIST", "list of variants, as in options/ablation", Path),
+    flag("--only VARIANT", "these variants of the list, and the first (default: all)", nargs="+"),
+    flag("--seeds N", "(default: those of the list)", int, nargs="+"),
+    flag(
+        "--force_yml KEY=VALUE",
+        "change options of all variants, such as train:total_iter=200",
+        nargs="+",
+        dest="overrides",
+    ),
+    flag("--report", "train nothing, print the results that exist"),
+    flag("--format", "(default: markdown)", choices=("markdown", "csv", "json")),
+    _OUTPUT,
+    _OVERWRITE,
+    flag("--keep DIR", "where trainings and their results are kept (default: experiments/ablation)", Path),
+)
+def ablation(format: str = "markdown", **given: Any) -> int:
+    """Train and print; 1 if a training is missing."""
+    from rgt_arch.evaluation.ablation.formats import FORMATS
+    from rgt_arch.evaluation.ablation.running import AblationSettings, run_ablation
+    from rgt_arch.files import write_text
+
+    plan, runs = run_ablation(AblationSettings(**given))
+    write_text(FORMATS[format](plan, runs), given.get("output"))
+    return _report_missing("rgt ablation", sum(run.scores is None for run in runs), len(runs), "trainings")
+
+
+COMMANDS = (demo, table, figure, compare, features, curves, complexity, ablation)

@@ -1,0 +1,235 @@
+"""`rgt prepare`: from a folder of photographs to data that BasicSR trains on."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rgt_arch.cli.commands import Command, command, flag
+from rgt_arch.errors import UsageError
+
+if TYPE_CHECKING:
+    from rgt_arch.data.parallel import Summary
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return int(text)
+
+
+_JOBS = flag("-j --jobs N", "worker processes (default: as many as CPU cores)", _positive)
+_OVERWRITE = flag("--overwrite", "make everything anew, also over files that this command did not make")
+
+
+def _with_jobs(given: dict[str, Any]) -> dict[str, Any]:
+    from rgt_arch.data.parallel import default_jobs
+
+    return {"jobs": default_jobs(), **given}
+
+
+def _report(summary: Summary) -> int:
+    """Print the counts; returns the exit code, 1 if a file failed."""
+    print(summary.line("image"))
+    return summary.exit_code
+
+
+prepare = Command(
+    "prepare",
+    "make LR images, sub-images, meta-info and LMDBs, and check them",
+    "From a folder of photographs to data that BasicSR trains on. Each command can be stopped and run again: complete "
+    "files are kept. Files that cannot be used are named, and do not stop the others.",
+    """examples:
+  rgt prepare lr datasets/DF2K/HR --scale 2 4
+  rgt prepare subimages datasets/DF2K/HR --lr datasets/DF2K/LR_bicubic/X2 -o datasets/DF2K_sub
+""",
+)
+
+
+@command(
+    "prepare lr",
+    "make bicubic LR images of a folder of photographs",
+    "Make the LR images of a folder of photographs, sub-folders included, bit for bit as MATLAB's imresize does, which "
+    "made those of this field's benchmarks. HR is cropped to a multiple of the scale first.",
+    """examples:
+  rgt prepare lr datasets/DF2K/HR --scale 2 3 4
+  rgt prepare lr photos -o datasets/photos --hr-out datasets/photos/HR
+""",
+    flag("hr_folder HR_DIR", "folder of photographs", Path),
+    flag("-o --output OUT_DIR", "the data set's folder (default: the one HR_DIR is in)", Path, dest="out_folder"),
+    flag(
+        "--scale",
+        "one or more; the photographs are read once for all of them (default: 4)",
+        int,
+        nargs="+",
+        action="extend",
+        choices=(2, 3, 4, 8),
+        dest="scales",
+    ),
+    flag(
+        "--layout LAYOUT",
+        "where LR files go in OUT_DIR; sub-folders are kept (default: LR_bicubic/X{scale}/{name}x{scale}.png)",
+    ),
+    flag(
+        "--hr-out DIR",
+        "also write HR cropped to a multiple of every scale there, and make LR from that: BasicSR's training refuses "
+        "HR that is not exactly scale x LR",
+        Path,
+    ),
+    _JOBS,
+    _OVERWRITE,
+)
+def lr(**given: Any) -> int:
+    """Make the LR images, and print the counts."""
+    from rgt_arch.data.downsampling import make_lr_images
+
+    done = make_lr_images(**_with_jobs(given))
+    exit_code = _report(done.summary)
+    if advice := done.advice():
+        print(advice)
+    return exit_code
+
+
+@command(
+    "prepare subimages",
+    "cut photographs into overlapping crops, HR and LR together",
+    "Cut HR images, and the same places out of their LR images, into overlapping crops of equal names: "
+    "OUT/HR/name_s001.png and OUT/LR_bicubic/X2/name_s001.png. Training reads them faster than whole photographs. LR "
+    "images are named like HR, all with the same addition, such as x2; the scale follows from their sizes.",
+    """examples:
+  rgt prepare subimages datasets/DF2K/HR --lr datasets/DF2K/LR_bicubic/X2 -o datasets/DF2K_sub
+""",
+    flag("hr_folder HR_DIR", "folder of HR images", Path),
+    flag("-o --output OUT", "folder for the sub-images", Path, required=True, dest="out_folder"),
+    flag("--lr LR_DIR", "folder of LR images; repeatable", Path, action="append", dest="lr_folders"),
+    flag("--size SIZE", "side of an HR crop in pixels (default: 480)", int),
+    flag("--step STEP", "pixels from one HR crop to the next (default: 240)", int),
+    flag(
+        "--threshold THRESHOLD",
+        "a rest of at most this many HR pixels at the bottom or right is left out (default: 0)",
+        int,
+    ),
+    _JOBS,
+    _OVERWRITE,
+)
+def subimages(**given: Any) -> int:
+    """Cut, and print the counts."""
+    from rgt_arch.data.sub_images import Cutting, make_sub_images
+
+    cutting = Cutting(**{name: given.pop(name) for name in Cutting.__dataclass_fields__ if name in given})
+    done = make_sub_images(**_with_jobs(given), cutting=cutting)
+    if done.small:
+        what = f"{done.small} images are" if done.small > 1 else "1 image is"
+        print(f"{what} smaller than {cutting.size} pixels in a direction and kept whole there")
+    each = "each of " if len(done.folders) > 1 else ""
+    print(f"sub-images in {each}{', '.join(map(str, done.folders))}: {done.crops}")
+    return _report(done.summary)
+
+
+@command(
+    "prepare meta",
+    "list images for meta_info_file, or pairs of images",
+    "List the images of a folder and its sub-folders: `name (h,w,c)` for BasicSR's meta_info_file; with --lr `gt, lq` "
+    "pairs, and with --names-only plain names, for Real-ESRGAN's meta_info.",
+    """examples:
+  rgt prepare meta datasets/DF2K_sub/HR -o datasets/DF2K_sub/meta_info.txt
+  rgt prepare meta datasets/DF2K_sub/HR --lr datasets/DF2K_sub/LR_bicubic/X2 -o pairs.txt
+""",
+    flag("folder DIR", "folder of images", Path),
+    flag("-o --output FILE", "text file to write", Path, required=True, dest="file"),
+    [
+        flag(
+            "--lr DIR",
+            "list pairs; LR images are named like HR, all with the same addition, such as x2",
+            Path,
+            dest="lr_folder",
+        ),
+        flag("--names-only", "list names without sizes"),
+    ],
+    flag(
+        "--root DIR",
+        "what names are relative to: the option file's dataroot_gt (default: the input folder; for pairs and plain "
+        "names its parent)",
+        Path,
+    ),
+    flag("--lr-root DIR", "the same for LR images: dataroot_lq (default: parent of --lr)", Path),
+    _JOBS,
+    _OVERWRITE,
+)
+def meta(file: Path, lr_folder: Path | None = None, **given: Any) -> int:
+    """Write the list, and print the counts."""
+    from rgt_arch.data.meta_info import write_meta_info, write_pair_list
+
+    if lr_folder is not None:
+        summary = write_pair_list(lr_folder=lr_folder, file=file, **_with_jobs(given))
+    elif "lr_root" in given:
+        raise UsageError(f"--lr-root {given['lr_root']} goes with --lr only; name the folder of LR images with --lr")
+    else:
+        summary = write_meta_info(file=file, **_with_jobs(given))
+    print(f"{file}: {'already there' if summary.kept else 'made'}")
+    return _report(summary)
+
+
+@command(
+    "prepare lmdb",
+    "pack a folder of images into an LMDB",
+    "Pack the images of a folder and its sub-folders into an LMDB folder for BasicSR's io_backend lmdb. The keys are "
+    "the names without suffix. HR and LR need the same keys, hence --ending.",
+    """examples:
+  rgt prepare lmdb datasets/DF2K_sub/HR
+  rgt prepare lmdb datasets/DF2K/LR_bicubic/X2 --ending x2
+""",
+    flag("folder DIR", "folder of images", Path),
+    flag("-o --output OUT.lmdb", "folder to make (default: DIR.lmdb)", Path, dest="path"),
+    flag("--ending TEXT", "end of the names that is not part of the keys, such as x2"),
+    flag(
+        "--compression 0-9",
+        "encode all images anew with this PNG compression (default: PNG files are stored as they are)",
+        int,
+    ),
+    _JOBS,
+    _OVERWRITE,
+)
+def lmdb(**given: Any) -> int:
+    """Pack, and print the counts."""
+    from rgt_arch.data.lmdb import create_lmdb_of_folder
+
+    packed = create_lmdb_of_folder(**_with_jobs(given))
+    megabytes = (packed.path / "data.mdb").stat().st_size / 1e6
+    print(f"{packed.path}: {'already there' if packed.summary.kept else 'made'}, {megabytes:.1f} MB")
+    return _report(packed.summary)
+
+
+@command(
+    "prepare check",
+    "check images, pairs, LMDBs, or all data of an option file",
+    "Decode every image and report what is there and what is wrong: damaged files, equal images, HR and LR that do not "
+    "fit, lists that do not agree with the files, and whether BasicSR can train on it. Nothing is changed. Exit code "
+    "0: all is well; 1: something is wrong; 2: the target cannot be checked.",
+    """examples:
+  rgt prepare check datasets/DF2K/HR --lr datasets/DF2K/LR_bicubic/X2 --scale 2
+  rgt prepare check options/train_RGT_x2.yml
+""",
+    flag("target TARGET", "folder, LMDB folder (.lmdb), meta-info text or option file (.yml)", Path),
+    flag("--lr TARGET", "LR images (folder or LMDB) of the HR images TARGET", Path),
+    flag("--scale N", "HR size divided by LR size (default: the one that most pairs have)", int),
+    flag(
+        "--root FOLDER",
+        "what the names in a meta-info text are relative to (default: its folder, or one beside it)",
+        Path,
+    ),
+    flag("--bicubic", "also count LR images that are MATLAB's bicubic of HR, bit for bit"),
+    flag("--all", "list everything, not the first lines of each problem"),
+    _JOBS,
+)
+def check(target: Path, lr: Path | None = None, all: bool = False, **given: Any) -> int:
+    """Print the report; 1 if there is a problem."""
+    from rgt_arch.data.inspect import LINES_SHOWN, check_target, summary
+
+    sections = check_target(target, lr, **_with_jobs(given))
+    print("\n\n".join([*(section.text(None if all else LINES_SHOWN) for section in sections), summary(sections)]))
+    return int(any(section.problems for section in sections))
+
+
+COMMANDS = (prepare, lr, subimages, meta, lmdb, check)
