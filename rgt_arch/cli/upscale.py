@@ -19,8 +19,8 @@ def _tile(text: str) -> int | str:
     "upscale",
     "enlarge pictures and videos",
     "Enlarge pictures (PNG, JPEG, TIFF, WebP, AVIF, BMP; 8 and 16 bit, with alpha) and videos (mp4, mkv, webm). Colour "
-    "profiles, EXIF and XMP data, alpha and sound are kept where the format has a place for them. Nothing is overwritten "
-    "unless asked for.",
+    "profiles, EXIF and XMP data, alpha and sound are kept where the format has a place for them. Nothing is "
+    "overwritten unless asked for.",
     """examples:
   rgt upscale photo.jpg                              writes photo_x4.jpg beside it
   rgt upscale photos/ -o larger/ -w RGT_x2 --tile 256
