@@ -32,7 +32,7 @@ def keep_first(original: Callable[..., None]) -> Callable[..., None]:
 
     def _do_register(registry: Any, name: str, obj: Any, *suffix: str | None) -> None:
         known = registry._obj_map.get("_".join([name, *(part for part in suffix if isinstance(part, str))]))
-        if known is None or "rgt_arch" not in (_package(known), _package(obj)):
+        if known is None or "rgt_arch" not in {str(cls.__module__).split(".")[0] for cls in (known, obj)}:
             original(registry, name, obj, *suffix)
         elif known is not obj and known.__module__ != obj.__module__:
             logging.getLogger("rgt_arch").warning(
@@ -40,10 +40,6 @@ def keep_first(original: Callable[..., None]) -> Callable[..., None]:
             )
 
     return _do_register
-
-
-def _package(registered: Any) -> str:
-    return str(getattr(registered, "__module__", "")).split(".")[0]
 
 
 def safe_yaml(original: Callable[[], Any]) -> Callable[[], tuple[Any, Any]]:

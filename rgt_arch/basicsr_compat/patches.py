@@ -10,11 +10,10 @@ import importlib
 import importlib.abc
 import sys
 import types
-from collections.abc import Callable
 from importlib.machinery import ModuleSpec
 from typing import Any, NamedTuple
 
-from rgt_arch.basicsr_compat import registration
+from rgt_arch.basicsr_compat.registration import register
 
 
 class Patch(NamedTuple):
@@ -45,13 +44,13 @@ PATCHES = (
     Patch("basicsr.train", "load_resume_state", "load_resume_state"),
 )
 
-REGISTRATIONS: dict[str, Callable[[], None]] = {
-    "basicsr.archs": registration.register_networks,
-    "basicsr.models": registration.register_models,
-    "basicsr.train": registration.register_models,  # in case a file of basicsr/models is what imports us
-    "rgt_arch.models.rgt_model": registration.register_models,  # in case it is what imports BasicSR
+REGISTRATIONS = {
+    "basicsr.archs": "ARCH_REGISTRY",
+    "basicsr.models": "MODEL_REGISTRY",
+    "basicsr.train": "MODEL_REGISTRY",  # in case a file of basicsr/models is what imports us
+    "rgt_arch.models.rgt_model": "MODEL_REGISTRY",  # in case it is what imports BasicSR
 }
-"""Module -> what can be registered once it is imported."""
+"""Module -> the registry that our class can be entered in once the module is imported."""
 
 
 class PatchFinder(importlib.abc.MetaPathFinder):
@@ -88,7 +87,7 @@ def install_patches() -> None:
         if module is not None and not getattr(module.__spec__, "_initializing", False):
             _mend(module)
     if "basicsr.utils.registry" in sys.modules:
-        registration.register_networks()
+        register("ARCH_REGISTRY")
 
 
 def _mend(module: types.ModuleType) -> None:
@@ -96,7 +95,7 @@ def _mend(module: types.ModuleType) -> None:
         if patch.module == module.__name__:
             _replace(module, patch)
     if module.__name__ in REGISTRATIONS:
-        REGISTRATIONS[module.__name__]()
+        register(REGISTRATIONS[module.__name__])
 
 
 def _replace(module: types.ModuleType, patch: Patch) -> None:
@@ -114,5 +113,5 @@ def _replace(module: types.ModuleType, patch: Patch) -> None:
     if classes or isinstance(original, types.ModuleType):
         return
     for other in [other for known, other in sys.modules.items() if known.split(".")[0] == "basicsr"]:
-        if vars(other).get(name) is original:
+        if getattr(other, name, None) is original:
             setattr(other, name, replacement)

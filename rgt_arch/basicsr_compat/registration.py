@@ -11,24 +11,14 @@ OURS = {
 }
 
 
-def register_networks() -> None:
-    """Register RGT; a host's own RGT that is there already stays."""
-    _register("ARCH_REGISTRY", replace=False)
-
-
-def register_models() -> None:
-    """Register RGTModel; a host's own that is there already stays."""
-    _register("MODEL_REGISTRY", replace=False)
-
-
 def prefer_ours() -> list[str]:
     """Give RGT and RGTModel to this package, as our own commands promise; returns a line for each class replaced."""
-    replaced = [(ours, _register(registry, replace=True)) for registry, (_, ours) in OURS.items()]
+    replaced = [(ours, register(registry, replace=True)) for registry, (_, ours) in OURS.items()]
     return [f"{ours} of {theirs} is replaced by the one of rgt_arch" for ours, theirs in replaced if theirs]
 
 
-def _register(registry: str, replace: bool) -> str | None:
-    """Enter our class; returns the module of a class that it replaces."""
+def register(registry: str, replace: bool = False) -> str | None:
+    """Enter our class; one of a host that is there already stays, or is replaced: returns the module of that one."""
     known = getattr(importlib.import_module("basicsr.utils.registry"), registry)._obj_map
     module, name = OURS[registry]
     theirs: Any = known.get(name)
