@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from rgt_arch.evaluation.ablation.plan import Options, Plan, Variant, check_runn
 from rgt_arch.evaluation.tables.store import software
 from rgt_arch.evaluation.training_runs import METRICS_FILE, basicsr_train, read_metrics
 from rgt_arch.files import check_output, file_digest, written_whole
+from rgt_arch.progress import Progress
 
 Scores = dict[tuple[str, str], float]
 """By data set and metric, a mean over its images."""
@@ -180,20 +182,22 @@ def first_difference(one: Options, other: Options, key: str = "") -> tuple[str, 
 
 
 def _fingerprint(path: Path) -> str:
-    """What a file, or a folder's files together, hold: bytes and a digest, of a folder's names and sizes.
-
-    Reading the images of a folder would take minutes; weights of one size are common, so files are read.
-    Raises UsageError.
-    """
+    """The content of a file, or of all files of a folder: number, bytes and a digest. Raises UsageError."""
     try:
-        if not path.is_dir():
-            return f"{path.stat().st_size:,} bytes, {file_digest(path)[:16]}"
-        sizes = {
-            file.relative_to(path).as_posix(): file.stat().st_size
-            for file in sorted(walk_files(path))
-            if file.name != _READERS_LOCK
-        }
+        files = sorted(walk_files(path)) if path.is_dir() else [path]
+        facts = [(file, file.stat()) for file in files if file.name != _READERS_LOCK]
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}; --report does without the data") from error
-    digest = hashlib.sha256(repr(sizes).encode(errors="replace")).hexdigest()
-    return f"{len(sizes)} files of {sum(sizes.values()):,} bytes, {digest[:16]}"
+    return _digest(path, tuple((file, stat.st_size, stat.st_mtime_ns) for file, stat in facts))
+
+
+@cache
+def _digest(path: Path, files: tuple[tuple[Path, int, int], ...]) -> str:
+    """Read once in a process, as long as sizes and times stay: every run of an ablation asks for the same data."""
+    whole = hashlib.sha256()
+    with Progress(len(files), f"reading {path}", "file") as progress:
+        for file, _, _ in files:
+            name = "" if file == path else file.relative_to(path).as_posix()
+            whole.update(f"{name}\0{file_digest(file)}\n".encode(errors="surrogateescape"))
+            progress.advance()
+    return f"{len(files)} files of {sum(size for _, size, _ in files):,} bytes, {whole.hexdigest()[:16]}"
