@@ -251,8 +251,8 @@ def run_complexity(
     """
     if json not in (None, "-"):
         check_output("--json", Path(json), [Path(file)], overwrite=overwrite)
-    config = network_of(file)
-    counted = [count(config, size) for size in parse_sizes(sizes)]
+    parsed, config = parse_sizes(sizes), network_of(file)
+    counted = [count(config, size) for size in parsed]
     depth = with_defaults(config)["depth"]
     name = (
         f"{preset_of(config) or 'an RGT'} ×{with_defaults(config)['upscale']}, {len(depth)} groups of "

@@ -272,9 +272,7 @@ FLAG_ROWS = [
     Row("no processes", "rgt prepare lr val/hr -j 0", nothing, ("--jobs", "'0'")),
     Row("compression out of range", "rgt prepare lmdb val/lr --compression 10", nothing, ("--compression is 10", "0")),
     Row("list that is not there", "rgt ablation no.yml", nothing, ("no.yml: no such",)),
-    Row(
-        "list of nothing", "rgt ablation list.yml", write("list.yml", "seeds: [1]\n"), ("list.yml: variants", "no_cpe")
-    ),
+    Row("list of nothing", "rgt ablation list.yml", write("list.yml", "seeds: [1]\n"), ("list.yml: base is None",)),
     Row("network that is not there", "rgt complexity no.yml", nothing, ("no.yml: no such",)),
     Row("size that is none", "rgt complexity options.yml --sizes big", good, ("'big'", "128x128")),
     Row("run that is not there", "rgt figure curves nowhere -o c.png", nothing, ("nowhere", "no such")),
