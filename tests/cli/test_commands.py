@@ -163,7 +163,7 @@ LIBRARY: dict[str, list[Callable[..., Any]]] = {
     "prepare subimages": [Cutting],
     "convert": [convert_checkpoint],
 }
-OTHER_WORDS = {"parts": "all", "benchmarks": "these five", "jobs": "as many as CPU cores"}
+OTHER_WORDS = {"parts": "all", "benchmarks": "the paper's five", "jobs": "as many as CPU cores"}
 CHOICES = {
     "upscale": {"precision": PRECISIONS, "alpha": ALPHA_MODES, "extension": EXTENSIONS},
     "table": {"scales": TABLE_SCALES, "format": tuple(TABLE_FORMATS)},
