@@ -190,7 +190,7 @@ examples:
   rgt figure features photo.png -w RGT_x4 --query 96,40 --block 8.6
   rgt figure features --parts hai -w experiments/mine/models/net_g_latest.pth -o hai.pdf
 """,
-    flag("image IMAGE", "the network's input, an LR image", Path, nargs="?"),
+    flag("image IMAGE", "the network's input, an LR image", Path, nargs="?", default=None),
     flag("-w --weights WEIGHTS", "name or file (default: RGT_T_x4)"),
     flag("--parts", "what to draw (default: all)", nargs="+", choices=("attention", "maps", "hai")),
     flag("--query X,Y", "a pixel of IMAGE (default: its middle)", _position),
@@ -199,7 +199,7 @@ examples:
     *_figure_flags("features.png"),
     _DEVICE,
 )
-def features(image: Path | None = None, **given: Any) -> None:
+def features(image: Path | None, **given: Any) -> None:
     """Draw, and print what the figure shows."""
     from rgt_arch.evaluation.figures.features import FeatureSettings, make_features
 
