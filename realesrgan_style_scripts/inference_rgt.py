@@ -23,8 +23,9 @@ def run(args: argparse.Namespace) -> int:
     output = Output(args.output, args.suffix, args.ext, args.outscale)
     upscaler = Upscaler(
         args.model_name,
-        # as in Real-ESRGAN, tile_pad is what a tile sees beyond its sides, so neighbours share twice as much
-        tile=args.tile + 2 * args.tile_pad if args.tile else 0,
+        # as in Real-ESRGAN, tile_pad is what a tile sees beyond its sides, so neighbours share twice as much, and that
+        # is at most half a tile
+        tile=max(args.tile + 2 * args.tile_pad, 4 * args.tile_pad) if args.tile else 0,
         overlap=2 * args.tile_pad if args.tile else None,
         precision="fp32" if args.fp32 else "auto",
         alpha={"realesrgan": "rgt"}.get(args.alpha_upsampler, args.alpha_upsampler),

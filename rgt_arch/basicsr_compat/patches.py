@@ -49,8 +49,9 @@ REGISTRATIONS: dict[str, Callable[[], None]] = {
     "basicsr.archs": registration.register_networks,
     "basicsr.models": registration.register_models,
     "basicsr.train": registration.register_models,  # in case a file of basicsr/models is what imports us
+    "rgt_arch.models.rgt_model": registration.register_models,  # in case it is what imports BasicSR
 }
-"""Module of BasicSR -> what can be registered once it is imported."""
+"""Module -> what can be registered once it is imported."""
 
 
 class PatchFinder(importlib.abc.MetaPathFinder):

@@ -34,5 +34,8 @@ def _register(registry: str, replace: bool) -> str | None:
     theirs: Any = known.get(name)
     if theirs is not None and not replace:
         return None
-    ours = known[name] = getattr(importlib.import_module(module), name)
+    ours = getattr(importlib.import_module(module), name, None)
+    if ours is None:  # its module is what imports BasicSR, and is registered at its end
+        return None
+    known[name] = ours
     return None if theirs in (None, ours) else theirs.__module__

@@ -18,8 +18,9 @@ def _tile(text: str) -> int | str:
 @command(
     "upscale",
     "enlarge pictures and videos",
-    "Enlarge pictures (PNG, JPEG, TIFF, WebP, BMP; 8 and 16 bit, with alpha) and videos (mp4, mkv, webm). Colour "
-    "profiles, EXIF and XMP data, alpha and sound are kept. Nothing is overwritten unless asked for.",
+    "Enlarge pictures (PNG, JPEG, TIFF, WebP, AVIF, BMP; 8 and 16 bit, with alpha) and videos (mp4, mkv, webm). Colour "
+    "profiles, EXIF and XMP data, alpha and sound are kept where the format has a place for them. Nothing is "
+    "overwritten unless asked for.",
     """examples:
   rgt upscale photo.jpg                              writes photo_x4.jpg beside it
   rgt upscale photos/ -o larger/ -w RGT_x2 --tile 256
@@ -42,7 +43,7 @@ def _tile(text: str) -> int | str:
         dest="extension",
         choices=("auto", "png", "jpg", "webp", "avif", "tif"),
     ),
-    flag("--quality 1-100", "of JPEG and WebP (default: 95)", int),
+    flag("--quality 1-100", "of JPEG, WebP and AVIF (default: 95)", int),
     flag("--crf 0-63", "of videos: lower is better and larger (default: 17 in H.264, 24 in VP9)", int),
     flag("--overwrite", "replace outputs that exist"),
     flag("--compare", "also write pictures beside bicubic, …_compare.png"),

@@ -1,87 +1,79 @@
-"""Finding the classes that option files name, and reading their arguments off their signatures."""
+"""The classes that option files name, and the keys that a section of a given option file may have."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Any, Literal
 
-from rgt_arch.config.schema import Key, Kind, Section
-from rgt_arch.config.tables import ARGUMENTS
+from rgt_arch.config.loading import KeyPath
+from rgt_arch.config.schema import Key
+from rgt_arch.config.tables import ANY_DATASET, ARGUMENTS, KNOWN_OWNERS, TABLES
+from rgt_arch.config.tree import value_at
 
 # Accepted by the RGT constructor and ignored with a notice: official option files of this family carry it.
-_IGNORED_ARGUMENTS = {"RGT": {"upsampler": Key("any", "accepted and ignored")}}
-# What BasicSR builds for each scheduler name (models/base_model.py:111).
-SCHEDULERS = {
-    "MultiStepLR": "MultiStepRestartLR",
-    "MultiStepRestartLR": "MultiStepRestartLR",
-    "CosineAnnealingRestartLR": "CosineAnnealingRestartLR",
-}
+_IGNORED_ARGUMENTS = {"RGT": {"upsampler": Key(Any, "accepted and ignored")}}
 _SUFFIX = "_basicsr"  # BasicSR registers some of its own classes so; Registry.get finds them without it
+# LBFGS calls the loss again by itself, SparseAdam wants sparse gradients, Muon takes matrices only: none fits
+# the single steps of a training loop over convolutions.
+_UNFIT_OPTIMIZERS = ("LBFGS", "SparseAdam", "Muon")
 
 
-def registry(kind: str) -> Any:
-    """BasicSR's registry of "arch", "model", "dataset", "loss" or "metric" classes, filled."""
-    # Imported here and not above: these import all of BasicSR's classes, and the compat seams come first.
+@dataclass(frozen=True)
+class Section:
+    """The keys that one section of an option file may have.
+
+    owner: who reads them, for messages. strict: an unknown key is an error, otherwise a warning. others: what keys take
+    whose names are the user's own (val:metrics). elsewhere: the classes that read other keys.
+    """
+
+    keys: Mapping[str, Key]
+    owner: str
+    strict: bool = True
+    others: Key | None = None
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
+
+
+@cache
+def optimizers() -> Mapping[str, Any]:
+    """The optimisers of torch.optim that `train:optim_g:type` may name."""
+    import torch  # takes a second, which `basicsr options` does without
+
+    base, members = torch.optim.Optimizer, inspect.getmembers(torch.optim, inspect.isclass)
+    return {n: c for n, c in members if issubclass(c, base) and c is not base and n not in _UNFIT_OPTIMIZERS}
+
+
+def registry(kind: str) -> Mapping[str, Any]:
+    """The classes of a kind by name: "arch", "model", "dataset", "loss", "metric", "optimizer" or "scheduler"."""
+    if kind == "optimizer":
+        return optimizers()
+    # Imported here and not above: these import all of BasicSR's classes, and rgt_arch makes BasicSR importable first.
     import basicsr.archs
     import basicsr.data
     import basicsr.losses
-    import basicsr.metrics
-    import basicsr.models  # noqa: F401
+    import basicsr.metrics  # noqa: F401
+    import basicsr.models.lr_scheduler as schedulers
     from basicsr.utils import registry as registries
 
-    return getattr(registries, f"{kind.upper()}_REGISTRY")
+    if kind == "scheduler":  # models/base_model.py:111
+        restarts = schedulers.MultiStepRestartLR
+        cosine = schedulers.CosineAnnealingRestartLR
+        return {"MultiStepLR": restarts, "MultiStepRestartLR": restarts, "CosineAnnealingRestartLR": cosine}
+    found: Mapping[str, Any] = getattr(registries, f"{kind.upper()}_REGISTRY")._obj_map
+    return found
 
 
 def find_class(kind: str, name: Any) -> Any:
-    """The class registered as `name` or `name_basicsr`, or None. (`Registry.get` prints when it takes the second.)"""
+    """The class registered as `name` or `name_basicsr`, or None."""
     found = registry(kind)
-    for candidate in (name, f"{name}{_SUFFIX}"):
-        if isinstance(name, str) and candidate in found:
-            return found.get(candidate)
-    return None
+    return found.get(name, found.get(f"{name}{_SUFFIX}")) if isinstance(name, str) else None
 
 
 def class_names(kind: str) -> list[str]:
     """The names an option file can use for this kind of class."""
-    return [name.removesuffix(_SUFFIX) for name, _ in registry(kind)]
-
-
-def optimizer_class(name: Any) -> Any:
-    """The class of an optimiser that RGTModel offers, or None."""
-    return optimizers().get(name) if isinstance(name, str) else None
-
-
-def optimizers() -> Mapping[str, Any]:
-    """The optimisers that RGTModel offers, by name."""
-    from rgt_arch.models.optimisation import OPTIMIZERS
-
-    return OPTIMIZERS
-
-
-def scheduler_class(name: Any) -> Any:
-    """BasicSR's class for a scheduler name, or None."""
-    from basicsr.models import lr_scheduler
-
-    return getattr(lr_scheduler, SCHEDULERS[name], None) if name in SCHEDULERS else None
-
-
-def signature_section(target: Callable[..., Any], skip: Collection[str] = ()) -> Section:
-    """The arguments of a class or function as a section: names, and types as far as defaults tell them.
-
-    Strict unless `target` takes **kwargs and is none of BasicSR's or ours: those make no use of **kwargs.
-    """
-    name = getattr(target, "__name__", str(target))
-    keys: dict[str, Key] = {"type": Key("text", "class name", "always")}
-    swallows = False
-    for argument in inspect.signature(target).parameters.values():
-        if argument.kind is inspect.Parameter.VAR_KEYWORD:
-            swallows = True
-        elif argument.kind is not inspect.Parameter.VAR_POSITIONAL and argument.name not in skip:
-            keys[argument.name] = _argument_key(argument, is_known(target))
-    keys.update(_IGNORED_ARGUMENTS.get(name, {}))
-    return Section(keys, name, strict=not swallows or is_known(target))
+    return [name.removesuffix(_SUFFIX) for name in registry(kind)]
 
 
 def is_known(target: Any) -> bool:
@@ -89,23 +81,100 @@ def is_known(target: Any) -> bool:
     return str(getattr(target, "__module__", "")).split(".")[0] in ("basicsr", "rgt_arch", "torch")
 
 
+def is_rgt(network: Any) -> bool:
+    """Whether a registered network is RGT, wherever the one file that defines it was dropped."""
+    return getattr(network, "__name__", "") == "RGT"
+
+
+def parents(target: Any) -> list[str]:
+    """The names of a class and of the classes it derives from, itself first; [] for None."""
+    return [parent.__name__ for parent in getattr(target, "__mro__", ())]
+
+
+def section_at(opt: Mapping[str, Any], path: KeyPath) -> Section | None:
+    """The keys allowed in the section at `path` of `opt`; None where anything goes (arguments of unknown classes).
+
+    Looks at `opt` for the types it names only; the section itself need not exist.
+    """
+    named = value_at(opt, (*path, "type"))
+    match path:
+        case ("val", "metrics") | ("datasets",):
+            return Section({}, "", others=Key(dict))
+        case ("val", "metrics", _):
+            better = Key(Literal["higher", "lower"], "which value is the best one")
+            return _arguments("metric", named, ("img", "img2"), better=better)
+        case (name,) if name.startswith("network_"):
+            return _arguments("arch", named)
+        case ("train", name) if name.startswith("optim_"):
+            return _arguments("optimizer", named, ("params",))
+        case ("train", "scheduler"):
+            return _arguments("scheduler", named, ("optimizer", "last_epoch"))
+        case ("train", name) if name.endswith("_opt"):
+            return _arguments("loss", named)
+        case ("datasets", _, *below):
+            tables = {table.owner: table.keys for table in TABLES if table.path == (*ANY_DATASET, *below)}
+            kind, owner = ("" if below else "dataset"), named
+        case _:
+            tables = {table.owner: table.keys for table in TABLES if table.path == path}
+            kind, owner = "model", opt.get("model_type")
+    return _documented(tables, kind, owner, path[-1] if path else "") if tables else None
+
+
+def _documented(tables: Mapping[str, Mapping[str, Key]], kind: str, owner: Any, section: str) -> Section:
+    """The keys of the tables that a class and its parents own. kind: of the class; "" where `owner` is not a class."""
+    found = find_class(kind, owner) if kind else None
+    keys: dict[str, Key] = {}
+    if kind and found is None:  # reported elsewhere; until it is mended, allow every key
+        for table in tables.values():
+            keys.update({name: replace(spec, required="") for name, spec in table.items()})
+    for name in ("", *(reversed(parents(found)) if found else ("SRModel", owner))):
+        keys.update(tables.get(name, {}) if isinstance(name, str) else {})
+    # Backwards, so that of several classes that read a key the first and plainest is the one to propose.
+    elsewhere = {key: other for other, table in reversed([*tables.items()]) for key in table if key not in keys}
+    if not kind or set(tables) == {""}:
+        return Section(keys, section)
+    is_strict = found is None or (found.__name__ in KNOWN_OWNERS and is_known(found))
+    return Section(keys, found.__name__ if found else str(owner), is_strict, elsewhere=elsewhere)
+
+
+def _arguments(kind: str, name: Any, skip: Collection[str] = (), **more: Key) -> Section | None:
+    found = find_class(kind, name)
+    return None if found is None else signature_section(found, skip, more)
+
+
+def signature_section(target: Callable[..., Any], skip: Collection[str] = (), more: Mapping[str, Key] = {}) -> Section:
+    """The arguments of a class or function as a section: names, and the types that defaults show.
+
+    Strict unless `target` takes **kwargs and is somebody else's: BasicSR's and our classes make no use of **kwargs.
+    """
+    name, known = getattr(target, "__name__", str(target)), is_known(target)
+    arguments = inspect.signature(target).parameters.values()
+    variable = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    named = [each for each in arguments if each.kind not in variable and each.name not in skip]
+    keys = {each.name: _argument_key(each, known) for each in named}
+    is_open = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in arguments)
+    more = {"type": Key(str, "class name", "always"), **more, **_IGNORED_ARGUMENTS.get(name, {})}
+    return Section({**keys, **more}, name, strict=known or not is_open)
+
+
 def _argument_key(argument: inspect.Parameter, of_known_class: bool) -> Key:
-    default = argument.default
+    default, annotation = argument.default, str(argument.annotation)
+    takes: Any
     is_needed = default is inspect.Parameter.empty
     if of_known_class and argument.name in ARGUMENTS:
-        told = ARGUMENTS[argument.name]
-        return told if is_needed else replace(told, required="", nullable=default is None)
+        spec = ARGUMENTS[argument.name]
+        takes = spec.takes | None if default is None else spec.takes
+        return spec if is_needed else replace(spec, required="", takes=takes)
     if is_needed:
-        return Key("any", required="always")
-    kind: Kind = "any"
-    annotation = str(argument.annotation)
+        return Key(Any, required="always")
+    takes = Any
     if isinstance(default, str) and annotation in ("str", "<class 'str'>"):
-        return Key("text")  # "none" is a value of some of them, so it must not stand for nothing
+        return Key(str)  # "none" is a value of some of them, so it must not stand for nothing
     if isinstance(default, bool):
-        kind = "boolean"
+        takes = bool | None
     elif isinstance(default, (int, float)) and not any(other in annotation for other in ("str", "tuple", "Sequence")):
-        kind = "number"
+        takes = float | None
     elif isinstance(default, (list, tuple)):
         numeric = all(isinstance(item, (int, float)) and not isinstance(item, bool) for item in default)
-        kind = "numbers" if default and numeric else "list"
-    return Key(kind, nullable=True)
+        takes = (list[float] if default and numeric else list) | None
+    return Key(takes)

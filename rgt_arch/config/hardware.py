@@ -1,4 +1,4 @@
-"""What this machine has, and options that ask for more or for something else."""
+"""The GPUs of this machine, and options that ask for more of them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def usable_gpus() -> int:
 
 
 def settle_devices(opt: dict[str, Any], report: Report) -> None:
-    """Set `num_gpu` to what this machine has, with one warning where that is less than asked for; on the CPU, drop the
-    data-loading options that only a GPU can serve."""
+    """Set `num_gpu` to the GPUs of this machine, with one warning where the options ask for more; on the CPU, drop the
+    data-loading options that need a GPU."""
     wanted, present = opt.get("num_gpu"), usable_gpus()
     if wanted == "auto":
         opt["num_gpu"] = present

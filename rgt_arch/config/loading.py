@@ -1,8 +1,7 @@
 """Reading option files as plain data: safe YAML, with the line of every key and one-line errors.
 
-BasicSR's own loader (utils/options.py:12) is yaml.CLoader, which runs `!!python/object/apply` tags, keeps the last
-of two equal keys without a word, and leaves `lr: 2e-4` a text, because YAML 1.1 wants a
-dot in a number with an exponent.
+BasicSR's own loader (utils/options.py:12) is yaml.CLoader, which runs `!!python/object/apply` tags, silently keeps the
+last of two equal keys, and reads `lr: 2e-4` as text, because YAML 1.1 wants a dot in a number with an exponent.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ SCALAR_TAGS = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "in
 
 
 class OptionLoader(yaml.SafeLoader):
-    """SafeLoader that knows `2e-4` for a number and leaves dates as text (a run may be called 2024-05-01)."""
+    """SafeLoader that reads `2e-4` as a number and dates as text (a run may be called 2024-05-01)."""
 
 
 OptionLoader.yaml_implicit_resolvers = {
@@ -43,18 +42,18 @@ OptionLoader.add_implicit_resolver("tag:yaml.org,2002:float", _NUMBER, list("-+.
 
 
 class WrittenOptions(NamedTuple):
-    """An option file: its options as plain data, the line of each key (from 1), and numbers as they are written."""
+    """An option file: its options as plain data, the line of each key (from 1), and the text of its numbers."""
 
     options: Any
     lines: dict[KeyPath, int]
     numbers: dict[KeyPath, str]
-    """{("name",): "0012"}: what a key that takes text must not lose."""
+    """{("name",): "0012"}, for keys that take text."""
 
 
 class _Builder:
     """Turns composed YAML nodes into dicts, lists and scalars, noting the line of each key.
 
-    Every alias becomes a copy of its own: BasicSR pops keys out of sections, which must not empty a second one.
+    Every alias becomes a copy: BasicSR pops keys out of sections, which must not empty another one.
     """
 
     def __init__(self, loader: OptionLoader, source: str) -> None:
@@ -87,13 +86,13 @@ class _Builder:
             return self.loader.construct_object(node)
         except (ValueError, KeyError, yaml.YAMLError) as error:
             kind = node.tag.rpartition(":")[2]
-            raise self.fail(node, f"{node.value!r} is no {kind}; correct it or remove the tag !!{kind}") from error
+            raise self.fail(node, f"{node.value!r} is not a {kind}; correct it or remove the tag !!{kind}") from error
 
     def mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
         result: dict[str, Any] = {}
         own: dict[str, int] = {}
         for key_node, value_node in node.value:
-            if key_node.tag == _MERGE_TAG:  # "<<: *defaults": what the section says itself wins over what it merges
+            if key_node.tag == _MERGE_TAG:  # "<<: *defaults": the section's own keys win over merged ones
                 sections = value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]
                 for section in sections:
                     merged = self.build(section, path)
@@ -117,7 +116,7 @@ class _Builder:
 def parse_yaml(text: str, source: str) -> WrittenOptions:
     """Parse one YAML document; None for an empty one.
 
-    source: what to call the text in errors, a file name. Raises UsageError, one line, for anything but plain data.
+    source: the name of the text in errors. Raises UsageError, one line, for everything except plain data.
     """
     try:
         loader = OptionLoader(text)
@@ -138,7 +137,7 @@ def parse_yaml(text: str, source: str) -> WrittenOptions:
 
 
 def read_written(path: str | Path) -> WrittenOptions:
-    """`load_options`, and how the file writes them; `options` is a dict."""
+    """`load_options`, with line numbers and the text of numbers; `options` is a dict."""
     try:
         text = Path(path).expanduser().read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:

@@ -11,10 +11,10 @@ from typing import Any
 
 import yaml
 
+from rgt_arch.config.classes import Section, section_at
 from rgt_arch.config.loading import SCALAR_TAGS, KeyPath, OptionLoader, parse_yaml
 from rgt_arch.config.report import key_name, suggestion
-from rgt_arch.config.schema import Key, Section
-from rgt_arch.config.sections import section_at
+from rgt_arch.config.schema import Key
 from rgt_arch.errors import UsageError
 
 _NOTHING = ("none", "null")
@@ -37,7 +37,7 @@ def apply_overrides(opt: dict[str, Any], entries: Iterable[str]) -> None:
 
 
 def _find(opt: dict[str, Any], path: KeyPath, entry: str) -> tuple[dict[str, Any], Key | None]:
-    """The section that holds the last key, made where there is none yet; and what the schema says about the key."""
+    """The section that holds the last key, which is made if it is missing; and the schema's entry of the key."""
     section = opt
     for depth, key in enumerate(path):
         known = section_at(opt, path[:depth])
@@ -62,19 +62,19 @@ def _may_have(known: Section | None, key: str, path: KeyPath) -> bool:
     """Whether a section may get the key although the file does not give it."""
     if path == ("datasets",):
         return key.split("_")[0] in ("train", "val", "test")
-    return known is None or known.free or not known.strict or key in known.keys
+    return known is None or known.others is not None or not known.strict or key in known.keys
 
 
 def _parse(text: str, spec: Key | None, entry: str) -> Any:
-    """The value of an entry. Text stays text where the key takes text: `filename_tmpl={}x4` is no YAML."""
-    is_text = spec is not None and spec.kind in ("text", "path")
+    """The value of an entry. Text stays text where the key takes text: `filename_tmpl={}x4` is not YAML."""
+    is_text = spec is not None and spec.kind in ("text", "path") and not spec.choices
     if text in ("", "~") or (text.lower() in _NOTHING and (spec is None or spec.nullable or not is_text)):
         return None
     if is_text:
         return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
     if text[0] in "[{!'\"":
         return parse_yaml(text, f"--force_yml {entry}").options
-    # A plain scalar: only its type is YAML's business, so that '#' and ': ' in it mean nothing.
+    # A plain scalar: YAML decides on its type only, so that '#' and ': ' in it mean nothing.
     loader = OptionLoader("")
     tag = loader.resolve(yaml.ScalarNode, text, (True, False))
     if tag not in SCALAR_TAGS:  # a lone '=' or '<<'

@@ -36,30 +36,30 @@ def key_name(path: KeyPath) -> str:
 class Report:
     """Errors and warnings about one option file, each one line with file, line number, key, value and remedy."""
 
-    def __init__(self, file: str, written: WrittenOptions) -> None:
-        """file: its name for messages. written: what it says (empty if unread)."""
+    def __init__(self, file: str, written: WrittenOptions | None) -> None:
+        """file: its name for messages. written: as it was read, None for options that did not come from a file."""
         self.file = file
         self.errors: list[str] = []
         self.warnings: list[str] = []
         self._faulty: set[KeyPath] = set()
         self._unusable: set[KeyPath] = set()
         self._misspelt: set[KeyPath] = set()
-        self._written = written
+        self._written = written or WrittenOptions({}, {}, {})
 
     def error(self, path: KeyPath, message: str, value: Any = None) -> None:
         """Note a problem that stops the run. `value` is quoted unless None."""
         if path in self._unusable:
-            return  # what does not fit others is no news of a value that is none
+            return  # a value already reported as invalid is not also reported as inconsistent
         self._faulty.add(path)
         self._add(self.errors, path, message, value)
 
     def unusable(self, path: KeyPath, message: str, value: Any) -> None:
-        """Note a value that its key cannot take; all that others would find about it is left out."""
+        """Note a value that its key cannot take; later errors about it are left out."""
         self.error(path, message, value)
         self._unusable.add(path)
 
     def unknown(self, path: KeyPath, owner: str, valid: Iterable[str]) -> None:
-        """Note a key that nobody reads as an error, with what it may stand for; `missing` says no more about that."""
+        """Note a key that nobody reads as an error, with the key it may stand for, which `missing` then leaves out."""
         names = list(valid)
         near = nearest(path[-1], names)
         if near is not None:
@@ -67,7 +67,7 @@ class Report:
         self.error(path, f"unknown key of {owner}; {suggestion(path[-1], names)}")
 
     def missing(self, path: KeyPath, message: str) -> None:
-        """Note that a key is not there, unless it is there misspelt, which `unknown` has said already."""
+        """Note that a key is missing, unless `unknown` has reported it as misspelt."""
         if path not in self._misspelt:
             self.error(path, message)
 
@@ -76,11 +76,11 @@ class Report:
         return any(faulty[: len(path)] == path for faulty in self._faulty)
 
     def warn(self, path: KeyPath, message: str, value: Any = None) -> None:
-        """Note something that is worth knowing and lets the run go on."""
+        """Note a problem that lets the run go on."""
         self._add(self.warnings, path, message, value)
 
     def as_written(self, path: KeyPath, value: Any) -> Any:
-        """A number as the text that stands in the file (0012, 1e3, 1:30), unless --force_yml has replaced it."""
+        """A number as the text in the file (0012, 1e3, 1:30), unless --force_yml has replaced it."""
         if isinstance(value, str) or value_at(self._written.options, path) != value:
             return value
         return self._written.numbers.get(path, value)
@@ -93,7 +93,7 @@ class Report:
             raise UsageError("\n  ".join([f"{len(self.errors)} problems in {self.file}:", *self.errors]))
 
     def _add(self, to: list[str], path: KeyPath, message: str, value: Any) -> None:
-        quoted = f" = {_short(value)}" if value is not None else ""
+        quoted = f" = {short(value)}" if value is not None else ""
         where = f"{key_name(path)}{quoted}: " if path else ""
         text = f"{self.file}{self._line(path, value)}: {where}{message}"
         if text not in to:
@@ -114,6 +114,7 @@ class Report:
         return f":{line}" if line else ""
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """A value for a message, at most 60 characters."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -1,188 +1,194 @@
-"""What option files may hold: the vocabulary of keys, and turning a written value into the type its key takes."""
+"""The vocabulary of option keys: what a key takes, read off annotated dataclasses; turning a value into that type."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, fields, is_dataclass
+from functools import cached_property
+from types import NoneType, UnionType
+from typing import Any, Literal, NewType, Union, get_args, get_origin, get_type_hints
 
-Kind = Literal[
-    "text",
-    "path",
-    "integer",
-    "number",
-    "boolean",
-    "section",
-    "list",
-    "numbers",
-    "integers",
-    "names",
-    "count or auto",
-    "any",
-]
-
-# How each kind is called in messages, with a value that would do.
-_WANTED: dict[Kind, str] = {
-    "text": "expected text",
-    "path": "expected a path",
-    "integer": "expected a whole number",
-    "number": "expected a number such as 2e-4",
-    "boolean": "expected true or false",
-    "section": "expected a section (its keys indented on the following lines)",
-    "list": "expected a list such as [1, 2]",
-    "numbers": "expected a list of numbers such as [0.9, 0.99]",
-    "integers": "expected a list of whole numbers such as [6, 6]",
-    "names": "expected a list of names such as [network_g]",
-    "count or auto": "expected a whole number or auto",
-    "any": "",
+FilePath = NewType("FilePath", str)
+# What a key of each kind expects, for messages.
+_WANTED = {
+    "text": "text",
+    "path": "a path",
+    "integer": "a whole number",
+    "number": "a number such as 2e-4",
+    "boolean": "true or false",
+    "section": "a section (its keys indented on the following lines)",
+    "list": "a list such as [1, 2]",
+    "numbers": "a list of numbers such as [0.9, 0.99]",
+    "integers": "a list of whole numbers such as [6, 6]",
+    "names": "a list of names such as [network_g]",
+    "count or auto": "a whole number or auto",
+}
+_KINDS: Mapping[Any, str] = {
+    str: "text",
+    FilePath: "path",
+    int: "integer",
+    float: "number",
+    bool: "boolean",
+    dict: "section",
+    list: "list",
+    list[float]: "numbers",
+    list[int]: "integers",
+    list[str]: "names",
+    (int | Literal["auto"]): "count or auto",
+    Any: "any",
 }
 _LISTS = ("list", "numbers", "integers", "names")
-_TRUE_FALSE = {"true": True, "false": False, "yes": True, "no": False, "on": True, "off": False}
+_BOOLEANS = {"true": True, "false": False, "yes": True, "no": False, "on": True, "off": False, 1: True, 0: False}
 
 
 @dataclass(frozen=True)
 class Key:
     """One option: what it takes and what it is for.
 
-    required: "" (may be left out), "always", "train" or "test". nullable: `~` is a value. choices, low, high: which
-    values there are, limits included; of a list, each of its items. count: how many items a list has.
-    example: what a message about a missing key tells the user to write.
+    takes: a type, as in `_KINDS`, a Literal (a choice), a list of one, a dataclass (a section), or one of these | None,
+    for which `~` is a value. low, above, high: limits of numbers, or of the items of a list; low and high are valid.
+    count: how many items a list has. example: what a message about a missing key proposes.
     """
 
-    kind: Kind
+    takes: Any
     text: str = ""
-    required: Literal["", "always", "train", "test"] = ""
-    nullable: bool = False
-    choices: tuple[str, ...] = ()
+    required: Literal["", "always", "train"] = ""
     low: float | None = None
+    above: float | None = None
     high: float | None = None
     count: int | None = None
     example: str = ""
+    default: Any = None
+
+    @cached_property
+    def nullable(self) -> bool:
+        """Whether `~` is a value."""
+        return get_origin(self.takes) in (Union, UnionType) and NoneType in get_args(self.takes)
+
+    @cached_property
+    def choices(self) -> tuple[str, ...]:
+        """The valid values, of a list the valid items; () without a choice."""
+        innermost = get_args(self._value) if get_origin(self._value) is list else (self._value,)
+        return get_args(innermost[0]) if get_origin(innermost[0]) is Literal else ()
+
+    @cached_property
+    def kind(self) -> str:
+        """A value of `_KINDS`."""
+        if self.choices:
+            return "names" if get_origin(self._value) is list else "text"
+        return "section" if is_dataclass(self._value) else _KINDS[self._value]
+
+    @property
+    def _value(self) -> Any:
+        """`takes` without None."""
+        if not self.nullable:
+            return self.takes
+        return Union[tuple(each for each in get_args(self.takes) if each is not NoneType)]  # noqa: UP007
 
 
-@dataclass(frozen=True)
-class Section:
-    """The keys that one section of an option file may have.
+def key(text: str, required: str = "", **settings: Any) -> Any:
+    """A field of a section's dataclass: its annotation is `Key.takes`, and the arguments are those of `Key`."""
+    return field(default=settings.get("default"), metadata={"text": text, "required": required, **settings})
 
-    owner: who reads them, for messages. strict: an unknown key is an error, otherwise a warning. free: the names of the
-    keys are the user's own (val:metrics), and each value is a section.
-    """
 
-    keys: Mapping[str, Key]
-    owner: str
-    strict: bool = True
-    free: bool = False
-    elsewhere: Mapping[str, str] = field(default_factory=dict)  # key -> the class that reads it, if this owner does not
+def all_keys(section: type) -> dict[str, Key]:
+    """The keys of a section's dataclass, its parents' keys included."""
+    hints = get_type_hints(section)
+    return {each.name: Key(hints[each.name], **each.metadata) for each in fields(section)}
+
+
+def own_keys(section: type) -> dict[str, Key]:
+    """The keys that a section's dataclass declares itself."""
+    return {name: spec for name, spec in all_keys(section).items() if name in vars(section)["__annotations__"]}
 
 
 class WrongValueError(ValueError):
-    """A value that its key cannot take; the text says what is wanted."""
+    """A value that its key cannot take; the text says what is expected."""
 
 
-def coerce(key: Key, value: Any) -> Any:
-    """`value` as the type that `key` takes: "2e-4" and 5e3 become numbers (5e3 a whole one), "True" a boolean.
+def convert(spec: Key, value: Any) -> Any:
+    """`value` as the type that a key takes: "2e-4" and 5e3 become numbers (5e3 a whole one), "True" a boolean.
 
-    Raises WrongValueError naming what is wanted.
+    False means `~` where a key takes a choice or a section, or `~`. Raises WrongValueError with what is expected.
     """
+    if spec.kind == "any" or (value is None and spec.nullable):
+        return value
+    if value is False and spec.nullable and (spec.choices or spec.kind == "section"):
+        return None
     if value is None:
-        if key.nullable or key.kind == "any":
-            return None
-        raise WrongValueError((_choice(key) or _WANTED[key.kind]) + ", not nothing; fill it in or remove the line")
-    try:
-        result = _convert(key.kind, value)
-    except WrongValueError as error:
-        raise WrongValueError(_choice(key) or str(error)) from error
+        raise WrongValueError(f"{_expected(spec)}, not nothing; fill it in or remove the line")
+    result = _convert(spec.kind, value)
+    if result is None:
+        raise WrongValueError(_expected(spec))
     items = result if isinstance(result, list) else [result]
-    if key.count is not None and len(items) != key.count:
-        raise WrongValueError(f"expected a list of {key.count} values")
-    for item in items:
-        if key.choices and item not in key.choices:
-            raise WrongValueError(_choice(key))
-        if isinstance(item, (int, float)) and not isinstance(item, bool) and not _is_within(key, item):
-            raise WrongValueError(f"expected {'values' if isinstance(result, list) else 'a value'} {limits(key)}")
+    if spec.count is not None and len(items) != spec.count:
+        raise WrongValueError(f"expected a list of {spec.count} values")
+    if spec.choices and not all(item in spec.choices for item in items):
+        raise WrongValueError(_expected(spec))
+    if not all(_is_within(spec, item) for item in items if type(item) in (int, float)):
+        raise WrongValueError(f"expected {'values' if isinstance(result, list) else 'a value'} {limits(spec)}")
     return result
 
 
-def _choice(key: Key) -> str:
-    """What a key with choices expects; "" for others."""
-    if not key.choices:
-        return ""
-    named = ", ".join(key.choices)
-    if key.kind == "names":
-        return f"expected a list of these: {named}"
-    return f"expected one of {named}" if len(key.choices) > 1 else f"expected {named}" + " or ~" * key.nullable
-
-
-def limits(key: Key) -> str:
-    """The range of a key's values for people: "from 0 to 1", "of 1 or more", "of 1 or less"; "" without limits.
-
-    A tiny low limit stands for "above 0".
-    """
-    if key.low is not None and 0 < key.low < 1e-2 and key.high is None:
-        return "above 0"
-    low, high = (None if limit is None else _plain(limit) for limit in (key.low, key.high))
-    if low is not None and high is not None:
+def limits(spec: Key) -> str:
+    """The range of a key's values for people: "from 0 to 1", "of 1 or more", "above 0"; "" without limits."""
+    if spec.above is not None:
+        return f"above {spec.above:g}"
+    low, high = ("" if end is None else str(int(end)) if end % 1 == 0 else f"{end:g}" for end in (spec.low, spec.high))
+    if low and high:
         return f"from {low} to {high}"
-    if low is not None:
-        return f"of {low} or more"
-    return "" if high is None else f"of {high} or less"
+    return f"of {low or high} or {'more' if low else 'less'}" if low or high else ""
 
 
-def _is_within(key: Key, number: float) -> bool:
-    return (key.low is None or key.low <= number) and (key.high is None or number <= key.high)
+def _is_within(spec: Key, number: float) -> bool:
+    return (
+        (spec.low is None or number >= spec.low)
+        and (spec.above is None or number > spec.above)
+        and (spec.high is None or number <= spec.high)
+    )
 
 
-def _plain(limit: float) -> str:
-    return str(int(limit)) if limit == int(limit) else f"{limit:g}"
+def _expected(spec: Key) -> str:
+    if not spec.choices:
+        return f"expected {_WANTED[spec.kind]}"
+    named = ", ".join(spec.choices)
+    if spec.kind == "names":
+        return f"expected a list of these: {named}"
+    return f"expected one of {named}" if len(spec.choices) > 1 else f"expected {named}" + " or ~" * spec.nullable
 
 
-def _convert(kind: Kind, value: Any) -> Any:
-    if kind == "any":
-        return value
-    wrong = WrongValueError(_WANTED[kind])
-    if kind == "count or auto" and value == "auto":
-        return value
-    if kind in ("integer", "number", "count or auto"):
-        number = _number(value)
-        if number is None or (kind != "number" and number != int(number)):
-            raise wrong
-        return number if kind == "number" else int(number)
-    if kind == "text" and isinstance(value, (str, int, float)) and not isinstance(value, bool):
-        return str(value)
-    if kind == "path" and isinstance(value, str) and value:
-        return value
+def _convert(kind: str, value: Any) -> Any:
+    """`value` as that kind; None if it cannot be."""
+    if kind in _LISTS:
+        items = [value] if kind == "names" and isinstance(value, str) else value
+        if not isinstance(items, (list, tuple)):
+            return None
+        item_kind = {"numbers": "number", "integers": "integer", "names": "name"}.get(kind)
+        result = [_convert(item_kind, item) for item in items] if item_kind else list(items)
+        return None if item_kind and None in result else result
+    if kind == "count or auto":
+        return value if value == "auto" else _number(value, whole=True)
+    if kind in ("integer", "number"):
+        return _number(value, whole=kind == "integer")
     if kind == "boolean":
-        if isinstance(value, str) and value.lower() in _TRUE_FALSE:
-            return _TRUE_FALSE[value.lower()]
-        if value in (0, 1):
-            return bool(value)
-    if kind == "section" and isinstance(value, dict):
-        return value
-    if kind == "names" and isinstance(value, str):
-        return [value]
-    if kind in _LISTS and isinstance(value, (list, tuple)):
-        if kind == "list" or (kind == "names" and all(isinstance(item, str) for item in value)):
-            return list(value)
-        if kind == "names":
-            raise wrong
-        numbers = [_number(item) for item in value]
-        if None in numbers or (kind == "integers" and any(n != int(n) for n in numbers if n is not None)):
-            raise wrong
-        return [int(n) for n in numbers if n is not None] if kind == "integers" else numbers
-    raise wrong
+        return _BOOLEANS.get(value.lower() if isinstance(value, str) else value if value in (0, 1) else "")
+    if kind == "section":
+        return value if isinstance(value, dict) else None
+    if kind == "text" and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(value)
+    return value if isinstance(value, str) and (value or kind != "path") else None
 
 
-def _number(value: Any) -> int | float | None:
+def _number(value: Any, *, whole: bool) -> int | float | None:
     """`value` as a finite number, or None."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
-    if isinstance(value, int):
-        return value
     try:
-        number = float(value)
+        number = float(value) if not isinstance(value, int) else value
     except ValueError:
         return None
-    if not math.isfinite(number):
+    if not math.isfinite(number) or (whole and number != int(number)):
         return None
-    return int(number) if isinstance(value, str) and value.strip().lstrip("+-").isdigit() else number
+    is_written_whole = isinstance(value, str) and value.strip().lstrip("+-").isdigit()
+    return int(value) if is_written_whole else int(number) if whole else number

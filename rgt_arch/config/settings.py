@@ -1,46 +1,133 @@
-"""(stub until the config branch is merged)"""
+"""Sections of options as typed objects: their keys, and reading them from options that were validated or not."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeVar
 
+from rgt_arch.config.loading import KeyPath
+from rgt_arch.config.report import key_name, short, suggestion
+from rgt_arch.config.schema import WrongValueError, all_keys, convert, key
+from rgt_arch.config.tree import value_at
 from rgt_arch.errors import UsageError
 
-
-@dataclass
-class Tile:
-    size: int
-    overlap: int
+S = TypeVar("S")
+CHOP_PROBLEM = "cannot go with val:tile; remove one (tile has no seams)"
 
 
-@dataclass
+@dataclass(frozen=True)
 class TrainSettings:
-    amp: str | None = None
-    grad_clip: float | None = None
-    accumulate: int = 1
-    nan_patience: int = 10
-    init: str | None = None
+    """The keys of `train` that RGTModel adds to BasicSR's."""
+
+    init: Literal["interpolation"] | None = key("weights to start from: interpolation, or random")
+    amp: Literal["bf16", "fp16"] | None = key("mixed precision: bf16 or fp16")
+    grad_clip: float | None = key("largest norm of the gradient", above=0)
+    accumulate: int = key("micro-batches per optimiser step, into which each loader batch is split", low=1, default=1)
+    nan_patience: int = key(
+        "steps in a row with a loss or gradient that is not finite that end the run", low=1, default=10
+    )
 
 
-@dataclass
-class ValSettings:
-    tile: Tile | None = None
-    self_ensemble: bool = False
-    use_chop: bool = False
-    suffix: str | None = None
+@dataclass(frozen=True)
+class ValKeys:
+    """`val`, as every model reads it."""
+
+    val_freq: int = key("validate every N steps", "train", low=1, example="5000", default=0)
+    save_img: bool = key("write the images", "always", example="false", default=False)
+    suffix: str | None = key("ending of image names in a test; ~ is the name of the run")
+    pbar: bool = key("show a progress bar", default=False)
+    metrics: dict | None = key("metrics by any name: type, then their arguments")
+
+
+@dataclass(frozen=True)
+class Tile:
+    """`val:tile`: the tiles of validation, in LR pixels."""
+
+    size: int = key("side of a tile in LR pixels, overlap included", "always", low=16, example="256")
+    overlap: int = key("pixels shared by neighbours, in LR pixels; left out: 32, at most half a tile", low=0)
+
+
+@dataclass(frozen=True)
+class ValSettings(ValKeys):
+    """`val`, as RGTModel reads it."""
+
+    use_chop: bool = key("the official code's fixed 200-pixel pieces (tile is better)", default=False)
+    tile: Tile | None = key("{size, overlap} in LR pixels: tiles with blended seams, for little memory")
+    self_ensemble: bool = key("average over the 8 flips and rotations (RGT+)", default=False)
+
+
+@dataclass(frozen=True)
+class LoggerKeys:
+    """`logger`, as every run reads it."""
+
+    print_freq: int = key("log every N steps", "train", low=1, example="100", default=0)
+    save_checkpoint_freq: int = key("save every N steps", "train", low=1, example="5000", default=0)
+    use_tb_logger: bool = key("write TensorBoard files; left out: true if tensorboard is installed", default=True)
+    csv: bool = key("write losses and validation metrics to experiments/NAME/metrics.csv, a value a row", default=False)
+    wandb: dict | None = key("Weights & Biases; needs use_tb_logger: true")
+
+
+@dataclass(frozen=True)
+class LoggerSettings(LoggerKeys):
+    """`logger`, as RGTModel reads it."""
+
+    keep_checkpoints: int | None = key("how many checkpoints to keep, the newest; ~ is all", low=1)
+    keep_best: str | None = key(
+        "a metric of val:metrics: the best weights on the first val data set are net_g_best.pth"
+    )
 
 
 def train_settings(opt: Mapping[str, Any]) -> TrainSettings:
-    t = opt.get("train") or {}
-    if t.get("amp") not in (None, False, "bf16", "fp16"):
-        raise UsageError(f"train.amp: {t['amp']!r} is not one of bf16, fp16")
-    return TrainSettings(t.get("amp") or None, t.get("grad_clip"), t.get("accumulate") or 1, t.get("nan_patience") or 10, t.get("init"))
+    """`train`, as far as it is RGTModel's own. Raises UsageError naming the key and the value."""
+    return _read(TrainSettings, opt, ("train",))
 
 
 def val_settings(opt: Mapping[str, Any]) -> ValSettings:
-    v = opt.get("val") or {}
-    t = v.get("tile")
-    tile = Tile(t["size"], t.get("overlap", 32)) if t else None
-    return ValSettings(tile, bool(v.get("self_ensemble")), bool(v.get("use_chop")), v.get("suffix"))
+    """`val`, as RGTModel reads it. Raises UsageError naming the key and the value."""
+    settings = _read(ValSettings, opt, ("val",))
+    if settings.tile and settings.use_chop:
+        raise UsageError(f"val:use_chop = True: {CHOP_PROBLEM}")
+    return settings
+
+
+def logger_settings(opt: Mapping[str, Any]) -> LoggerSettings:
+    """`logger`, as RGTModel reads it. Raises UsageError naming the key and the value."""
+    return _read(LoggerSettings, opt, ("logger",))
+
+
+def overlap_problem(size: int, overlap: int) -> str:
+    """Why tiles of a size cannot share that many pixels, and the remedy; "" if they can."""
+    if overlap <= size // 2:
+        return ""
+    least = int(all_keys(Tile)["size"].low or 0)
+    other = f", or overlap {size // 8}" if size >= least else ""
+    return f"is over half of size {size}; take size {max(2 * overlap, least)} or more{other}"
+
+
+def _read(settings: type[S], opt: Mapping[str, Any], path: KeyPath) -> S:
+    """A section as an object; a key that is left out gets its default."""
+    section, values = value_at(opt, path), {}
+    for name, spec in all_keys(settings).items():
+        if isinstance(section, Mapping) and name in section:
+            try:
+                values[name] = convert(spec, section[name])
+            except WrongValueError as error:
+                raise UsageError(f"{key_name((*path, name))} = {short(section[name])}: {error}") from error
+    if values.get("tile") is not None:
+        values["tile"] = _tile(opt, ("val", "tile"))
+    return settings(**values)
+
+
+def _tile(opt: Mapping[str, Any], path: KeyPath) -> Tile:
+    keys, tile = all_keys(Tile), _read(Tile, opt, path)
+    for name in value_at(opt, path):
+        if name not in keys:
+            raise UsageError(f"{key_name((*path, name))} is an unknown key; {suggestion(name, keys)}")
+    if tile.size is None:
+        raise UsageError(f"val:tile:size is missing; add size: {keys['size'].example}")
+    if tile.overlap is None:
+        return Tile(tile.size, min(32, tile.size // 2))
+    if problem := overlap_problem(tile.size, tile.overlap):
+        raise UsageError(f"val:tile:overlap = {tile.overlap}: {problem}")
+    return tile

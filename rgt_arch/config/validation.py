@@ -1,4 +1,4 @@
-"""`check_options`: every check on the options of a run that needs no file besides the option file."""
+"""`check_options`: every check on an option file that reads no data, before anything is created on disk."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from rgt_arch.config.hardware import settle_devices
 from rgt_arch.config.report import Report
 from rgt_arch.config.tree import sections, subsection
 
-# What parts of paths cannot hold, and what the name of a run, which people carry between systems, does without.
+# Characters that parts of paths cannot hold, and that names of runs, which other systems may read, leave out.
 _NOT_IN_PATHS = "/\\\n\0"
 _NOT_IN_RUN_NAMES = _NOT_IN_PATHS + ':*?"<>|'
 
 
 def check_options(opt: dict[str, Any], report: Report, *, is_train: bool) -> None:
-    """Report what is wrong with keys, types, classes, networks and settings; reads no data, creates nothing.
+    """Every check that reads no files; problems go to `report`.
 
-    Changes `opt` in place where BasicSR 1.4.2 would trip over what is meant:
+    Changes `opt` in place where BasicSR 1.4.2 would fail on a clear intention:
     - numbers and booleans written as text become numbers and booleans, whole numbers such as `!!float 5e3` integers,
       names such as 0012 text, as they are written; `amp: false` and `tile: false` become `~`;
     - keys of early BasicSR get today's names (`use_flip`, `pretrain_model_g`, `strict_load`), each with a warning;
@@ -44,24 +44,21 @@ def check_options(opt: dict[str, Any], report: Report, *, is_train: bool) -> Non
 
 
 def _fill_in(opt: dict[str, Any], is_train: bool) -> None:
-    """Set what may be left out but BasicSR looks up without asking."""
-    if opt.get("path") is None:
+    """Set keys that may be left out but that BasicSR looks up unconditionally."""
+    if opt.get("path") in (None, False):
         opt["path"] = {}
     if is_train:
         if isinstance(opt.get("logger"), dict):
             opt["logger"].setdefault("use_tb_logger", importlib.util.find_spec("tensorboard") is not None)
-    else:
-        if opt.get("val") is None:
-            opt["val"] = {"save_img": True}  # test.py:42
-        if isinstance(opt["val"], dict):
-            opt["val"].setdefault("suffix", None)  # models/sr_model.py:177
-    for section, key in (("train", "amp"), ("val", "tile")):
-        if subsection(opt, section).get(key) is False:
-            opt[section][key] = None
+        return
+    if opt.get("val") in (None, False):
+        opt["val"] = {"save_img": True}  # test.py:42
+    if isinstance(opt["val"], dict):
+        opt["val"].setdefault("suffix", None)  # models/sr_model.py:177
 
 
 def _check_names(opt: dict[str, Any], report: Report, is_train: bool) -> None:
-    """Names that become parts of paths: none may lead out of the folder of the run."""
+    """Names that become parts of paths must not lead out of the folder of the run."""
     for phase, data in sections(opt.get("datasets")):
         name = data.get("name")
         if isinstance(name, str) and not _is_folder_name(name, _NOT_IN_PATHS):

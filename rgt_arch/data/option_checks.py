@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from rgt_arch.config import check_files, check_options
-from rgt_arch.config.loading import WrittenOptions, read_written
+from rgt_arch.config.loading import WrittenOptions
 from rgt_arch.config.report import Report
 from rgt_arch.config.tree import sections
 from rgt_arch.data.inspect.datasets import DataSet
-from rgt_arch.errors import UsageError
 
 
 def validate_options(
@@ -25,43 +24,17 @@ def validate_options(
     """Check the options of a training or test run and return warnings, one line each.
 
     opt: as `load_options` and `apply_overrides` left it, before BasicSR adds keys of its own; changed in place as
-    `rgt_arch.config.check_options` says. file: its name for messages, read for line numbers unless `written` holds what
-    `read_written` found in it. root: the folder that relative paths start from. resume_root: the folder
-    whose experiments/ --auto_resume looks in, None without it; a run that goes on needs no weights to start from.
+    `rgt_arch.config.check_options` says. file: its name for messages. root: the folder that relative paths start from.
+    resume_root: the folder whose experiments/ --auto_resume looks in, None without it; a run that goes on needs no
+    weights to start from. written: what `read_written` found in the file, for line numbers in messages.
 
-    Raises one UsageError with all problems, one line each: file, line, key, value, what to do. Reads names, image
-    headers (at most 64 a data set) and meta-info files; creates nothing.
+    Raises one UsageError with all problems, one line each: file, line, key, value, remedy. Reads names, image headers
+    (at most 64 a data set) and meta-info files; creates nothing.
     """
-    report, files = check_all_but_data(
-        opt, file=file, is_train=is_train, root=root, resume_root=resume_root, written=written
-    )
-    report.errors += files
+    report = Report(str(file), written)
+    check_options(opt, report, is_train=is_train)
+    check_files(opt, report, Path(root), None if resume_root is None else Path(resume_root))
     for phase, data in sections(opt.get("datasets")):
         DataSet(opt, phase, data, report, Path(root)).check_headers()
     report.raise_errors()
     return report.warnings
-
-
-def check_all_but_data(
-    opt: dict[str, Any],
-    *,
-    file: str | Path,
-    is_train: bool,
-    root: str | Path,
-    resume_root: str | Path | None = None,
-    written: WrittenOptions | None = None,
-) -> tuple[Report, list[str]]:
-    """A report without the data sets, and apart from it the lines about files that `path:` names."""
-    report = Report(str(file), written or _read(file))
-    check_options(opt, report, is_train=is_train)
-    before = len(report.errors)
-    check_files(opt, report, Path(root), None if resume_root is None else Path(resume_root))
-    report.errors, files = report.errors[:before], report.errors[before:]
-    return report, files
-
-
-def _read(file: str | Path) -> WrittenOptions:
-    try:
-        return read_written(file)
-    except UsageError:  # options that did not come from a file
-        return WrittenOptions({}, {}, {})

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from rgt_arch.errors import UsageError, UserError
 from rgt_arch.progress import Progress
+from rgt_arch.training.metrics_csv import HEADER
+from rgt_arch.training.metrics_csv import NAME as METRICS_FILE
 
-METRICS_FILE = "metrics.csv"
-HEADER = ["iteration", "dataset", "name", "value"]
 Key = tuple[str, str]
 """Name as BasicSR has it (`l_pix`, `psnr`, `lr`) and validation set, "" for training."""
 Points = dict[int, float]
@@ -87,7 +87,7 @@ def read_metrics(file: Path) -> dict[Key, Points]:
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{file}: cannot be read as the {METRICS_FILE} of a run") from error
     rows = list(csv.reader(line for line in lines if line.endswith("\n")))
-    if rows[:1] != [HEADER]:
+    if rows[:1] != [list(HEADER)]:
         raise UsageError(f"{file}: does not begin with {','.join(HEADER)}; give the {METRICS_FILE} of a run")
     series: dict[Key, Points] = {}
     try:

@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from rgt_arch.errors import UserError, printable
@@ -72,7 +73,7 @@ def run_jobs(jobs: Sequence[Job], upscaler: Upscaler, output: Output) -> Outcome
     with Progress(sum(sizes), "upscaling", "px", large=True) as progress:
         done = 0
         for job, size in zip(todo, sizes, strict=True):
-            advance = _Advance(progress, done, size)
+            advance = partial(_advance, progress, done, size)
             try:
                 if identity(job.target) in made:  # where the disk takes two names for one
                     raise UserError(f"{job.target}: is already the result of another input; rename one of them")
@@ -100,14 +101,9 @@ def run_jobs(jobs: Sequence[Job], upscaler: Upscaler, output: Output) -> Outcome
     return outcome
 
 
-class _Advance:
-    """Turns (done, all) of one file into pixels of the whole work."""
-
-    def __init__(self, progress: Progress, before: int, size: int) -> None:
-        self.progress, self.before, self.size = progress, before, size
-
-    def __call__(self, done: int, total: int) -> None:
-        self.progress.reach(self.before + self.size * done // max(1, total))
+def _advance(progress: Progress, before: int, size: int, done: int, total: int) -> None:
+    """Report (done, total) of one file as pixels of the whole work."""
+    progress.reach(before + size * done // max(1, total))
 
 
 def _pixels(job: Job) -> int:

@@ -3,17 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import torch
 from torch import Tensor
 
 Network = Callable[[Tensor], Tensor]
 
+SMALLEST_SIZE = 16
+"""Side of the smallest tile: RGT's windows and its recursive summaries cover 16 pixels."""
 
-def default_overlap(tile: int) -> int:
-    """Input pixels that tiles of so many share where nobody says how many: 32, at most half a tile."""
-    return min(32, tile // 2)
+
+def default_overlap(size: int) -> int:
+    """Input pixels that tiles of this size share by default: 32, at most half a tile."""
+    return min(32, size // 2)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Square tiles in input pixels: the one rule for option files, commands and Python.
+
+    size: side of a tile, overlap included, at least 16. overlap: pixels that neighbours share, from 0 to half of size,
+    so that no pixel lies in more than two tiles of a row. Raises ValueError for anything else.
+    """
+
+    size: int
+    overlap: int
+
+    def __post_init__(self) -> None:
+        if not _is_whole(self.size) or self.size < SMALLEST_SIZE:
+            raise ValueError(f"tile is {self.size!r}; it must be a whole number of pixels from {SMALLEST_SIZE} up")
+        most = int(self.size) // 2
+        if not _is_whole(self.overlap) or not 0 <= self.overlap <= most:
+            raise ValueError(
+                f"overlap is {self.overlap!r}; it must be a whole number of pixels from 0 to half of the tile ({most})"
+            )
+        object.__setattr__(self, "size", int(self.size))  # from NumPy's
+        object.__setattr__(self, "overlap", int(self.overlap))
+
+
+def _is_whole(value: Any) -> bool:
+    return hasattr(value, "__index__") and not isinstance(value, bool)
 
 
 # The official RGTModel.test (use_chop): pieces of at most 200 pixels, 16 more on each inner side.
@@ -74,9 +106,9 @@ def tiled_forward(
 
     network: (B, C, h, w) -> (B, C', h * scale, w * scale); it sees tiles of one size, min(tile, H) × min(tile, W).
     image: (B, C, H, W), any device; results are gathered on it, so the network may move tiles to another device and
-    a large image can stay in main memory. tile, overlap, margin: input pixels. batch: tiles run together, which keeps a
-    GPU busy. progress(done, tiles) is called after each batch. Returns (B, C', H * scale, W * scale), added up in
-    float32 (float64 if the network's output is).
+    a large image can stay in main memory. tile, overlap: see `Tile`. margin: input pixels. batch: tiles run
+    together, which keeps a GPU busy. progress(done, tiles) is called after each batch. Returns
+    (B, C', H * scale, W * scale), added up in float32 (float64 if the network's output is).
 
     Guarantee: a tile has no say within `margin` pixels of an inner edge, and every pixel is at least `margin` pixels
     inside some tile. So a network that looks at most `margin` pixels far in each direction gives the same output as
@@ -87,8 +119,12 @@ def tiled_forward(
     Raises ValueError where tile, overlap, margin, batch or scale are out of range, or the network's output has another
     size.
     """
+    Tile(tile, overlap)
     margin = overlap // 4 if margin is None else margin
-    _check_tiling(scale, tile, overlap, margin)
+    if scale < 1:
+        raise ValueError(f"scale must be at least 1, got {scale}")
+    if not 0 <= margin <= max(overlap - 1, 0) // 2:
+        raise ValueError(f"margin must be from 0 to (overlap - 1) // 2 = {max(overlap - 1, 0) // 2}, got {margin}")
     if batch < 1:
         raise ValueError(f"batch must be at least 1 tile, got {batch}")
     height, width = image.shape[-2:]
@@ -157,17 +193,6 @@ def _with_shave(index: int, count: int, size: int) -> tuple[int, int]:
     """First pixel and end of a piece with its shave on inner sides."""
     start = index * size - (CHOP_SHAVE if index else 0)
     return start, (index + 1) * size + (CHOP_SHAVE if index < count - 1 else 0)
-
-
-def _check_tiling(scale: int, tile: int, overlap: int, margin: int) -> None:
-    if scale < 1:
-        raise ValueError(f"scale must be at least 1, got {scale}")
-    if tile < 1:
-        raise ValueError(f"tile must be at least 1 pixel, got {tile}")
-    if not 0 <= overlap < tile:
-        raise ValueError(f"overlap must be from 0 to tile - 1 = {tile - 1} pixels, got {overlap}")
-    if not 0 <= margin <= max(overlap - 1, 0) // 2:
-        raise ValueError(f"margin must be from 0 to (overlap - 1) // 2 = {max(overlap - 1, 0) // 2}, got {margin}")
 
 
 def _checked_call(network: Network, image: Tensor, scale: int) -> Tensor:

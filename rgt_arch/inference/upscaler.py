@@ -28,7 +28,7 @@ from rgt_arch.inference.arrays import (
 )
 from rgt_arch.inference.ensemble import self_ensemble
 from rgt_arch.inference.memory import SMALLEST_TILE, free_memory, image_memory, is_out_of_memory, largest_tile
-from rgt_arch.inference.tiling import default_overlap, tiled_forward
+from rgt_arch.inference.tiling import Tile, default_overlap, tiled_forward
 from rgt_arch.weights.building import load_model
 
 ALPHA_MODES = ("rgt", "bicubic", "drop")
@@ -63,8 +63,8 @@ class Upscaler:
 
         device: auto (CUDA, else Apple's GPU, else CPU), or a device of torch. precision: fp32, bf16, fp16 (inside the
         network; in and out stay float32), or auto: bf16 or fp16 on CUDA, whichever it is made for, else fp32. tile:
-        side in input pixels, 0 for the whole image at once, or auto: whole if the memory suffices, else the largest
-        that fits. overlap: input pixels that neighbouring tiles share, by default 32, at most half a tile.
+        side in input pixels (see `Tile`), 0 for the whole image at once, or auto: whole if the memory suffices, else
+        the largest that fits. overlap: input pixels that neighbouring tiles share (see `Tile`), by default 32.
         self_ensemble: mean over 8 flips and transposes, at 8 times the time. alpha: by the network, by bicubic, or
         dropped.
 
@@ -74,12 +74,7 @@ class Upscaler:
         self.dtype = _autocast_dtype(precision, self.device)
         if alpha not in ALPHA_MODES:
             raise UsageError(f"alpha is {alpha!r}; it must be one of {', '.join(ALPHA_MODES)}")
-        side = _whole_number(tile) if tile != "auto" else 0
-        if side is None or side < 0:
-            raise UsageError(f"tile is {tile!r}; it must be auto, 0 (whole images) or a number of input pixels")
-        shared = default_overlap(side or SMALLEST_TILE) if overlap is None else _whole_number(overlap)
-        if shared is None or shared < 0 or 0 < side <= shared:
-            raise UsageError(f"overlap is {overlap}; it must be a whole number from 0 to less than the tile {tile}")
+        self.tile, self.overlap, self.alpha = *_tiles(tile, overlap), alpha
         network = load_model(weights) if isinstance(weights, (str, Path)) else weights
         if not isinstance(network, nn.Module):
             raise UsageError(f"weights are {weights!r}; they must be a name, a file or a network")
@@ -87,7 +82,6 @@ class Upscaler:
             raise UsageError(f"the network takes {network.in_chans} channels; pictures have 1 or 3")
         self.network = network.to(self.device).eval()
         self.scale = network.upscale
-        self.tile, self.overlap, self.alpha = "auto" if tile == "auto" else side, shared, alpha
         self.self_ensemble = self_ensemble
         self.used_tile: int | None = None
         """Side of the tiles of the last picture, 0 if it was run whole."""
@@ -210,24 +204,27 @@ class Upscaler:
             tile = largest_tile(self.network, height, width, free_memory(self.device), gathered=gathered)
         except MemoryError as error:
             raise UserError(f"{error}; use --device cpu, close other programs, or cut the picture") from error
-        return max(tile, self.overlap + 1) if tile else 0
+        return max(tile, 2 * self.overlap) if tile else 0
 
     def _halved(self, tile: int, height: int, width: int) -> int | None:
         """About half of a tile, 0 being the whole image; None if there is no smaller one."""
         before = tile or max(height, width)
         smaller = max(SMALLEST_TILE, before // 2 // 8 * 8)
-        return smaller if self.overlap < smaller < before else None
+        return smaller if 2 * self.overlap <= smaller < before else None
 
     def _run_tiles(self, image: Tensor, tile: int, advance: Callable[[float], None] | None) -> Tensor:
-        height, width = image.shape[-2:]
-        side = tile or max(height, width)
+        if not tile:
+            result = self._forward(image)
+            if advance:
+                advance(1.0)
+            return result.float()
         return tiled_forward(
             self._forward,
             image,
             self.scale,
-            side,
-            min(self.overlap, side - 1),
-            batch=self._tiles_at_once(side),
+            tile,
+            self.overlap,
+            batch=self._tiles_at_once(tile),
             progress=advance and (lambda done, tiles: advance(done / tiles)),
         )
 
@@ -255,9 +252,21 @@ class Upscaler:
             return self_ensemble(self.network, image) if self.self_ensemble else self.network(image)
 
 
-def _whole_number(value: object) -> int | None:
-    """An int of Python's or NumPy's; None for everything else."""
-    return int(value) if isinstance(value, (int, np.integer)) and not isinstance(value, bool) else None
+def _tiles(tile: int | str, overlap: int | None) -> tuple[int | str, int]:
+    """Size (0: whole, or auto) and overlap of the tiles. Raises UsageError for what `Tile` refuses."""
+    try:
+        if isinstance(tile, str):
+            if tile != "auto":
+                raise ValueError(f"tile is {tile!r}; it must be auto, 0 (whole images) or a number of pixels")
+        elif tile or isinstance(tile, bool):
+            tiles = Tile(tile, default_overlap(tile) if overlap is None else overlap)
+            return tiles.size, tiles.overlap
+        wide = 2 * overlap if isinstance(overlap, int) else 0
+        return tile, Tile(
+            max(SMALLEST_TILE, wide), default_overlap(SMALLEST_TILE) if overlap is None else overlap
+        ).overlap
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def _tile_pixels(tile: int, height: int, width: int) -> int:

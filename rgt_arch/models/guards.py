@@ -9,8 +9,6 @@ from basicsr.utils import get_root_logger
 
 from rgt_arch.errors import UserError
 
-PATIENCE = 10
-"""Default of `train.nan_patience`."""
 GRAD_NORM = "grad_norm"
 
 

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
-import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from rgt_arch.config.classes import optimizers
+from rgt_arch.config.report import suggestion
 from rgt_arch.errors import UsageError
 
 AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-# LBFGS calls the loss again by itself, SparseAdam wants sparse gradients, Muon takes matrices only: none fits
-# the single steps of a training loop over convolutions.
-_UNFIT = ("LBFGS", "SparseAdam", "Muon")
-OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
-    name: member
-    for name, member in inspect.getmembers(torch.optim, inspect.isclass)
-    if issubclass(member, Optimizer) and member is not Optimizer and name not in _UNFIT
-}
-"""Optimisers that `train.optim_g.type` may name."""
 
 
 def autocast_dtype(amp: str | None, device: torch.device) -> torch.dtype | None:
@@ -45,14 +36,11 @@ def micro_batches(lq: Tensor, gt: Tensor, parts: int) -> Iterable[tuple[Tensor, 
 
 def build_optimizer(name: str, params: Iterable[nn.Parameter], lr: float, **kwargs: Any) -> Optimizer:
     """An optimiser of torch.optim by class name; UsageError names the nearest one, or the argument it refuses."""
-    if name not in OPTIMIZERS:
-        nearest = difflib.get_close_matches(str(name), OPTIMIZERS, n=1, cutoff=0)[0]
-        raise UsageError(
-            f"train.optim_g.type: {name!r} is no optimiser of torch.optim; did you mean {nearest}? "
-            f"There are {', '.join(OPTIMIZERS)}"
-        )
+    known = optimizers()
+    if name not in known:
+        raise UsageError(f"train.optim_g.type: {name!r} is no optimiser of torch.optim; {suggestion(str(name), known)}")
     try:
-        return OPTIMIZERS[name](params, lr=lr, **kwargs)
+        return known[name](params, lr=lr, **kwargs)
     except (TypeError, ValueError, RuntimeError) as error:
         raise UsageError(f"train.optim_g: {name} refuses its arguments: {error}") from error
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from rgt_arch.config import ValSettings
+from rgt_arch.config import val_settings
 from rgt_arch.errors import UsageError
 from rgt_arch.inference.ensemble import self_ensemble
 from rgt_arch.inference.tiling import chop_forward, tiled_forward
@@ -28,10 +29,12 @@ class Prediction:
     """Mean over 8 flips and transposes (RGT+); tiles or chops are inside."""
 
     @classmethod
-    def from_settings(cls, val: ValSettings, scale: int) -> Prediction:
-        """What the `val` section of an option file asks for."""
-        tile = None if val.tile is None else (val.tile.size, val.tile.overlap)
-        return cls(scale, tile, val.use_chop, val.self_ensemble)
+    def from_options(cls, opt: Mapping[str, Any]) -> Prediction:
+        """Read `val.tile`, `val.use_chop`, `val.self_ensemble` and `scale`; UsageError for values out of range."""
+        val = val_settings(opt)
+        tile = (val.tile.size, val.tile.overlap) if val.tile else None
+        scale = opt.get("scale") or opt["network_g"].get("upscale") or 1
+        return cls(int(scale), tile, val.use_chop, val.self_ensemble)
 
     def __call__(self, network: Callable[[Tensor], Tensor], image: Tensor) -> Tensor:
         """image: (B, C, H, W) in the network's range. Returns (B, C', H * scale, W * scale)."""

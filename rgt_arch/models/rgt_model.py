@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from rgt_arch.config import train_settings, val_settings
+from rgt_arch.config import train_settings
 from rgt_arch.models.guards import GRAD_NORM, FiniteGuard
 from rgt_arch.models.initialisation import start_from_interpolation
 from rgt_arch.models.network_files import load_file_weights, network_content
@@ -43,8 +43,7 @@ class RGTModel(SRModel):
         self.iteration = 0
         """Iterations done so far, those before a resume included."""
         self._warned: set[str] = set()
-        self.val_settings = val_settings(opt)
-        self.prediction = Prediction.from_settings(self.val_settings, _scale(opt))
+        self.prediction = Prediction.from_options(opt)
         network = opt["network_g"]
         self._channels_in: int | None = network.get("in_chans", network.get("num_in_ch"))
         self._channels_out: int | None = network.get("num_out_ch", self._channels_in)
@@ -207,7 +206,7 @@ class RGTModel(SRModel):
         folder = self.opt["path"]["visualization"]
         if self.is_train:
             return osp.join(folder, name, f"{name}_{current_iter}.png")
-        suffix = self.val_settings.suffix or self.opt["name"]
+        suffix = (self.opt.get("val") or {}).get("suffix") or self.opt["name"]
         return osp.join(folder, self.dataset_name(dataloader), f"{name}_{suffix}.png")
 
     # --- files ---
@@ -285,7 +284,3 @@ class RGTModel(SRModel):
         if message not in self._warned:
             self._warned.add(message)
             get_root_logger().warning(message)
-
-
-def _scale(opt: Mapping[str, Any]) -> int:
-    return int(opt.get("scale") or opt["network_g"].get("upscale") or 1)

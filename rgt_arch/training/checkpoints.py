@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from rgt_arch.config import logger_settings
 from rgt_arch.errors import UserError
 from rgt_arch.torch_files import load_data_only, save_whole
 from rgt_arch.training.generators import generator_states
@@ -83,11 +84,12 @@ class CheckpointManager:
         self._logger.info(f"Saved iteration {iteration} as net_g_latest.pth")
 
     def _save_networks(self, epoch: int, iteration: int) -> None:
-        """Models of BasicSR also write their training state, which `_save_state` replaces with a fuller one."""
+        """Models of BasicSR would also write their training state, where `_save_state` writes a fuller one."""
         save_networks = getattr(self._model, "save_networks", None)
         if save_networks is not None:
             save_networks(iteration)
         else:
+            self._model.save_training_state = lambda *_: None  # or it would stay where the networks cannot be written
             self._model.save(epoch, iteration)
 
     def _save_state(self, iteration: int, owes_validation: bool) -> None:
@@ -110,7 +112,7 @@ class CheckpointManager:
 
     def _keep_best(self, iteration: int) -> None:
         """`logger.keep_best`: the metric whose best weights on the first validation set are kept as net_g_best.pth."""
-        metric = self._opt["logger"].get("keep_best")
+        metric = logger_settings(self._opt).keep_best
         first = next((data["name"] for phase, data in self._opt["datasets"].items() if phase.startswith("val")), None)
         best = getattr(self._model, "best_metric_results", {}).get(first, {}).get(metric)
         if best is None or best["iter"] != iteration or not _are_finite(self._model.net_g):
@@ -149,7 +151,7 @@ class CheckpointManager:
 
     def _prune(self, iteration: int) -> None:
         """Keep the newest `logger.keep_checkpoints` checkpoints up to `iteration`. Later ones belong to another run."""
-        keep = self._opt["logger"].get("keep_checkpoints")
+        keep = logger_settings(self._opt).keep_checkpoints
         if keep is None:
             return
         for folder in (

@@ -61,14 +61,14 @@ def training_loader(
     return loader, sampler
 
 
-def validation_loaders(opt: Options, logger: logging.Logger, phase: str = "val") -> list[Any]:
-    """The loaders of all data sets of a phase, in the order of the option file; errors name the image."""
+def validation_loaders(opt: Options, logger: logging.Logger) -> list[Any]:
+    """The loaders of all data sets except the training set, in the order of the option file; errors name the image."""
     loaders = []
     for name, dataset_opt in opt["datasets"].items():
-        if name.split("_")[0] == phase:
+        if name != "train":
             dataset = NamingDataset(build_dataset(dataset_opt))
             loaders.append(_loader(opt, dataset_opt, dataset, None))
-            logger.info(f"Number of {phase} images/folders in {dataset_opt['name']}: {len(dataset)}")
+            logger.info(f"Number of {dataset_opt['phase']} images/folders in {dataset_opt['name']}: {len(dataset)}")
     return loaders
 
 

@@ -24,6 +24,7 @@ from basicsr.utils.options import dict2str
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from rgt_arch.config import logger_settings
 from rgt_arch.errors import UserError
 from rgt_arch.files import written_whole
 from rgt_arch.training.metrics_csv import MetricsCsv
@@ -72,7 +73,7 @@ class Numbers:
             _join_wandb(opt, start_iter)  # before TensorBoard, with which it synchronises
         if self.use_tb:
             self._try(lambda _writer: None)
-        if opt["logger"].get("csv"):
+        if logger_settings(opt).csv:
             self.csv = MetricsCsv(opt["path"]["experiments_root"], start_iter, logger)
 
     def add_scalar(self, tag: str, scalar_value: float, global_step: int | None = None, **more: Any) -> None:
@@ -86,9 +87,9 @@ class Numbers:
             self.flush()  # the state that is saved next says that this validation is done
 
     def __getattr__(self, name: str) -> Any:
-        """What else models call of a SummaryWriter, such as `add_image`; nothing happens without TensorBoard."""
+        """What else models call of a SummaryWriter, such as `add_image`; adding does nothing without TensorBoard."""
         if not name.startswith("add_"):
-            raise AttributeError(name)
+            return getattr(self.__dict__["_writer"], name)
         return lambda *arguments, **keywords: self._try(lambda writer: getattr(writer, name)(*arguments, **keywords))
 
     def flush(self) -> None:

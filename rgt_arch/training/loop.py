@@ -59,6 +59,7 @@ def train(flags: Flags, root: str, notices: list[str], stop: StopRequest) -> Non
         steps = at_the_end.enter_context(closing(StepLog(opt, start, numbers, model.device)))
         if snapshot is not None:
             snapshot.restore_generators(opt, model.device)
+            snapshot = None  # its tensors
         for iteration, batch in enumerate(batches(loader, opt, stop), start + 1):
             steps.batch_arrived()
             epoch, last = sampler.epoch_of(iteration), iteration == total

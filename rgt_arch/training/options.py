@@ -6,6 +6,7 @@ The file is read once, checked as a whole before anything is created, and comple
 
 from __future__ import annotations
 
+import copy
 import importlib
 import os
 import random
@@ -50,13 +51,14 @@ def read_options(flags: Flags, root: str, notices: list[str], *, is_train: bool)
     for module in flags.modules:  # first: the options may name their classes
         _import(module)
     written = read_written(flags.opt)
-    opt: Options = written.options
+    opt: Options = copy.deepcopy(written.options)  # the checks compare both
     apply_overrides(opt, flags.force_yml)
     wanted = opt.get("num_gpu")
     if flags.launcher != "none" and isinstance(wanted, int) and wanted > 1 and torch.cuda.is_available():
         opt["num_gpu"] = 1  # the file counts the GPUs of all machines; each process takes one
+    resume_root = root if flags.auto_resume else None
     notices += validate_options(
-        opt, file=flags.opt, is_train=is_train, root=os.getcwd(), resume_root=root if flags.auto_resume else None
+        opt, file=flags.opt, is_train=is_train, root=os.getcwd(), resume_root=resume_root, written=written
     )
     if flags.launcher != "none":
         ranks.init_dist(

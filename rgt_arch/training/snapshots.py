@@ -82,9 +82,7 @@ class Snapshot:
         """
         own, saved = sum(key.startswith("optim_") for key in opt["train"]), len(self.state["optimizers"])
         if saved != own and is_known(find_class("model", opt.get("model_type"))):
-            raise UsageError(
-                f"{self.path}: is of {saved} optimisers, and train has {own}; resume with its own options"
-            )
+            raise UsageError(f"{self.path}: is of {saved} optimisers, and train has {own}; resume with its own options")
         for label, content in self.networks.items():
             if (problem := unfit(opt, f"network_{label}", content["params"])) is not None:
                 raise UsageError(f"{_network_files(opt, self.path, self.iteration)[label]}: {problem}")
@@ -108,7 +106,7 @@ class Snapshot:
         """Put networks, optimisers, schedules and best results back. Raises UserError for a state that does not fit."""
         for label, content in self.networks.items():
             file = _network_files(opt, self.path, self.iteration)[label]
-            logger.info(f"Loading {label} from {file}")
+            logger.info(f"Loading network_{label} from {file}")
             load_weights(model.get_bare_model(getattr(model, f"net_{label}")), content["params"], strict=True)
             averaged = getattr(model, f"net_{label}_ema", None)
             if averaged is not None:

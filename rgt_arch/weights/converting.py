@@ -14,7 +14,7 @@ from rgt_arch.errors import UsageError
 from rgt_arch.weights.building import resolve_path
 from rgt_arch.weights.inspecting import is_derived, require_rgt
 from rgt_arch.weights.reading import read_checkpoint
-from rgt_arch.weights.writing import check_target, save_checkpoint
+from rgt_arch.weights.writing import is_safetensors, save_checkpoint
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,6 @@ class Conversion:
 
     source: Path
     target: Path
-    layout: str
     param_key: str
     """The weights taken: `params`, `params_ema` or PLAIN."""
     slim: bool
@@ -49,7 +48,7 @@ def convert_checkpoint(
     constructor arguments that the file cannot tell. Raises UsageError before anything is written.
     """
     source, target = resolve_path(source), Path(target).expanduser()
-    layout = check_target(target)
+    safe = is_safetensors(target)
     checkpoint = read_checkpoint(source)
     if target.exists():
         if target.samefile(source):
@@ -61,7 +60,7 @@ def convert_checkpoint(
         held = " and ".join(key or "a plain state dict" for key in checkpoint.weights)
         raise UsageError(f"{source}: has no {param_key}, it holds {held}; leave --key out or name what it holds")
     state_dict = checkpoint.state_dict(param_key)
-    slim = layout == "safetensors" if slim is None else slim
+    slim = safe if slim is None else slim
     try:
         require_rgt(state_dict)
         if half:
@@ -72,18 +71,16 @@ def convert_checkpoint(
         if checkpoint.iteration is not None:
             info["iteration"] = checkpoint.iteration
         size_before = source.stat().st_size  # now, because the target may be a link to it
-        save_checkpoint(
-            target, state_dict, layout=layout, slim=slim, config={**checkpoint.config, **(known or {})}, info=info
-        )
+        save_checkpoint(target, state_dict, slim=slim, config={**checkpoint.config, **(known or {})}, info=info)
     except UsageError as error:
         raise UsageError(f"{source}: {error}") from error
     dtype = str(state_dict["conv_first.weight"].dtype).removeprefix("torch.")
-    return Conversion(source, target, layout, used, slim, dtype, size_before, target.stat().st_size)
+    return Conversion(source, target, used, slim, dtype, size_before, target.stat().st_size)
 
 
 def describe_conversion(done: Conversion) -> str:
     """Two lines for people: what was written, and the size before and after."""
-    layout = "safetensors" if done.layout == "safetensors" else f"official layout ({done.layout})"
+    layout = "safetensors" if done.target.suffix.lower() == ".safetensors" else "official layout (params)"
     content = "without derived tensors, for this package" if done.slim else "with the derived tensors"
     return (
         f"{done.target}: {done.param_key or 'plain'} weights of {done.source.name}, {done.dtype}, {layout}, {content}\n"

@@ -25,6 +25,7 @@ SAFETENSORS_ENTRY = "rgt"
 
 # Which weights are taken when none are named: the averaged ones, as published files and spandrel have it.
 _PREFERENCE = ("params_ema", "params", PLAIN)
+_FIRST_KEY = "conv_first.weight"  # of every RGT
 # Names that wrappers put between a network and its keys: DataParallel and DDP, torch.compile, checkpointing, FSDP.
 # No module of RGT has such a name, so they are dropped wherever they stand.
 _WRAPPERS = frozenset({"module", "_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module"})
@@ -59,12 +60,14 @@ class Checkpoint:
         """Name of the weights that `state_dict(param_key)` returns; differs from `param_key` where that is missing.
 
         None takes `params_ema`, else `params`, else a plain state dict. A named key that is missing falls back to
-        `params` as BasicSR does (models/base_model.py:298), else to what there is. UsageError for training states.
+        `params` as BasicSR does (models/base_model.py:298), else to an RGT's weights under any name. UsageError for
+        training states.
         """
         if not self.weights:
             raise UsageError(f"{self.path}: {self._why_no_weights()}")
         wanted = _PREFERENCE if param_key is None else (param_key, "params", PLAIN)
-        return next((key for key in wanted if key in self.weights), next(iter(self.weights)))
+        others = [key for key, weights in self.weights.items() if _FIRST_KEY in weights] or list(self.weights)
+        return next(key for key in (*wanted, *others) if key in self.weights)
 
     def state_dict(self, param_key: str | None = None) -> dict[str, Tensor]:
         """The weights named `param_key` as a new dict; see `resolve_key` for what None and missing names give."""
@@ -97,7 +100,8 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     if _is_state_dict(content):
         weights = {PLAIN: content}
     else:
-        weights = {name: value for name, value in content.items() if isinstance(name, str) and _is_state_dict(value)}
+        named = {name: value for name, value in content.items() if isinstance(name, str) and _is_state_dict(value)}
+        weights = {name.replace("-", "_"): value for name, value in named.items()}
     if not weights:
         entries = few(f"{key} ({type(value).__name__})" for key, value in content.items()) or "none"
         raise UsageError(
@@ -159,10 +163,15 @@ def _is_state_dict(value: object) -> bool:
 
 
 def _unwrap_keys(path: Path, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    unwrapped = {strip_wrappers(key): tensor for key, tensor in state_dict.items()}
-    if len(unwrapped) < len(state_dict):
+    """Without wrappers' names and counters, and without a prefix that all keys of the RGT have, such as `net_g.`."""
+    kept = {key: tensor for key, tensor in state_dict.items() if key != "n_averaged"}  # torch's AveragedModel
+    unwrapped = {strip_wrappers(key): tensor for key, tensor in kept.items()}
+    if len(unwrapped) < len(kept):
         raise UsageError(f"{path}: holds the same weights with and without a wrapper's prefix; save one network alone")
-    return unwrapped
+    prefixes = [key.removesuffix(_FIRST_KEY) for key in unwrapped if key.endswith(f".{_FIRST_KEY}")]
+    if _FIRST_KEY in unwrapped or len(prefixes) != 1:
+        return unwrapped
+    return {key.removeprefix(prefixes[0]): value for key, value in unwrapped.items() if key.startswith(prefixes[0])}
 
 
 def _a(content: object) -> str:

@@ -18,7 +18,6 @@ from rgt_arch.weights.building import complete_state_dict
 from rgt_arch.weights.inspecting import assumed_arguments, constructor_arguments, infer_config, is_derived
 from rgt_arch.weights.reading import RECORD_KEYS, SAFETENSORS_ENTRY, strip_wrappers
 
-LAYOUTS = ("params", "params_ema", "plain", "safetensors")
 _TORCH_SUFFIXES = (".pth", ".pt", ".ckpt")
 
 
@@ -26,70 +25,56 @@ def save_checkpoint(
     path: str | Path,
     weights: Mapping[str, Tensor] | nn.Module,
     *,
-    layout: str | None = None,
     slim: bool | None = None,
     config: Mapping[str, Any] | None = None,
     info: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write an RGT's weights and return the path; the file appears whole or not at all.
 
-    weights: a network, also wrapped or compiled, or its state dict, with or without the derived tensors.
-    layout: `safetensors` for `.safetensors`; for `.pth`, `.pt` and `.ckpt` the name around the state dict, `params`
-    (the default, as official files have it) or `params_ema`, or `plain` for none, which leaves no room for the record.
+    path: `.safetensors`, or `.pth`, `.pt` or `.ckpt` for the official layout, `{"params": …}`. weights: a network, also
+    wrapped or compiled, or its state dict, with or without the derived tensors.
     slim: without the derived tensors (70 % of an official file), for this package only; the default is True for
     safetensors and False otherwise, where the official code and spandrel load the file strictly.
     config: constructor arguments that tensors cannot show (a network brings its own). info: plain values to keep, such
     as `iteration`. Raises UsageError for unfit arguments and weights, UserError if the file cannot be written.
     """
     path = Path(path).expanduser()
-    layout = check_target(path, layout)
-    slim = layout == "safetensors" if slim is None else slim
+    safe = is_safetensors(path)
     if isinstance(weights, nn.Module):
         config = {**constructor_arguments(weights), **(config or {})}
         weights = weights.state_dict()
     state_dict = {strip_wrappers(key): tensor.detach() for key, tensor in weights.items()}
     full_config = infer_config(state_dict, config)
     assumed = assumed_arguments(state_dict, config)
-    if slim:
+    if safe if slim is None else slim:
         state_dict = {key: tensor for key, tensor in state_dict.items() if not is_derived(key)}
-        if layout == "plain":
-            raise UsageError(
-                f"{path}: a slim file needs room for its configuration; take layout 'params' or safetensors"
-            )
     else:
         state_dict = complete_state_dict(state_dict, full_config)
-    # a value that nobody knows is not written down as if somebody did
-    told = {name: value for name, value in full_config.items() if name not in assumed}
-    record = dict(zip(RECORD_KEYS, (told, dict(info or {})), strict=True))
-    if layout == "safetensors":
+    # a value that nobody knows is not recorded as if somebody did
+    known = {name: value for name, value in full_config.items() if name not in assumed}
+    record = dict(zip(RECORD_KEYS, (known, dict(info or {})), strict=True))
+    if safe:
         with written_whole(path) as beside:
             beside.write_bytes(_safetensors_bytes(state_dict, record))
     else:
         # tensors that share one storage are written once, which keeps official files small
-        state_dict = {key: _owned(tensor) for key, tensor in state_dict.items()}
-        save_whole(state_dict if layout == "plain" else {layout: state_dict, **record}, path)
+        save_whole({"params": {key: _owned(tensor) for key, tensor in state_dict.items()}, **record}, path)
     return path
 
 
-def check_target(path: Path, layout: str | None = None) -> str:
-    """The layout that a file of this name gets, before any work is done for it.
+def is_safetensors(path: Path) -> bool:
+    """Whether a file of this name gets safetensors, else torch.save's format; asked before any work is done for it.
 
-    Raises UsageError where suffix and layout do not fit, or the folder is missing.
+    Raises UsageError for other suffixes and missing folders.
     """
     suffix = path.suffix.lower()
-    if suffix != ".safetensors" and suffix not in _TORCH_SUFFIXES:
+    if suffix not in (".safetensors", *_TORCH_SUFFIXES):
         raise UsageError(f"{path}: unknown suffix {suffix!r}; take .safetensors, {', '.join(_TORCH_SUFFIXES)}")
-    if layout is None:
-        layout = "safetensors" if suffix == ".safetensors" else "params"
-    if layout not in LAYOUTS:
-        raise UsageError(f"unknown layout {layout!r}; take one of {', '.join(LAYOUTS)}")
-    if (layout == "safetensors") != (suffix == ".safetensors"):
-        raise UsageError(f"{path}: layout {layout!r} does not go with the suffix {suffix}")
     if path.is_dir():
         raise UsageError(f"{path}: is a folder; name a file in it")
     if not path.parent.is_dir():
         raise UsageError(f"{path}: the folder {path.parent} does not exist; make it first")
-    return layout
+    return suffix == ".safetensors"
 
 
 def _owned(tensor: Tensor) -> Tensor:

@@ -1,21 +1,17 @@
-"""`import basicsr` works where libraries dropped modules, and nothing is put in the way of modules that are there."""
+"""`import rgt_arch` costs nothing, makes BasicSR importable and registers our classes, whoever imports what first."""
 
 from __future__ import annotations
 
-import importlib.machinery
 import importlib.util
-import os
-import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-import rgt_arch
 from rgt_arch import basicsr_compat
-from rgt_arch.basicsr_compat import fallback_modules, working_directory
+from rgt_arch.basicsr_compat import fallbacks, patches
+from rgt_arch.basicsr_compat.registration import prefer_ours
 
 # A new Python and a new SciPy, as far as imports can tell: the modules are gone, whoever asks.
 BLOCK = """
@@ -41,16 +37,8 @@ for name in GONE[::2]:
 """
 
 
-def python(code: str) -> subprocess.CompletedProcess[str]:
-    root = Path(rgt_arch.__file__).parent.parent
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
-    return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=300, check=False
-    )
-
-
-def test_basicsr_imports_where_distutils_and_two_more_modules_are_gone():
-    run = python(
+def test_basicsr_imports_where_distutils_and_two_more_modules_are_gone(python):
+    python(
         BLOCK + "import rgt_arch\n"
         "import basicsr.archs.arch_util as util, basicsr.data.degradations as degradations\n"
         "from basicsr.data.data_util import generate_gaussian_kernel\n"
@@ -61,95 +49,154 @@ def test_basicsr_imports_where_distutils_and_two_more_modules_are_gone():
         "assert niqe.convolve is scipy.ndimage.convolve\n"
         "assert abs(generate_gaussian_kernel().sum() - 1) < 1e-6\n"
         "assert degradations.rgb_to_grayscale(torch.ones(1, 3, 2, 2)).shape == (1, 1, 2, 2)\n"
-        "print('fine')"
     )
-    assert run.stdout.strip().endswith("fine"), run.stderr
 
 
-def test_basicsr_does_not_import_without_this_package():
-    """Otherwise the seam can be deleted."""
-    assert "functional_tensor" in python("import basicsr").stderr
+def test_basicsr_does_not_import_without_this_package(python):
+    """Otherwise the fallbacks can be deleted."""
+    code = "try:\n    import basicsr\nexcept ModuleNotFoundError as error:\n    print(error.name)"
+    assert python(code) == "torchvision.transforms.functional_tensor\n"
 
 
-def test_package_can_be_imported_by_a_file_of_a_hosts_basicsr(tmp_path):
-    """Such a file is read while BasicSR is half imported: models wait until all of it is there."""
-    spec = importlib.util.find_spec("basicsr")
-    shutil.copytree(Path(spec.origin).parent, tmp_path / "basicsr", ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "basicsr" / "archs" / "mine_arch.py").write_text(
-        "import rgt_arch\nassert rgt_arch.RGT\nassert not rgt_arch.basicsr_compat.is_installed()\n"
-    )
-    run = python(
-        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
-        "import basicsr\n"
-        f"assert basicsr.__file__.startswith({str(tmp_path)!r}), basicsr.__file__\n"
-        "from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY\n"
-        "assert 'RGT' in ARCH_REGISTRY and 'RGTModel' not in MODEL_REGISTRY\n"
-        "from rgt_arch import basicsr_compat\n"
-        "basicsr_compat.install()\n"
-        "from rgt_arch.models.rgt_model import RGTModel\n"
-        "assert basicsr_compat.is_installed() and MODEL_REGISTRY.get('RGTModel') is RGTModel\n"
-        "print('fine')"
-    )
-    assert run.stdout.strip().endswith("fine"), run.stderr
+def test_importing_the_package_imports_neither_torch_nor_basicsr(python):
+    loaded = "[name for name in ('torch', 'numpy', 'basicsr') if name in sys.modules]"
+    assert python(f"import sys, rgt_arch\nprint({loaded})") == "[]\n"
 
 
-def test_modules_that_exist_are_not_replaced():
-    fallback_modules.provide("wave", lambda: {"replaced": True})
+def test_modules_that_exist_are_not_replaced(monkeypatch):
+    monkeypatch.setitem(fallbacks.FALLBACKS, "wave", lambda: {"replaced": True})
     import wave
 
     assert not hasattr(wave, "replaced")
-    assert sys.meta_path[-1] is fallback_modules._finder
+    assert [type(finder) for finder in sys.meta_path].index(fallbacks.FallbackFinder) == len(sys.meta_path) - 1
 
 
-def test_provided_module_is_made_at_its_first_import_only():
+def test_provided_module_is_made_at_its_first_import_only(monkeypatch):
     calls = []
-    fallback_modules.provide("rgt_gone_module", lambda: calls.append(1) or {"answer": 42})
+    monkeypatch.setitem(fallbacks.FALLBACKS, "rgt_gone.module", lambda: calls.append(1) or {"answer": 42})
+    monkeypatch.setitem(fallbacks.FALLBACKS, "rgt_gone", dict)  # a package, so that its module is looked for
     assert not calls
-    import rgt_gone_module  # type: ignore[import-not-found]
-
-    assert rgt_gone_module.answer == 42
+    for _ in range(2):
+        import rgt_gone.module  # type: ignore[import-not-found]
+    assert rgt_gone.module.answer == 42
     assert calls == [1]
 
 
 def test_install_is_idempotent():
-    import basicsr.train
+    import basicsr.utils.options
 
-    before = dict(vars(basicsr.train)), list(sys.meta_path)
+    before = dict(vars(basicsr.utils.options)), list(sys.meta_path)
     basicsr_compat.install()
-    assert (dict(vars(basicsr.train)), list(sys.meta_path)) == before
+    assert (dict(vars(basicsr.utils.options)), list(sys.meta_path)) == before
+
+
+REGISTERED = """
+from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY
+import rgt_arch
+from rgt_arch.models.rgt_model import RGTModel
+assert ARCH_REGISTRY.get("RGT") is rgt_arch.RGT
+assert MODEL_REGISTRY.get("RGTModel") is RGTModel
+"""
+EVERY_PATCH = """
+import importlib
+from rgt_arch.basicsr_compat import PATCHES
+for patch in PATCHES:
+    value = importlib.import_module(patch.module)
+    for part in patch.name.split("."):
+        value = getattr(value, part)
+    ours = [value, *(value.values() if isinstance(value, dict) else ())]
+    homes = {getattr(one, "__module__", type(one).__module__) for one in ours} | {type(value).__module__}
+    assert any(home and home.startswith("rgt_arch.") for home in homes), (patch, homes)
+"""
 
 
 @pytest.mark.parametrize(
-    ("argv", "orig_argv", "ours"),
+    "imports",
     [
-        (["-m"], ["python", "-m", "rgt_arch.cli", "train"], True),
-        (["-m"], ["python", "-u", "-mrgt_arch.cli"], True),
-        (["/venv/bin/basicsr", "train"], ["python", "/venv/bin/basicsr", "train"], True),
-        (["-m"], ["python", "-m", "pytest", "tests"], False),
-        (["basicsr/train.py"], ["python", "basicsr/train.py"], False),
-        ([], ["python"], False),
+        "import rgt_arch.models.rgt_model",
+        "from rgt_arch import RGT\nimport basicsr.train",
+        "import rgt_arch\nfrom basicsr.archs import build_network\nfrom basicsr.models import build_model",
     ],
 )
-def test_path_is_changed_for_our_commands_only(monkeypatch, tmp_path, argv, orig_argv, ours):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", argv)
-    monkeypatch.setattr(sys, "orig_argv", orig_argv)
-    monkeypatch.setattr(sys, "path", ["", "/elsewhere"])
-    working_directory.install()
-    assert sys.path == (["/elsewhere", str(tmp_path)] if ours else ["", "/elsewhere"])
+def test_classes_are_registered_and_everything_is_mended_whatever_is_imported_first(python, imports):
+    python(imports + REGISTERED + EVERY_PATCH)
 
 
-def test_every_seam_says_where_what_and_until_when():
-    folder = Path(basicsr_compat.__file__).parent
-    without_seam = {"__init__", "behaviour", "fallback_modules", "notices", "command_line"}
-    for module in folder.glob("*.py"):
-        if module.stem not in without_seam:
-            text = module.read_text().split('"""')[1]
-            assert re.search(r"Where: ", text), module
-            assert re.search(r"[Dd]elete\s+it\s", text), module
+def test_basicsr_may_be_imported_before_this_package(python):
+    """As by a host that mends its imports itself."""
+    before = (
+        "import sys, types\nfrom torchvision.transforms import functional\n"
+        "gone = types.ModuleType('torchvision.transforms.functional_tensor')\n"
+        "gone.rgb_to_grayscale = functional.rgb_to_grayscale\nsys.modules[gone.__name__] = gone\n"
+        "import basicsr.train\nfrom basicsr.utils.options import ordered_yaml\nimport rgt_arch\n"
+        "from basicsr.train import build_model\n"
+        "assert basicsr.utils.options.ordered_yaml is not ordered_yaml\n"
+    )
+    python(before + REGISTERED + EVERY_PATCH)
 
 
-def test_finder_is_a_meta_path_finder_of_the_import_system():
-    spec = fallback_modules._finder.find_spec("distutils", None)
-    assert isinstance(spec, importlib.machinery.ModuleSpec)
-    assert spec.submodule_search_locations is not None  # a package, so that distutils.version is looked for
+@pytest.fixture
+def copy_of_basicsr(tmp_path: Path) -> Path:
+    """A host's own BasicSR, which is imported instead of the installed one."""
+    spec = importlib.util.find_spec("basicsr")
+    assert spec is not None
+    assert spec.origin is not None
+    shutil.copytree(Path(spec.origin).parent, tmp_path / "basicsr", ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path / "basicsr"
+
+
+@pytest.mark.parametrize("file", ["archs/mine_arch.py", "models/mine_model.py"])
+def test_package_can_be_imported_by_a_file_of_a_hosts_basicsr(python, copy_of_basicsr, file):
+    """Such a file is read while BasicSR is half imported."""
+    mended = copy_of_basicsr / "data/degradations.py"  # it is imported before us, and would need a fallback
+    mended.write_text(mended.read_text().replace("transforms.functional_tensor", "transforms.functional"))
+    (copy_of_basicsr / file).write_text("import rgt_arch\nassert rgt_arch.RGT\n")
+    place = f"import basicsr\nassert basicsr.__file__.startswith({str(copy_of_basicsr)!r}), basicsr.__file__\n"
+    python(f"{place}{REGISTERED}{EVERY_PATCH}")
+
+
+@pytest.mark.parametrize("ours_first", [True, False])
+def test_a_hosts_own_class_of_our_name_stays_and_our_command_takes_the_name(python, tmp_path, ours_first):
+    """Where it is registered while BasicSR is imported, and after that."""
+    (tmp_path / "fork.py").write_text(
+        "from basicsr.utils.registry import ARCH_REGISTRY\n"
+        "assert 'RGT' in ARCH_REGISTRY or not LATE\n"
+        "@ARCH_REGISTRY.register()\nclass RGT: pass\n".replace("LATE", str(ours_first))
+    )
+    host = "import rgt_arch\nimport basicsr.archs\nimport fork\n"
+    if not ours_first:
+        host = (
+            "import rgt_arch, sys, types\nparent = types.ModuleType('basicsr')\n"
+            "import importlib.util as util\n"
+            "parent.__path__ = list(util.find_spec('basicsr').submodule_search_locations)\n"
+            "sys.modules['basicsr'] = parent\nimport fork\nimport basicsr.archs\n"
+        )
+    printed = python(
+        f"{host}from basicsr.utils.registry import ARCH_REGISTRY\n"
+        "print(ARCH_REGISTRY.get('RGT').__module__)\n"
+        "from rgt_arch.basicsr_compat.registration import prefer_ours\n"
+        "print(*prefer_ours())\n"
+        "print(ARCH_REGISTRY.get('RGT').__module__, *prefer_ours())\n"
+    ).splitlines()
+    first = "rgt_arch.archs.rgt_arch" if ours_first else "fork"
+    notice = "" if ours_first else "RGT of fork is replaced by the one of rgt_arch"
+    assert printed == [first, notice, "rgt_arch.archs.rgt_arch"]
+
+
+def test_our_command_takes_its_names_from_a_fork(monkeypatch):
+    from basicsr.utils.registry import ARCH_REGISTRY
+
+    import rgt_arch
+
+    monkeypatch.setitem(ARCH_REGISTRY._obj_map, "RGT", type("RGT", (), {"__module__": "fork.archs"}))
+    assert prefer_ours() == ["RGT of fork.archs is replaced by the one of rgt_arch"]
+    assert ARCH_REGISTRY.get("RGT") is rgt_arch.RGT
+    assert prefer_ours() == []
+
+
+def test_a_name_that_a_hosts_basicsr_lacks_is_left_out():
+    missing = patches.Patch("json", "JSONDecoder.no_such_method", "keep_first", "of another version")
+    import json
+
+    patches._replace(json, missing)
+    assert not hasattr(json.JSONDecoder, "no_such_method")

@@ -1,19 +1,75 @@
-"""Checkpoints execute nothing, and are written whole or not at all."""
+"""Each patch of BasicSR: what was broken or unsafe is not any more, and everything else is as it was."""
 
 from __future__ import annotations
 
-import io
 import os
-import pickle
+import sys
 
+import basicsr.train
 import pytest
 import torch
+import yaml
 from basicsr.models import base_model
 from basicsr.models.base_model import BaseModel
+from basicsr.utils import FileClient
+from basicsr.utils import options as basicsr_options
+from basicsr.utils.registry import Registry
 
-from rgt_arch.basicsr_compat import torch_files
+from rgt_arch.basicsr_compat import PATCHES
+from rgt_arch.data.lmdb_reader import SharedLmdbBackend
 from rgt_arch.errors import UserError
 from rgt_arch.torch_files import load_data_only
+
+OPTIONS = """
+name: run
+manual_seed: 5
+num_gpu: 1
+model_type: SRModel
+datasets:
+  train: {type: PairedImageDataset, dataroot_gt: ~/gt, prefetch_mode: cuda, pin_memory: true}
+  val_1: {type: PairedImageDataset, dataroot_lq: lq}
+scale: 2
+path: {pretrain_network_g: ~/net.pth}
+train: {optim_g: {lr: 1.0e-4, betas: [0.9, 0.99]}, milestones: [1, 2], on: yes, none: ~}
+logger: {print_freq: 100}
+"""
+
+
+def load(text):
+    return yaml.load(text, Loader=basicsr_options.ordered_yaml()[0])
+
+
+def test_option_files_run_no_code_and_read_2e_4_and_all_else_as_before(tmp_path):
+    with pytest.raises(yaml.YAMLError):
+        load(f"evil: !!python/object/apply:os.mkdir [{tmp_path / 'made'}]")
+    assert not (tmp_path / "made").exists()
+    assert load("a: 2e-4\nb: 1E3\nc: -.5e-6\nd: 2e") == {"a": 2e-4, "b": 1e3, "c": -0.5e-6, "d": "2e"}
+    read, plain = load(OPTIONS), yaml.load(OPTIONS, Loader=yaml.SafeLoader)
+    assert read == plain
+    assert list(read) == list(plain)
+    dumped = yaml.dump(read, Dumper=basicsr_options.ordered_yaml()[1])
+    assert load(dumped) == plain
+
+
+@pytest.mark.parametrize("has_gpu", [True, False])
+def test_parsed_options_ask_for_a_gpu_only_where_there_is_one(monkeypatch, tmp_path, has_gpu):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: int(has_gpu))
+    (tmp_path / "options.yml").write_text(OPTIONS)
+    monkeypatch.setattr(sys, "argv", ["train.py", "-opt", str(tmp_path / "options.yml")])
+    opt, arguments = basicsr.train.parse_options(str(tmp_path), is_train=True)
+    assert opt["num_gpu"] == int(has_gpu)
+    train = opt["datasets"]["train"]
+    assert (train["prefetch_mode"], train["pin_memory"]) == (("cuda", True) if has_gpu else (None, False))
+    assert (train["phase"], train["scale"], opt["is_train"], opt["auto_resume"]) == ("train", 2, True, False)
+    assert opt["path"]["models"] == str(tmp_path / "experiments/run/models")
+    assert arguments.opt == str(tmp_path / "options.yml")
+
+
+def test_lmdbs_are_shared_and_other_backends_are_basicsrs():
+    assert FileClient._backends["lmdb"] is SharedLmdbBackend
+    others = {name: backend.__module__ for name, backend in FileClient._backends.items() if name != "lmdb"}
+    assert others == dict.fromkeys(("disk", "memcached"), "basicsr.utils.file_client")
 
 
 class Malicious:
@@ -25,54 +81,30 @@ class Malicious:
 
 
 @pytest.mark.parametrize("forced", ["0", "1"])
-def test_basicsr_loads_no_code_even_when_the_environment_asks_for_it(tmp_path, monkeypatch, forced):
+def test_weights_and_states_run_no_code_even_when_the_environment_asks_for_it(tmp_path, monkeypatch, forced):
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", forced)
-    checkpoint = tmp_path / "net.pth"
-    torch.save({"params": Malicious(str(tmp_path / "executed"))}, checkpoint)
+    file = tmp_path / "5.state"
+    torch.save({"params": Malicious(str(tmp_path / "executed"))}, file)
     model = BaseModel({"num_gpu": 0, "is_train": False})
-    with pytest.raises(UserError, match=r"net.pth: refused, because loading it would run code \(posix.mkdir\)"):
-        model.load_network(torch.nn.Linear(1, 1), str(checkpoint))
+    loads = [
+        lambda: model.load_network(torch.nn.Linear(1, 1), str(file)),
+        lambda: basicsr.train.load_resume_state({"auto_resume": False, "path": {"resume_state": str(file)}}),
+    ]
+    for attempt in loads:
+        with pytest.raises(UserError, match=r"5.state: refused, because loading it would run code \(posix.mkdir\)"):
+            attempt()
     assert not (tmp_path / "executed").exists()
-
-
-def _torch_file():
-    buffer = io.BytesIO()
-    torch.save({"weight": torch.zeros(3000)}, buffer)
-    return buffer.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (b"", "is empty (0 bytes)"),
-        (b"no checkpoint", "(it starts with b'no checkpoint')"),
-        (pickle.dumps({"params": 1})[:10], "is a bare pickle, which could run code"),
-        (_torch_file()[:5000], "is truncated or damaged"),
-        (_torch_file().replace(b"_rebuild_tensor_v2", b"_rebuild_tensor_v2"[::-1]), "would run code"),
-        (_torch_file().replace(b"collections\nOrderedDict", b"\xff" * 23), "is damaged and cannot be read"),
-    ],
-)
-def test_file_that_cannot_be_read_is_told_for_what_it_is(tmp_path, content, words):
-    checkpoint = tmp_path / "net.pth"
-    checkpoint.write_bytes(content)
-    with pytest.raises(UserError) as caught:
-        load_data_only(checkpoint)
-    assert str(caught.value).startswith(f"{checkpoint}: ")
-    assert words in str(caught.value)
-    assert "\n" not in str(caught.value)
-    assert ("run code" in str(caught.value)) is ("run code" in words)
 
 
 def test_failed_save_keeps_the_old_file_and_leaves_nothing_beside(tmp_path, monkeypatch):
     path = tmp_path / "net.pth"
     base_model.torch.save({"weight": torch.ones(2)}, str(path))
 
-    def break_off(value, file):
-        file.write(b"half")
-        raise OSError("no space left on device")
+    def refuse(*_):
+        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(torch, "save", break_off)
-    with pytest.raises(OSError, match="no space"):
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(OSError, match="No space left"):
         base_model.torch.save({}, str(path))
     assert [entry.name for entry in tmp_path.iterdir()] == ["net.pth"]
     assert load_data_only(path)["weight"].tolist() == [1, 1]
@@ -83,36 +115,76 @@ def test_everything_else_of_torch_is_torch():
     assert base_model.torch.optim.Adam is torch.optim.Adam
 
 
-@pytest.fixture
-def full_disk(tmp_path, monkeypatch):
-    """Refuses that many of the next writes, as a full disk does; counts all."""
-    seen = {"refused": 0, "attempts": 0}
-
-    def save_whole(value, path, **_kwargs):
-        seen["attempts"] += 1
-        if seen["attempts"] <= seen["refused"]:
-            raise UserError(f"{path}: cannot be written: No space left on device; nothing was changed")
-        torch.save(value, path)
-
-    monkeypatch.setattr(torch_files, "save_whole", save_whole)
-    monkeypatch.setattr(torch_files.time, "sleep", lambda _seconds: None)
-    return seen
+def test_models_go_to_the_cpu_and_to_several_gpus():
+    model = BaseModel({"num_gpu": 0, "is_train": True, "dist": False})
+    assert isinstance(model.model_to_device(torch.nn.Linear(1, 1)), torch.nn.Linear)
+    model.opt["num_gpu"] = 2
+    assert isinstance(model.model_to_device(torch.nn.Linear(1, 1)), torch.nn.DataParallel)
 
 
-@pytest.mark.parametrize("method", ["save_network", "save_training_state"])
-@pytest.mark.parametrize("refused", [2, 3])
-def test_checkpoint_of_basicsr_that_cannot_be_written_ends_the_run_at_the_third_attempt(
-    tmp_path, full_disk, method, refused
-):
-    full_disk["refused"] = refused
-    model = BaseModel(
-        {"num_gpu": 0, "is_train": True, "path": {"models": str(tmp_path), "training_states": str(tmp_path)}}
-    )
-    arguments = (torch.nn.Linear(1, 1), "net_g", 4) if method == "save_network" else (0, 4)
-    if refused == 3:
-        with pytest.raises(UserError, match=r"No space left on device; nothing was changed"):
-            getattr(model, method)(*arguments)
-    else:
-        getattr(model, method)(*arguments)
-        assert [entry.suffix for entry in tmp_path.iterdir()] in ([".pth"], [".state"])
-    assert full_disk["attempts"] == 3
+def test_ddp_on_cpus_needs_no_device_and_broadcasts_no_buffers(tmp_path):
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        model = BaseModel({"num_gpu": 0, "is_train": True, "dist": True})
+        wrapped = model.model_to_device(torch.nn.BatchNorm1d(2))
+        assert wrapped.device_ids is None
+        assert not wrapped.will_sync_module_buffers()
+        wrapped(torch.randn(4, 2)).sum().backward()
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize(
+    ("auto_resume", "named", "iteration"),
+    [(True, None, 10), (True, "8.state", 10), (False, "8.state", 8), (False, None, None)],
+)
+def test_a_host_resumes_from_the_state_that_basicsr_chooses(monkeypatch, tmp_path, auto_resume, named, iteration):
+    """The newest by number, and the weights of that iteration."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "experiments/run/training_states"
+    folder.mkdir(parents=True)
+    for number in (8, 9, 10):
+        torch.save({"iter": number, "epoch": 0}, folder / f"{number}.state")
+    (folder / "mine.state").write_text("none of the run's")
+    paths = {"resume_state": named and str(folder / named), "models": "models", "pretrain_network_g": None}
+    opt = {"auto_resume": auto_resume, "name": "run", "path": paths, "network_g": {}}
+    state = basicsr.train.load_resume_state(opt)
+    assert (state and state["iter"]) == iteration
+    assert paths["pretrain_network_g"] == (iteration and f"models/net_g_{iteration}.pth")
+
+
+def test_nothing_to_resume_begins(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert basicsr.train.load_resume_state({"auto_resume": True, "name": "run", "path": {}}) is None
+
+
+def test_clash_with_our_names_keeps_the_first_and_says_so(caplog):
+    registry = Registry("test")
+    theirs = type("RGT", (), {"__module__": "fork.archs"})
+    ours = type("RGT", (), {"__module__": "rgt_arch.archs.rgt_arch"})
+    for first, second in ((theirs, ours), (ours, theirs)):
+        caplog.clear()
+        registry._obj_map.clear()
+        registry.register(first)
+        registry.register(second)
+        assert registry.get("RGT") is first
+        assert caplog.messages == [
+            f"RGT is registered by {first.__module__}; the one of {second.__module__} is not used"
+        ]
+    registry._obj_map.clear()
+    registry.register(theirs)
+    with pytest.raises(AssertionError):
+        registry.register(type("RGT", (), {"__module__": "other.fork"}))
+    registry.register(theirs, suffix="fork")
+    assert "RGT_fork" in registry
+
+
+def test_basicsrs_pipelines_are_its_own():
+    """No loop, logger, folder or signal of a host is touched."""
+    assert basicsr.train.train_pipeline.__module__ == "basicsr.train"
+    ours = {name for name, value in vars(basicsr.train).items() if _home(value).startswith("rgt_arch")}
+    assert ours == {"load_resume_state", "parse_options"} <= {patch.name for patch in PATCHES}
+
+
+def _home(value):
+    return getattr(value, "__module__", None) or type(value).__module__

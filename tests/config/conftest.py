@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
-from rgt_arch.config import load_options
+from rgt_arch.config import apply_overrides, check_options, load_options
 from rgt_arch.config.classes import find_class
+from rgt_arch.config.loading import read_written
+from rgt_arch.config.report import Report
 from rgt_arch.data.lmdb import create_lmdb
 from rgt_arch.data.option_checks import validate_options
 from rgt_arch.errors import UsageError
@@ -65,40 +68,75 @@ def write_weights(path: Path, network: dict[str, Any], param_key: str) -> None:
     torch.save({param_key: {key: torch.zeros(()).expand(tensor.shape) for key, tensor in state.items()}}, path)
 
 
-class Checker:
-    """An option file of this project in a folder with data for it, to be broken and validated."""
+class OptionFile:
+    """An option file of this project, to be broken and checked without the data and the weights that it names."""
 
     def __init__(self, root: Path, source: Path = OPTIONS / "train_RGT_T_x2.yml") -> None:
         self.root = root
         self.is_train = not source.name.startswith("test")
         self.file = root / source.name
         self.file.write_text(source.read_text())
-        make_data(load_options(self.file), root)
 
-    def edit(self, old: str, new: str) -> Checker:
+    def edit(self, old: str, new: str) -> OptionFile:
         """Replace a piece of the file that is there exactly once."""
         text = self.file.read_text()
         assert text.count(old) == 1, f"{old!r} is {text.count(old)} times in {self.file.name}"
         self.file.write_text(text.replace(old, new))
         return self
 
-    def validate(self) -> tuple[dict[str, Any], list[str]]:
-        """The options after validation, and the warnings."""
-        opt = load_options(self.file)
-        return opt, validate_options(opt, file=self.file, is_train=self.is_train, root=self.root)
+    def validate(self, *overrides: str, **sections: Any) -> tuple[dict[str, Any], list[str]]:
+        """The options after the checks, and the warnings. sections: take the place of those of the file."""
+        written = read_written(self.file)
+        opt = {**deepcopy(written.options), **sections}
+        apply_overrides(opt, overrides)
+        report = Report(str(self.file), written)
+        check_options(opt, report, is_train=self.is_train)
+        report.raise_errors()
+        return opt, report.warnings
 
-    def errors(self) -> list[str]:
-        """The lines of the error that validation ends in, without the heading and the folder."""
+    def warning(self, *overrides: str, **sections: Any) -> str:
+        """The one warning there is."""
+        (warning,) = self.validate(*overrides, **sections)[1]
+        return warning
+
+    def errors(self, *overrides: str, **sections: Any) -> list[str]:
+        """The lines of the error that the checks end in, without the heading and the folder."""
         with pytest.raises(UsageError) as caught:
-            self.validate()
+            self.validate(*overrides, **sections)
         lines = [line.strip().replace(f"{self.root}/", "") for line in str(caught.value).splitlines()]
         return [line for line in lines if "problems in" not in line]
 
-    def error(self) -> str:
+    def error(self, *overrides: str, **sections: Any) -> str:
         """The one error there is."""
-        lines = self.errors()
+        lines = self.errors(*overrides, **sections)
         assert len(lines) == 1, lines
         return lines[0]
+
+
+class Checker(OptionFile):
+    """An option file of this project in a folder with data for it."""
+
+    def __init__(self, root: Path, source: Path = OPTIONS / "train_RGT_T_x2.yml") -> None:
+        super().__init__(root, source)
+        make_data(load_options(self.file), root)
+
+    def validate(self, *overrides: str, **sections: Any) -> tuple[dict[str, Any], list[str]]:
+        """As OptionFile, with the data and the weights."""
+        opt = {**load_options(self.file), **sections}
+        apply_overrides(opt, overrides)
+        return opt, validate_options(
+            opt, file=self.file, is_train=self.is_train, root=self.root, written=read_written(self.file)
+        )
+
+
+@pytest.fixture
+def training(tmp_path: Path) -> OptionFile:
+    return OptionFile(tmp_path)
+
+
+@pytest.fixture
+def testing(tmp_path: Path) -> OptionFile:
+    return OptionFile(tmp_path, OPTIONS / "test_RGT_T_x2.yml")
 
 
 @pytest.fixture

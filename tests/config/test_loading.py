@@ -106,7 +106,7 @@ def test_section_merges_with_the_one_it_names_and_shares_nothing_with_it(tmp_pat
         ("a: 1\n b: 2\n", ":2:", "indentation"),
         ("a: *missing\n", ":1:", "undefined alias"),
         ("a: 1\n---\nb: 2\n", ":2:", "single document"),
-        ("a: !!float abc\n", ":1:", "'abc' is no float"),
+        ("a: !!float abc\n", ":1:", "'abc' is not a float"),
         ("? [a]\n: 1\n", ":1:", "a key must be a name"),
         ("", "some.yml", "is empty"),
         ("- a\n- b\n", "some.yml", "list"),

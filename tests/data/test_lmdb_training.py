@@ -12,11 +12,12 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from rgt_arch.basicsr_compat.iterations import create_train_val_dataloader
 from rgt_arch.data.bicubic import hr_lr_pair
 from rgt_arch.data.lmdb import create_lmdb_of_folder
 from rgt_arch.data.meta_info import write_meta_info, write_pair_list
 from rgt_arch.errors import UserError
+from rgt_arch.training.loaders import training_loader, validation_loaders
+from rgt_arch.training.run_folder import FolderLock
 
 PLAIN = ("0001_s001", "0001", "0001-b", "0002")
 ODD = ("sub/photo (1)", "sub-2/v1.2", "sub/bébé", "a.b", "100%")  # "sub/" and "sub-2" sort otherwise by name parts
@@ -66,8 +67,9 @@ def loaders(dataset, workers, val=None):
         datasets["val"] = {**common, "phase": "val", **copy.deepcopy(val)}
     opt = {"datasets": datasets, "train": {"total_iter": 8}, "manual_seed": 7, "num_gpu": 0}
     opt |= {"dist": False, "rank": 0, "world_size": 1}
-    train, _, vals, _, _ = create_train_val_dataloader(opt, logging.getLogger("test"))
-    return train, vals
+    logger = logging.getLogger("test")
+    train, _ = training_loader(opt, 0, FolderLock("no such folder"), logger)
+    return train, validation_loaders(opt, logger)
 
 
 def batches(loader):

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import rgt_arch  # noqa: F401 - makes BasicSR importable
-from rgt_arch.config.describe import Table, documented_tables
+from rgt_arch.config.classes import section_at
 from rgt_arch.config.schema import Key
-from rgt_arch.config.sections import section_at
+from rgt_arch.config.tables import TABLES, Table
 
 from .bad_files import CANARY, TEST, TRAIN, Row, at, change, for_a_test, good, nothing, then, write
 from .conftest import edsr_options
@@ -75,7 +75,7 @@ class Mistake(NamedTuple):
 
 def mistakes() -> list[Mistake]:
     """All wrong values of all documented keys."""
-    return [mistake for table in documented_tables() for name in table.keys for mistake in mistakes_of(table, name)]
+    return [mistake for table in TABLES for name in table.keys for mistake in mistakes_of(table, name)]
 
 
 def mistakes_of(table: Table, name: str) -> list[Mistake]:
@@ -118,7 +118,7 @@ def wrong_values(key: Key) -> Iterator[tuple[Any, str]]:
     yield _WRONG[key.kind], "expected"
     if key.choices:
         yield (["nonsense"] if in_list else "nonsense"), key.choices[0]
-    for limit, beyond in ((key.low, -1), (key.high, 1)):
+    for limit, beyond in ((key.low, -1), (key.above, 0), (key.high, 1)):
         if limit is not None:
             value = math.floor(limit) + beyond
             yield (

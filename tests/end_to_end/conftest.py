@@ -18,6 +18,8 @@ import pytest
 import yaml
 from skimage import data
 
+from rgt_arch.cli.basicsr_command import main
+
 SCALE = 2
 
 
@@ -153,6 +155,27 @@ def project(photographs: Path, tmp_path: Path) -> Project:
     """A fresh project folder with the photographs in it."""
     shutil.copytree(photographs, tmp_path, dirs_exist_ok=True)
     return Project(tmp_path)
+
+
+@pytest.fixture
+def basicsr_command(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str]]:
+    """basicsr_command(*arguments, command="train"): `basicsr` in the project, in this process; its exit code, and
+    everything it printed."""
+    monkeypatch.chdir(project.root)
+    monkeypatch.setattr("sys.path", [*sys.path])
+
+    def call(*arguments: str, command: str = "train") -> tuple[int, str]:
+        capfd.readouterr()
+        try:
+            code = main([command, "-opt", project.write(), *arguments])
+        except SystemExit as leaving:
+            code = int(leaving.code or 0)
+        printed = capfd.readouterr()
+        return code, printed.out + printed.err
+
+    return call
 
 
 @pytest.fixture(scope="session")

@@ -85,6 +85,14 @@ class Watch:
 
         return call
 
+    def saving(self, model: Any, method: Callable[..., Any]) -> Callable[..., Any]:
+        """A method of the checkpoint manager's class."""
+
+        def call(checkpoints: Any, *arguments: Any, **keywords: Any) -> Any:
+            return self.during("save", model, partial(method, checkpoints))(*arguments, **keywords)
+
+        return call
+
 
 class Processes:
     """The processes of a run, our children, by rank."""
@@ -187,11 +195,7 @@ def tell_phases(watch: Watch) -> None:
         for method, phase in METHODS.items():
             setattr(model, method, watch.during(phase, model, getattr(model, method)))
         for method in SAVES:
-            save = getattr(CheckpointManager, method)
-            telling = lambda *arguments, _save=save, **keywords: watch.during("save", model, partial(_save, arguments[0]))(  # noqa: E731
-                *arguments[1:], **keywords
-            )
-            setattr(CheckpointManager, method, telling)
+            setattr(CheckpointManager, method, watch.saving(model, getattr(CheckpointManager, method)))
         return model
 
     loop.build_model = build_model

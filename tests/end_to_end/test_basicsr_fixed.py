@@ -13,11 +13,10 @@ import pytest
 CHECK = """
 import sys
 import rgt_arch, basicsr
-from rgt_arch.basicsr_compat import fallback_modules
+from rgt_arch.basicsr_compat.fallbacks import FALLBACKS, FallbackFinder
 assert basicsr.__file__.startswith({folder!r}), basicsr.__file__
-assert fallback_modules._finder.namespaces
-provided = [name for name in fallback_modules._finder.namespaces
-            if getattr(getattr(sys.modules.get(name), "__spec__", None), "loader", None) is fallback_modules._finder]
+provided = [name for name in FALLBACKS
+            if isinstance(getattr(getattr(sys.modules.get(name), "__spec__", None), "loader", None), FallbackFinder)]
 assert not provided, provided
 print("fine")
 """

@@ -1,4 +1,4 @@
-"""The commands of README.md, run one after the other on tiny data; each block there says how it is run, or why not."""
+"""The commands of README.md and docs/, run on tiny data in the order of the files; each block says how, or why not."""
 
 import os
 import re
@@ -22,8 +22,18 @@ from rgt_arch import rgt_t
 from rgt_arch.data.bicubic import hr_lr_pair
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^<!-- ([^\n]+) -->\n```(bash|python)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+DOCUMENTS = [
+    ROOT / "README.md",
+    *(ROOT / "docs" / f"{name}.md" for name in ("training", "upscaling", "python", "paper", "data")),
+]
+OTHERS = [ROOT / "docs/hosts.md", ROOT / "docs/installation.md"]
+BLOCK = re.compile(r"^<!-- ([^\n]+) -->\n```(bash|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCKS = [
+    (f"{document.name} {number}", *block)
+    for document in DOCUMENTS
+    for number, block in enumerate(BLOCK.findall(document.read_text(encoding="utf-8")), 1)
+]
+RUN = [block for block in BLOCKS if block[1].startswith("run by tests: ")]
 
 TINY_NETWORK = "network_g:depth=[2] network_g:num_heads=[6] network_g:embed_dim=96 network_g:split_size=[8,16]"
 CHEAPER = {
@@ -67,7 +77,7 @@ def write_archives(folder: Path) -> None:
 def project(tmp_path_factory):
     """A clone as README expects it, with tiny data and weights."""
     root = tmp_path_factory.mktemp("clone")
-    for name in ("benchmarks", "options", "realesrgan_style_scripts"):
+    for name in ("options", "realesrgan_style_scripts", "benchmarks"):
         (root / name).symlink_to(ROOT / name)
     write_pairs(root / "datasets/DF2K", (2,))
     for name in ("Set5", "Set14", "B100", "Urban100"):
@@ -113,28 +123,31 @@ def command_line(line: str, kind: str) -> list[str]:
     return [sys.executable, *([] if program == "python" else ["-m", "rgt_arch.cli"]), *arguments]
 
 
-def test_every_block_of_commands_says_how_it_is_tested():
-    assert len(BLOCKS) == len(re.findall(r"^```(?:bash|python)$", README, re.MULTILINE)) > 8
-    for mark, _, _ in BLOCKS:
+@pytest.mark.parametrize("document", [*DOCUMENTS, *OTHERS], ids=lambda path: path.name)
+def test_every_block_of_commands_says_how_it_is_tested(document):
+    text = document.read_text(encoding="utf-8")
+    assert len(BLOCK.findall(text)) == len(re.findall(r"^```(?:bash|python)$", text, re.MULTILINE))
+    for mark, _, _ in BLOCK.findall(text):
         assert mark == "the test command" or re.fullmatch(
             rf"not run by tests: .{{10,}}|run by tests: ({'|'.join(CHEAPER)})", mark
         )
 
 
-def test_commands_do_what_readme_says(project):
-    for mark, language, text in BLOCKS:
-        if not mark.startswith("run by tests: "):
-            continue
-        if language == "python":
-            shape = "torch.Size([1, 3, 132, 188])" if "torch.rand" in text else "(30, 40, 3) (120, 160, 3)"
-            assert run([sys.executable, "-c", text], project) == f"{shape}\n"
-            continue
-        if mark == "run by tests: in a shell":
-            shutil.rmtree(project / "datasets/DF2K")  # what the trainings before were given
-            run(["bash", "-e", "-c", text], project)
-            continue
+@pytest.mark.parametrize("block", RUN, ids=lambda block: block[0])
+def test_commands_run(project, block):
+    _, mark, language, text = block
+    if language == "python":
+        shape = "torch.Size([1, 3, 132, 188])" if "torch.rand" in text else "(30, 40, 3) (120, 160, 3)"
+        assert run([sys.executable, "-c", text], project) == f"{shape}\n"
+    elif mark == "run by tests: in a shell":
+        shutil.rmtree(project / "datasets/DF2K")  # what the trainings before were given
+        run(["bash", "-e", "-c", text], project)
+    else:
         for line in text.splitlines():
             run(command_line(line, mark.removeprefix("run by tests: ")), project)
+
+
+def test_commands_did_what_the_documents_say(project):
     assert (project / "experiments/train_RGT_S_x2/models/net_g_latest.pth").is_file()
     for folder in ("HR", "LR_bicubic/X2"):
         listed = (project / f"datasets/DF2K_sub/{folder}.lmdb/meta_info.txt").read_text()
@@ -163,7 +176,7 @@ def test_ci_runs_the_test_command_of_readme():
         text=True,
         check=True,
     )
-    assert [command.stdout + "\n"] == [text for mark, _, text in BLOCKS if mark == "the test command"]
+    assert [command.stdout + "\n"] == [text for _, mark, _, text in BLOCKS if mark == "the test command"]
     assert command.stdout == 'pip install -e ".[test]" && pytest'
 
 
@@ -177,6 +190,7 @@ def test_ci_fails_when_tests_or_lint_fail(tmp_path):
     stub = f'#!/bin/sh\nmkdir -p .ci/venv/bin; echo "PATH={stubs}:$PATH" > .ci/venv/bin/activate\n'
     for name, text in {
         "python3": stub,
+        "pip": "#!/bin/sh\n",
         **dict.fromkeys(("ruff", "mypy"), "#!/bin/sh\ntest ! -e fail-$(basename $0)\n"),
     }.items():
         (stubs / name).write_text(text)
@@ -201,6 +215,7 @@ def test_ci_fails_when_tests_or_lint_fail(tmp_path):
 
 
 def test_links_to_files_lead_somewhere():
-    for document in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "MODEL_CARD.md"):
-        for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / document).read_text(encoding="utf-8")):
-            assert target.startswith("https://") or (ROOT / target).exists(), f"{document}: {target}"
+    others = [ROOT / f"{name}.md" for name in ("CONTRIBUTING", "CHANGELOG", "MODEL_CARD")]
+    for document in (*DOCUMENTS, *OTHERS, *others):
+        for target in re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8")):
+            assert target.startswith("https://") or (document.parent / target).exists(), f"{document.name}: {target}"

@@ -15,10 +15,12 @@ from typing import Any
 
 import torch
 
-from rgt_arch.basicsr_compat import stopping
-from rgt_arch.basicsr_compat.distributed import environment_rank
 from rgt_arch.models.rgt_model import RGTModel
+from rgt_arch.training import loop
+from rgt_arch.training.ranks import environment_rank
+from rgt_arch.training.signals import StopRequest
 
+stops: list[StopRequest] = []  # the run's own
 RANK, ATTEMPT = environment_rank(), int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
 
 
@@ -57,13 +59,25 @@ def expect(iteration: int, before: str, signal: int, whom: str) -> None:
             sent.append(now)
             os.kill(os.getppid() if whom == "parent" else os.getpid(), signal)
             limit = time.monotonic() + 60
-            while whom == "parent" and not stopping.asked() and time.monotonic() < limit:
+            while whom == "parent" and not stops[0].signal and time.monotonic() < limit:
                 time.sleep(0.01)  # until it has passed the signal on
         return method(self, *arguments)
 
     setattr(RGTModel, before, call)
 
 
+def note_stop_request() -> None:
+    """The run's StopRequest, which the command makes, and hands to everything that asks it."""
+    wait = loop.batches
+
+    def batches(loader: Any, opt: dict[str, Any], stop: StopRequest) -> Any:
+        stops.append(stop)
+        return wait(loader, opt, stop)
+
+    loop.batches = batches
+
+
+note_stop_request()
 write_samples_down()
 if os.environ.get("FLOAT64"):
     compute_in_float64()

@@ -1,4 +1,4 @@
-"""RGTModel's validation: tiles, chops and self-ensemble, metrics, images without GT or colour, naming, repeats."""
+"""RGTModel's validation: tiles, chops and self-ensemble, metrics, images without GT or colour, naming, stopping."""
 
 from __future__ import annotations
 
@@ -63,22 +63,6 @@ def test_testing_leaves_the_mode_as_it_was_and_training_goes_on(build, batch, tr
     assert all(param.grad is not None for param in model.net_g.parameters())
 
 
-@pytest.mark.parametrize(
-    ("val", "message"),
-    [
-        ({"tile": {"size": 64, "overlap": 64}}, "val.tile"),
-        ({"tile": {"size": 64, "overlap": 8, "pad": 1}}, "val.tile"),
-        ({"tile": {"size": "64"}}, "val.tile"),
-        ({"tile": {"overlap": 64}}, "val.tile"),
-        ({"tile": 64}, "val.tile: 64"),
-        ({"tile": {"size": 64}, "use_chop": True}, "val.use_chop"),
-    ],
-)
-def test_wrong_val_options_are_usage_errors(build, val, message):
-    with pytest.raises(UsageError, match=message):
-        build(val=val)
-
-
 def test_metrics_images_and_best_results_equal_those_of_srmodel(build, options, loader, tmp_path):
     from basicsr.models.sr_model import SRModel
 
@@ -130,7 +114,6 @@ def test_images_without_gt_skip_metrics_that_need_it_with_one_warning(build, loa
         )
     single = loader(0, gt=False)
     model.validation(single, 5, None, False)
-    model.validated.clear()
     model.validation(single, 5, None, False)
     assert set(model.metric_results) == {"niqe"}
     assert model.metric_results["niqe"] > 0
@@ -173,41 +156,6 @@ def test_wrong_gt_size_names_the_image(build, loader, tmp_path):
         model.validation(data, "tiny", None, False)
 
 
-def test_second_validation_without_training_between_repeats_the_result(build, loader, batch, log):
-    model = build(RGT)
-    sets = [loader(1, name="A"), loader(2, name="B")]
-    calls = []
-    model.net_g.register_forward_hook(lambda *args: calls.append(1))
-
-    def validate_all(iteration: int) -> list[dict[str, float]]:
-        calls.clear()
-        results = []
-        for data in sets:
-            model.validation(data, iteration, None, False)
-            results.append(dict(model.metric_results))
-        return results
-
-    model.feed_data(batch(1))
-    model.optimize_parameters(1)
-    first = validate_all(1)
-    assert len(calls) == 3
-    # BasicSR's counter is one too high after its loop
-    assert validate_all(2) == first
-    assert calls == []
-    assert [line for line in log if "as just before" in line] == [
-        f"Validation {name} at iteration 1: as just before. psnr: {result['psnr']:.4f}"
-        for name, result in zip("AB", first, strict=True)
-    ]
-    model.feed_data(batch(2))
-    model.optimize_parameters(2)
-    assert validate_all(2) != first
-    assert len(calls) == 3
-    model.feed_data(batch(2))
-    model.optimize_parameters(2)  # the same number again, other weights
-    validate_all(2)
-    assert len(calls) == 3
-
-
 def test_values_go_to_tensorboard_under_the_iteration(build, loader):
     board = Mock()
     model = build()
@@ -244,13 +192,37 @@ def test_progress_is_a_bar_on_terminals_and_lines_elsewhere(loader, log, monkeyp
     monkeypatch.setattr(validation, "_SECONDS_BETWEEN_LINES", -1.0)
     data = loader(2)
     log.clear()
-    assert len(list(validation.progress(data, "Set", True))) == 2
+    assert len(list(validation._progress(data, "Set", True))) == 2
     assert log == ["Set: 1 of 2 images", "Set: 2 of 2 images"]
     log.clear()
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     log.clear()
-    assert len(list(validation.progress(data, "Set", True))) == 2
+    assert len(list(validation._progress(data, "Set", True))) == 2
     assert log == []
     shown = capsys.readouterr().err
     assert "2/2" in shown
     assert "image/s" in shown
+
+
+@pytest.mark.parametrize("after", [0, 1, 3])
+def test_a_validation_that_is_asked_to_stop_leaves_no_results(build, loader, tmp_path, after):
+    """Asked before each image; what was measured by then is not taken for the data set's."""
+    board = Mock()
+    model = build()
+    asked = []
+    ended = model.validation(loader(3), 7, board, True, should_stop=lambda: asked.append(1) or len(asked) > after)
+    assert ended is (after == 3)
+    assert len(list((tmp_path / "visualization").rglob("*.png"))) == after
+    assert board.add_scalar.called is ended
+    assert bool(model.metric_results) is ended
+    assert hasattr(model, "best_metric_results") is ended
+
+
+def test_the_best_result_stays_that_of_its_iteration(build, loader, monkeypatch):
+    model = build()
+    values = iter([20.0, 30.0, 25.0])
+    monkeypatch.setattr("rgt_arch.models.validation.calculate_metric", lambda *_: next(values))
+    for iteration in (1, 2, 3):
+        assert model.validation(loader(1), iteration, None, False)
+        assert model.metric_results["psnr"] == {1: 20.0, 2: 30.0, 3: 25.0}[iteration]
+    assert model.best_metric_results == {"Set": {"psnr": {"better": "higher", "val": 30.0, "iter": 2}}}

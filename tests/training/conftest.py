@@ -35,7 +35,7 @@ def go_on(begin: Callable[..., Any]) -> Callable[..., tuple[Any, CheckpointManag
     """go_on(iteration, …): as `begin`, from the snapshot of an iteration."""
 
     def make(iteration: int, *args: Any, **sections: Any) -> tuple[Any, CheckpointManager]:
-        model, manager = begin(*args, **sections)
+        model, _ = begin(*args, **sections)
         snapshot = Snapshot.open(Path(model.opt["path"]["training_states"], f"{iteration}.state"), model.opt)
         snapshot.restore(model, model.opt, 8, logging.getLogger("basicsr"))
         snapshot.restore_generators(model.opt, model.device)

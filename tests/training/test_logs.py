@@ -1,24 +1,29 @@
-"""What a run logs as numbers: complete before a state says so, once after a resume, and one run of wandb."""
+"""What a run writes about itself: log files, numbers that are complete before a state says so, one run of wandb."""
 
 from __future__ import annotations
 
+import logging
 import sys
 import types
 
-import basicsr.train
 import pytest
 import torch
+from basicsr.utils import get_root_logger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from rgt_arch.basicsr_compat import curves, training_loop, wandb_runs
 from rgt_arch.errors import UserError
+from rgt_arch.training import logs
+from rgt_arch.training.logs import Numbers, StepLog, open_log
+
+LOGGER = logging.getLogger("test")
 
 
 @pytest.fixture
 def opt(tmp_path):
-    logger = {"use_tb_logger": True, "csv": True, "wandb": {"project": None}}
-    return {"name": "run", "root_path": str(tmp_path), "rank": 0, "logger": logger} | {
-        "path": {"experiments_root": str(tmp_path)}
+    logger = {"use_tb_logger": True, "csv": True, "wandb": {"project": None}, "print_freq": 2}
+    paths = {"experiments_root": str(tmp_path), "log": str(tmp_path)}
+    return {"name": "run", "root_path": str(tmp_path), "rank": 0, "logger": logger, "path": paths} | {
+        "train": {"total_iter": 1000}
     }
 
 
@@ -28,27 +33,44 @@ def drawn(folder, tag):
     return [(event.step, event.value) for event in events.Scalars(tag)] if tag in events.Tags()["scalars"] else []
 
 
+def test_each_run_has_a_log_of_its_own_though_the_logger_was_used_before(opt, tmp_path, monkeypatch):
+    """Also within the same second; the waiting notices are the first one's."""
+    monkeypatch.setattr(logs, "get_time_str", lambda: "20260101_120000")
+    get_root_logger().warning("too early")
+    notices = ["said before there was a log"]
+    for run in ("first", "second"):
+        open_log(opt, "train", notices).info(run)
+    one, two = ((tmp_path / f"train_run_20260101_120000{end}.log").read_text() for end in ("", "_2"))
+    assert one.count("said before there was a log") == 1
+    assert one.endswith("first\n")
+    assert two.endswith("second\n")
+    assert "said before" not in two
+    assert notices == []
+    assert get_root_logger() is logging.getLogger("basicsr")
+
+
 def test_a_validation_is_in_the_files_at_once(opt, tmp_path):
-    log = basicsr.train.init_tb_loggers(opt)
-    log.add_scalar("losses/l_pix", 0.5, 1)
-    log.add_scalar("metrics/Set5/psnr", 30.0, 3)
+    numbers = Numbers(opt, 0, LOGGER)
+    numbers.add_scalar("losses/l_pix", 0.5, 1)
+    numbers.add_scalar("metrics/Set5/psnr", 30.0, 3)
     assert drawn(tmp_path, "losses/l_pix") == [(1, 0.5)]
     assert drawn(tmp_path, "metrics/Set5/psnr") == [(3, 30.0)]
     assert (tmp_path / "metrics.csv").read_text().splitlines()[1:] == ["3,Set5,psnr,30.0"]
-    log.close()
+    numbers.close()
 
 
 def test_models_log_to_it_as_to_a_summary_writer(opt, tmp_path):
     """By its argument names, and what is no number: nothing of it is an error where there is a CSV alone."""
     for use_tb_logger in (True, False):
         opt["logger"].update(use_tb_logger=use_tb_logger)
-        log = basicsr.train.init_tb_loggers({**opt, "start_iter": 0})
-        log.add_scalar("mine", scalar_value=0.5, global_step=7, walltime=1.0)
-        log.add_scalar("metrics/Set5/psnr", 30.0)
-        log.add_scalar("other", 0.25, global_step=8, new_style=True)
-        log.add_image("picture", torch.zeros(3, 4, 4), global_step=7)
-        log.close()
-        assert hasattr(log, "log_dir") is use_tb_logger
+        numbers = Numbers(opt, 0, LOGGER)
+        numbers.add_scalar("mine", scalar_value=0.5, global_step=7, walltime=1.0)
+        numbers.add_scalar("metrics/Set5/psnr", 30.0)
+        numbers.add_scalar("other", 0.25, global_step=8, new_style=True)
+        numbers.add_image("picture", torch.zeros(3, 4, 4), global_step=7)
+        numbers.close()
+        with pytest.raises(AttributeError):
+            numbers.no_method_of_a_summary_writer  # noqa: B018
     assert drawn(tmp_path, "mine") == [(7, 0.5)]
     events = EventAccumulator(str(tmp_path / "tb_logger/run"))
     events.Reload()
@@ -57,37 +79,82 @@ def test_models_log_to_it_as_to_a_summary_writer(opt, tmp_path):
     assert (tmp_path / "metrics.csv").read_text().splitlines()[1:] == []
 
 
-def test_numbers_are_in_the_files_before_the_state_that_goes_on_from_them(monkeypatch):
-    monkeypatch.setattr(training_loop, "_current", None)
-    done = []
-    loader = training_loop.TrainingLoader([], {}, [])
-    loader.tb_logger = curves.Curves(types.SimpleNamespace(flush=lambda: done.append("flush")), csv=None)
-    methods = {name: lambda *_, name=name: done.append(name) for name in ("optimize_parameters", "save", "validation")}
-    model = training_loop.following_model(lambda _: types.SimpleNamespace(**methods))({})
-    model.save(0, 3)
-    assert done == ["flush", "save"]
-
-
 def test_points_after_the_checkpoint_are_drawn_once(opt, tmp_path):
-    log = basicsr.train.init_tb_loggers(opt)
-    for step in (1, 2, 3, 4):
-        log.add_scalar("losses/l_pix", 0.5, step)
-    log.close()
-    log = basicsr.train.init_tb_loggers({**opt, "start_iter": 2})
-    for step in (3, 4):
-        log.add_scalar("losses/l_pix", 0.25, step)
-    log.close()
+    for start, steps, value in ((0, (1, 2, 3, 4), 0.5), (2, (3, 4), 0.25)):
+        numbers = Numbers(opt, start, LOGGER)
+        for step in steps:
+            numbers.add_scalar("losses/l_pix", value, step)
+        numbers.close()
     assert drawn(tmp_path, "losses/l_pix") == [(1, 0.5), (2, 0.5), (3, 0.25), (4, 0.25)]
 
 
+@pytest.mark.parametrize("rank", [0, 1])
 @pytest.mark.parametrize(("tensorboard", "csv"), [(True, False), (False, True), (False, False)])
-def test_each_file_is_written_where_it_is_asked_for(opt, tmp_path, tensorboard, csv):
+def test_each_file_is_written_where_it_is_asked_for_and_by_rank_zero(opt, tmp_path, tensorboard, csv, rank):
+    opt["rank"] = rank
     opt["logger"].update(use_tb_logger=tensorboard, csv=csv)
-    log = basicsr.train.init_tb_loggers(opt)
-    assert (log is None) is not (tensorboard or csv)
-    assert (tmp_path / "tb_logger").exists() is tensorboard
-    assert (tmp_path / "metrics.csv").exists() is csv
-    assert curves.going_on(lambda _: None)({**opt, "rank": 1}) is None
+    numbers = Numbers(opt, 0, LOGGER)
+    numbers.add_scalar("metrics/Set5/psnr", 30.0, 3)
+    numbers.close()
+    assert (tmp_path / "tb_logger").exists() is (tensorboard and not rank)
+    assert (tmp_path / "metrics.csv").exists() is (csv and not rank)
+
+
+@pytest.mark.parametrize("csv", [True, False])
+def test_lines_and_rows_every_print_freq_iterations_with_eta_and_true_epochs(opt, tmp_path, monkeypatch, caplog, csv):
+    """The ETA is the recent pace times what is left, whatever the time since the start."""
+    opt["logger"].update(csv=csv)
+    numbers = Numbers(opt, 900, LOGGER)
+    steps = StepLog(opt, 900, numbers, torch.device("cpu"))
+    lines = []
+    monkeypatch.setattr(steps._lines.logger, "info", lines.append)
+    monkeypatch.setattr(steps._iteration_timer, "get_avg_time", lambda: 3661.0)
+    model = types.SimpleNamespace(get_current_log=lambda: {"l_pix": 0.5}, get_current_learning_rate=lambda: [2e-4])
+    for iteration in (901, 902, 999, 1000):
+        steps.step_done(model, iteration, epoch=72)
+    steps.close()
+    numbers.close()
+    assert [line.partition(", lr")[0] for line in lines] == [
+        "[run..][epoch: 72, iter:     902",
+        "[run..][epoch: 72, iter:   1,000",
+    ]
+    assert "[eta: 4 days, 3:39:3" in lines[0]  # 98 times 1:01:01
+    assert "[eta: 0:00:00, " in lines[1]
+    assert drawn(tmp_path, "losses/l_pix") == [(902, 0.5), (1000, 0.5)]
+    if csv:
+        rows = (tmp_path / "metrics.csv").read_text().splitlines()[1:]
+        assert rows == ["902,,lr,0.0002", "902,,l_pix,0.5", "1000,,lr,0.0002", "1000,,l_pix,0.5"]
+
+
+def test_tensorboard_on_a_full_disk_costs_points_and_not_the_run(opt, tmp_path, monkeypatch, caplog):
+    import torch.utils.tensorboard
+
+    written, full, made = [], [], []
+
+    class Writer:
+        def __init__(self, folder, purge_step):
+            made.append((folder, purge_step))
+
+        def add_scalar(self, *values):
+            if full:
+                raise OSError(28, "No space left on device")
+            written.append(values)
+
+        def flush(self):
+            pass
+
+        close = flush
+
+    monkeypatch.setattr(torch.utils.tensorboard, "SummaryWriter", Writer)
+    numbers = Numbers(opt, 3, LOGGER)
+    for step in range(5):
+        full[:] = [True] if step in (1, 2) else []
+        numbers.add_scalar("loss", 0.5, step)
+    numbers.close()
+    assert [step for _, _, step in written] == [0, 3, 4]
+    folder = str(tmp_path / "tb_logger/run")
+    assert caplog.messages == [f"{folder}: cannot be written (No space left on device); curves have a gap"]
+    assert made == [(folder, 4)] * 3  # at the start, and for each attempt after a failure
 
 
 @pytest.fixture
@@ -100,7 +167,6 @@ def wandb(monkeypatch):
 
     def init(**keywords):
         calls.append(keywords)
-        return types.SimpleNamespace(id=keywords["id"] or f"id{len(calls)}", project=keywords["project"])
 
     module = types.SimpleNamespace(init=init, Error=Error, calls=calls)
     monkeypatch.setitem(sys.modules, "wandb", module)
@@ -109,12 +175,13 @@ def wandb(monkeypatch):
 
 def test_a_resumed_training_goes_on_with_its_wandb_run(opt, wandb):
     opt["logger"]["wandb"]["project"] = "mine"
-    assert basicsr.train.init_wandb_logger is wandb_runs.init_wandb_logger
     for start_iter, resume_id in ((0, None), (5, None), (0, None), (7, ""), (9, "other")):
         opt["logger"]["wandb"]["resume_id"] = resume_id
-        basicsr.train.init_tb_loggers({**opt, "start_iter": start_iter}).close()
-    basicsr.train.init_wandb_logger({**opt, "rank": 1})
-    assert [call["id"] for call in wandb.calls] == [None, "id1", None, "id3", "other"]
+        Numbers(opt, start_iter, LOGGER).close()
+    Numbers({**opt, "rank": 1}, 0, LOGGER).close()
+    first, again, second, once_more, named = (call["id"] for call in wandb.calls)
+    assert first == again != second == once_more
+    assert named == "other"
     assert all(call["sync_tensorboard"] and call["resume"] == "allow" for call in wandb.calls)
 
 
@@ -126,4 +193,4 @@ def test_what_wandb_refuses_is_told_in_one_line(opt, wandb, monkeypatch):
 
     monkeypatch.setattr(wandb, "init", refuse)
     with pytest.raises(UserError, match=r"logger:wandb: No API key .* in; or set WANDB_MODE=offline, or project: ~$"):
-        basicsr.train.init_tb_loggers(opt)
+        Numbers(opt, 0, LOGGER)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
+from basicsr.utils.registry import MODEL_REGISTRY
 
-from rgt_arch.basicsr_compat import notices, resume
-from rgt_arch.basicsr_compat.checkpoint_pairs import check_network, digest, read_state
-from rgt_arch.errors import UserError
+from rgt_arch.errors import UsageError, UserError
+from rgt_arch.training.snapshots import Snapshot, digest, find_snapshot
 
 
 @pytest.fixture
@@ -17,10 +19,7 @@ def opt(tmp_path):
     for folder in folders.values():
         folder.mkdir(parents=True)
     opt = {
-        "name": "run",
-        "is_train": True,
-        "auto_resume": True,
-        "rank": 0,
+        "seed_is_drawn": False,
         "manual_seed": 7,
         "network_g": {},
         "train": {"total_iter": 6, "optim_g": {}},
@@ -31,13 +30,20 @@ def opt(tmp_path):
     return opt
 
 
-def save(opt, iteration, network=True, **more):
+def state_file(opt, iteration):
+    return Path(opt["path"]["training_states"], f"{iteration}.state")
+
+
+def find(opt, notices=None, *, auto_resume=True, restart=False):
+    return find_snapshot(opt, auto_resume=auto_resume, restart=restart, notices=[] if notices is None else notices)
+
+
+def save(opt, iteration, **more):
     content = {"params": {"weight": torch.full((400,), float(iteration))}, "rgt_info": {"iteration": iteration}}
-    if network:
-        torch.save(content, f"{opt['path']['models']}/net_g_{iteration}.pth")
+    torch.save(content, f"{opt['path']['models']}/net_g_{iteration}.pth")
     state = {"epoch": 0, "iter": iteration, "optimizers": [{"moment": torch.zeros(400)}], "schedulers": [], "seed": 7}
     state["networks"] = {"network_g": digest(content)}
-    torch.save({**state, **more}, f"{opt['path']['training_states']}/{iteration}.state")
+    torch.save({**state, **more}, state_file(opt, iteration))
 
 
 def flip_a_byte(path, position=0.4):
@@ -82,77 +88,148 @@ def test_the_newest_whole_checkpoint_is_taken_with_one_line(opt, tmp_path, name,
     spoil(path)
     if spoil is flip_a_byte:  # that it would have been read is what makes the test one
         assert torch.load(path, weights_only=True).keys() == before.keys()
-    notices.take()
-    state = resume.load_resume_state(opt)
-    assert (state["iter"], opt["start_iter"]) == (2, 2)
-    [line] = notices.take()
+    notices: list[str] = []
+    assert find(opt, notices).iteration == 2
+    [line] = notices
     assert path.name in line
     assert words in line
-    assert line.endswith("resuming from " + str(tmp_path / "experiments/run/training_states/2.state"))
+    assert line.endswith("resuming from " + str(state_file(opt, 2)))
+
+    opt["path"]["resume_state"] = str(state_file(opt, 4))  # and the same where the damaged one is named
+    named: list[str] = []
+    assert find(opt, named, auto_resume=False).iteration == 2
+    assert named == notices
 
 
-def test_a_whole_checkpoint_passes(opt):
-    assert resume.load_resume_state(opt)["iter"] == 4
-    assert notices.take() == []
+def test_where_all_are_damaged_the_run_begins_again_and_says_so(opt):
+    for iteration in (2, 4):
+        flip_a_byte(state_file(opt, iteration))
+    notices: list[str] = []
+    assert find(opt, notices) is None
+    [line] = notices
+    assert "2.state" in line
+    assert "4.state" in line
+    assert line.endswith("nothing is left to resume from, so the run begins again")
 
 
-def test_states_without_digest_pass(opt):
-    save(opt, 4, networks={})
-    assert resume.load_resume_state(opt)["iter"] == 4
+def test_whole_checkpoints_pass_and_those_of_basicsr_without_digest(opt):
+    notices: list[str] = []
+    assert find(opt, notices).iteration == 4
+    content = torch.load(state_file(opt, 4), weights_only=True)
+    content["networks"] = {"network_g": "0" * 64}
+    torch.save(content, state_file(opt, 4))
     with pytest.raises(UserError, match="does not hold the weights"):
-        check_network(f"{opt['path']['models']}/net_g_4.pth", 4, "0" * 64)
+        Snapshot.open(state_file(opt, 4), opt)
+    del content["networks"], content["seed"]
+    torch.save(content, state_file(opt, 4))
+    assert find(opt, notices).iteration == 4
+    assert notices == []
+
+
+def test_each_kind_of_change_to_the_weights_changes_the_digest():
+    weights = {"a": torch.tensor([0.0, 1.0]), "b": torch.zeros(())}
+    others = [
+        {"params": {**weights, "a": torch.tensor([-0.0, 1.0])}},
+        {"params": {**weights, "a": torch.tensor([0.0, 1.0], dtype=torch.float64)}},
+        {"params": {**weights, "a": torch.tensor([[0.0, 1.0]])}},
+        {"params": {"c": weights["a"], "b": weights["b"]}},
+        {"params": weights, "params_ema": weights},
+    ]
+    assert len({digest(content) for content in [{"params": weights}, *others]}) == 1 + len(others)
+    assert digest({"params": weights, "rgt_info": {"iteration": 3}}) == digest({"params": weights})
 
 
 @pytest.mark.parametrize("value", ["4", None, 4.0])
-def test_a_state_whose_iteration_is_no_number_is_none(tmp_path, value):
-    torch.save({"epoch": 0, "iter": value, "optimizers": [], "schedulers": []}, tmp_path / "4.state")
+def test_a_state_whose_iteration_is_no_number_is_none(opt, value):
+    save(opt, 4, iter=value)
     with pytest.raises(UserError, match="no BasicSR training state"):
-        read_state(tmp_path / "4.state")
+        Snapshot.open(state_file(opt, 4), opt)
 
 
 def latest(opt, iteration):
     torch.save({"params": {}, "rgt_info": {"iteration": iteration}}, f"{opt['path']['models']}/net_g_latest.pth")
 
 
-def test_finished_is_a_run_whose_last_weights_are_there(opt, capsys):
-    opt["train"]["total_iter"] = 5  # no multiple of what it was saved every
-    assert resume.load_resume_state(opt)["iter"] == 4
-    latest(opt, 4)
-    assert resume.load_resume_state(opt)["iter"] == 4
-    latest(opt, 5)
-    with pytest.raises(SystemExit) as leaving:
-        resume.load_resume_state(opt)
-    assert leaving.value.code == 0
-    assert "this run is finished (5 iterations)" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("killed", ["before the last weights", "in the last validation"])
-def test_a_run_killed_at_its_very_end_is_not_finished(opt, killed):
-    save(opt, 6, owes_validation=killed != "before the last weights")
-    if killed != "before the last weights":
-        latest(opt, 6)
-    assert resume.load_resume_state(opt)["iter"] == 6
-
-
-def test_half_files_of_a_killed_run_go_and_nothing_else(opt, tmp_path):
-    run = tmp_path / "experiments/run"
-    (run / "visualization/img").mkdir(parents=True)
-    half = [run / "models/.net_g_6.4711.part.pth", run / "training_states/.6.4711.part.state"]
-    half += [run / ".metrics.4711.part.csv", run / ".options.4711.part.yml", run / ".options.4711.part"]
-    half += [run / "visualization/img/.img_6.4711.part.png"]
-    mine = [run / "models/.mine.part.pth", run / "models/.net_g_6.pth", run / "models/net_g_6.part.pth"]
-    for path in (*half, *mine):
-        path.write_bytes(b"half")
-    resume.load_resume_state(opt)
-    assert not any(path.exists() for path in half)
-    assert all(path.exists() for path in mine)
+@pytest.mark.parametrize(
+    ("saved", "owes_validation", "has_latest", "auto_resume", "finished"),
+    [
+        (6, False, True, True, True),
+        (6, False, True, False, False),  # named by path:resume_state: the options may be others
+        (6, False, False, True, False),  # killed before the last weights
+        (6, True, True, True, False),  # killed in the last validation
+        (4, False, True, True, False),  # total_iter was raised
+    ],
+)
+def test_finished_is_a_run_with_nothing_left_to_do(opt, saved, owes_validation, has_latest, auto_resume, finished):
+    save(opt, saved, owes_validation=owes_validation)
+    if has_latest:
+        latest(opt, saved)
+    opt["path"]["resume_state"] = str(state_file(opt, saved))
+    assert find(opt, auto_resume=auto_resume).is_finished(opt, auto_resume) is finished
 
 
 @pytest.mark.parametrize("drawn", [True, False])
 def test_the_seed_that_a_run_began_with_goes_on(opt, drawn):
     opt.update(manual_seed=3, seed_is_drawn=drawn)
-    resume.load_resume_state(opt)
+    opt["path"]["pretrain_network_g"] = "of the start.pth"
+    notices: list[str] = []
+    find(opt).prepare(opt, notices)
     assert opt["manual_seed"] == (7 if drawn else 3)
-    assert notices.take() == (
-        [] if drawn else ["manual_seed: is 3, and 7 in the state resumed from: other samples follow"]
-    )
+    told = ["manual_seed: is 3, and 7 in the state resumed from: other samples follow"]
+    assert notices == ([] if drawn else told)
+    assert opt["path"]["pretrain_network_g"] is None
+
+
+def test_restart_and_a_state_of_the_same_run_exclude_each_other(opt):
+    opt["path"]["resume_state"] = str(state_file(opt, 4))
+    with pytest.raises(UsageError, match="--restart would archive the run"):
+        find(opt, auto_resume=False, restart=True)
+
+
+def test_named_state_that_is_missing_or_foreign_is_an_error(opt):
+    for iteration in (2, 4):
+        state_file(opt, iteration).unlink()
+    opt["path"]["resume_state"] = str(state_file(opt, 4))
+    with pytest.raises(UsageError, match=r"path:resume_state = .*4.state: no such file"):
+        find(opt, auto_resume=False)
+    state_file(opt, 4).write_text("text")
+    with pytest.raises(UserError, match=r"4.state: is a text file .* no other state beside it"):
+        find(opt, auto_resume=False)
+
+
+def test_a_state_of_another_run_brings_its_networks_and_owes_it_nothing(opt, tmp_path):
+    save(opt, 4, owes_validation=True)
+    other = {**opt, "path": {key: value.replace("/run", "/other") for key, value in opt["path"].items()}}
+    other["path"]["resume_state"] = str(state_file(opt, 4))
+    found = find(other, auto_resume=False)
+    assert (found.in_run, found.owes_validation) == (False, False)
+    assert found.networks["g"]["params"]["weight"][0] == 4
+    own = find(opt)
+    assert (own.in_run, own.owes_validation) == (True, True)
+
+
+def test_nothing_to_resume_begins(opt):
+    for iteration in (2, 4):
+        state_file(opt, iteration).unlink()
+    assert find(opt) is None
+    assert find(opt, auto_resume=False) is None
+
+
+def test_optimisers_are_counted_for_models_whose_sections_are_known(opt, monkeypatch):
+    class OwnModel:
+        """With two optimisers from one section."""
+
+    monkeypatch.setitem(MODEL_REGISTRY._obj_map, "OwnModel", OwnModel)
+    save(opt, 4, optimizers=[{}, {}])
+    assert find({**opt, "model_type": "OwnModel"}).iteration == 4
+    for known in ("SRModel", "RGTModel"):
+        with pytest.raises(UsageError, match="is of 2 optimisers, and train has 1"):
+            find({**opt, "model_type": known})
+
+
+def test_a_network_of_other_options_is_refused_before_anything_is_built(opt):
+    network = {"type": "MSRResNet", "num_in_ch": 3, "num_out_ch": 3, "num_feat": 8, "num_block": 1, "upscale": 2}
+    with pytest.raises(UsageError, match=r"net_g_4\.pth: does not fit MSRResNet"):
+        find({**opt, "model_type": "SRModel", "network_g": network})
+    ignoring = {**opt, "network_d": {}, "path": {**opt["path"], "ignore_resume_networks": ["network_d"]}}
+    assert find(ignoring).networks.keys() == {"g"}

@@ -24,6 +24,12 @@ LAYOUTS = {
     "params": lambda weights: {"params": weights},
     "params_ema": lambda weights: {"params_ema": weights},
     "Lightning": lambda weights: {"state_dict": weights, "epoch": 3, "hyper_parameters": {"lr": 0.1}},
+    "a prefix of the program's": lambda weights: {
+        "state_dict": {"loss.weight": torch.ones(1)} | {f"net_g.{key}": tensor for key, tensor in weights.items()}
+    },
+    "averaged by torch": lambda weights: {"n_averaged": torch.tensor(5), **weights},
+    "two networks": lambda weights: {"net_d": {"conv0.weight": torch.ones(1)}, "net_g": weights},
+    "dashed": lambda weights: {"params": EMA, "params-ema": weights},
 }
 
 

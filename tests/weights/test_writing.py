@@ -119,11 +119,9 @@ def test_wrapped_and_compiled_networks_are_saved_without_prefixes(tmp_path: Path
         save_checkpoint(tmp_path / "linear.pth", torch.nn.Linear(2, 2))
 
 
-@pytest.mark.parametrize("layout", ["params", "params_ema", "plain"])
-def test_layouts(tmp_path: Path, official: dict[str, Tensor], layout: str) -> None:
-    path = save_checkpoint(tmp_path / "net.pth", official, layout=layout)
-    content = torch.load(path, weights_only=True)
-    assert_equal(content if layout == "plain" else content[layout], official)
+def test_pth_has_the_official_layout(tmp_path: Path, official: dict[str, Tensor]) -> None:
+    path = save_checkpoint(tmp_path / "net.pth", official)
+    assert_equal(torch.load(path, weights_only=True)["params"], official)
     assert load_model(path).upscale == 2
 
 
@@ -136,22 +134,18 @@ def test_nothing_assumed_is_recorded_as_known(tmp_path: Path, official: dict[str
 
 
 @pytest.mark.parametrize(
-    ("name", "arguments", "words"),
+    ("name", "words"),
     [
-        ("net.onnx", {}, "unknown suffix '.onnx'; take .safetensors, .pth"),
-        ("net", {}, "unknown suffix ''"),
-        ("net.pth", {"layout": "safetensors"}, "does not go with the suffix .pth"),
-        ("net.safetensors", {"layout": "params"}, "does not go with the suffix .safetensors"),
-        ("net.pth", {"layout": "param"}, "unknown layout 'param'; take one of params"),
-        ("net.pth", {"layout": "plain", "slim": True}, "needs room for its configuration"),
-        ("nowhere/net.pth", {}, "does not exist; make it first"),
+        ("net.onnx", "unknown suffix '.onnx'; take .safetensors, .pth"),
+        ("net", "unknown suffix ''"),
+        ("nowhere/net.pth", "does not exist; make it first"),
     ],
 )
 def test_unfit_targets_are_refused_before_anything_is_written(
-    tmp_path: Path, official: dict[str, Tensor], name: str, arguments: dict[str, Any], words: str
+    tmp_path: Path, official: dict[str, Tensor], name: str, words: str
 ) -> None:
     with pytest.raises(UsageError) as caught:
-        save_checkpoint(tmp_path / name, official, **arguments)
+        save_checkpoint(tmp_path / name, official)
     assert words in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
-from rgt_arch.config import load_options
+from rgt_arch import config
+from rgt_arch.config.loading import read_written
+from rgt_arch.config.report import Report
 from rgt_arch.config.tree import sections, subsection
 from rgt_arch.data.inspect.datasets import DataSet
 from rgt_arch.data.inspect.report import Section, counted
-from rgt_arch.data.option_checks import check_all_but_data
 from rgt_arch.errors import UsageError, printable
 
 
@@ -18,14 +20,19 @@ def check_options(file: Path, *, bicubic: bool, jobs: int) -> list[Section]:
     Relative paths are relative to the current directory, as in `basicsr train`. Raises UsageError for a file that
     cannot be read, or names no data set.
     """
-    opt = load_options(file)
+    written = read_written(file)
+    opt = copy.deepcopy(written.options)  # the checks change it, and compare it with what is written
     datasets = sections(opt.get("datasets"))
     if not datasets:
         raise UsageError(f"{file}: no data set in it, at datasets:")
     head = Section(str(file))
     head.facts.append(counted("{n} data set{s}: ", len(datasets)) + ", ".join(phase for phase, _ in datasets))
     is_train = "train" in opt or "train" in subsection(opt, "datasets")
-    report, weights = check_all_but_data(opt, file=file, is_train=is_train, root=Path.cwd())
+    report = Report(str(file), written)
+    config.check_options(opt, report, is_train=is_train)
+    found = len(report.errors)
+    config.check_files(opt, report, Path.cwd())
+    report.errors, weights = report.errors[:found], report.errors[found:]
     result = [head]
     trained: dict[bytes, str] = {}
     for phase, data in datasets:

@@ -11,8 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from rgt_arch.config import load_options
-from rgt_arch.config.overrides import apply_overrides
+from rgt_arch.config import apply_overrides, load_options
+from rgt_arch.config.loading import read_written
 from rgt_arch.data.option_checks import validate_options
 from rgt_arch.errors import UsageError
 from rgt_arch.evaluation.complexity import PAPER_SIZE, Part, count, network_config
@@ -126,8 +126,10 @@ def read_plan(
 
 def check_runnable(plan: Plan) -> None:
     """Check every variant's options as `basicsr train` does, files included. Raises UsageError with all problems."""
+    written = read_written(plan.base)
     for variant in plan.variants:
-        validate_options(copy.deepcopy(variant.options), file=plan.base, is_train=True, root=Path.cwd())
+        options = copy.deepcopy(variant.options)
+        validate_options(options, file=plan.base, is_train=True, root=Path.cwd(), written=written)
 
 
 def _entries(file: Path, key: str, value: Any) -> list[str]:

@@ -8,6 +8,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,7 @@ def read_picture(path: str | os.PathLike[str]) -> Picture:
     content = read_bytes(path)
     try:
         with _quiet_and_unlimited():
-            kind = _kind(content, path)
-            return _by_vips(content, kind, path) if kind else _by_opencv(content, path)
+            return _read(content, path)
     except UserError:
         raise
     except MemoryError:
@@ -94,8 +94,22 @@ def _kind(content: bytes, path: Path) -> str | None:
     return next((loader for start, loader in _LOADERS.items() if content.startswith(start)), None)
 
 
-def _by_vips(content: bytes, kind: str, path: Path) -> Picture:
-    options: dict[str, Any] = {"fail_on": "error", "access": "sequential"}
+def _read(content: bytes, path: Path) -> Picture:
+    kind = _kind(content, path)
+    if kind is None:
+        return _by_opencv(content, path)
+    try:
+        return _by_vips(content, kind, path)
+    except pyvips.Error as error:
+        if kind != "jpeg" or "premature end" not in str(error):
+            raise
+        # with the end mark in place, a warning says whether pixels are missing too
+        picture = _by_vips(content + b"\xff\xd9", kind, path, fail_on="warning")
+        return replace(picture, notices=(*picture.notices, "its end mark is missing, but no pixel is"))
+
+
+def _by_vips(content: bytes, kind: str, path: Path, fail_on: str = "error") -> Picture:
+    options: dict[str, Any] = {"fail_on": fail_on, "access": "sequential"}
     if kind in ("png", "jpeg", "tiff", "heif"):
         options["unlimited"] = True  # metadata of any length, and large pictures
     load = getattr(pyvips.Image, f"{kind}load_buffer")
@@ -113,14 +127,14 @@ def _by_vips(content: bytes, kind: str, path: Path) -> Picture:
         notices.append(f"has {frames} {'pages' if kind == 'tiff' else 'pictures'}; only the first is read")
     elif frames > 1:
         raise UserError(f"{path}: is an animation of {frames} frames; save one as a picture, or all as a video")
-    turned = _field(image, "orientation", 1) in (5, 6, 7, 8)
+    orientation = _field(image, "orientation", 1)
     icc, xmp = (image.get(name) if image.get_typeof(name) else None for name in ("icc-profile-data", "xmp-data"))
     image, icc = _grey_or_rgb(image, icc, metadata, path)
-    pixels = image.autorot().numpy()
+    pixels = (image if orientation == 1 else image.copy_memory().autorot()).numpy()
     if icc and not icc_fits(icc, 1 if pixels.ndim == 2 else pixels.shape[2]):
         notices.append("its colour profile is for other kinds of colours and is left out")
         icc = None
-    dpi = metadata.dpi[::-1] if metadata.dpi and turned else metadata.dpi
+    dpi = metadata.dpi[::-1] if metadata.dpi and orientation in (5, 6, 7, 8) else metadata.dpi
     xmp = checked_xmp(xmp, notices)
     return Picture(pixels, icc, metadata.exif, dpi, tuple(notices), xmp, metadata.texts)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -57,9 +57,12 @@ def upscale_video(
     format_name = container_format(target)
     if target.exists() and source.exists() and target.samefile(source):
         raise UsageError(f"{target}: is the source; choose another name for the result")
-    told = partial(_told, notify, source)
+
+    def tell(text: str) -> None:
+        notify(f"{source}: {text}")
+
     with open_video(source) as (container, video), written_whole(target) as beside:
-        job = _Job(container, video, beside, format_name, upscaler, outscale, crf, progress, told)
+        job = _Job(container, video, beside, format_name, upscaler, outscale, crf, progress, tell)
         try:
             job.run()
         except UserError as error:
@@ -68,32 +71,26 @@ def upscale_video(
             raise UserError(f"{target}: cannot be written: {error.strerror or error}; nothing was changed") from error
 
 
-def _told(notify: Notify, source: Path, text: str) -> None:
-    notify(f"{source}: {text}")
-
-
+@dataclass
 class _Job:
     """The state of one video between its frames."""
 
-    def __init__(
-        self,
-        container: InputContainer,
-        video: VideoStream,
-        path: Path,
-        format_name: str,
-        upscaler: FrameUpscaler,
-        outscale: float | None,
-        crf: int | None,
-        progress: Progress | None,
-        tell: Notify,
-    ) -> None:
-        self._container, self._video, self._path, self._format = container, video, path, format_name
-        self._upscaler, self._outscale, self._crf = upscaler, outscale, crf
-        self._progress, self._tell = progress, tell
-        self._parts = Parts(container, video)
+    _container: InputContainer
+    _video: VideoStream
+    _path: Path
+    _format: str
+    _upscaler: FrameUpscaler
+    _outscale: float | None
+    _crf: int | None
+    _progress: Progress | None
+    _tell: Notify
+    _done: int = 0
+    _late: int = 0
+    _last_pts: int | None = None
+
+    def __post_init__(self) -> None:
+        self._parts = Parts(self._container, self._video)
         self._converter = frames.Converter()
-        self._done = self._late = 0
-        self._last_pts: int | None = None
 
     def run(self) -> None:
         """Read, upscale and write everything."""

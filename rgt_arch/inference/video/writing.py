@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -171,8 +171,7 @@ class VideoWriter:
 
     def _start(self, encoding: Encoding) -> None:
         try:
-            with _scheduled_as_before():
-                self._output.start_encoding()
+            self._output.start_encoding()
         except (FFmpegError, ValueError) as error:
             if isinstance(error, OSError):
                 raise
@@ -239,23 +238,6 @@ class VideoWriter:
         except (FFmpegError, ValueError):
             return False
         return True
-
-
-@contextmanager
-def _scheduled_as_before() -> Iterator[None]:
-    """Undo what SVT-AV1 does as root: it makes the calling thread and its own real-time ones, which stop all others."""
-    tasks = Path("/proc/self/task")
-    if not tasks.is_dir():  # Linux alone lets it
-        yield
-        return
-    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
-    try:
-        yield
-    finally:
-        for task in tasks.iterdir():
-            with suppress(ProcessLookupError):  # threads come and go
-                if os.sched_getscheduler(int(task.name)) != policy:
-                    os.sched_setscheduler(int(task.name), policy, parameters)
 
 
 def _tags(metadata: dict[str, str]) -> dict[str, str]:

@@ -23,7 +23,6 @@ from rgt_arch.errors import UsageError, UserError
 from rgt_arch.inference.upscaler import Upscaler
 from rgt_arch.inference.video import upscale_video
 from rgt_arch.inference.video.frames import Converter
-from rgt_arch.inference.video.writing import VideoWriter
 
 Make = Callable[..., Path]
 
@@ -203,20 +202,6 @@ def test_10_bits_stay_10_bits_in_webm(make_video: Make) -> None:
     target, notices = run(make_video(pixel_format="yuv420p10le", times=[0, 40]), "out.webm")
     assert first_frame(target).format.name == "yuv420p10le"
     assert not notices
-
-
-@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="only Linux lets an encoder become real-time")
-def test_the_10_bit_encoder_leaves_the_processor_to_others(make_video: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: set[int] = set()
-    write = VideoWriter.write
-
-    def look(self: VideoWriter, *args: Any) -> None:
-        write(self, *args)
-        seen.update(os.sched_getscheduler(int(task.name)) for task in Path("/proc/self/task").iterdir())
-
-    monkeypatch.setattr(VideoWriter, "write", look)
-    run(make_video(pixel_format="yuv420p10le", times=[0, 40]), "out.webm")
-    assert seen == {os.SCHED_OTHER}
 
 
 def test_12_bits_become_10_and_that_is_said(make_video: Make) -> None:

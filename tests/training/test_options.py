@@ -1,0 +1,112 @@
+"""From the flags of the command to the options of a run."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import yaml
+
+from rgt_arch.cli.basicsr_command import build_parser
+from rgt_arch.errors import UsageError
+from rgt_arch.training import options, ranks
+from rgt_arch.training.options import Flags, read_options
+
+
+@pytest.fixture
+def read(monkeypatch, tmp_path):
+    """read({section: values}, flag=value, …): the options of a run, whose file others check."""
+    monkeypatch.setattr(options, "validate_options", lambda *_arguments, **_keywords: [])
+    monkeypatch.setattr(ranks, "init_dist", lambda *_arguments, **_keywords: None)
+
+    def make(changes=None, is_train=True, **flags):
+        opt = {
+            "name": "run",
+            "model_type": "SRModel",
+            "scale": 2,
+            "num_gpu": 0,
+            "datasets": {"train": {"dataroot_gt": "~/gt", "num_worker_per_gpu": 1}, "val_1": {}},
+            "path": {"pretrain_network_g": "~/net.pth"},
+            "val": {"val_freq": 500},
+            "logger": {"print_freq": 100, "save_checkpoint_freq": 1000},
+        }
+        (tmp_path / "options.yml").write_text(yaml.safe_dump({**opt, **(changes or {})}))
+        flags = {"opt": str(tmp_path / "options.yml"), **flags}
+        return read_options(Flags(**flags), str(tmp_path), [], is_train=is_train)
+
+    return make
+
+
+def test_it_is_completed_as_basicsr_does(read, monkeypatch, tmp_path):
+    import basicsr.train
+
+    monkeypatch.setenv("HOME", "/home/somebody")
+    ours = read({"manual_seed": 3})
+    monkeypatch.setattr("sys.argv", ["train.py", "-opt", str(tmp_path / "options.yml")])
+    theirs, _ = basicsr.train.parse_options(str(tmp_path), is_train=True)
+    assert ours["datasets"]["train"]["dataroot_gt"] == "/home/somebody/gt"
+    assert ours["path"]["pretrain_network_g"] == "/home/somebody/net.pth"
+    for dataset in theirs["datasets"].values():
+        dataset.pop("pin_memory")  # what the patch sets for this machine
+    assert {key: value for key, value in ours.items() if key not in ("seed_is_drawn", "root_path")} == theirs
+
+
+def test_a_seed_is_drawn_where_none_is_given_and_seeds_the_generators(read):
+    opt = read()
+    assert 1 <= opt["manual_seed"] <= 10000
+    assert opt["seed_is_drawn"]
+    numbers = []
+    for changes in ({"manual_seed": 5}, {"manual_seed": 5}, {"manual_seed": 6}):
+        assert not read(changes)["seed_is_drawn"]
+        numbers.append(torch.rand(1).item())
+    assert numbers[0] == numbers[1] != numbers[2]
+
+
+@pytest.mark.parametrize(("launcher", "expected"), [("pytorch", 1), ("none", 8)])
+def test_each_process_of_several_takes_one_gpu(read, monkeypatch, launcher, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr("basicsr.utils.set_random_seed", lambda _seed: None)
+    assert read({"num_gpu": 8}, launcher=launcher)["num_gpu"] == expected
+
+
+def test_debug_runs_are_named_and_save_often(read):
+    opt = read(debug=True)
+    assert (opt["name"], opt["val"]["val_freq"]) == ("debug_run", 8)
+    assert opt["logger"] == {"print_freq": 1, "save_checkpoint_freq": 8}
+    assert opt["path"]["models"].endswith("experiments/debug_run/models")
+
+
+def test_a_test_has_results_and_no_checkpoints(read):
+    paths = read(is_train=False)["path"]
+    assert paths["results_root"].endswith("results/run")
+    assert "models" not in paths
+
+
+def test_forced_values_are_those_of_the_run(read):
+    assert read(force_yml=["logger:print_freq=7", "manual_seed=9"])["logger"]["print_freq"] == 7
+
+
+def test_module_that_cannot_be_imported_is_a_usage_error(read):
+    with pytest.raises(UsageError, match="--import not_there: ModuleNotFoundError"):
+        read(modules=["json", "not_there"])
+
+
+def test_option_file_cannot_execute_code(read, tmp_path):
+    (tmp_path / "evil.yml").write_text(f"name: !!python/object/apply:os.mkdir [{tmp_path / 'made'}]")
+    with pytest.raises(UsageError):
+        read(opt=str(tmp_path / "evil.yml"))
+    assert not (tmp_path / "made").exists()
+
+
+def test_home_in_the_name_of_the_option_file_is_expanded(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/somebody")
+    for arguments in (["-opt", "~/x.yml"], ["--opt=~/x.yml"]):
+        assert build_parser().parse_args(["train", *arguments]).opt == "/home/somebody/x.yml"
+
+
+@pytest.mark.parametrize("command", ["train", "test"])
+def test_flags_of_training_are_shown_for_training(capsys, command):
+    with pytest.raises(SystemExit):
+        build_parser().parse_args([command, "--help"])
+    options_shown = capsys.readouterr().out.partition("examples:")[0]
+    shown = [flag for flag in ("--debug", "--auto_resume", "--restart") if flag in options_shown]
+    assert shown == (["--debug", "--auto_resume", "--restart"] if command == "train" else [])

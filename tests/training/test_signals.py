@@ -1,0 +1,162 @@
+"""Signals end a training between two iterations; where its data workers die of one, it cannot wait for that."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import types
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from rgt_arch.training import ranks
+from rgt_arch.training.loaders import batches
+from rgt_arch.training.loop import _Run
+from rgt_arch.training.signals import StopRequest, ignore_in_worker
+
+OPT = {"datasets": {"train": {}}, "world_size": 1, "rank": 0}
+
+
+@pytest.fixture
+def stop():
+    with StopRequest() as request:
+        yield request
+
+
+class Loader:
+    """Batches of which the second needs a worker that a signal to the whole group has killed."""
+
+    def __init__(self, number=None):
+        self.number = number
+
+    def __iter__(self):
+        yield {}
+        if self.number is not None:
+            signal.raise_signal(self.number)
+        raise RuntimeError("DataLoader worker (pid 1) exited unexpectedly")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_workers_that_die_of_a_signal_end_the_batches(stop, number):
+    assert list(batches(Loader(number), OPT, stop)) == [{}]
+    assert (stop.signal, stop.exit_code) == (number, 128 + number)
+
+
+def test_dead_workers_are_an_error_where_no_signal_came(stop):
+    with pytest.raises(RuntimeError, match="exited unexpectedly"):
+        list(batches(Loader(), OPT, stop))
+
+
+@pytest.fixture
+def run(stop, monkeypatch):
+    """A run whose iteration 3 is saved, and what it then does."""
+    done = []
+    checkpoints = types.SimpleNamespace(saved=3)
+
+    def save(_epoch, iteration, *, owes_validation):
+        done.append(("save", iteration, owes_validation))
+        checkpoints.saved = iteration
+
+    checkpoints.save = save
+    monkeypatch.setattr(ranks.dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(ranks.dist, "barrier", lambda: done.append("barrier"))
+    monkeypatch.setattr("rgt_arch.training.ranks.leave", lambda: done.append("leave"))
+    numbers = types.SimpleNamespace(flush=lambda: done.append("flush"))
+    unreadable = types.SimpleNamespace(waiting=[], report=lambda: done.append("report"))
+    model = types.SimpleNamespace(device=torch.device("cpu"))
+    return _Run(OPT, model, checkpoints, numbers, stop, unreadable, logging.getLogger("test")), done
+
+
+def test_dead_workers_end_a_rank_without_asking_the_others(run, caplog):
+    """Theirs may live, and they be in the middle of a step: a collective call of another kind would meet theirs."""
+    run, done = run
+    run.stop.signal = signal.SIGINT
+    with pytest.raises(SystemExit) as left:
+        run.leave(0, 4, together=False)
+    assert (left.value.code, done) == (130, [])
+    assert caplog.messages == ["Ctrl-C: the run ends after iteration 4, which is not saved"]
+
+
+def test_a_signal_ends_all_ranks_together_after_numbers_and_state_are_saved(run, monkeypatch, caplog):
+    run, done = run
+    monkeypatch.setattr(ranks, "greatest", lambda values, _device: [signal.SIGTERM, 2])  # of another rank
+    with pytest.raises(SystemExit) as left:
+        run.leave_if_asked(0, 4, owes_validation=True)
+    assert (left.value.code, done) == (143, ["report", "flush", ("save", 4, True), "barrier", "leave"])
+    assert caplog.messages == ["SIGTERM: the run ends after iteration 4, which is saved; --auto_resume goes on"]
+
+
+@pytest.mark.parametrize(
+    ("iteration", "words"),
+    [(3, "after iteration 3, which is saved; --auto_resume goes on"), (0, "before its first iteration")],
+)
+def test_nothing_is_saved_twice(run, caplog, iteration, words):
+    run, done = run
+    run.stop.signal = signal.SIGTERM
+    with pytest.raises(SystemExit):
+        run.leave(0, iteration)
+    assert done == ["barrier", "leave"]
+    assert caplog.messages == [f"SIGTERM: the run ends {words}"]
+
+
+def test_without_signal_nothing_happens_and_handlers_come_back(run, monkeypatch):
+    run, done = run
+    monkeypatch.setattr(ranks, "greatest", lambda values, _device: values)
+    run.leave_if_asked(0, 4)
+    assert done == []
+    before = signal.getsignal(signal.SIGTERM)
+    with StopRequest():
+        assert signal.getsignal(signal.SIGTERM) is not before
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_another_thread_than_the_main_one_changes_no_handlers():
+    before = signal.getsignal(signal.SIGTERM)
+    seen = []
+
+    def work():
+        with StopRequest():
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [before]
+
+
+class Pids:
+    def __len__(self):
+        return 40
+
+    def __getitem__(self, _index):
+        return os.getpid()
+
+
+@pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="SIGTERM is obeyed elsewhere")
+def test_a_data_worker_outlives_signals_to_the_group_and_obeys_its_parent():
+    loader = DataLoader(
+        Pids(),
+        batch_size=None,
+        num_workers=1,
+        multiprocessing_context="fork",
+        worker_init_fn=lambda _: ignore_in_worker(),
+    )
+    iterator = iter(loader)
+    worker = int(next(iterator))
+    assert worker != os.getpid()
+    stranger = os.fork()  # as a terminal, torchrun or Slurm
+    if not stranger:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            os.kill(worker, number)
+        os._exit(0)
+    os.waitpid(stranger, 0)
+    assert {int(pid) for pid in iterator} == {worker}
+    iterator = iter(loader)
+    next(iterator)  # by now it ignores others
+    [process] = iterator._workers
+    os.kill(process.pid, signal.SIGTERM)
+    process.join(20)
+    assert process.exitcode == 0
