@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +54,8 @@ def demo(output: Path = Path("rgt_demo"), **given: Any) -> None:
   results/mine         a folder of super-resolved images, in Set5/x2, x2/Set5 or visualization/Set5
 NAME=METHOD gives it another name; one that the paper's table has (RCAN=…) is compared with the numbers there.
 
+SET is Set5, Set14, B100, Urban100, Manga109, or a folder of your own beside them.
+
 examples:
   rgt table RGT_S RGT RGT+
   rgt table bicubic RGT_T --sets Set5 Set14 --format latex -o table.tex
@@ -67,25 +68,12 @@ files, 130 interrupted.
 """,
     flag("methods METHOD", "what to measure, see below", nargs="+"),
     flag("--scales", "(default: those that each method has)", int, nargs="+", choices=(2, 3, 4)),
-    flag(
-        "--sets SET",
-        "of Set5, Set14, B100, Urban100 and Manga109, or folders of your own beside them (default: these five)",
-        nargs="+",
-        dest="benchmarks",
-    ),
-    flag(
-        "--data DIR",
-        "where the sets are, as Set5/HR/baby.png and Set5/LR_bicubic/X2/babyx2.png (default: datasets/benchmark)",
-        Path,
-    ),
+    flag("--sets SET", "folders in --data (default: the paper's five)", nargs="+", dest="benchmarks"),
+    flag("--data DIR", "with Set5/HR/baby.png, Set5/LR_bicubic/X2/babyx2.png (default: datasets/benchmark)", Path),
     flag("--format", "(default: markdown)", choices=("markdown", "latex", "csv", "csv-images", "json")),
     _OUTPUT,
     _OVERWRITE,
-    flag(
-        "--tile N",
-        "networks run in tiles of N LR pixels, for little memory (default: 0, whole images, as in the paper)",
-        int,
-    ),
+    flag("--tile N", "tiles of N LR pixels, for little memory (default: 0, whole images, as in the paper)", int),
     flag("--device", "auto: the GPU, if there is one (default: auto)", choices=("auto", "cpu", "cuda")),
     flag("--keep DIR", "where the scores of single images are kept (default: results/table)", Path),
     flag("--fresh", "measure again what is kept there"),
@@ -125,16 +113,15 @@ def _figure_flags(output: str) -> list[Flag]:
 _DEVICE = flag("--device auto|cpu|cuda|mps", "where to compute (default: auto)")
 
 
-def _whole_numbers(count: int, example: str) -> Callable[[str], tuple[int, ...]]:
-    """A kind of flags: `count` whole numbers with commas between them."""
+def _position(text: str, example: str = "X,Y") -> tuple[int, ...]:
+    parts = text.split(",")
+    if len(parts) != len(example.split(",")) or not all(part.strip().isdecimal() for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is not {example}, in pixels from 0 on")
+    return tuple(map(int, parts))
 
-    def read(text: str) -> tuple[int, ...]:
-        parts = text.split(",")
-        if len(parts) != count or not all(part.strip().isdecimal() for part in parts):
-            raise argparse.ArgumentTypeError(f"{text!r} is not {example}, in pixels from 0 on")
-        return tuple(int(part) for part in parts)
 
-    return read
+def _box(text: str) -> tuple[int, ...]:
+    return _position(text, "X,Y,W,H")
 
 
 def _block(text: str) -> tuple[int, int]:
@@ -168,8 +155,8 @@ examples:
     flag("--scale", "(default: that of the methods)", int, choices=(2, 3, 4, 8)),
     flag(
         "--box X,Y,W,H",
-        "what to magnify, in HR pixels; repeatable (default: where the methods differ most from bicubic)",
-        _whole_numbers(4, "X,Y,W,H"),
+        "in HR pixels; repeatable (default: where methods differ most)",
+        _box,
         action="append",
         dest="boxes",
     ),
@@ -203,20 +190,16 @@ examples:
   rgt figure features photo.png -w RGT_x4 --query 96,40 --block 8.6
   rgt figure features --parts hai -w experiments/mine/models/net_g_latest.pth -o hai.pdf
 """,
-    flag("image IMAGE", "the network's input, an LR image", Path, nargs="?"),
+    flag("image IMAGE", "the network's input, an LR image", Path, nargs="?", default=None),
     flag("-w --weights WEIGHTS", "name or file (default: RGT_T_x4)"),
     flag("--parts", "what to draw (default: all)", nargs="+", choices=("attention", "maps", "hai")),
-    flag("--query X,Y", "a pixel of IMAGE (default: its middle)", _whole_numbers(2, "X,Y")),
-    flag(
-        "--block G.B",
-        "group and block, from 1; its neighbour of the other kind is drawn too (default: the last RG-SA)",
-        _block,
-    ),
+    flag("--query X,Y", "a pixel of IMAGE (default: its middle)", _position),
+    flag("--block G.B", "group and block, from 1; drawn with its neighbour (default: the last RG-SA)", _block),
     flag("--head N", "one head, from 1 (default: the mean over all)", int),
     *_figure_flags("features.png"),
     _DEVICE,
 )
-def features(image: Path | None = None, **given: Any) -> None:
+def features(image: Path | None, **given: Any) -> None:
     """Draw, and print what the figure shows."""
     from rgt_arch.evaluation.figures.features import FeatureSettings, make_features
 
@@ -227,20 +210,16 @@ def features(image: Path | None = None, **given: Any) -> None:
 @command(
     "figure curves",
     "loss and PSNR of one or more trainings",
-    "Draw losses and validation results from BasicSR's logs or TensorBoard files.",
-    """RUN is experiments/NAME (its train_*.log), tb_logger/NAME (its TensorBoard files), or one such file.
-LABEL=RUN gives it another name. Of a resumed run all files count. Up to 7 runs.
+    "Draw losses and validation results from metrics.csv or TensorBoard files.",
+    """RUN is experiments/NAME (its metrics.csv, which `logger: csv: true` writes),
+tb_logger/NAME (its TensorBoard files), or one such file. LABEL=RUN gives it another name. Up to 7 runs.
 
 examples:
   rgt figure curves experiments/train_RGT_T_x2
   rgt figure curves "with RG-SA"=experiments/a "without"=experiments/b --show loss psnr ssim -o curves.pdf
 """,
     flag("runs RUN", "trainings, see below", nargs="+"),
-    flag(
-        "--show NAME",
-        "loss, psnr, ssim, lr, or another name in the log; a panel for each validation set (default: loss psnr)",
-        nargs="+",
-    ),
+    flag("--show NAME", "loss, psnr, ssim, lr, or another name in the file (default: loss psnr)", nargs="+"),
     flag("--smooth W", "of losses, as in TensorBoard: from 0 to below 1 (default: 0.9)", float),
     flag("--from N", "first iteration that is drawn (default: 0)", int, dest="start"),
     flag("--log", "losses on a logarithmic axis"),
@@ -289,15 +268,10 @@ def complexity(**given: Any) -> None:
 Run it again after an interruption: it goes on with the training where that was saved last.
 Exit codes: 0 all trained, 1 something is missing or failed, 2 wrong flags, options or files, 130 interrupted.
 """,
-    flag("file LIST", "list of variants, as in options/ablation", Path),
+    flag("file LIST", "a base option file and overrides, as in options/ablation", Path),
     flag("--only VARIANT", "these variants of the list, and the first (default: all)", nargs="+"),
     flag("--seeds N", "(default: those of the list)", int, nargs="+"),
-    flag(
-        "--force_yml KEY=VALUE",
-        "change options of all variants, such as train:total_iter=200",
-        nargs="+",
-        dest="overrides",
-    ),
+    flag("--force_yml KEY=VALUE", "change options of all variants", nargs="+", dest="overrides"),
     flag("--report", "train nothing, print the results that exist"),
     flag("--format", "(default: markdown)", choices=("markdown", "csv", "json")),
     _OUTPUT,

@@ -58,25 +58,9 @@ prepare = Command(
 """,
     flag("hr_folder HR_DIR", "folder of photographs", Path),
     flag("-o --output OUT_DIR", "the data set's folder (default: the one HR_DIR is in)", Path, dest="out_folder"),
-    flag(
-        "--scale",
-        "one or more; the photographs are read once for all of them (default: 4)",
-        int,
-        nargs="+",
-        action="extend",
-        choices=(2, 3, 4, 8),
-        dest="scales",
-    ),
-    flag(
-        "--layout LAYOUT",
-        "where LR files go in OUT_DIR; sub-folders are kept (default: LR_bicubic/X{scale}/{name}x{scale}.png)",
-    ),
-    flag(
-        "--hr-out DIR",
-        "also write HR cropped to a multiple of every scale there, and make LR from that: BasicSR's training refuses "
-        "HR that is not exactly scale x LR",
-        Path,
-    ),
+    flag("--scale", "(default: 4)", int, nargs="+", action="extend", choices=(2, 3, 4, 8), dest="scales"),
+    flag("--layout LAYOUT", "places of LR files in OUT_DIR (default: LR_bicubic/X{scale}/{name}x{scale}.png)"),
+    flag("--hr-out DIR", "also write HR cropped to exactly scale x LR there, as BasicSR's training needs it", Path),
     _JOBS,
     _OVERWRITE,
 )
@@ -103,13 +87,9 @@ def lr(**given: Any) -> int:
     flag("hr_folder HR_DIR", "folder of HR images", Path),
     flag("-o --output OUT", "folder for the sub-images", Path, required=True, dest="out_folder"),
     flag("--lr LR_DIR", "folder of LR images; repeatable", Path, action="append", dest="lr_folders"),
-    flag("--size SIZE", "side of an HR crop in pixels (default: 480)", int),
-    flag("--step STEP", "pixels from one HR crop to the next (default: 240)", int),
-    flag(
-        "--threshold THRESHOLD",
-        "a rest of at most this many HR pixels at the bottom or right is left out (default: 0)",
-        int,
-    ),
+    flag("--size N", "side of an HR crop in pixels (default: 480)", int),
+    flag("--step N", "pixels from one HR crop to the next (default: 240)", int),
+    flag("--threshold N", "leave out rests of at most N HR pixels at the bottom and right (default: 0)", int),
     _JOBS,
     _OVERWRITE,
 )
@@ -139,21 +119,11 @@ def subimages(**given: Any) -> int:
     flag("folder DIR", "folder of images", Path),
     flag("-o --output FILE", "text file to write", Path, required=True, dest="file"),
     [
-        flag(
-            "--lr DIR",
-            "list pairs; LR images are named like HR, all with the same addition, such as x2",
-            Path,
-            dest="lr_folder",
-        ),
+        flag("--lr DIR", "list pairs; LR names have one addition, such as x2, or none", Path, dest="lr_folder"),
         flag("--names-only", "list names without sizes"),
     ],
-    flag(
-        "--root DIR",
-        "what names are relative to: the option file's dataroot_gt (default: the input folder; for pairs and plain "
-        "names its parent)",
-        Path,
-    ),
-    flag("--lr-root DIR", "the same for LR images: dataroot_lq (default: parent of --lr)", Path),
+    flag("--root DIR", "the option file's dataroot_gt (default: DIR; for pairs and plain names its parent)", Path),
+    flag("--lr-root DIR", "the option file's dataroot_lq (default: the parent of --lr)", Path),
     _JOBS,
     _OVERWRITE,
 )
@@ -183,11 +153,7 @@ def meta(file: Path, lr_folder: Path | None = None, **given: Any) -> int:
     flag("folder DIR", "folder of images", Path),
     flag("-o --output OUT.lmdb", "folder to make (default: DIR.lmdb)", Path, dest="path"),
     flag("--ending TEXT", "end of the names that is not part of the keys, such as x2"),
-    flag(
-        "--compression 0-9",
-        "encode all images anew with this PNG compression (default: PNG files are stored as they are)",
-        int,
-    ),
+    flag("--compression 0-9", "of PNG, for all images (default: PNG files are stored as they are)", int),
     _JOBS,
     _OVERWRITE,
 )
@@ -214,11 +180,7 @@ def lmdb(**given: Any) -> int:
     flag("target TARGET", "folder, LMDB folder (.lmdb), meta-info text or option file (.yml)", Path),
     flag("--lr TARGET", "LR images (folder or LMDB) of the HR images TARGET", Path),
     flag("--scale N", "HR size divided by LR size (default: the one that most pairs have)", int),
-    flag(
-        "--root FOLDER",
-        "what the names in a meta-info text are relative to (default: its folder, or one beside it)",
-        Path,
-    ),
+    flag("--root FOLDER", "of the names in a meta-info text (default: its folder, or one beside it)", Path),
     flag("--bicubic", "also count LR images that are MATLAB's bicubic of HR, bit for bit"),
     flag("--all", "list everything, not the first lines of each problem"),
     _JOBS,

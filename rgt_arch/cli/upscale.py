@@ -27,18 +27,10 @@ def _tile(text: str) -> int | str:
   rgt upscale film.mp4 --outscale 2.5 --crf 20
 """,
     flag("inputs INPUT", "file, folder with its sub-folders, or pattern", nargs="+"),
-    flag(
-        "-o --output OUT",
-        "folder, or for one input a file (default: photo_x4.jpg beside photo.jpg, folder photos_x4 beside photos)",
-        dest="place",
-    ),
+    flag("-o --output OUT", "folder, or for one input a file (default: photo_x4.jpg beside photo.jpg)", dest="place"),
     flag("-w --weights WEIGHTS", "a name that `rgt weights` lists, or a file (default: RGT_T_x4)"),
     flag("-s --outscale FACTOR", "final size by a resize, such as 2.5 (default: the scale of the weights)", float),
-    flag(
-        "-t --tile auto|0|N",
-        "tiles of N input pixels; 0: whole pictures; auto: whole if the memory suffices (default: auto)",
-        _tile,
-    ),
+    flag("-t --tile auto|0|N", "side in pixels; 0: whole; auto: whole if the memory suffices (default: auto)", _tile),
     flag("--overlap N", "pixels that tiles share (default: 32, at most half a tile)", int),
     flag("--self-ensemble", "RGT+: the mean of 8 runs, in 8 times the time"),
     flag("--precision", "inside the network (default: auto)", choices=("auto", "fp32", "bf16", "fp16")),

@@ -10,6 +10,8 @@ from typing import Any
 from rgt_arch.cli.commands import command, flag
 from rgt_arch.errors import UsageError
 
+_YES_NO = argparse.BooleanOptionalAction
+
 
 @command(
     "info",
@@ -45,15 +47,10 @@ def info(file: str, as_json: bool = False) -> None:
     flag("--key", "which weights (default: EMA if there is one)", choices=("params", "params_ema"), dest="param_key"),
     flag("--half", "float16 weights: half the size, slightly other results"),
     flag(
-        "--slim",
-        "leave out the derived tensors, which other programs need (default: in .safetensors only)",
-        action=argparse.BooleanOptionalAction,
+        "--slim", "without derived tensors, which other programs need (default: in .safetensors only)", action=_YES_NO
     ),
     flag(
-        "--set ARGUMENT=VALUE",
-        "a constructor argument that the input does not contain, such as img_range=255 or hai=identity; repeatable",
-        action="append",
-        dest="known",
+        "--set ARGUMENT=VALUE", "a constructor argument that the input lacks; repeatable", action="append", dest="known"
     ),
     flag("--overwrite", "replace the output if it exists"),
 )

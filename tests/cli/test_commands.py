@@ -122,29 +122,39 @@ WITHOUT_BASICSR = [
     "info net.pth",
     "convert net.pth net.safetensors",
     "weights",
+    f"complexity {Path(__file__).parents[2] / 'options/train_RGT_T_x2.yml'}",
     "prepare lr HR --scale 2 -o made -j 1",
     "prepare subimages HR --lr LR --size 16 --step 16 -o cut -j 1",
     "prepare meta HR -o meta.txt -j 1",
     "prepare lmdb HR -j 1",
     "prepare check HR --lr LR -j 1",
 ]
-BLOCKED = "import sys; sys.modules['basicsr'] = None; from rgt_arch.cli import {}; sys.exit({}(sys.argv[1:]))"
+BLOCKED = "import sys; sys.modules['basicsr'] = None; from rgt_arch.cli import main; sys.exit(main(sys.argv[1:]))"
 
 
 @pytest.mark.parametrize("line", WITHOUT_BASICSR)
 def test_basicsr_is_not_needed_for(line: str, folder: Path) -> None:
-    process = python(BLOCKED.format("main", "main"), *line.split(), cwd=folder)
+    process = python(BLOCKED, *line.split(), cwd=folder)
     assert process.returncode == 0, process.stderr
 
 
-@pytest.mark.parametrize(
-    ("name", "line"),
-    [("main", "table bicubic"), ("basicsr_command", "train -opt a.yml"), ("basicsr_command", "test -opt a.yml")],
-)
-def test_without_basicsr_one_line_names_the_way_to_get_it(name: str, line: str, tmp_path: Path) -> None:
-    process = python(BLOCKED.format(name, "main" if name == "main" else f"{name}.main"), *line.split(), cwd=tmp_path)
+@pytest.mark.parametrize("fork", [False, True])
+@pytest.mark.parametrize("line", ["rgt table bicubic", "basicsr train -opt a.yml", "basicsr test -opt a.yml"])
+def test_without_basicsr_or_with_a_fork_one_line_names_the_way_to_get_it(line: str, fork: bool, tmp_path: Path) -> None:
+    (tmp_path / "basicsr").mkdir()
+    (tmp_path / "basicsr/__init__.py").touch()  # a fork without the modules of 1.4.2
+    name, *arguments = line.split()
+    code = f"""
+import sys
+{f"sys.path.insert(0, {str(tmp_path)!r})" if fork else "sys.modules['basicsr'] = None"}
+from rgt_arch.cli import basicsr_command, main
+sys.exit({"main" if name == "rgt" else "basicsr_command.main"}(sys.argv[1:]))
+"""
+    (tmp_path / "work").mkdir()
+    process = python(code, *arguments, cwd=tmp_path / "work")
     assert process.returncode == 2, process.stderr
-    assert re.fullmatch(r"(rgt table|basicsr \w+): error: .*pip install basicsr==1\.4\.2.*\n", process.stderr)
+    expected = rf"{name} {arguments[0]}: error: .*basicsr.*; .* pip install basicsr==1\.4\.2.*\n"
+    assert re.fullmatch(expected, process.stderr)
 
 
 # --- defaults and choices ---
@@ -163,7 +173,7 @@ LIBRARY: dict[str, list[Callable[..., Any]]] = {
     "prepare subimages": [Cutting],
     "convert": [convert_checkpoint],
 }
-OTHER_WORDS = {"parts": "all", "benchmarks": "these five", "jobs": "as many as CPU cores"}
+OTHER_WORDS = {"parts": "all", "benchmarks": "the paper's five", "jobs": "as many as CPU cores"}
 CHOICES = {
     "upscale": {"precision": PRECISIONS, "alpha": ALPHA_MODES, "extension": EXTENSIONS},
     "table": {"scales": TABLE_SCALES, "format": tuple(TABLE_FORMATS)},
