@@ -74,7 +74,9 @@ class SafeTorch(types.ModuleType):
     def __init__(self, _original: Any) -> None:
         super().__init__("torch")
 
-    load = staticmethod(load_data_only)
+    @staticmethod
+    def load(path: Any, map_location: Any = "cpu", **_: Any) -> Any:
+        return load_data_only(path, map_location)
 
     @staticmethod
     def save(value: Any, path: str | os.PathLike[str]) -> None:

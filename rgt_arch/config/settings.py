@@ -66,13 +66,13 @@ class LoggerKeys:
     use_tb_logger: bool = key("write TensorBoard files; left out: true if tensorboard is installed", default=True)
     csv: bool = key("write losses and validation metrics to experiments/NAME/metrics.csv, a value a row", default=False)
     wandb: dict | None = key("Weights & Biases; needs use_tb_logger: true")
+    keep_checkpoints: int | None = key("how many checkpoints to keep, the newest; ~ is all", low=1)
 
 
 @dataclass(frozen=True)
 class LoggerSettings(LoggerKeys):
-    """`logger`, as RGTModel reads it."""
+    """`logger`, as runs of RGTModel read it."""
 
-    keep_checkpoints: int | None = key("how many checkpoints to keep, the newest; ~ is all", low=1)
     keep_best: str | None = key(
         "a metric of val:metrics: the best weights on the first val data set are net_g_best.pth"
     )

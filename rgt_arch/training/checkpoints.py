@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from torch import nn
 
 from rgt_arch.config import logger_settings
 from rgt_arch.errors import UserError
+from rgt_arch.models.rgt_model import RGTModel
 from rgt_arch.torch_files import load_data_only, save_whole
 from rgt_arch.training.generators import generator_states
-from rgt_arch.training.ranks import gathered
+from rgt_arch.training.ranks import gathered, on_rank_zero
 from rgt_arch.training.run_folder import saved_iterations
 from rgt_arch.training.snapshots import Snapshot, digest, network_labels
 
@@ -49,48 +51,63 @@ class CheckpointManager:
         failed save leaves the checkpoints before it, and the next one tries again. Raises UserError at the third in a
         row.
         """
-        if not _are_finite(self._model.get_bare_model(self._model.net_g)):
-            self._logger.error(f"iteration {iteration} is not saved: its weights are not finite")
-            return
-        generators = gathered(generator_states(self._model.device))  # of all ranks, before the one that writes may fail
+        generators = gathered(generator_states(self._model.device))
 
         def write() -> None:
-            self._save_networks(epoch, iteration)
-            if self._opt["rank"]:
-                return
-            self._epoch, self._generators = epoch, generators
             files = {label: self._models / f"net_{label}_{iteration}.pth" for label in network_labels(self._opt)}
+            self._save_networks(epoch, iteration, list(files.values()))
+            self._epoch, self._generators = epoch, generators
             self._digests = {f"network_{label}": digest(load_data_only(file)) for label, file in files.items()}
             self._save_state(iteration, owes_validation)
 
-        if self._attempt(write, iteration):
+        def save() -> bool:
+            if not _are_finite(self._model.get_bare_model(self._model.net_g)):
+                self._logger.error(f"iteration {iteration} is not saved: its weights are not finite")
+                return False
+            if not self._attempt(write, iteration):
+                return False
+            self._failures = 0
+            self._prune(iteration)
+            return True
+
+        if on_rank_zero(save):
             self.saved = iteration
-            if not self._opt["rank"]:
-                self._prune(iteration)
 
     def save_validation(self, iteration: int) -> None:
         """Add the results of a validation to the state saved just before; keep the weights if they are the best."""
-        self._keep_best(iteration)
-        if self.saved == iteration and self._digests and not self._opt["rank"]:
-            self._attempt(lambda: self._save_state(iteration, owes_validation=False), iteration)
+
+        def save() -> None:
+            self._keep_best(iteration)
+            if self.saved == iteration and self._digests:
+                self._attempt(lambda: self._save_state(iteration, owes_validation=False), iteration)
+
+        on_rank_zero(save)
 
     def save_latest(self, iteration: int) -> None:
         """Save the weights of a finished run as net_g_latest.pth. Raises UserError where that fails."""
-        if not _are_finite(self._model.get_bare_model(self._model.net_g)):
-            raise UserError("the weights are not finite: the latest are not saved; go on from an earlier state")
-        self._save_networks(-1, -1)
-        if not self._opt["rank"] and not (self._models / "net_g_latest.pth").exists():
-            raise UserError(f"{self._models / 'net_g_latest.pth'}: was not written; the warnings above say why")
-        self._logger.info(f"Saved iteration {iteration} as net_g_latest.pth")
 
-    def _save_networks(self, epoch: int, iteration: int) -> None:
-        """Models of BasicSR would also write their training state, where `_save_state` writes a fuller one."""
-        save_networks = getattr(self._model, "save_networks", None)
-        if save_networks is not None:
-            save_networks(iteration)
-        else:
-            self._model.save_training_state = lambda *_: None  # or it would stay where the networks cannot be written
+        def save() -> None:
+            if not _are_finite(self._model.get_bare_model(self._model.net_g)):
+                raise UserError("the weights are not finite: the latest are not saved; go on from an earlier state")
+            self._save_networks(-1, -1, [self._models / "net_g_latest.pth"])
+            self._logger.info(f"Saved iteration {iteration} as net_g_latest.pth")
+
+        on_rank_zero(save)
+
+    def _save_networks(self, epoch: int, iteration: int, files: list[Path]) -> None:
+        """Write the networks to `files`. Raises UserError where one is not written."""
+        if isinstance(self._model, RGTModel):
+            self._model.save_networks(iteration)
+            return
+        # BasicSR's models also write a training state, for which `_save_state` writes a fuller one, and only warn of
+        # what they cannot write.
+        before = {file: file.stat().st_mtime_ns for file in files if file.exists()}
+        with tempfile.TemporaryDirectory() as elsewhere:
+            self._model.opt["path"]["training_states"] = elsewhere
             self._model.save(epoch, iteration)
+        for file in files:
+            if not file.exists() or file.stat().st_mtime_ns == before.get(file):
+                raise UserError(f"{file}: was not written; the warnings above report why")
 
     def _save_state(self, iteration: int, owes_validation: bool) -> None:
         model = self._model
@@ -117,6 +134,8 @@ class CheckpointManager:
         best = getattr(self._model, "best_metric_results", {}).get(first, {}).get(metric)
         if best is None or best["iter"] != iteration or not _are_finite(self._model.net_g):
             return
+        if not isinstance(self._model, RGTModel):
+            return
         if self._attempt(lambda: self._model.save_networks("best"), iteration):
             self._logger.info(f"Saved net_g_best.pth: {metric} {best['val']:.4f} at iteration {iteration}")
 
@@ -139,7 +158,6 @@ class CheckpointManager:
                 f"({self._failures} of {FAILURES} failures that end the run)"
             )
             return False
-        self._failures = 0
         return True
 
     def _drop_half(self, iteration: int) -> None:

@@ -1,6 +1,7 @@
 """What a run writes about itself: BasicSR's log file and lines, TensorBoard files, metrics.csv, wandb and a bar.
 
-The numbers in files are complete up to each checkpoint, and a resumed run repeats none.
+The numbers in files are complete up to each checkpoint, and a resumed run repeats none. (TensorBoard's points of a
+validation in which a run was killed are drawn twice.)
 """
 
 from __future__ import annotations

@@ -16,28 +16,30 @@ from basicsr.models import build_model
 from rgt_arch.models.rgt_model import RGTModel
 from rgt_arch.training import ranks, run_folder
 from rgt_arch.training.checkpoints import CheckpointManager
+from rgt_arch.training.generators import generator_states, restore_generators
 from rgt_arch.training.loaders import UnreadableImages, batches, training_loader, validation_loaders
 from rgt_arch.training.logs import Numbers, StepLog, open_log
 from rgt_arch.training.options import Flags, Options, read_options
 from rgt_arch.training.signals import StopRequest
-from rgt_arch.training.snapshots import Snapshot, find_snapshot
+from rgt_arch.training.snapshots import Snapshot, find_snapshot, finished_iterations
 
 
 def train(flags: Flags, root: str, notices: list[str], stop: StopRequest) -> None:
     """Train as an option file says: exactly `total_iter` iterations, however often the run is killed and resumed.
 
-    root: the folder of experiments/ and tb_logger/. notices: gets warnings; the log takes them out. stop: where it has
-    noted a signal, the run ends after an iteration that is saved: SystemExit with 128 and the signal's number. Raises
-    UserError for what a user can mend.
+    root: the folder of experiments/ and tb_logger/. notices: gets warnings; opening the log empties it. stop: after it
+    has recorded a signal, the run saves the iteration and ends: SystemExit with 128 and the signal's number. Raises
+    UserError for errors a user can fix.
     """
     with ExitStack() as at_the_end:
         opt = read_options(flags, root, notices, is_train=True)
         torch.backends.cudnn.benchmark = True
         lock = at_the_end.enter_context(closing(run_folder.FolderLock(opt["path"]["experiments_root"])))
-        snapshot = _prepare_folder(opt, flags, lock, notices)
-        if snapshot is not None and snapshot.is_finished(opt, flags.auto_resume):
-            _print_finished(opt, snapshot)
+        _prepare_flags(opt, flags, notices)
+        if flags.auto_resume and (done := ranks.on_rank_zero(lambda: finished_iterations(opt))):
+            _print_finished(opt, done)
             return
+        snapshot = _prepare_folder(opt, flags, lock, notices)
         start, total = 0 if snapshot is None else snapshot.iteration, int(opt["train"]["total_iter"])
 
         logger = open_log(opt, "train", notices)
@@ -84,9 +86,9 @@ def train(flags: Flags, root: str, notices: list[str], stop: StopRequest) -> Non
 
 
 def test(flags: Flags, root: str, notices: list[str]) -> None:
-    """Run a network over the test sets of an option file. Raises UserError for what a user can mend."""
+    """Run a network over the test sets of an option file. Raises UserError for errors a user can fix."""
     opt = read_options(flags, root, notices, is_train=False)
-    torch.backends.cudnn.benchmark = False  # images of all sizes: each would be timed anew
+    torch.backends.cudnn.benchmark = False  # images of all sizes: each would be timed again
     ranks.on_rank_zero(lambda: run_folder.prepare_results(opt, notices))
     logger = open_log(opt, "test", notices)
     opt["datasets"] = dict(sorted(opt["datasets"].items()))
@@ -115,12 +117,14 @@ class _Run:
 
     def validate(self, loaders: list[Any], iteration: int) -> bool:
         """Whether it came to its end: RGTModel's stops where a signal asks the run to end, and is made up for later."""
+        generators = generator_states(self.model.device)  # data sets of the user's own may draw from them
         for loader in loaders:
             arguments = (loader, iteration, self.numbers, self.opt["val"]["save_img"])
             if not isinstance(self.model, RGTModel):
                 self.model.validation(*arguments)
             elif not self.model.validation(*arguments, should_stop=lambda: bool(self.stop.signal)):
                 return False
+        restore_generators(generators, self.model.device)
         self.checkpoints.save_validation(iteration)
         return True
 
@@ -148,25 +152,20 @@ class _Run:
         if together and dist.is_initialized():
             dist.barrier()  # the first rank that leaves makes torchrun end the others: none may be saving still
             ranks.leave()
-        raise SystemExit(128 + self.stop.signal)
+        raise SystemExit(self.stop.exit_code)
 
 
 def _prepare_folder(opt: Options, flags: Flags, lock: run_folder.FolderLock, notices: list[str]) -> Snapshot | None:
     """Find what the run goes on from, and make its folder, on rank 0 for all; refuses what would lose a run."""
-    if ranks.on_rank_zero(lambda: _is_second_try(opt)):
-        notices.append("torchrun started this run anew; it goes on from its last checkpoint")
-        flags.restart, flags.auto_resume = False, True
     ranks.on_rank_zero(lock.take)
     if not (flags.auto_resume or flags.restart or flags.debug):
         ranks.on_rank_zero(lambda: run_folder.refuse_unfinished(opt))
     snapshot = find_snapshot(opt, auto_resume=flags.auto_resume, restart=flags.restart, notices=notices)
     if snapshot is not None:
-        if snapshot.is_finished(opt, flags.auto_resume):
-            return snapshot
         snapshot.prepare(opt, notices)
 
     def prepare() -> None:
-        run_folder.prepare_run(opt, goes_on=snapshot is not None)
+        run_folder.prepare_run(opt, goes_on=snapshot is not None and snapshot.in_run)
         run_folder.copy_option_file(flags.opt, opt["path"]["experiments_root"])
         lock.take()
 
@@ -174,16 +173,20 @@ def _prepare_folder(opt: Options, flags: Flags, lock: run_folder.FolderLock, not
     return snapshot
 
 
-def _is_second_try(opt: Options) -> bool:
-    """Whether torchrun's `--max-restarts` started this run anew after it had begun; not where the first try was
-    refused, or ended before it did what --restart asks for."""
-    since = ranks.trying_since()
-    return since is not None and run_folder.begun_since(opt, since)
+def _prepare_flags(opt: Options, flags: Flags, notices: list[str]) -> None:
+    """Go on with a run that torchrun's `--max-restarts` started again.
+
+    Not where the first try was refused, or ended before it did what --restart asks for.
+    """
+    since = ranks.on_rank_zero(ranks.trying_since)
+    if since is not None and ranks.on_rank_zero(lambda: run_folder.begun_since(opt, since)):
+        notices.append("torchrun started this run anew; it goes on from its last checkpoint")
+        flags.restart, flags.auto_resume = False, True
 
 
-def _print_finished(opt: Options, snapshot: Snapshot) -> None:
+def _print_finished(opt: Options, iterations: int) -> None:
     if opt["rank"] == 0:
         print(
-            f"{opt['path']['experiments_root']}: this run is finished ({snapshot.iteration} iterations); "
+            f"{opt['path']['experiments_root']}: this run is finished ({iterations} iterations); "
             "raise train:total_iter to continue it, or pass --restart to begin again"
         )

@@ -6,6 +6,7 @@ except that a resumed run drops those that it is going to compute again.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import errno
 import io
@@ -88,6 +89,13 @@ class MetricsCsv:
             self._failing = True
         else:
             self._waiting, self._failing = b"", False
+
+
+def has_rows(folder: str | os.PathLike[str]) -> bool:
+    """Whether a run in the folder has logged an iteration to the file."""
+    with contextlib.suppress(OSError):
+        return Path(folder, NAME).stat().st_size > len(_line(HEADER))
+    return False
 
 
 def _line(row: tuple[str, ...]) -> bytes:

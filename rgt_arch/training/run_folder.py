@@ -18,6 +18,7 @@ from typing import Any
 
 from rgt_arch.errors import UsageError
 from rgt_arch.files import written_whole
+from rgt_arch.training.metrics_csv import has_rows
 
 try:
     import fcntl
@@ -154,7 +155,7 @@ def saved_iterations(training_states: str | os.PathLike[str]) -> list[int]:
 def refuse_unfinished(opt: Options) -> None:
     """Raise UsageError when the run's folder holds checkpoints of training that has not come to its end.
 
-    Naming a state of it in `path: resume_state` says as clearly as --auto_resume that it goes on.
+    Naming a state of it in `path: resume_state` also means: continue this run.
     """
     root, models = Path(opt["path"]["experiments_root"]), Path(opt["path"]["models"])
     if belongs_to_run(opt, opt["path"].get("resume_state")):
@@ -166,7 +167,7 @@ def refuse_unfinished(opt: Options) -> None:
     )
     if ended or (iterations and iterations[0] >= total):
         return
-    if iterations or any(models.glob("*.pth")):
+    if iterations or any(models.glob("*.pth")) or has_rows(root):
         reached = f"it was saved at iteration {iterations[0]}" if iterations else "nothing to resume from is saved yet"
         raise UsageError(
             f"{root}: an unfinished run has this name ({reached} of {total}); pass --auto_resume to continue it, "

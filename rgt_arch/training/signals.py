@@ -6,6 +6,7 @@ since the last checkpoint.
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -61,7 +62,8 @@ def ignore_in_worker() -> None:
 
 
 def _obey_parent() -> None:
-    """End this worker when its parent says so; that a parent died, PyTorch's workers notice by themselves."""
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+    """End this worker on SIGTERM from the process that trains; PyTorch's workers detect by themselves that it died."""
+    trainer = multiprocessing.parent_process()  # os.getppid() may be a fork server
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != getattr(trainer, "pid", os.getppid()):
         pass
     os._exit(0)  # as PyTorch's handler does: anything else is an error in the parent

@@ -70,11 +70,6 @@ class Snapshot:
         """Whether the run was killed before the validation of this iteration had ended."""
         return self.in_run and bool(self.state.get("owes_validation"))
 
-    def is_finished(self, opt: Options, auto_resume: bool) -> bool:
-        """Whether --auto_resume has nothing left to do: all iterations, their validation, and the latest weights."""
-        done = auto_resume and self.iteration >= opt["train"]["total_iter"] and not self.owes_validation
-        return done and self.in_run and Path(opt["path"]["models"], "net_g_latest.pth").exists()
-
     def refuse_unfit(self, opt: Options) -> None:
         """Raise UsageError for a state of other networks or optimisers than those of the options.
 
@@ -107,10 +102,13 @@ class Snapshot:
         for label, content in self.networks.items():
             file = _network_files(opt, self.path, self.iteration)[label]
             logger.info(f"Loading network_{label} from {file}")
-            load_weights(model.get_bare_model(getattr(model, f"net_{label}")), content["params"], strict=True)
             averaged = getattr(model, f"net_{label}_ema", None)
-            if averaged is not None:
-                load_weights(averaged, content.get("params_ema", content["params"]), strict=True)
+            try:
+                load_weights(model.get_bare_model(getattr(model, f"net_{label}")), content["params"], strict=True)
+                if averaged is not None:
+                    load_weights(averaged, content.get("params_ema", content["params"]), strict=True)
+            except UsageError as error:
+                raise UserError(f"{file}: {error}; resume with the options it was trained with") from error
         try:
             model.resume_training(self.state)
         except (AssertionError, KeyError, ValueError) as error:
@@ -170,7 +168,7 @@ def find_snapshot(opt: Options, *, auto_resume: bool, restart: bool, notices: li
             raise UsageError(
                 f"--restart would archive the run that path:resume_state = {found.path} belongs to; drop one of the two"
             )
-        if found is not None and not found.is_finished(opt, auto_resume):
+        if found is not None:
             found.refuse_unfit(opt)
         return None if found is None else str(found.path)
 
@@ -225,9 +223,33 @@ def _without_remedy(error: UserError) -> str:
 
 
 def network_labels(opt: Options) -> list[str]:
-    """["g"], or ["g", "d"] with a discriminator: the networks that resuming restores."""
+    """["g"], or ["g", "d"] with a discriminator: the networks that are trained, and that resuming restores."""
     ignored = opt["path"].get("ignore_resume_networks") or ()
-    return [key.removeprefix("network_") for key in opt if key.startswith("network_") and key not in ignored]
+    labels = [key.removeprefix("network_") for key in opt if key.startswith("network_") and key not in ignored]
+    return [label for label in labels if f"optim_{label}" in opt["train"]]
+
+
+def finished_iterations(opt: Options) -> int | None:
+    """How many iterations the run of this name did, where nothing is left to do for it, else None.
+
+    A run is finished when its latest weights are of the last iteration. Files of BasicSR do not record theirs: they are
+    if they were written after a state of it. A version of this package that wrote them before the last validation
+    recorded in the state that it is owed.
+    """
+    latest, states = Path(opt["path"]["models"], "net_g_latest.pth"), Path(opt["path"]["training_states"])
+    newest = next(iter(saved_iterations(states)), None)
+    state = None if newest is None else states / f"{newest}.state"
+    try:
+        info = load_data_only(latest).get("rgt_info")
+        if state is not None and load_data_only(state).get("owes_validation"):
+            return None
+    except (UserError, AttributeError):  # a missing or damaged file
+        return None
+    if isinstance(info, Mapping):
+        reached = int(info.get("iteration", 0))
+    else:
+        reached = newest if newest and state and latest.stat().st_mtime >= state.stat().st_mtime else 0
+    return reached if reached >= opt["train"]["total_iter"] else None
 
 
 def _network_files(opt: Options, state: Path, iteration: int) -> dict[str, Path]:
@@ -294,8 +316,9 @@ def _best_results(stored: Any, opt: Options) -> dict[str, dict[str, dict[str, An
         best[dataset] = {}
         for metric, metric_opt in ((opt.get("val") or {}).get("metrics") or {}).items():
             better = metric_opt.get("better", "higher")
-            known = record.get(metric) if isinstance(record, Mapping) else None
+            known: Any = record.get(metric) if isinstance(record, Mapping) else None
+            is_result = isinstance(known, Mapping) and {"better", "val", "iter"} <= known.keys()
             best[dataset][metric] = {"better": better, "val": -math.inf if better == "higher" else math.inf, "iter": -1}
-            if isinstance(known, Mapping) and known.get("better") == better and not math.isnan(known["val"]):
+            if is_result and known["better"] == better and not math.isnan(known["val"]):
                 best[dataset][metric] = dict(known)
     return best

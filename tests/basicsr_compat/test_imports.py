@@ -195,7 +195,7 @@ def test_our_command_takes_its_names_from_a_fork(monkeypatch):
 
 
 def test_a_name_that_a_hosts_basicsr_lacks_is_left_out():
-    missing = patches.Patch("json", "JSONDecoder.no_such_method", "keep_first", "of another version")
+    missing = patches.Patch("json", "JSONDecoder.no_such_method", "keep_first")
     import json
 
     patches._replace(json, missing)

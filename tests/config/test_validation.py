@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rgt_arch.archs.rgt_arch import recursion_depth
+from rgt_arch.archs.rgt_arch import recursion_depth, rgt_t
 from rgt_arch.config import load_options
 from rgt_arch.data.option_checks import validate_options
 from rgt_arch.errors import UsageError
@@ -175,6 +175,15 @@ def test_missing_weights_are_named_with_the_folder_looked_in(testing_file):
     testing_file.edit("pretrain_network_g: RGT_T_x2", "pretrain_network_g: models/net_g_latst.pth")
     with pytest.raises(UsageError, match=f"path:pretrain_network_g = .*: no such file under {testing_file.root}"):
         testing_file.validate()
+
+
+@pytest.mark.parametrize("layout", ["params", "params_ema", None])
+def test_weights_of_every_published_layout_are_accepted_for_rgt_model(testing_file, layout):
+    """The model finds them in a plain state dict, and in a file with averaged weights only."""
+    weights = rgt_t(2).state_dict()
+    torch.save(weights if layout is None else {layout: weights}, testing_file.root / "mine.pth")
+    for param_key in ("params", "~"):
+        testing_file.validate("path:pretrain_network_g=mine.pth", f"path:param_key_g={param_key}")
 
 
 def test_published_weights_go_by_their_names(testing_file, tmp_path, monkeypatch):

@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from basicsr.models.sr_model import SRModel
 
 from rgt_arch.errors import UserError
 from rgt_arch.torch_files import load_data_only
+from rgt_arch.training import checkpoints
 
 from ..models.conftest import RGT
 
@@ -128,6 +130,36 @@ def test_only_the_newest_checkpoints_stay(begin, batch, tmp_path):
     manager.save_latest(4)
     networks = ["net_g_1.pth", "net_g_3.pth", "net_g_4.pth", "net_g_9.pth", "net_g_latest.pth"]
     assert files(tmp_path) == ["3.state", "4.state", "9.state", *networks]
+
+
+def test_all_ranks_agree_on_what_is_saved(begin, batch, monkeypatch):
+    """Else one would save again, and the others wait for it elsewhere, when a signal ends the run."""
+    model, manager = begin()
+    step(model, batch, 1)
+    monkeypatch.setattr(checkpoints, "on_rank_zero", lambda _save: False)  # rank 0 could not
+    assert not save(manager, 1)
+
+
+def test_network_of_basicsr_that_is_not_written_is_a_failed_save(begin, batch, tmp_path, monkeypatch, log):
+    """BasicSR only warns; an older file of that name must not pass for the new one."""
+    _, manager = begin()
+    basicsr_model = SRModel(manager._opt)
+    manager._model = basicsr_model
+    (tmp_path / "models/net_g_2.pth").write_text("of a run before")
+    monkeypatch.setattr(SRModel, "save_network", lambda *_, **__: None)
+    assert not save(manager, 2)
+    assert "net_g_2.pth: was not written; the warnings above report why" in log[-1]
+    assert not list((tmp_path / "training_states").iterdir())
+    (tmp_path / "models/net_g_latest.pth").write_text("of a run before")
+    with pytest.raises(UserError, match=r"net_g_latest\.pth: was not written"):
+        manager.save_latest(2)
+
+
+def test_a_frozen_network_needs_no_file(begin, batch, tmp_path):
+    model, manager = begin(network_t={"type": "Teacher"})
+    step(model, batch, 1)
+    assert save(manager, 1)
+    assert list(state(tmp_path, 1)["networks"]) == ["network_g"]
 
 
 def test_latest_is_logged_with_its_iteration(begin, batch, tmp_path, log):

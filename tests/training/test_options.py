@@ -6,7 +6,7 @@ import pytest
 import torch
 import yaml
 
-from rgt_arch.cli.basicsr_command import build_parser
+from rgt_arch.cli.basicsr_command import COMMANDS, MAIN, build_parser
 from rgt_arch.errors import UsageError
 from rgt_arch.training import options, ranks
 from rgt_arch.training.options import Flags, read_options
@@ -100,13 +100,13 @@ def test_option_file_cannot_execute_code(read, tmp_path):
 def test_home_in_the_name_of_the_option_file_is_expanded(monkeypatch):
     monkeypatch.setenv("HOME", "/home/somebody")
     for arguments in (["-opt", "~/x.yml"], ["--opt=~/x.yml"]):
-        assert build_parser().parse_args(["train", *arguments]).opt == "/home/somebody/x.yml"
+        assert build_parser(MAIN, COMMANDS).parse_args(["train", *arguments]).opt == "/home/somebody/x.yml"
 
 
 @pytest.mark.parametrize("command", ["train", "test"])
 def test_flags_of_training_are_shown_for_training(capsys, command):
     with pytest.raises(SystemExit):
-        build_parser().parse_args([command, "--help"])
+        build_parser(MAIN, COMMANDS).parse_args([command, "--help"])
     options_shown = capsys.readouterr().out.partition("examples:")[0]
     shown = [flag for flag in ("--debug", "--auto_resume", "--restart") if flag in options_shown]
     assert shown == (["--debug", "--auto_resume", "--restart"] if command == "train" else [])

@@ -147,7 +147,8 @@ def test_launcher_is_known_where_torchrun_started_several_processes(joined, monk
 def test_rank_that_an_old_launcher_writes_before_the_command_stays_a_flag_of_it(written):
     arguments = basicsr_command.command_first([written, "train", "-opt", "options.yml"])
     assert arguments == ["train", written, "-opt", "options.yml"]
-    assert basicsr_command.build_parser().parse_args(arguments).local_rank == 1
+    parser = basicsr_command.build_parser(basicsr_command.MAIN, basicsr_command.COMMANDS)
+    assert parser.parse_args(arguments).local_rank == 1
     assert basicsr_command.command_first(["train", "-opt", "options.yml"])[0] == "train"
 
 

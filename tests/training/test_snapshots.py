@@ -9,7 +9,7 @@ import torch
 from basicsr.utils.registry import MODEL_REGISTRY
 
 from rgt_arch.errors import UsageError, UserError
-from rgt_arch.training.snapshots import Snapshot, digest, find_snapshot
+from rgt_arch.training.snapshots import Snapshot, digest, find_snapshot, finished_iterations
 
 
 @pytest.fixture
@@ -151,21 +151,34 @@ def latest(opt, iteration):
 
 
 @pytest.mark.parametrize(
-    ("saved", "owes_validation", "has_latest", "auto_resume", "finished"),
+    ("saved", "owes_validation", "weights_of", "finished"),
     [
-        (6, False, True, True, True),
-        (6, False, True, False, False),  # named by path:resume_state: the options may be others
-        (6, False, False, True, False),  # killed before the last weights
-        (6, True, True, True, False),  # killed in the last validation
-        (4, False, True, True, False),  # total_iter was raised
+        (6, False, 6, 6),
+        (6, False, None, None),  # killed before the last weights
+        (6, True, 6, None),  # killed in the last validation, by a version that wrote the weights before it
+        (4, False, 4, None),  # total_iter was raised
+        (6, False, 4, None),  # it was raised, and the run was killed before the last weights
+        (4, False, 6, 6),  # no state of the last iteration is kept
+        (6, False, "BasicSR", 6),  # whose files do not record the iteration
+        (4, False, "BasicSR", None),
     ],
 )
-def test_finished_is_a_run_with_nothing_left_to_do(opt, saved, owes_validation, has_latest, auto_resume, finished):
+def test_finished_is_a_run_whose_latest_weights_are_of_the_last_iteration(
+    opt, saved, owes_validation, weights_of, finished
+):
     save(opt, saved, owes_validation=owes_validation)
-    if has_latest:
-        latest(opt, saved)
-    opt["path"]["resume_state"] = str(state_file(opt, saved))
-    assert find(opt, auto_resume=auto_resume).is_finished(opt, auto_resume) is finished
+    if weights_of == "BasicSR":
+        torch.save({"params": {}}, f"{opt['path']['models']}/net_g_latest.pth")
+    elif weights_of:
+        latest(opt, weights_of)
+    assert finished_iterations(opt) == finished
+
+
+def test_a_finished_run_without_states_is_finished(opt):
+    latest(opt, 6)
+    for state in Path(opt["path"]["training_states"]).iterdir():
+        state.unlink()
+    assert finished_iterations(opt) == 6
 
 
 @pytest.mark.parametrize("drawn", [True, False])
@@ -193,7 +206,7 @@ def test_named_state_that_is_missing_or_foreign_is_an_error(opt):
     with pytest.raises(UsageError, match=r"path:resume_state = .*4.state: no such file"):
         find(opt, auto_resume=False)
     state_file(opt, 4).write_text("text")
-    with pytest.raises(UserError, match=r"4.state: is a text file .* no other state beside it"):
+    with pytest.raises(UserError, match=r"4.state: is not a PyTorch checkpoint .* no other state beside it"):
         find(opt, auto_resume=False)
 
 

@@ -88,7 +88,7 @@ def check_weights(opt: dict[str, Any], key: str, file: Path, report: Report) -> 
         return
     param_key = opt["path"].get(f"param_key_{label}", "params")
     model = find_class("model", opt.get("model_type"))
-    reads_all = "ResumableModel" in parents(model)
+    reads_all = "RGTModel" in parents(model)
     if not _has_key(checkpoint, param_key, reads_all, f"param_key_{label}", report):
         return
     if report.is_faulty((name,)) or report.is_faulty(("path", f"strict_load_{label}")):
