@@ -91,7 +91,7 @@ def main(args: argparse.Namespace) -> None:
         rows, text, panels = scale_networks(subject, sizes, args)
     fits = {title: {name: growth(points) for name, points in curves.items()} for title, curves in panels.items()}
     lines = [
-        f"{name}: {title} grows with pixels^{fit.exponent:.3f}; the largest step between neighbours is ×{fit.step:.2f} "
+        f"{name}: {title.partition(',')[0]}: pixels^{fit.exponent:.3f}; largest step between sizes ×{fit.step:.2f} "
         f"a pixel, from {fit.step_from} to {fit.step_to} pixels"
         for title, of_title in fits.items()
         for name, fit in of_title.items()
