@@ -66,7 +66,7 @@ def build_parser(main: Command, commands: Sequence[Command], *, allow_abbrev: bo
     """The parser of the console command `main`. It sets `command` and `prog` beside the flags that were given."""
     parser = argparse.ArgumentParser(prog=main.name, **_texts(main))
     parser.add_argument("--version", action="version", version=f"rgt-arch {__version__}")
-    groups = {"": parser.add_subparsers(required=True, metavar="COMMAND")}
+    groups = {"": _add_subparsers(parser, "", commands)}
     for command in commands:
         group, _, name = command.name.rpartition(" ")
         member = groups[group].add_parser(
@@ -78,10 +78,15 @@ def build_parser(main: Command, commands: Sequence[Command], *, allow_abbrev: bo
                 container.add_argument(*names, **settings)
         member.add_argument("--verbose", action="store_true", help="show a traceback when something fails")
         if command.run is None:
-            groups[command.name] = member.add_subparsers(required=True, metavar="COMMAND")
+            groups[command.name] = _add_subparsers(member, command.name, commands)
         else:
             member.set_defaults(command=command, prog=member.prog)
     return parser
+
+
+def _add_subparsers(parser: argparse.ArgumentParser, group: str, commands: Sequence[Command]) -> Any:
+    names = [command.name.split()[-1] for command in commands if command.name.rpartition(" ")[0] == group]
+    return parser.add_subparsers(required=True, metavar="|".join(names) if len(names) < 6 else "COMMAND")
 
 
 def _texts(command: Command) -> dict[str, Any]:

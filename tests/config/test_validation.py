@@ -53,10 +53,11 @@ def test_key_that_the_model_would_ignore_names_the_model_that_reads_it(training)
     training.edit("model_type: RGTModel", "model_type: SRModel")
     training.edit("  warmup_iter: -1", "  warmup_iter: -1\n  amp: bf16\n  grad_clip: 1\n  accumulate: 2")
     training.edit("  val_freq: 5000", "  val_freq: 5000\n  tile: {size: 64}\n  self_ensemble: true\n  use_chop: true")
-    training.edit("  use_tb_logger: true\n", "  use_tb_logger: true\n  keep_checkpoints: 3\n")
+    training.edit("  use_tb_logger: true\n", "  use_tb_logger: true\n  keep_checkpoints: 3\n  keep_best: psnr\n")
     lines = training.errors()
     keys = ("train:amp", "train:grad_clip", "train:accumulate", "val:tile", "val:self_ensemble", "val:use_chop")
-    for key in (*keys, "logger:keep_checkpoints"):
+    assert not any("keep_checkpoints" in line for line in lines)  # every class has it
+    for key in (*keys, "logger:keep_best"):
         line = next(line for line in lines if f" {key}: " in line)
         assert line.endswith("SRModel would ignore it; set model_type: RGTModel, which reads it, or remove it")
 

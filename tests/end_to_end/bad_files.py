@@ -280,7 +280,7 @@ BAD_CHECKPOINTS: tuple[BadFile, ...] = (
     ("web page for a checkpoint", "bad.pth", _text(HTML), ("web page", "browser")),
     ("pointer for a checkpoint", "bad.pth", _text("version https://git-lfs.github.com/spec/v1\n"), ("git lfs pull",)),
     ("picture for a checkpoint", "bad.pth", lambda path: (picture(path.with_suffix(".png"), 8, 8),
-     path.with_suffix(".png").rename(path)), ("picture",)),
+     path.with_suffix(".png").rename(path)), ("not a PyTorch checkpoint",)),
     ("number for a checkpoint", "bad.pth", lambda path: torch.save(3, path), ("holds an int", "state_dict")),
     ("checkpoint of no weights", "bad.pth", lambda path: torch.save({"a": 1}, path), ("holds no weights", "params")),
     ("archive for a checkpoint", "bad.pth", lambda path: zipfile.ZipFile(path, "w").writestr("a", "b"), ("unpack it",)),
@@ -360,7 +360,7 @@ STATE_ROWS = [
         "state of two optimisers",
         TRAIN,
         resume_from("old/training_states/9.state", state_of(9, optimizers=2)),
-        ("9.state: is of 2 optimisers", "resume with the options"),
+        ("9.state: is of 2 optimisers", "resume with its own options"),
     ),
     Row(
         "restart and state",

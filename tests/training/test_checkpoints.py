@@ -140,11 +140,10 @@ def test_all_ranks_agree_on_what_is_saved(begin, batch, monkeypatch):
     assert not save(manager, 1)
 
 
-def test_network_of_basicsr_that_is_not_written_is_a_failed_save(begin, batch, tmp_path, monkeypatch, log):
+def test_network_of_basicsr_that_is_not_written_is_a_failed_save(begin, options, tmp_path, monkeypatch, log):
     """BasicSR only warns; an older file of that name must not pass for the new one."""
     _, manager = begin()
-    basicsr_model = SRModel(manager._opt)
-    manager._model = basicsr_model
+    manager._model = SRModel(options())
     (tmp_path / "models/net_g_2.pth").write_text("of a run before")
     monkeypatch.setattr(SRModel, "save_network", lambda *_, **__: None)
     assert not save(manager, 2)

@@ -1,4 +1,4 @@
-"""`basicsr options` prints the reference of option-file keys."""
+"""`basicsr`: the reference of option-file keys, and readers that leave early."""
 
 from __future__ import annotations
 
