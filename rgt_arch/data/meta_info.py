@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rgt_arch.data.images import decode, find_files, read_bytes, write_bytes
-from rgt_arch.data.output_folders import refuse_overlap
+from rgt_arch.data.outputs import refuse_overlap
 from rgt_arch.data.pairing import guess_template, lmdb_key, pair_names
 from rgt_arch.data.parallel import Summary, successes
 from rgt_arch.errors import UsageError, UserError

@@ -15,7 +15,7 @@ from basicsr.data.paired_image_dataset import PairedImageDataset
 from PIL import Image
 
 from rgt_arch.cli import main
-from rgt_arch.data import downsampling
+from rgt_arch.data import outputs as making
 from rgt_arch.data.bicubic import hr_lr_pair
 from rgt_arch.data.images import write_png
 from rgt_arch.files import written_whole
@@ -356,7 +356,7 @@ def test_second_run_after_a_kill_gives_the_same_bytes(tmp_path: Path, whole_grou
     child = os.fork()
     if child == 0:
         os.setsid()
-        downsampling.write_png = stuck_at_08
+        making.write_png = stuck_at_08
         try:
             lr(*arguments)
         finally:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,14 @@ from rgt_arch.config.classes import find_class
 from rgt_arch.config.report import Report
 from rgt_arch.config.tree import subsection
 from rgt_arch.data.images import Size, header_size
-from rgt_arch.data.inspect.folders import describe_pairing
-from rgt_arch.data.inspect.lists import read_lines
-from rgt_arch.data.inspect.lmdbs import check_lmdb, check_lmdb_pair, read_keys
-from rgt_arch.data.inspect.looks import Images, describe, examine_files
+from rgt_arch.data.inspect.looks import Images, Look
 from rgt_arch.data.inspect.pairs import UNREADABLE, check_pairs, header_faults, known_equal
+from rgt_arch.data.inspect.places import check_place, list_names, read_keys, read_lines
 from rgt_arch.data.inspect.report import Section, counted, stopped
 from rgt_arch.data.pairing import (
     IMAGE_SUFFIXES,
     Pair,
+    Pairing,
     PairingError,
     guess_template,
     list_images,
@@ -52,14 +52,14 @@ class _Listing:
 
 @dataclass
 class DataSet:
-    """One data set of an option file. `report` gets the mistakes, `gt` the looks at HR images."""
+    """One data set of an option file. `report` gets the mistakes, `looks` the looks at HR images."""
 
     opt: dict[str, Any]
     phase: str
     data: dict[str, Any]
     report: Report
     root: Path
-    gt: Images = field(default_factory=Images)
+    looks: dict[str, Look] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.path = ("datasets", self.phase)
@@ -97,25 +97,24 @@ class DataSet:
         parts: list[Section] = []
         try:
             if self.is_paired:
-                parts = self._paired(listing, last, bicubic, jobs)
-            elif self.is_single and self.backend == "lmdb":
-                parts = [check_lmdb(self._root("dataroot_lq"), jobs=jobs, title=self._title("dataroot_lq")).section]
-            elif self.is_single:
-                parts = self._files("dataroot_lq", sorted(pair.name for pair in listing.pairs) if listing else [], jobs)
+                parts = self._pairs(listing, last, bicubic, jobs)
             else:
-                last.note("a type that pairs and crops in its own way: only its files were checked")
-                for key in _SIDES:
+                if not self.is_single:
+                    last.note("a type that pairs and crops in its own way: only its files were checked")
+                for key in (self.single_key,) if self.is_single else _SIDES:
                     if isinstance(self.data.get(key), str):
-                        parts += self._any(key, jobs)
+                        known = listing if self.is_single else None
+                        names = sorted(pair.name for pair in known.pairs) if known else self._names(key)
+                        parts.append(self._check(key, names, "image", set(), jobs)[0])
         except UsageError as error:
             last.problem(str(error), stops="everything")
         if self.is_paired or self.is_single:
             use = "train on" if self.is_train else "validate or test on"
-            stops = stopped([*parts, last]) != "nothing" or self.report.is_faulty(self.path)
-            unit = "{n} pair{s}" if self.is_paired else "{n} image{s}"
-            fine = listing is not None and not stops
-            seen = f": it sees {counted(unit, len(listing.pairs))}" if listing else ""
-            last.verdict = f"BasicSR can {use} it{seen}" if fine else f"BasicSR cannot {use} it as it is"
+            if listing is None or stopped([*parts, last]) != "nothing" or self.report.is_faulty(self.path):
+                last.verdict = f"BasicSR cannot {use} it as it is"
+            else:
+                unit = "pair" if self.is_paired else "image"
+                last.verdict = f"BasicSR can {use} it: it sees {counted(f'{{n}} {unit}{{s}}', len(listing.pairs))}"
         return [*parts, last]
 
     def listing(self) -> _Listing | None:
@@ -309,61 +308,47 @@ class DataSet:
                 text = f"has {len(weights)} entries, kernel_list{order} has {len(kinds)}; match them"
                 self.error(f"kernel_prob{order}", text, weights)
 
-    def _paired(self, listing: _Listing | None, last: Section, bicubic: bool, jobs: int) -> list[Section]:
-        gt_root, lq_root = (self._root(key) for key in _SIDES)
-        titles = [self._title(key) for key in _SIDES]
-        if self.backend == "lmdb":
-            gt, lq, pairs = check_lmdb_pair(last, gt_root, lq_root, titles, jobs=jobs)
-            self.gt, lq_images, parts = gt.images, lq.images, [gt.section, lq.section]
-        else:
-            pairs = self._file_pairs(listing, gt_root, lq_root, last)
-            self.gt = examine_files(gt_root, sorted({gt for gt, _ in pairs}), jobs=jobs)
-            lq_images = examine_files(lq_root, sorted({lq for _, lq in pairs}), jobs=jobs)
-            parts = [Section(title) for title in titles]
-            describe(parts[0], self.gt, "HR image")
-            describe(parts[1], lq_images, "LR image", known_equal(self.gt, pairs))
-        scale = self.known_scale or None
-        check_pairs(
-            last,
-            pairs,
-            self.gt,
-            lq_images,
-            scale,
-            jobs=jobs,
-            bicubic=bicubic,
-            exact=self.exact,
-            gt_size=self.patch,
-        )
-        return parts
+    def _pairs(self, listing: _Listing | None, last: Section, bicubic: bool, jobs: int) -> list[Section]:
+        """The reports on HR and LR images; `last` gets how they fit together."""
+        pairing = self._pairing(listing, last)
+        lone = [*pairing.lone_gt, *(gt for gt, _ in pairing.other_suffix)]
+        first, gt = self._check("dataroot_gt", {*(gt for gt, _ in pairing.pairs), *lone}, "HR image", set(), jobs)
+        lone = [*pairing.lone_lq, *(lq for _, lq in pairing.other_suffix)]
+        names, equal = {*(lq for _, lq in pairing.pairs), *lone}, known_equal(gt, pairing.pairs)
+        second, lq = self._check("dataroot_lq", names, "LR image", equal, jobs)
+        self.looks = gt.looks
+        scale, exact, patch = self.known_scale or None, self.exact, self.patch
+        check_pairs(last, pairing, gt, lq, scale, jobs=jobs, bicubic=bicubic, exact=exact, gt_size=patch)
+        return [first, second]
 
-    def _file_pairs(self, listing: _Listing | None, gt: Path, lq: Path, last: Section) -> list[tuple[str, str]]:
-        """The pairs that BasicSR reads or, where it stops, those that fit, and in `last` what does not."""
-        if listing is not None:
-            return sorted((os.path.relpath(pair.gt, gt), os.path.relpath(pair.lq, lq)) for pair in listing.pairs)
-        if self.data.get(self.meta_key):
-            return []
-        template, names_gt, names_lq = str(self.data.get("filename_tmpl", "{}")), list_images(gt), list_images(lq)
+    def _pairing(self, listing: _Listing | None, last: Section) -> Pairing:
+        """The pairs that BasicSR reads or, where it stops, those that fit and the names that do not."""
+        gt, lq = (self._root(key) for key in _SIDES)
+        template = str(self.data.get("filename_tmpl", "{}"))
+        if listing is not None and self.backend != "lmdb":
+            pairs = sorted((os.path.relpath(pair.gt, gt), os.path.relpath(pair.lq, lq)) for pair in listing.pairs)
+            return Pairing(template, pairs, [], [], [])
+        names_gt, names_lq = self._names("dataroot_gt"), self._names("dataroot_lq")
+        if self.backend == "lmdb":
+            return pair_names(names_gt, names_lq, "{}")
         try:
             pairing = pair_names(names_gt, names_lq, template)
         except PairingError:  # in the report already
-            return []
-        describe_pairing(last, pairing)
+            return Pairing(template, [], [], [], [])
         better = guess_template(names_gt, names_lq)
         if better and len(pair_names(names_gt, names_lq, better).pairs) > len(pairing.pairs):
             last.note(f"filename_tmpl: '{better}' fits more of the names than '{template}'")
-        return pairing.pairs
+        return pairing
 
-    def _any(self, key: str, jobs: int) -> list[Section]:
-        """The files of a folder or LMDB, whatever reads them."""
-        root = self._root(key)
-        if self.backend == "lmdb":
-            return [check_lmdb(root, jobs=jobs, title=self._title(key)).section]
-        return self._files(key, list_images(root), jobs)
+    def _check(
+        self, key: str, names: Collection[str], unit: str, equal: set[frozenset[str]], jobs: int
+    ) -> tuple[Section, Images]:
+        title = f"datasets:{self.phase} {_SIDES[key]}: {self.data[key]}"
+        return check_place(self._root(key), sorted(names), title=title, unit=unit, equal=equal, jobs=jobs)
 
-    def _files(self, key: str, names: list[str], jobs: int) -> list[Section]:
-        part = Section(self._title(key))
-        describe(part, examine_files(self._root(key), names, jobs=jobs))
-        return [part]
+    def _names(self, key: str) -> list[str]:
+        """The names that BasicSR reads in a folder or LMDB."""
+        return list_names(self._root(key)) if self.backend == "lmdb" else list_images(self._root(key))
 
     def _root(self, key: str) -> Path:
         value = self.data.get(key)
@@ -373,9 +358,6 @@ class DataSet:
         if not root.is_dir():
             raise UsageError(f"{key}: {value}: no such folder")
         return root
-
-    def _title(self, key: str) -> str:
-        return f"datasets:{self.phase} {_SIDES[key]}: {self.data[key]}"
 
 
 def _is_image(file: Path) -> bool:

@@ -39,7 +39,7 @@ def test_lines_are_compared_with_the_files(text, run):
     (text.parent / "HR" / "4.png").write_bytes(b"")
     code, output = run(text)
     assert code == 1
-    assert "1 size that the image does not have (height, width)\n    0.png: listed (32,24), is (24,32)" in output
+    assert "1 listed size that the image does not have (height, width)\n    0.png: listed (32,24), is (24,32)" in output
     assert "1 line given more than once\n    1.png (24,32,3)" in output
     assert "1 empty line, which BasicSR takes for images\n    line 4" in output
     assert f"1 file missing in {text.parent / 'HR'}\n    gone.png" in output

@@ -103,7 +103,7 @@ def test_lmdbs_of_an_option_file_are_checked(folder, run):
     meta.write_text(meta.read_text().replace("0.png", "other.png"))
     code, text = run("train.yml")
     assert code == 1
-    assert "1 key listed in the HR LMDB only\n    0" in text
+    assert "1 HR image without LR image\n    0" in text
     assert "datasets:train:dataroot_lq = 'datasets/LR.lmdb': no key 'other'" in text
     assert "BasicSR cannot train on it as it is" in text
 
