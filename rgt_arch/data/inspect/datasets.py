@@ -16,9 +16,9 @@ from typing import Any
 from rgt_arch.config.classes import find_class
 from rgt_arch.config.report import Report
 from rgt_arch.config.tree import subsection
-from rgt_arch.data.images import Size, header_size
+from rgt_arch.data.images import Size
 from rgt_arch.data.inspect.looks import Images, Look
-from rgt_arch.data.inspect.pairs import UNREADABLE, check_pairs, header_faults, known_equal
+from rgt_arch.data.inspect.pairs import check_pairs, header_faults, known_equal
 from rgt_arch.data.inspect.places import check_place, list_names, read_keys, read_lines
 from rgt_arch.data.inspect.report import Section, counted, stopped
 from rgt_arch.data.pairing import (
@@ -33,7 +33,7 @@ from rgt_arch.data.pairing import (
     pairs_from_meta_info,
     spread,
 )
-from rgt_arch.errors import UsageError, UserError
+from rgt_arch.errors import UsageError
 
 SAMPLED_PAIRS = 32  # of a data set are looked at before a run: 64 image headers
 _SIDES = {"dataroot_gt": "HR", "dataroot_lq": "LR"}
@@ -78,17 +78,13 @@ class DataSet:
     def check_headers(self) -> None:
         """Report what is wrong with names and with a sample of the images."""
         listing = self.listing()
-        if listing is None:
+        if listing is None or (self.is_paired and not self.known_scale):
             return
-        sample = spread(listing.pairs, SAMPLED_PAIRS if self.is_paired else 2 * SAMPLED_PAIRS)
-        if not self.is_paired:
-            broken = [] if listing.sizes else [pair.gt for pair in sample if not _is_image(pair.gt)]
-            if broken:
-                self.error(self.single_key, f"{len(broken)} of {len(sample)} looked at: {broken[0]} {UNREADABLE}")
-        elif self.known_scale:
-            faults = header_faults(sample, self.known_scale, exact=self.exact, gt_size=self.patch, known=listing.sizes)
-            for key, message in faults:
-                self.error(key, message)
+        scale, patch = (self.known_scale, self.patch) if self.is_paired else (1, 0)
+        sample = spread(listing.pairs, SAMPLED_PAIRS)
+        for key, text in header_faults(sample, scale, exact=self.exact, gt_size=patch, known=listing.sizes):
+            if self.is_paired or key == self.single_key:
+                self.error(key, text)
 
     def sections(self, *, bicubic: bool, jobs: int) -> list[Section]:
         """The reports on all its images and, last, on the data set itself."""
@@ -123,18 +119,18 @@ class DataSet:
             text = "is not y, so colours are read; set y or rgb"
             self.report.warn((*self.path, "color"), text, self.data["color"])
         if self.backend == "memcached":
-            self._memcached()
-        if self.is_paired:
-            return self._list_pairs()
-        if not self.is_single and not self.is_degrading:
-            return None
-        listing = self._list_single(self.single_key)
+            self._check_memcached()
         if self.is_degrading:
-            self._kernels()
-            if self.backend != "lmdb" and "meta_info" not in self.data:
-                text = "is missing; add a text file with one image name a line"
-                self.report.missing((*self.path, "meta_info"), text)
-        return listing
+            self._check_degrading()
+        if self.is_paired and self.scale is None:
+            self.report.missing(("scale",), f"is missing, and {':'.join(self.path)} needs it; add scale: 4")
+        if not (self.is_paired or self.is_single or self.is_degrading):
+            return None
+        try:
+            return self._list_lmdbs() if self.backend == "lmdb" else self._list_files()
+        except PairingError as error:
+            self.error(error.key, str(error), self.data.get(error.key))
+            return None
 
     def error(self, key: str, message: str, value: Any = None) -> None:
         """Report a mistake at a key of this data set."""
@@ -158,59 +154,59 @@ class DataSet:
         size = self.data.get("gt_size")
         return size if self.is_train and isinstance(size, int) else 0
 
-    def _list_pairs(self) -> _Listing | None:
-        if self.scale is None:
-            self.report.missing(("scale",), f"is missing, and {':'.join(self.path)} needs it; add scale: 4")
-        gt, lq = self._folder("dataroot_gt"), self._folder("dataroot_lq")
-        if self.backend == "lmdb":
-            return self._list_lmdbs(gt, lq)
-        lines = self._meta_info()
-        template = self.data.get("filename_tmpl", "{}")
-        if gt is None or lq is None or not isinstance(template, str):
-            return None  # reported already
-        try:
-            if lines is not None:
-                pairs = pairs_from_meta_info(lines, gt, lq, template, comma=self.meta_key == "meta_info")
-                if not self._exist(spread(pairs, SAMPLED_PAIRS)):
-                    return None
-                return _Listing(pairs)
-            if self.data.get(self.meta_key) is not None:
-                return None
-            names_gt, names_lq = self._images("dataroot_gt", gt), self._images("dataroot_lq", lq)
-            if not names_gt or not names_lq:
-                return None
-            return _Listing(pairs_from_folders(names_gt, names_lq, gt, lq, template))
-        except PairingError as error:
-            self.error(error.key, str(error), self.data.get(error.key))
-            return None
+    def _folders(self) -> dict[str, Path | None]:
+        return {key: self._folder(key) for key in (_SIDES if self.is_paired else (self.single_key,))}
 
-    def _list_lmdbs(self, gt: Path | None, lq: Path | None) -> _Listing | None:
+    def _list_lmdbs(self) -> _Listing | None:
         """HR and LR LMDBs need the same keys; the sizes in their meta_info.txt stand in for image headers."""
-        keys_gt, keys_lq = self._lmdb_keys("dataroot_gt", gt), self._lmdb_keys("dataroot_lq", lq)
-        if keys_gt is None or keys_lq is None:
+        found = []
+        for key, folder in self._folders().items():
+            try:
+                found.append(None if folder is None else read_keys(folder, SAMPLED_PAIRS))
+            except UsageError as error:
+                self.error(key, str(error), self.data[key])
+                found.append(None)
+        gt, lq = found[0], found[-1]
+        if gt is None or lq is None:
             return None
-        if odd := sorted(keys_gt.keys() ^ keys_lq.keys()):
-            where = "dataroot_gt" if odd[0] in keys_gt else "dataroot_lq"
-            text = (
-                f"{len(odd)} keys are in one LMDB only, such as {odd[0]!r} (in {where}); make both from the same names"
+        if odd := sorted(gt.keys() ^ lq.keys()):
+            where = f"{odd[0]!r} (in {'dataroot_gt' if odd[0] in gt else 'dataroot_lq'})"
+            self.error(
+                "dataroot_lq", f"{len(odd)} keys are in one LMDB only, such as {where}; make both from the same names"
             )
-            self.error("dataroot_lq", text)
             return None
-        return _Listing([Pair(key, Path(key), Path(key)) for key in sorted(keys_gt)], (keys_gt, keys_lq))
+        return _Listing([Pair(key, Path(key), Path(key)) for key in sorted(gt)], (gt, lq))
 
-    def _list_single(self, key: str) -> _Listing | None:
-        folder = self._folder(key)
-        if self.backend == "lmdb":
-            keys = self._lmdb_keys(key, folder)
-            return None if keys is None else _Listing([Pair(k, Path(k), Path(k)) for k in sorted(keys)], (keys, keys))
-        lines = self._meta_info()
-        if folder is None or (lines is None and self.meta_key in self.data):
-            return None
+    def _list_files(self) -> _Listing | None:
+        folders, lines = self._folders(), self._meta_info()
+        template = self.data.get("filename_tmpl", "{}")
+        found = list(folders.values())
+        gt, lq = found[0], found[-1]
+        if (
+            gt is None
+            or lq is None
+            or not isinstance(template, str)
+            or (lines is None and self.data.get(self.meta_key))
+        ):
+            return None  # reported already
         if lines is None:
-            return _Listing([Pair(name, folder / name, folder / name) for name in self._images(key, folder)])
-        names = [(number, line.split(" ")[0]) for number, line in lines]
-        pairs = [Pair(name, folder / name, folder / name, number) for number, name in names]
-        return _Listing(pairs) if self._exist(spread(pairs, 2 * SAMPLED_PAIRS)) else None
+            names = [self._images(key, folder) for key, folder in folders.items() if folder]
+            if not all(names):
+                return None
+            if not self.is_paired:
+                return _Listing([Pair(name, gt / name, gt / name) for name in names[0]])
+            return _Listing(pairs_from_folders(names[0], names[1], gt, lq, template))
+        if self.is_paired:
+            pairs = pairs_from_meta_info(lines, gt, lq, template, comma=self.meta_key == "meta_info")
+        else:
+            listed = [(number, line.split(" ")[0]) for number, line in lines]
+            pairs = [Pair(name, gt / name, gt / name, number) for number, name in listed]
+        sampled = [(pair.line, file) for pair in spread(pairs, SAMPLED_PAIRS) for file in (pair.gt, pair.lq)]
+        if missing := next(((line, file) for line, file in sampled if not file.is_file()), None):
+            text = f"line {missing[0]} stands for {missing[1]}, which does not exist; correct it or filename_tmpl"
+            self.error(self.meta_key, text)
+            return None
+        return _Listing(pairs)
 
     def _folder(self, key: str) -> Path | None:
         """The folder that a key names, if it is there and of the kind that the backend reads."""
@@ -240,6 +236,7 @@ class DataSet:
         if not isinstance(value, str):
             return None
         file = self.root / Path(value).expanduser()
+        lines: list[tuple[int, str]] = []
         if not file.is_file():
             what = "is a folder, not a file" if file.is_dir() else f"no such file{self._under(value)}"
             self.error(key, f"{what}; correct the path", value)
@@ -248,47 +245,27 @@ class DataSet:
             lines = list(enumerate(read_lines(file), 1))
         except UsageError as error:
             self.error(key, str(error).removeprefix(f"{file}: "), value)
-            return None
         if empty := next((number for number, line in lines if not line.strip()), 0):
             self.error(key, f"line {empty} is empty, which BasicSR takes for an image; remove it", value)
             return None
-        return lines
+        return lines or None
 
     def _images(self, key: str, folder: Path) -> list[str]:
         """The file names BasicSR would take for images; reports a folder that is empty or holds something else."""
-        value = self.data[key]
         try:
             names = list_images(folder)
         except UsageError as error:
-            self.error(key, str(error).removeprefix(f"{folder}: "), value)
+            self.error(key, str(error).removeprefix(f"{folder}: "), self.data[key])
             return []
-        if not names:
-            self.error(key, "the folder holds no images; fill it or correct the path", value)
         others = [name for name in names if Path(name).suffix.lower() not in IMAGE_SUFFIXES]
-        if others:
-            more = f" and {len(others) - 1} more files" if len(others) > 1 else ""
-            self.error(key, f"holds {others[0]}{more}, which BasicSR would read as an image; move it away", value)
-            return []
-        return names
+        if names and not others:
+            return names
+        more = f" and {len(others) - 1} more files" if len(others) > 1 else ""
+        odd = f"holds {others[0]}{more}, which BasicSR would read as an image; move it away" if others else ""
+        self.error(key, odd or "the folder holds no images; fill it or correct the path", self.data[key])
+        return []
 
-    def _exist(self, pairs: list[Pair]) -> bool:
-        """Whether the files of these lines exist; reports the first that does not."""
-        missing = next(((p.line, file) for p in pairs for file in (p.gt, p.lq) if not file.is_file()), None)
-        if missing:
-            text = f"line {missing[0]} stands for {missing[1]}, which does not exist; correct it or filename_tmpl"
-            self.error(self.meta_key, text)
-        return missing is None
-
-    def _lmdb_keys(self, key: str, folder: Path | None) -> dict[str, Size] | None:
-        if folder is None:
-            return None
-        try:
-            return read_keys(folder, SAMPLED_PAIRS)
-        except UsageError as error:
-            self.error(key, str(error), self.data[key])
-            return None
-
-    def _memcached(self) -> None:
+    def _check_memcached(self) -> None:
         """What BasicSR's MemcachedBackend needs (utils/file_client.py:47)."""
         path, options = (*self.path, "io_backend"), subsection(self.data, "io_backend")
         for key in _MEMCACHED:
@@ -298,8 +275,8 @@ class DataSet:
         if importlib.util.find_spec("mc") is None and not options.get("sys_path"):
             self.report.error(path, "memcached needs the module mc of its client; take type: disk or lmdb")
 
-    def _kernels(self) -> None:
-        """Kinds of blur kernels need a probability each."""
+    def _check_degrading(self) -> None:
+        """Kinds of blur kernels need a probability each, and files a list."""
         for order in ("", "2"):
             kinds, weights = self.data.get(f"kernel_list{order}"), self.data.get(f"kernel_prob{order}")
             if self.report.is_faulty((*self.path, f"kernel_list{order}")):
@@ -307,15 +284,17 @@ class DataSet:
             if isinstance(kinds, list) and isinstance(weights, list) and len(kinds) != len(weights):
                 text = f"has {len(weights)} entries, kernel_list{order} has {len(kinds)}; match them"
                 self.error(f"kernel_prob{order}", text, weights)
+        if self.backend != "lmdb" and "meta_info" not in self.data:
+            text = "is missing; add a text file with one image name a line"
+            self.report.missing((*self.path, "meta_info"), text)
 
     def _pairs(self, listing: _Listing | None, last: Section, bicubic: bool, jobs: int) -> list[Section]:
         """The reports on HR and LR images; `last` gets how they fit together."""
         pairing = self._pairing(listing, last)
-        lone = [*pairing.lone_gt, *(gt for gt, _ in pairing.other_suffix)]
-        first, gt = self._check("dataroot_gt", {*(gt for gt, _ in pairing.pairs), *lone}, "HR image", set(), jobs)
-        lone = [*pairing.lone_lq, *(lq for _, lq in pairing.other_suffix)]
-        names, equal = {*(lq for _, lq in pairing.pairs), *lone}, known_equal(gt, pairing.pairs)
-        second, lq = self._check("dataroot_lq", names, "LR image", equal, jobs)
+        matched = [*pairing.pairs, *pairing.other_suffix]
+        names = {gt for gt, _ in matched}.union(pairing.lone_gt), {lq for _, lq in matched}.union(pairing.lone_lq)
+        first, gt = self._check("dataroot_gt", names[0], "HR image", set(), jobs)
+        second, lq = self._check("dataroot_lq", names[1], "LR image", known_equal(gt, pairing.pairs), jobs)
         self.looks = gt.looks
         scale, exact, patch = self.known_scale or None, self.exact, self.patch
         check_pairs(last, pairing, gt, lq, scale, jobs=jobs, bicubic=bicubic, exact=exact, gt_size=patch)
@@ -358,11 +337,3 @@ class DataSet:
         if not root.is_dir():
             raise UsageError(f"{key}: {value}: no such folder")
         return root
-
-
-def _is_image(file: Path) -> bool:
-    try:
-        header_size(file)
-    except UserError:
-        return False
-    return True

@@ -17,8 +17,6 @@ from rgt_arch.data.pairing import Pair, Pairing
 from rgt_arch.data.parallel import Summary, successes
 from rgt_arch.errors import UserError
 
-UNREADABLE = "cannot be read as an image; replace or remove it"
-
 
 @dataclass(frozen=True)
 class SizeFault:
@@ -91,7 +89,7 @@ def header_faults(
             sizes.append((pair.gt.name, pair.lq.name, found[0], found[1]))
     for key, files in broken.items():
         if files:
-            yield key, f"{len(files)} {of}: {files[0]} {UNREADABLE}"
+            yield key, f"{len(files)} {of}: {files[0]} cannot be read as an image; replace or remove it"
     for fault in size_faults(sizes, scale, gt_size):
         if exact or not fault.is_rest:
             yield fault.key, f"{len(fault.lines)} {of}: {fault.lines[0]}{fault.remedy}"

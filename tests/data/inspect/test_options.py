@@ -56,7 +56,7 @@ def test_what_stops_basicsr_is_named_once_and_all_lone_images_are_listed(folder,
     assert code == 1
     assert "at which `basicsr train` stops" in text
     assert "holds 5 images for 6 HR images in" in text
-    assert "(3.png has no LR image 3x2.png)" in text
+    assert "3.png has no LR image 3x2.png" in text
     assert "BasicSR cannot train on it as it is" in text
     assert "1 HR image without LR image\n    3.png" in text
 
