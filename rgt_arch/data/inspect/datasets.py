@@ -26,7 +26,6 @@ from rgt_arch.data.pairing import (
     Pair,
     Pairing,
     PairingError,
-    guess_template,
     list_images,
     pair_names,
     pairs_from_folders,
@@ -42,15 +41,6 @@ _COLOURS = ("y", "rgb", "n")  # of these BasicSR knows y; the others stand in pe
 
 
 @dataclass
-class _Listing:
-    """What BasicSR reads: pairs, or single images as pairs of a file with itself."""
-
-    pairs: list[Pair]
-    sizes: tuple[dict[str, Size], dict[str, Size]] | None = None
-    """Of LMDBs, by key."""
-
-
-@dataclass
 class DataSet:
     """One data set of an option file. `report` gets the mistakes, `looks` the looks at HR images."""
 
@@ -60,6 +50,12 @@ class DataSet:
     report: Report
     root: Path
     looks: dict[str, Look] = field(default_factory=dict)
+    folders: dict[str, Path] = field(default_factory=dict)
+    """Those that are there, by key."""
+    pairing: Pairing = field(default_factory=lambda: Pairing("", [], [], [], []))
+    """The names that BasicSR reads or, where it stops, those that fit and those that do not."""
+    sizes: tuple[dict[str, Size], dict[str, Size]] | None = None
+    """Of the images of LMDBs, by key."""
 
     def __post_init__(self) -> None:
         self.path = ("datasets", self.phase)
@@ -77,44 +73,46 @@ class DataSet:
 
     def check_headers(self) -> None:
         """Report what is wrong with names and with a sample of the images."""
-        listing = self.listing()
-        if listing is None or (self.is_paired and not self.known_scale):
+        pairs = self.listing()
+        if pairs is None or (self.is_paired and not self.known_scale):
             return
         scale, patch = (self.known_scale, self.patch) if self.is_paired else (1, 0)
-        sample = spread(listing.pairs, SAMPLED_PAIRS)
-        for key, text in header_faults(sample, scale, exact=self.exact, gt_size=patch, known=listing.sizes):
+        sample = spread(pairs, SAMPLED_PAIRS)
+        for key, text in header_faults(sample, scale, exact=self.exact, gt_size=patch, known=self.sizes):
             if self.is_paired or key == self.single_key:
                 self.error(key, text)
 
     def sections(self, *, bicubic: bool, jobs: int) -> list[Section]:
         """The reports on all its images and, last, on the data set itself."""
         last = Section(f"datasets:{self.phase} ({self.data.get('name', 'no name')}, {self.data.get('type')})")
-        listing = self.listing()
-        parts: list[Section] = []
+        pairs, parts = self.listing(), list[Section]()
         try:
-            if self.is_paired:
-                parts = self._pairs(listing, last, bicubic, jobs)
+            if len(self.folders) == len(_SIDES):
+                parts = self._check_pairs(last, bicubic, jobs)
             else:
-                if not self.is_single:
+                if not self.is_paired and not self.is_single:
                     last.note("a type that pairs and crops in its own way: only its files were checked")
-                for key in (self.single_key,) if self.is_single else _SIDES:
-                    if isinstance(self.data.get(key), str):
-                        known = listing if self.is_single else None
-                        names = sorted(pair.name for pair in known.pairs) if known else self._names(key)
-                        parts.append(self._check(key, names, "image", set(), jobs)[0])
+                    roots = {key: self.data[key] for key in _SIDES if isinstance(self.data.get(key), str)}
+                    self.folders = {key: self.root / Path(value).expanduser() for key, value in roots.items()}
+                for key, folder in self.folders.items():
+                    seen = [pair.name for pair in pairs] if pairs and self.is_single else list_names(folder)
+                    parts.append(self._check(key, seen, "image", set(), jobs)[0])
         except UsageError as error:
             last.problem(str(error), stops="everything")
         if self.is_paired or self.is_single:
             use = "train on" if self.is_train else "validate or test on"
-            if listing is None or stopped([*parts, last]) != "nothing" or self.report.is_faulty(self.path):
+            if pairs is None or stopped([*parts, last]) != "nothing" or self.report.is_faulty(self.path):
                 last.verdict = f"BasicSR cannot {use} it as it is"
             else:
                 unit = "pair" if self.is_paired else "image"
-                last.verdict = f"BasicSR can {use} it: it sees {counted(f'{{n}} {unit}{{s}}', len(listing.pairs))}"
+                last.verdict = f"BasicSR can {use} it: it sees {counted(f'{{n}} {unit}{{s}}', len(pairs))}"
         return [*parts, last]
 
-    def listing(self) -> _Listing | None:
-        """What BasicSR reads, None where it stops or its way is not known; reports mistakes in names and lists."""
+    def listing(self) -> list[Pair] | None:
+        """What BasicSR reads, single images as pairs of a file with itself; reports mistakes in names and lists.
+
+        None where it stops or its way is not known. Fills `folders`, `pairing` and `sizes`.
+        """
         if isinstance(self.data.get("color"), str) and self.data["color"] not in _COLOURS:
             text = "is not y, so colours are read; set y or rgb"
             self.report.warn((*self.path, "color"), text, self.data["color"])
@@ -126,8 +124,14 @@ class DataSet:
             self.report.missing(("scale",), f"is missing, and {':'.join(self.path)} needs it; add scale: 4")
         if not (self.is_paired or self.is_single or self.is_degrading):
             return None
+        keys = list(_SIDES) if self.is_paired else [self.single_key]
+        self.folders = {key: folder for key in keys if (folder := self._folder(key)) is not None}
+        lines = None if self.backend == "lmdb" else self._meta_info()
+        if len(self.folders) < len(keys):
+            return None
+        gt, lq = self.folders[keys[0]], self.folders[keys[-1]]
         try:
-            return self._list_lmdbs() if self.backend == "lmdb" else self._list_files()
+            return self._list_lmdbs(gt, lq) if self.backend == "lmdb" else self._list_files(gt, lq, lines)
         except PairingError as error:
             self.error(error.key, str(error), self.data.get(error.key))
             return None
@@ -154,59 +158,50 @@ class DataSet:
         size = self.data.get("gt_size")
         return size if self.is_train and isinstance(size, int) else 0
 
-    def _folders(self) -> dict[str, Path | None]:
-        return {key: self._folder(key) for key in (_SIDES if self.is_paired else (self.single_key,))}
-
-    def _list_lmdbs(self) -> _Listing | None:
+    def _list_lmdbs(self, gt: Path, lq: Path) -> list[Pair] | None:
         """HR and LR LMDBs need the same keys; the sizes in their meta_info.txt stand in for image headers."""
+        self.pairing = pair_names(list_names(gt), list_names(lq), "{}")
         found = []
-        for key, folder in self._folders().items():
+        for key, folder in self.folders.items():
             try:
-                found.append(None if folder is None else read_keys(folder, SAMPLED_PAIRS))
+                found.append(read_keys(folder, SAMPLED_PAIRS))
             except UsageError as error:
                 self.error(key, str(error), self.data[key])
-                found.append(None)
-        gt, lq = found[0], found[-1]
-        if gt is None or lq is None:
+        if len(found) < len(self.folders):
             return None
-        if odd := sorted(gt.keys() ^ lq.keys()):
-            where = f"{odd[0]!r} (in {'dataroot_gt' if odd[0] in gt else 'dataroot_lq'})"
-            self.error(
-                "dataroot_lq", f"{len(odd)} keys are in one LMDB only, such as {where}; make both from the same names"
-            )
+        self.sizes = found[0], found[-1]
+        if odd := sorted([*self.pairing.lone_gt, *self.pairing.lone_lq]):
+            where = f"{odd[0]!r} (in {'dataroot_gt' if odd[0] in found[0] else 'dataroot_lq'})"
+            text = f"{len(odd)} keys are in one LMDB only, such as {where}; make both from the same names"
+            self.error("dataroot_lq", text)
             return None
-        return _Listing([Pair(key, Path(key), Path(key)) for key in sorted(gt)], (gt, lq))
+        return [Pair(key, Path(key), Path(key)) for key in sorted(found[0])]
 
-    def _list_files(self) -> _Listing | None:
-        folders, lines = self._folders(), self._meta_info()
+    def _list_files(self, gt: Path, lq: Path, lines: list[tuple[int, str]] | None) -> list[Pair] | None:
         template = self.data.get("filename_tmpl", "{}")
-        found = list(folders.values())
-        gt, lq = found[0], found[-1]
-        if (
-            gt is None
-            or lq is None
-            or not isinstance(template, str)
-            or (lines is None and self.data.get(self.meta_key))
-        ):
+        if not isinstance(template, str) or (lines is None and self.data.get(self.meta_key)):
             return None  # reported already
         if lines is None:
-            names = [self._images(key, folder) for key, folder in folders.items() if folder]
+            names = [self._images(key, folder) for key, folder in self.folders.items()]
             if not all(names):
                 return None
             if not self.is_paired:
-                return _Listing([Pair(name, gt / name, gt / name) for name in names[0]])
-            return _Listing(pairs_from_folders(names[0], names[1], gt, lq, template))
+                return [Pair(name, gt / name, gt / name) for name in names[0]]
+            self.pairing = pair_names(names[0], names[1], template)
+            return pairs_from_folders(names[0], names[1], gt, lq, template)
         if self.is_paired:
             pairs = pairs_from_meta_info(lines, gt, lq, template, comma=self.meta_key == "meta_info")
         else:
             listed = [(number, line.split(" ")[0]) for number, line in lines]
             pairs = [Pair(name, gt / name, gt / name, number) for number, name in listed]
+        matched = sorted({(os.path.relpath(pair.gt, gt), os.path.relpath(pair.lq, lq)) for pair in pairs})
+        self.pairing = Pairing(template, matched, [], [], [])
         sampled = [(pair.line, file) for pair in spread(pairs, SAMPLED_PAIRS) for file in (pair.gt, pair.lq)]
         if missing := next(((line, file) for line, file in sampled if not file.is_file()), None):
             text = f"line {missing[0]} stands for {missing[1]}, which does not exist; correct it or filename_tmpl"
             self.error(self.meta_key, text)
             return None
-        return _Listing(pairs)
+        return pairs
 
     def _folder(self, key: str) -> Path | None:
         """The folder that a key names, if it is there and of the kind that the backend reads."""
@@ -288,52 +283,21 @@ class DataSet:
             text = "is missing; add a text file with one image name a line"
             self.report.missing((*self.path, "meta_info"), text)
 
-    def _pairs(self, listing: _Listing | None, last: Section, bicubic: bool, jobs: int) -> list[Section]:
+    def _check_pairs(self, last: Section, bicubic: bool, jobs: int) -> list[Section]:
         """The reports on HR and LR images; `last` gets how they fit together."""
-        pairing = self._pairing(listing, last)
+        pairing = self.pairing
         matched = [*pairing.pairs, *pairing.other_suffix]
-        names = {gt for gt, _ in matched}.union(pairing.lone_gt), {lq for _, lq in matched}.union(pairing.lone_lq)
-        first, gt = self._check("dataroot_gt", names[0], "HR image", set(), jobs)
-        second, lq = self._check("dataroot_lq", names[1], "LR image", known_equal(gt, pairing.pairs), jobs)
+        names_gt = {gt for gt, _ in matched}.union(pairing.lone_gt)
+        names_lq = {lq for _, lq in matched}.union(pairing.lone_lq)
+        first, gt = self._check("dataroot_gt", names_gt, "HR image", set(), jobs)
+        second, lq = self._check("dataroot_lq", names_lq, "LR image", known_equal(gt, pairing.pairs), jobs)
         self.looks = gt.looks
         scale, exact, patch = self.known_scale or None, self.exact, self.patch
         check_pairs(last, pairing, gt, lq, scale, jobs=jobs, bicubic=bicubic, exact=exact, gt_size=patch)
         return [first, second]
 
-    def _pairing(self, listing: _Listing | None, last: Section) -> Pairing:
-        """The pairs that BasicSR reads or, where it stops, those that fit and the names that do not."""
-        gt, lq = (self._root(key) for key in _SIDES)
-        template = str(self.data.get("filename_tmpl", "{}"))
-        if listing is not None and self.backend != "lmdb":
-            pairs = sorted((os.path.relpath(pair.gt, gt), os.path.relpath(pair.lq, lq)) for pair in listing.pairs)
-            return Pairing(template, pairs, [], [], [])
-        names_gt, names_lq = self._names("dataroot_gt"), self._names("dataroot_lq")
-        if self.backend == "lmdb":
-            return pair_names(names_gt, names_lq, "{}")
-        try:
-            pairing = pair_names(names_gt, names_lq, template)
-        except PairingError:  # in the report already
-            return Pairing(template, [], [], [], [])
-        better = guess_template(names_gt, names_lq)
-        if better and len(pair_names(names_gt, names_lq, better).pairs) > len(pairing.pairs):
-            last.note(f"filename_tmpl: '{better}' fits more of the names than '{template}'")
-        return pairing
-
     def _check(
         self, key: str, names: Collection[str], unit: str, equal: set[frozenset[str]], jobs: int
     ) -> tuple[Section, Images]:
         title = f"datasets:{self.phase} {_SIDES[key]}: {self.data[key]}"
-        return check_place(self._root(key), sorted(names), title=title, unit=unit, equal=equal, jobs=jobs)
-
-    def _names(self, key: str) -> list[str]:
-        """The names that BasicSR reads in a folder or LMDB."""
-        return list_names(self._root(key)) if self.backend == "lmdb" else list_images(self._root(key))
-
-    def _root(self, key: str) -> Path:
-        value = self.data.get(key)
-        if not isinstance(value, str):
-            raise UsageError(f"{key} is missing")
-        root = self.root / Path(value).expanduser()
-        if not root.is_dir():
-            raise UsageError(f"{key}: {value}: no such folder")
-        return root
+        return check_place(self.folders[key], sorted(names), title=title, unit=unit, equal=equal, jobs=jobs)

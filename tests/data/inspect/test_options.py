@@ -65,7 +65,7 @@ def test_a_wrong_template_is_told_with_the_right_one(folder, run):
     edit("filename_tmpl: '{}x2'", "filename_tmpl: '{}x4'")
     code, text = run("train.yml")
     assert code == 1
-    assert "note: filename_tmpl: '{}x2' fits more of the names than '{}x4'" in text
+    assert "set filename_tmpl: '{}x2'" in text
 
 
 def test_training_needs_exact_sizes_and_validation_does_not(folder, run):
@@ -84,7 +84,7 @@ def test_damaged_images_and_missing_folders_stop_no_other_data_set(folder, run):
     Path("datasets/benchmark/Set5/HR/2.png").write_bytes(whole[:-200])
     code, text = run("train.yml")
     assert code == 1
-    assert "PROBLEM: dataroot_gt: datasets/DF2K/HR: no such folder" in text
+    assert "datasets:train:dataroot_gt = 'datasets/DF2K/HR': no such folder" in text
     assert "1 file cannot be read as images\n    2.png: is truncated" in text
     assert "BasicSR cannot validate or test on it as it is" in text
 
