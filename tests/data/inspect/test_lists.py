@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from basicsr.data.paired_image_dataset import PairedImageDataset
 
-from .conftest import noise, write
+from ..image_files import save
+from .conftest import noise
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def test_lines_are_compared_with_the_files(text, run):
     text.write_text(
         "\n".join(["0.png (32,24,3)", lines[1], lines[1], "", "gone.png (24,32,3)", "na me.png", *lines[3:]])
     )
-    write(text.parent / "HR" / "na me.png", noise(99))
+    save(text.parent / "HR" / "na me.png", noise(99))
     (text.parent / "HR" / "4.png").write_bytes(b"")
     code, output = run(text)
     assert code == 1

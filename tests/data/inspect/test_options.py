@@ -9,7 +9,8 @@ import pytest
 
 from rgt_arch.data.lmdb import create_lmdb
 
-from .conftest import noise, write
+from ..image_files import save
+from .conftest import noise
 
 OPTIONS = Path(__file__).parents[3] / "options"
 
@@ -22,7 +23,7 @@ def folder(data, monkeypatch):
         shutil.copytree("HR", f"datasets/{name}/HR")
         shutil.copytree("LR", f"datasets/{name}/LR_bicubic/X2")
     for seed in range(6):  # other images than in training
-        write(data / f"datasets/benchmark/Set5/HR/{seed}.png", noise(seed + 100))
+        save(data / f"datasets/benchmark/Set5/HR/{seed}.png", noise(seed + 100))
     text = (OPTIONS / "train_RGT_x2.yml").read_text()
     Path("train.yml").write_text(text.replace("gt_size: 128", "gt_size: 16").replace("use_tb_logger: true", ""))
     return data
@@ -70,7 +71,7 @@ def test_a_wrong_template_is_told_with_the_right_one(folder, run):
 
 def test_training_needs_exact_sizes_and_validation_does_not(folder, run):
     for name in ("DF2K", "benchmark/Set5"):
-        write(folder / f"datasets/{name}/HR/3.png", noise(40 + len(name), 25, 32))
+        save(folder / f"datasets/{name}/HR/3.png", noise(40 + len(name), 25, 32))
     text = run("train.yml")[1]
     assert "1 pair whose HR image is up to 1 pixels larger" in text
     assert "1 HR image larger than 2 × LR by a rest that validation cuts off" in text
