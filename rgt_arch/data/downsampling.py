@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rgt_arch.data.images import Size, files_by_name
-from rgt_arch.data.outputs import Claim, Output, location, make_all
+from rgt_arch.data.outputs import Claim, Output, Task, location, make_all
 from rgt_arch.data.parallel import Summary
-from rgt_arch.errors import UsageError, UserError
+from rgt_arch.errors import UsageError
 
 SCALES = (2, 3, 4, 8)
 LAYOUT = "LR_bicubic/X{scale}/{name}x{scale}.png"
@@ -48,26 +48,14 @@ class _Place:
 
 
 @dataclass(frozen=True)
-class _Task:
-    source: Path
+class _Task(Task):
     places: tuple[_Place, ...]
-    is_anew: bool
-
-    @property
-    def sources(self) -> tuple[Path]:
-        return (self.source,)
 
     def plan(self, sizes: Sequence[Size]) -> list[Output]:
-        (height, width), outputs = sizes[0], []
-        for place in self.places:
-            box = (0, 0, height - height % place.multiple, width - width % place.multiple)
-            if min(box[2:]) == 0:
-                side = f"{place.multiple}x{place.multiple}"
-                raise UserError(
-                    f"{self.source}: is {width}x{height} pixels, smaller than {side}, which the scales need"
-                )
-            outputs.append(Output(place.path, place.folder, 0, box, place.scale))
-        return outputs
+        boxes = [(0, 0, *self.cropped(sizes[0], place.multiple)) for place in self.places]
+        return [
+            Output(place.path, place.folder, 0, box, place.scale) for place, box in zip(self.places, boxes, strict=True)
+        ]
 
     def stale(self, plan: Sequence[Output]) -> list[Path]:
         return [] if plan else [place.path for place in self.places]
@@ -103,7 +91,7 @@ def make_lr_images(
     multiples = {scale: common if hr_out else scale for scale in scales}
     roots = {scale: out_folder / folder.replace("{scale}", str(scale)) for scale in scales}
 
-    tasks = [_Task(other, (), overwrite) for other in others]
+    tasks = [_Task((other,), overwrite, ()) for other in others]
     outputs: dict[Path, list[Path]] = {root: [] for root in (*roots.values(), *([hr_out] if hr_out else []))}
     for name, source in named.items():
         places = []
@@ -115,7 +103,7 @@ def make_lr_images(
             places.append(_Place(hr_out / name.parent / f"{name.name}.png", hr_out, 1, common))
         for place in places:
             outputs[place.folder].append(place.path)
-        tasks.append(_Task(source, tuple(places), overwrite))
+        tasks.append(_Task((source,), overwrite, tuple(places)))
     claims = []
     for root, paths in outputs.items():
         settings: dict[str, object] = {"command": "lr", "HR": location(hr_folder, root)}
@@ -133,7 +121,7 @@ def make_lr_images(
     report = LrReport()
     tasks.sort(key=lambda task: task.source)
     inputs = {hr_folder: [task.source for task in tasks]}
-    for _, done in make_all(tasks, claims, inputs, report.summary, jobs=jobs, overwrite=overwrite, title="LR images"):
+    for done in make_all(tasks, claims, inputs, report.summary, jobs=jobs, overwrite=overwrite, title="LR images"):
         if not hr_out:
             report.uneven.update(scale for scale in scales if any(side % scale for side in done.size))
     return report

@@ -99,7 +99,9 @@ def create_lmdb_of_folder(
     """
     if compression is not None and not 0 <= compression <= 9:
         raise UsageError(f"--compression is {compression}; it must be 0 (large, fast) to 9 (small, slow)")
-    packed = Packed(_target(_beside(folder) if path is None else path))
+    packed = Packed(
+        _target(Path(f"{folder if folder.name not in ('', '..') else folder.resolve()}.lmdb") if path is None else path)
+    )
     path = packed.path
     if Path(os.path.realpath(folder)) in (real := Path(os.path.realpath(path)), *real.parents):
         raise UsageError(f"{path}: lies in {folder}, whose images it is made of; choose another place with -o")
@@ -125,12 +127,6 @@ def _target(path: Path) -> Path:
     if path.suffix != ".lmdb":
         raise UsageError(f"{path}: the name of an LMDB folder must end with .lmdb")
     return Path(os.path.realpath(path)) if path.is_symlink() else path  # the link stays, its target is replaced
-
-
-def _beside(folder: Path) -> Path:
-    if folder.name in ("", ".."):
-        folder = Path(os.path.abspath(folder))
-    return folder.parent / f"{folder.name}.lmdb"
 
 
 def _refuse_foreign(path: Path) -> None:

@@ -12,7 +12,6 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
 
 from rgt_arch.data.bicubic import imresize
 from rgt_arch.data.images import (
@@ -62,26 +61,37 @@ class Output:
         return self.box[2] // self.shrink, self.box[3] // self.shrink
 
 
-class Task(Protocol):
+@dataclass(frozen=True)
+class Task:
     """The outputs of one HR image, and of its LR images where outputs are made of these too."""
+
+    sources: tuple[Path, ...]
+    """HR first."""
+    is_anew: bool
+    """Whether complete outputs are made again."""
 
     @property
     def source(self) -> Path:
         """The HR image, for messages."""
-
-    @property
-    def sources(self) -> Sequence[Path]:
-        """HR first."""
-
-    @property
-    def is_anew(self) -> bool:
-        """Whether complete outputs are made again."""
+        return self.sources[0]
 
     def plan(self, sizes: Sequence[Size]) -> list[Output]:
         """The outputs of sources of these sizes. Raises UserError for sizes that do not fit."""
+        raise NotImplementedError
 
-    def stale(self, plan: Sequence[Output]) -> Sequence[Path]:
+    def stale(self, plan: Sequence[Output]) -> list[Path]:
         """Paths of outputs that are not in the plan; they may have been made of an earlier version of the sources."""
+        raise NotImplementedError
+
+    def cropped(self, size: Size, multiple: int) -> Size:
+        """The size of HR cropped to a multiple. Raises UserError if nothing is left."""
+        height, width = (side - side % multiple for side in size)
+        if min(height, width) == 0:
+            least = f"{multiple}x{multiple}"
+            raise UserError(
+                f"{self.source}: is {size[1]}x{size[0]} pixels, smaller than {least}, which the scales need"
+            )
+        return height, width
 
 
 @dataclass(frozen=True)
@@ -93,11 +103,8 @@ class Done:
     outputs: int
 
 
-T = TypeVar("T", bound=Task)
-
-
 def make_all(
-    tasks: Sequence[T],
+    tasks: Sequence[Task],
     claims: Sequence[Claim],
     inputs: Mapping[Path, Collection[Path]],
     summary: Summary,
@@ -105,8 +112,8 @@ def make_all(
     jobs: int,
     overwrite: bool,
     title: str,
-) -> Iterator[tuple[T, Done]]:
-    """Make the outputs of all tasks; yields the tasks that worked. A task that fails has no outputs afterwards.
+) -> Iterator[Done]:
+    """Make the outputs of all tasks; yields what came of those that worked. One that fails has no outputs afterwards.
 
     Outputs that are complete, of the right size and newer than their source and stamp are kept, unless `overwrite`.
     inputs: the files of each input folder. Raises UsageError, before anything is touched, if an output would replace
@@ -122,10 +129,10 @@ def make_all(
         _remove_partial_files(claim)
         if overwrite or not stamp.exists():
             write_bytes(stamp, (json.dumps(dict(claim.settings), sort_keys=True) + "\n").encode())
-    for task, done in successes(_make, tasks, summary, jobs=jobs, title=title):
+    for _, done in successes(_make, tasks, summary, jobs=jobs, title=title):
         summary.kept += done.kept
         summary.made += not done.kept
-        yield task, done
+        yield done
     for claim in claims:  # of workers of a killed run that were still writing when this one began
         _remove_partial_files(claim)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rgt_arch.data.images import Size, files_by_name, image_size
-from rgt_arch.data.outputs import Claim, Output, location, make_all
+from rgt_arch.data.outputs import Claim, Output, Task, location, make_all
 from rgt_arch.data.pairing import guess_template, pair_names
 from rgt_arch.data.parallel import Summary
 from rgt_arch.errors import UsageError, UserError
@@ -72,22 +72,16 @@ class _LrFolder:
 
 
 @dataclass(frozen=True)
-class _Task:
+class _Task(Task):
     """Crops of an HR image and its LR images, which lie under one name in every folder."""
 
-    sources: tuple[Path, ...]  # HR first
     folders: tuple[Path, ...]
     scales: tuple[int, ...]  # 1 for HR
     name: Path
     cutting: Cutting
     multiple: int
     """What the sides of HR are cropped to multiples of, so that every crop is whole pixels in every LR."""
-    is_anew: bool
-    problem: str = ""
-
-    @property
-    def source(self) -> Path:
-        return self.sources[0]
+    problem: str
 
     def path(self, folder: Path, number: int) -> Path:
         return folder / self.name.parent / f"{self.name.name}_s{number:03d}.png"
@@ -102,13 +96,10 @@ class _Task:
                     f"{source}: is {size[1]}x{size[0]} pixels; for {self.source} of {width}x{height} it should be "
                     f"{width // scale}x{height // scale}, {scale} times smaller"
                 )
-        cropped = (height - height % self.multiple, width - width % self.multiple)
-        if min(cropped) == 0:
-            side = f"{self.multiple}x{self.multiple}"
-            raise UserError(f"{self.source}: is {width}x{height} pixels, smaller than {side}, which the scales need")
+        boxes = self.cutting.boxes(self.cropped(sizes[0], self.multiple))
         outputs = []
         for index, (folder, scale) in enumerate(zip(self.folders, self.scales, strict=True)):
-            for number, box in enumerate(self.cutting.boxes(cropped), 1):
+            for number, box in enumerate(boxes, 1):
                 top, left, high, wide = (value // scale for value in box)
                 outputs.append(Output(self.path(folder, number), folder, index, (top, left, high, wide)))
         return outputs
@@ -170,10 +161,10 @@ def make_sub_images(
         missing = next((folder.folder for folder in lr if name not in folder.files), None)
         problem = f"{file}: there is no LR image for it in {missing}" if missing else ""
         sources = (file, *(folder.files[name] for folder in lr if not missing))
-        tasks.append(_Task(sources, tuple(roots), (1, *scales), name, cutting, multiple, overwrite, problem))
+        tasks.append(_Task(sources, overwrite, tuple(roots), (1, *scales), name, cutting, multiple, problem))
     inputs = {hr_folder: [*named.values(), *others]}
     inputs.update({folder.folder: [*folder.files.values(), *folder.orphans] for folder in lr})
-    for _, done in make_all(tasks, claims, inputs, report.summary, jobs=jobs, overwrite=overwrite, title="sub-images"):
+    for done in make_all(tasks, claims, inputs, report.summary, jobs=jobs, overwrite=overwrite, title="sub-images"):
         report.crops += done.outputs // len(roots)
         report.small += min(side - side % multiple for side in done.size) < cutting.size
     return report

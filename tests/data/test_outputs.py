@@ -11,22 +11,16 @@ import cv2
 import numpy as np
 import pytest
 
-from rgt_arch.data.outputs import STAMP, Claim, Output, location, make_all, refuse_overlap
+from rgt_arch.data.outputs import STAMP, Claim, Output, Task, location, make_all, refuse_overlap
 from rgt_arch.data.parallel import Summary
 from rgt_arch.errors import UsageError, UserError
 
 
 @dataclass(frozen=True)
-class Copy:
+class Copy(Task):
     """The top left pixel of an image."""
 
-    source: Path
     path: Path
-    is_anew: bool
-
-    @property
-    def sources(self) -> list[Path]:
-        return [self.source]
 
     def plan(self, sizes: list[tuple[int, int]]) -> list[Output]:
         return [Output(self.path, self.path.parent, 0, (0, 0, 1, 1))]
@@ -41,7 +35,7 @@ def make(folder: Path, settings: dict[str, object], name: str = "a.png", *, over
     if not source.exists():
         cv2.imwrite(str(source), np.zeros((2, 2, 3), np.uint8))
     claims = [Claim(folder, settings, [folder / name])]
-    task = Copy(source, folder / name, overwrite)
+    task = Copy((source,), overwrite, folder / name)
     list(make_all([task], claims, {}, summary, jobs=1, overwrite=overwrite, title="t"))
     return summary
 

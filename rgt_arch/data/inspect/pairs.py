@@ -79,10 +79,10 @@ def header_faults(
     sizes = []
     broken: dict[str, list[Path]] = {"dataroot_gt": [], "dataroot_lq": []}
     for pair in pairs:
-        found = [known[0][pair.name], known[1][pair.name]] if known is not None else []
-        for key, file in (("dataroot_gt", pair.gt), ("dataroot_lq", pair.lq)) if known is None else ():
+        found = []
+        for index, (key, file) in enumerate((("dataroot_gt", pair.gt), ("dataroot_lq", pair.lq))):
             try:
-                found.append(header_size(file))
+                found.append(header_size(file) if known is None else known[index][pair.name])
             except UserError:
                 broken[key].append(file)
         if len(found) == 2:
