@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
+import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,11 +13,11 @@ from typing import Any, TextIO
 
 import cv2
 import lmdb
+import psutil
 from tqdm import tqdm
 
-from rgt_arch.data.images import PNG_SIGNATURE, decode, files_by_name, image_size, read_bytes
+from rgt_arch.data.images import PNG_SIGNATURE, decode, files_by_name, read_bytes
 from rgt_arch.data.lmdb_reader import truncation
-from rgt_arch.data.output_folders import is_running
 from rgt_arch.data.pairing import MetaLine, check_keys, lmdb_key
 from rgt_arch.data.parallel import Summary, successes
 from rgt_arch.errors import UsageError, UserError
@@ -66,7 +66,6 @@ def create_lmdb(images: Sequence[Path], path: Path, keys: Sequence[str] | None =
     damaged image, and where writing fails, for instance on a full disk.
     """
     path = _target(path)
-    _restore(path)
     if path.exists():
         raise UsageError(f"{path} exists already; remove it or choose another name")
     if not images:
@@ -100,12 +99,13 @@ def create_lmdb_of_folder(
     """
     if compression is not None and not 0 <= compression <= 9:
         raise UsageError(f"--compression is {compression}; it must be 0 (large, fast) to 9 (small, slow)")
-    packed = Packed(_target(_beside(folder) if path is None else path))
+    packed = Packed(
+        _target(Path(f"{folder if folder.name not in ('', '..') else folder.resolve()}.lmdb") if path is None else path)
+    )
     path = packed.path
     if Path(os.path.realpath(folder)) in (real := Path(os.path.realpath(path)), *real.parents):
         raise UsageError(f"{path}: lies in {folder}, whose images it is made of; choose another place with -o")
     images = _keyed_images(folder, ending, compression, packed.summary)
-    _restore(path)
     if path.exists():
         _refuse_foreign(path)
         if not overwrite:
@@ -129,12 +129,6 @@ def _target(path: Path) -> Path:
     return Path(os.path.realpath(path)) if path.is_symlink() else path  # the link stays, its target is replaced
 
 
-def _beside(folder: Path) -> Path:
-    if folder.name in ("", ".."):
-        folder = Path(os.path.abspath(folder))
-    return folder.parent / f"{folder.name}.lmdb"
-
-
 def _refuse_foreign(path: Path) -> None:
     """Raises UsageError unless `path` is a folder that holds an LMDB and nothing else."""
     names = {entry.name for entry in path.iterdir()} if path.is_dir() else set()
@@ -146,10 +140,13 @@ def _refuse_foreign(path: Path) -> None:
 
 def _keep(path: Path, folder: Path, images: list[LmdbImage], summary: Summary, jobs: int) -> None:
     """Count an existing LMDB as done if it holds just these images, except those that cannot be stored."""
-    listed = _listed(path)
-    why = _difference(path, [image for image in images if image.key in listed], listed)
-    if extra := sorted(listed.keys() - {image.key for image in images}):
-        why = f"it has {len(extra)} keys without a file, such as {extra[0]!r}"
+    try:
+        listed = {line.key: line for line in map(MetaLine.parse, (path / _META_INFO).read_text("ascii").splitlines())}
+        why = _difference(path, [image for image in images if image.key in listed], listed)
+        if extra := sorted(listed.keys() - {image.key for image in images}):
+            why = f"it has {len(extra)} keys without a file, such as {extra[0]!r}"
+    except (lmdb.Error, UserError, OSError, ValueError) as error:
+        listed, why = {}, str(error)
     missing = [image for image in images if image.key not in listed]
     if missing and why is None:
         for image, _ in successes(encode, missing, summary, jobs=jobs, title="missing images"):
@@ -158,6 +155,28 @@ def _keep(path: Path, folder: Path, images: list[LmdbImage], summary: Summary, j
     if why is not None:
         raise UsageError(f"{path}: exists and is not what {folder} gives: {why}; name another -o, or --overwrite it")
     summary.kept = len(listed)
+
+
+def _difference(path: Path, images: Sequence[LmdbImage], listed: Mapping[str, MetaLine]) -> str | None:
+    """Why the LMDB at `path` cannot have been made of these image files as they are now; None if it can.
+
+    Compared are the compression level, and the bytes of the first image and of all that changed since.
+    """
+    made = (path / "data.mdb").stat().st_mtime_ns
+    with lmdb.open(str(path), readonly=True, lock=False) as environment, environment.begin(buffers=True) as stored:
+        if (problem := truncation(path, environment)) is not None:
+            return f"its data.mdb {problem}"
+        if environment.stat()["entries"] != len(listed):
+            return "its data.mdb and meta_info.txt disagree"
+        for image in images:
+            if (level := listed[image.key].compression) != image.level:
+                return f"its compression level is {level}, not {image.level}"
+            status = image.source.stat()
+            is_older = max(status.st_mtime_ns, status.st_ctime_ns) <= made
+            value = stored.get(image.key.encode())
+            if value is None or (not (is_older and image is not images[0]) and encode(image)[0] != value):
+                return f"{image.source} is stored otherwise"
+    return None
 
 
 def encode(image: LmdbImage) -> tuple[bytes, Shape]:
@@ -192,60 +211,6 @@ def _keyed_images(folder: Path, ending: str, compression: int | None, summary: S
     for failure in failures:
         summary.fail(failure)
     return sorted(images, key=lambda image: image.key)
-
-
-def _listed(path: Path) -> dict[str, tuple[int, int, int]]:
-    """{key: (height, width, compression level)} of an LMDB folder; empty if there is no list of them."""
-    try:
-        lines = (path / _META_INFO).read_text(encoding="ascii").splitlines()
-    except (OSError, ValueError):
-        return {}
-    listed = {}
-    for line in map(MetaLine.parse, lines):
-        if line.name == f"{line.key}.png" and line.size is not None and line.compression is not None:
-            listed[line.key] = (*line.size, line.compression)
-    return listed
-
-
-def _difference(path: Path, images: Sequence[LmdbImage], listed: dict[str, tuple[int, int, int]]) -> str | None:
-    """Why the LMDB at `path` cannot have been made of these image files as they are now; None if it can.
-
-    Compared are the compression level, sizes, the lengths of kept PNG files, and the bytes of the first image and of
-    all that changed since. Keys of other images are not looked for.
-    """
-    if not images:
-        return "its meta_info.txt lists none of the images"
-    try:
-        made = (path / "data.mdb").stat().st_mtime_ns
-        with lmdb.open(str(path), readonly=True, lock=False) as environment, environment.begin(buffers=True) as stored:
-            if (problem := truncation(path, environment)) is not None:
-                return f"its data.mdb {problem}"
-            if environment.stat()["entries"] != len(listed):
-                return "its data.mdb and meta_info.txt disagree"
-            for image in images:
-                *size, level = listed[image.key]
-                if level != image.level:
-                    return f"its compression level is {level}, not {image.level}"
-                value = stored.get(image.key.encode())
-                if value is None:
-                    return f"it lists the key {image.key!r}, but does not hold it"
-                if not _is_same(image, (size[0], size[1]), value, made, closely=image is images[0]):
-                    return f"{image.source} is stored otherwise"
-    except (lmdb.Error, UserError, OSError) as error:
-        return str(error)
-    return None
-
-
-def _is_same(image: LmdbImage, size: tuple[int, int], value: Any, made: int, *, closely: bool) -> bool:
-    """Whether `value` is what is stored for an image; for an older file, unless `closely`, by size and length alone."""
-    status = image.source.stat()
-    if closely or max(status.st_mtime_ns, status.st_ctime_ns) > made:
-        return encode(image)[0] == value
-    if image_size(image.source) not in (None, size):  # None: a format that only OpenCV reads
-        return False
-    with image.source.open("rb") as file:
-        is_kept = image.compression is None and file.read(len(PNG_SIGNATURE)) == PNG_SIGNATURE
-    return not is_kept or status.st_size == len(value)
 
 
 class _Writer:
@@ -301,25 +266,14 @@ def _hidden(path: Path, kind: str) -> Path:
     return path.with_name(f".{path.stem}.{os.getpid()}.{kind}.lmdb")
 
 
-def _leftovers(path: Path, kind: str) -> list[Path]:
-    """Hidden folders of `path` whose process has ended."""
-    found = []
-    start, end = f".{path.stem}.", f".{kind}.lmdb"
-    with contextlib.suppress(OSError):  # there is no parent folder yet
-        for name in sorted(os.listdir(path.parent)):
-            process = name.removeprefix(start).removesuffix(end)
-            if name == f"{start}{process}{end}" and process.isdecimal():
-                own = int(process) == os.getpid()  # in containers, ids come back
-                if own or not is_running(int(process)):
-                    found.append(path.with_name(name))
-    return found
-
-
-def _restore(path: Path) -> None:
-    """Put an LMDB back that a killed run had moved aside to replace it."""
-    for old in _leftovers(path, "old"):
-        if not path.exists():
-            old.replace(path)
+def _remove_leftovers(path: Path) -> None:
+    """Remove the unfinished folders for `path` whose process has ended."""
+    pattern = re.compile(rf"\.{re.escape(path.stem)}\.(\d+)\.new\.lmdb")
+    for name in os.listdir(path.parent):
+        match = pattern.fullmatch(name)
+        # In containers, process ids come back.
+        if match and (int(match[1]) == os.getpid() or not psutil.pid_exists(int(match[1]))):
+            shutil.rmtree(path.with_name(name))
 
 
 @contextmanager
@@ -331,8 +285,7 @@ def _appearing(path: Path) -> Iterator[Path]:
     beside, old = _hidden(path, "new"), _hidden(path, "old")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for leftover in (*_leftovers(path, "new"), *_leftovers(path, "old")):
-            shutil.rmtree(leftover)
+        _remove_leftovers(path)
         yield beside
         if path.exists():
             path.replace(old)

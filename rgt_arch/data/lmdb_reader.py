@@ -17,11 +17,12 @@ import lmdb
 
 from rgt_arch.errors import UsageError
 
+_READ_ONLY = {"readonly": True, "lock": False, "readahead": False, "create": False}
 _lock = threading.Lock()
 _environments: dict[str, tuple[int, Any]] = {}  # real path -> (process that opened it, lmdb.Environment)
 
 
-def _environment(path: str, **options: Any) -> Any:
+def open_lmdb(path: str, **options: Any) -> Any:
     """The environment of `path`, a real path, in this process, opened at first use.
 
     An environment of the parent process is not used: after a fork the child closes its copy (readers without locks
@@ -34,7 +35,7 @@ def _environment(path: str, **options: Any) -> Any:
         if environment is not None:
             environment.close()
         try:
-            environment = lmdb.open(path, **options)
+            environment = lmdb.open(path, **{**_READ_ONLY, **options})
         except lmdb.Error as error:
             reason = str(error).removeprefix(f"{path}: ")
             raise UsageError(
@@ -57,12 +58,12 @@ def truncation(path: str | os.PathLike[str], environment: Any) -> str | None:
     return f"is truncated: {size} of {needed} bytes; copy or make it again" if size < needed else None
 
 
-def check(path: str, keys: Sequence[str]) -> None:
+def check_keys(path: str, keys: Sequence[str]) -> None:
     """Raise UsageError unless `path` is a whole LMDB that has `keys`. What was not open before is closed again."""
     real = os.path.realpath(path)
     was_open = _environments.get(real, (0, None))[0] == os.getpid()
     try:
-        with _environment(real, readonly=True, lock=False, readahead=False).begin() as transaction:
+        with open_lmdb(real).begin() as transaction:
             missing = next((key for key in keys if transaction.get(key.encode()) is None), None)
             if missing is not None:
                 raise UsageError(f"{path}: no key {missing!r}; {_remedy(transaction, missing)}")
@@ -95,7 +96,7 @@ class SharedLmdbBackend:
         self._paths = dict(zip(names, zip(paths, real, strict=True), strict=True))
         self._options = {"readonly": readonly, "lock": lock, "readahead": readahead, **kwargs}
         for path in real:
-            _environment(path, **self._options)
+            open_lmdb(path, **self._options)
 
     def get(self, filepath: str, client_key: str) -> bytes:
         """The bytes stored under the key `filepath` in the LMDB named `client_key`.
@@ -104,7 +105,7 @@ class SharedLmdbBackend:
         """
         path, real = self._paths[client_key]
         key = str(filepath)
-        with _environment(real, **self._options).begin(write=False) as transaction:
+        with open_lmdb(real, **self._options).begin(write=False) as transaction:
             value = transaction.get(key.encode())
             if value is None:
                 from rgt_arch.data.loading import UnreadableImageError  # which imports torch

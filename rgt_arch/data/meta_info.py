@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rgt_arch.data.images import decode, find_files, read_bytes, write_bytes
-from rgt_arch.data.output_folders import refuse_overlap
+from rgt_arch.data.outputs import refuse_overlap
 from rgt_arch.data.pairing import guess_template, lmdb_key, pair_names
 from rgt_arch.data.parallel import Summary, successes
 from rgt_arch.errors import UsageError, UserError
@@ -17,14 +17,15 @@ from rgt_arch.errors import UsageError, UserError
 
 @dataclass(frozen=True)
 class _Entry:
-    """What one line is made of."""
+    """What one line is made of: an image, or HR and LR images, and their paths relative to their roots."""
 
-    source: Path
-    name: str
-    """The file's path relative to its root, parts joined by "/"."""
+    sources: tuple[Path, ...]
+    names: tuple[str, ...]
     with_size: bool = False
-    lr: Path | None = None
-    lr_name: str = ""
+
+    @property
+    def source(self) -> Path:
+        return self.sources[0]
 
 
 def write_meta_info(
@@ -45,11 +46,9 @@ def write_meta_info(
     `summary.failures`. Raises UsageError if `file` exists with another content and `overwrite` is not set.
     """
     refuse_overlap({folder: []}, [file])
-    base = _root(root, folder if not names_only else _parent(folder), folder)
-    summary = Summary()
-    entries = [_Entry(path, _relative(path, base), with_size=not names_only) for path in _images(folder)]
-    _write(file, entries, summary, jobs=jobs, overwrite=overwrite)
-    return summary
+    base = _root(root, Path(folder, "..") if names_only else folder, folder)
+    entries = [_Entry((path,), (_relative(path, base),), with_size=not names_only) for path in _images(folder)]
+    return _write(file, entries, Summary(), jobs=jobs, overwrite=overwrite)
 
 
 def write_pair_list(
@@ -72,29 +71,21 @@ def write_pair_list(
     default the folders' parents. Images without a partner are failures, otherwise as `write_meta_info`.
     """
     refuse_overlap({folder: [], lr_folder: []}, [file])
-    base, lr_base = _root(root, _parent(folder), folder), _root(lr_root, _parent(lr_folder), lr_folder)
-    summary = Summary()
-    entries = []
-    failures: list[str] = []
-    for path, lr in _pairs(folder, lr_folder, failures):
-        entries.append(_Entry(path, _relative(path, base), lr=lr, lr_name=_relative(lr, lr_base)))
-    for failure in failures:
-        summary.fail(failure)
-    if not entries:
-        raise UserError(f"{file}: not written: {folder} and {lr_folder} have no pair of images")
-    _write(file, entries, summary, jobs=jobs, overwrite=overwrite)
-    return summary
-
-
-def _pairs(folder: Path, lr_folder: Path, failures: list[str]) -> list[tuple[Path, Path]]:
-    """(image, LR image) by one template for the folder; files without one partner become lines of `failures`."""
+    base, lr_base = _root(root, Path(folder, ".."), folder), _root(lr_root, Path(lr_folder, ".."), lr_folder)
     names = [path.relative_to(folder).as_posix() for path in _images(folder)]
     lr_names = [path.relative_to(lr_folder).as_posix() for path in _images(lr_folder)]
     pairing = pair_names(names, lr_names, guess_template(names, lr_names) or "{}")
-    failures += [f"{folder / name}: has no LR image in {lr_folder}, or several" for name in pairing.lone_gt]
-    failures += [f"{lr_folder / name}: has no image in {folder}" for name in pairing.lone_lq]
+    if not pairing.all_pairs:
+        raise UserError(f"{file}: not written: {folder} and {lr_folder} have no pair of images")
+    summary = Summary()
+    for name in pairing.lone_gt:
+        summary.fail(f"{folder / name}: has no LR image in {lr_folder}, or several")
+    for name in pairing.lone_lq:
+        summary.fail(f"{lr_folder / name}: has no image in {folder}")
     partners = dict(pairing.all_pairs)
-    return [(folder / name, lr_folder / partners[name]) for name in names if name in partners]
+    pairs = [(folder / name, lr_folder / partners[name]) for name in names if name in partners]
+    entries = [_Entry(pair, (_relative(pair[0], base), _relative(pair[1], lr_base))) for pair in pairs]
+    return _write(file, entries, summary, jobs=jobs, overwrite=overwrite)
 
 
 def _images(folder: Path) -> list[Path]:
@@ -103,10 +94,6 @@ def _images(folder: Path) -> list[Path]:
     So training from either sees the same batches.
     """
     return sorted(find_files(folder), key=lambda path: lmdb_key(path.relative_to(folder)))
-
-
-def _parent(folder: Path) -> Path:
-    return Path(os.path.abspath(folder)).parent
 
 
 def _root(root: Path | None, default: Path, folder: Path) -> Path:
@@ -122,32 +109,20 @@ def _relative(path: Path, base: Path) -> str:
 
 def _line(entry: _Entry) -> str:
     """The line of an entry, after a check that its images are whole and BasicSR reads its names back."""
-    if entry.lr is None:
-        _check_name(entry.source, entry.name, entry.name.strip().split(" ")[0] == entry.name, "at a space")
-    else:
-        read = f"{entry.name}, {entry.lr_name}".strip().split(", ")
-        _check_name(entry.source, entry.name, read[0] == entry.name, "at ', ' and at spaces at its ends")
-        _check_name(entry.lr, entry.lr_name, read[1:] == [entry.lr_name], "at ', ' and at spaces at its ends")
-    pixels = decode(read_bytes(entry.source), entry.source)
-    if entry.lr is not None:
-        decode(read_bytes(entry.lr), entry.lr)
-        return f"{entry.name}, {entry.lr_name}"
-    if not entry.with_size:
-        return entry.name
-    height, width = pixels.shape[:2]
-    return f"{entry.name} ({height},{width},{1 if pixels.ndim == 2 else 3})"
+    separator = ", " if len(entry.names) > 1 else " "
+    for source, name in zip(entry.sources, entry.names, strict=True):
+        if separator in name or name.strip() != name:
+            raise UserError(
+                f"{source}: BasicSR would cut the name {name!r} at {separator!r} or at spaces at its ends; rename it"
+            )
+        if len(name.splitlines()) > 1 or any("\ud800" <= character <= "\udfff" for character in name):
+            raise UserError(f"{source}: the name {name!r} has line ends, or is not UTF-8; rename it")
+    pixels, *_ = [decode(read_bytes(source), source) for source in entry.sources]
+    size = f" ({pixels.shape[0]},{pixels.shape[1]},{1 if pixels.ndim == 2 else 3})" if entry.with_size else ""
+    return ", ".join(entry.names) + size
 
 
-def _check_name(path: Path, name: str, is_read_back: bool, where: str) -> None:
-    if not is_read_back:
-        raise UserError(f"{path}: BasicSR would cut the name {name!r} {where}; rename it")
-    if len(name.splitlines()) > 1:
-        raise UserError(f"{path}: the name {name!r} has line ends; rename it")
-    if any("\ud800" <= character <= "\udfff" for character in name):
-        raise UserError(f"{path}: the name {name!r} is not UTF-8; rename it")
-
-
-def _write(file: Path, entries: Sequence[_Entry], summary: Summary, *, jobs: int, overwrite: bool) -> None:
+def _write(file: Path, entries: Sequence[_Entry], summary: Summary, *, jobs: int, overwrite: bool) -> Summary:
     if file.is_dir():
         raise UsageError(f"{file}: is a folder; name the file to write")
     lines = [line for _, line in successes(_line, entries, summary, jobs=jobs, title=f"writing {file.name}")]
@@ -161,7 +136,7 @@ def _write(file: Path, entries: Sequence[_Entry], summary: Summary, *, jobs: int
             raise UsageError(f"{file}: cannot be read ({error.strerror}); choose another file with -o") from error
         if there == content:
             summary.kept = len(lines)
-            return
+            return summary
         if not overwrite:
             both = itertools.zip_longest(there.splitlines(), content.splitlines())
             first = next((number for number, (left, right) in enumerate(both, 1) if left != right), 1)
@@ -171,3 +146,4 @@ def _write(file: Path, entries: Sequence[_Entry], summary: Summary, *, jobs: int
             )
     write_bytes(file, content)
     summary.made = len(lines)
+    return summary

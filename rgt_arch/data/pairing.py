@@ -162,27 +162,20 @@ def pairs_from_folders(names_gt: list[str], names_lq: list[str], gt: Path, lq: P
     spare = sorted([*found.lone_lq, *(name for _, name in found.other_suffix)])
     if not missing and not spare:
         return [Pair(name, gt / name, lq / partner) for name, partner in found.pairs]
-    other = _better_template(names_gt, names_lq, template) if 2 * len(missing) > len(names_gt) else None
-    wanted = lq_name(missing[0], template) if missing else ""
-    if missing and len(names_gt) == len(names_lq):
-        if other:
-            hint = f"set filename_tmpl: '{other}'"
-        elif found.other_suffix:
-            hint = "the endings must be the same: save the LR images in the format of the HR images"
-        else:
-            hint = f"rename {spare[0]}" + (f" and the {len(spare) - 1} others like it" if len(spare) > 1 else "")
-        raise PairingError(
-            "filename_tmpl" if other else "dataroot_lq",
-            f"filename_tmpl {template!r} finds no LR image for {len(missing)} of {len(names_gt)} HR images: "
-            f"{missing[0]} needs {wanted} in {lq}, where there is {spare[0]}; {hint}",
-        )
-    lone = [f"{missing[0]} has no LR image {wanted}"] if missing else []
+    lone = [f"{missing[0]} has no LR image {lq_name(missing[0], template)}"] if missing else []
     lone += [f"{spare[0]} has no HR image"] if spare else []
-    hint = f"set filename_tmpl: '{other}' and add or remove images" if other else "add or remove images"
-    raise PairingError(
-        "dataroot_lq",
-        f"holds {len(names_lq)} images for {len(names_gt)} HR images in {gt} ({'; '.join(lone)}); {hint}",
-    )
+    other = guess_template(names_gt, names_lq) or template
+    if other != template and 2 * len(pair_names(names_gt, names_lq, other).all_pairs) > len(names_gt):
+        key, hint = "filename_tmpl", f"set filename_tmpl: '{other}'"
+    elif found.other_suffix:
+        key, hint = "dataroot_lq", "the endings must be the same: save the LR images in the format of the HR images"
+    elif len(missing) == len(spare):
+        more = f" and the {len(spare) - 1} others like it" if len(spare) > 1 else ""
+        key, hint = "dataroot_lq", f"rename {spare[0]}{more}"
+    else:
+        key, hint = "dataroot_lq", "add or remove images"
+    count = f"the LR folder holds {len(names_lq)} images for {len(names_gt)} HR images in {gt}"
+    raise PairingError(key, f"{count}; by filename_tmpl {template!r}, {'; '.join(lone)}; {hint}")
 
 
 def pairs_from_meta_info(lines: list[tuple[int, str]], gt: Path, lq: Path, template: str, comma: bool) -> list[Pair]:
@@ -268,11 +261,3 @@ def check_keys(images: Sequence[PurePath], keys: Sequence[str]) -> None:
 
 def _stem(name: str) -> str:
     return os.path.splitext(name)[0]
-
-
-def _better_template(names_gt: list[str], names_lq: list[str], template: str) -> str | None:
-    """Another template that pairs more than half of the HR names, or None."""
-    other = guess_template(names_gt, names_lq)
-    if other is None or other == template:
-        return None
-    return other if 2 * len(pair_names(names_gt, names_lq, other).all_pairs) > len(names_gt) else None

@@ -109,23 +109,18 @@ def successes(
 def _in_order(
     work: Callable[[T], R], tasks: Sequence[T], jobs: int, isolate: bool
 ) -> Generator[tuple[T, R | UserError], None, None]:
-    if not tasks:
+    if not isolate and (jobs == 1 or len(tasks) < 2):
+        yield from ((task, _attempt(work, task)) for task in tasks)
         return
-    if not isolate and (jobs == 1 or len(tasks) == 1):
-        for task in tasks:
-            yield task, _attempt(work, task)
-        return
-    pending: deque[tuple[T, Future[R | UserError]]] = deque()
-    position = 0
+    waiting, pending = deque(tasks), deque[tuple[T, Future[R | UserError]]]()
     pool = _pool(min(jobs, len(tasks)))
     try:
-        while position < len(tasks) or pending:
+        while waiting or pending:
             try:
-                while position < len(tasks) and len(pending) < jobs * _TASKS_AHEAD:
-                    pending.append((tasks[position], pool.submit(_attempt, work, tasks[position])))
-                    position += 1
+                while waiting and len(pending) < jobs * _TASKS_AHEAD:
+                    pending.append((waiting[0], pool.submit(_attempt, work, waiting[0])))
+                    waiting.popleft()
                 result = pending[0][1].result()
-                yield pending.popleft()[0], result
             except BrokenProcessPool:
                 # One of the pending tasks killed its worker and with it the pool: tried one by one, it shows itself.
                 pool.shutdown()
@@ -134,6 +129,8 @@ def _in_order(
                     yield task, future.result() if done else _alone(work, task)
                 pending.clear()
                 pool = _pool(min(jobs, len(tasks)))
+            else:
+                yield pending.popleft()[0], result
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -168,17 +165,17 @@ def _pool(jobs: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(min(jobs, most), context, _start_worker)
 
 
+def _one_opencv_thread() -> None:
+    """The processes share the cores."""
+    if cv2.getNumThreads() != 1:
+        cv2.setNumThreads(1)
+
+
 def _start_worker() -> None:
     _one_opencv_thread()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which lets files be finished
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a broken pool ends its workers so, and must not wait for them
     threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _one_opencv_thread() -> None:
-    """The processes share the cores."""
-    if cv2.getNumThreads() != 1:
-        cv2.setNumThreads(1)
 
 
 def _end_with_parent() -> None:

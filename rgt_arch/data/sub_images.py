@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import math
 import os
@@ -11,15 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rgt_arch.data.images import decode_integers, files_by_name, image_size, is_complete_png, read_bytes, write_png
-from rgt_arch.data.output_folders import Claim, claim_folders, location, refuse_overlap, remove_leftovers
+from rgt_arch.data.images import Size, files_by_name, image_size
+from rgt_arch.data.outputs import Claim, Output, Task, location, make_all
 from rgt_arch.data.pairing import guess_template, pair_names
-from rgt_arch.data.parallel import Summary, successes
+from rgt_arch.data.parallel import Summary
 from rgt_arch.errors import UsageError, UserError
 
 _LARGEST_SCALE = 16
-
-Size = tuple[int, int]  # height, width
 
 
 @dataclass(frozen=True)
@@ -75,41 +72,45 @@ class _LrFolder:
 
 
 @dataclass(frozen=True)
-class _Part:
-    """An HR or LR image, and where its crops go."""
+class _Task(Task):
+    """Crops of an HR image and its LR images, which lie under one name in every folder."""
 
-    source: Path
-    root: Path
-    stamp: Path
+    folders: tuple[Path, ...]
+    scales: tuple[int, ...]  # 1 for HR
     name: Path
-    scale: int  # 1: HR
-
-    def path(self, number: int) -> Path:
-        return self.root / self.name.parent / f"{self.name.name}_s{number:03d}.png"
-
-    def remove_from(self, number: int) -> None:
-        """Remove the crops with this number and above."""
-        surplus = list(itertools.takewhile(os.path.lexists, map(self.path, itertools.count(number))))
-        # from the last on: a run killed meanwhile leaves no gap, which the next one would take for the end
-        for path in reversed(surplus):
-            path.unlink(missing_ok=True)
-
-
-@dataclass(frozen=True)
-class _Task:
-    source: Path
-    parts: tuple[_Part, ...]  # HR first
     cutting: Cutting
     multiple: int
     """What the sides of HR are cropped to multiples of, so that every crop is whole pixels in every LR."""
-    anew: bool
-    problem: str | None = None
+    problem: str
 
+    def path(self, folder: Path, number: int) -> Path:
+        return folder / self.name.parent / f"{self.name.name}_s{number:03d}.png"
 
-@dataclass(frozen=True)
-class _Done:
-    kept: bool
-    boxes: list[tuple[int, int, int, int]]
+    def plan(self, sizes: Sequence[Size]) -> list[Output]:
+        if self.problem:
+            raise UserError(self.problem)
+        height, width = sizes[0]
+        for source, size, scale in zip(self.sources, sizes, self.scales, strict=True):
+            if size != _shrunk(sizes[0], scale):
+                raise UserError(
+                    f"{source}: is {size[1]}x{size[0]} pixels; for {self.source} of {width}x{height} it should be "
+                    f"{width // scale}x{height // scale}, {scale} times smaller"
+                )
+        boxes = self.cutting.boxes(self.cropped(sizes[0], self.multiple))
+        outputs = []
+        for index, (folder, scale) in enumerate(zip(self.folders, self.scales, strict=True)):
+            for number, box in enumerate(boxes, 1):
+                top, left, high, wide = (value // scale for value in box)
+                outputs.append(Output(self.path(folder, number), folder, index, (top, left, high, wide)))
+        return outputs
+
+    def stale(self, plan: Sequence[Output]) -> list[Path]:
+        first = len(plan) // len(self.folders) + 1
+        return [
+            path
+            for folder in self.folders
+            for path in itertools.takewhile(os.path.lexists, (self.path(folder, n) for n in itertools.count(first)))
+        ]
 
 
 def make_sub_images(
@@ -146,40 +147,26 @@ def make_sub_images(
             "images": location(source, root),
             "HR": location(hr_folder, root),
             "HR cropped to multiples of": multiple,
-            "size": cutting.size,
-            "step": cutting.step,
-            "threshold": cutting.threshold,
+            **vars(cutting),
         }
-        firsts = [_Part(file, root, root, name, 1).path(1) for name, file in named.items()]
-        claims.append(Claim(root, settings, firsts))
-    inputs = {hr_folder: [*named.values(), *others]}
-    inputs.update({folder.folder: [*folder.files.values(), *folder.orphans] for folder in lr})
-    refuse_overlap(inputs, [path for claim in claims for path in claim.outputs])
-    claim_folders(claims, overwrite=overwrite)
-
-    tasks = []
-    for name, file in named.items():
-        sources = [file, *(folder.files.get(name, folder.folder) for folder in lr)]
-        parts = tuple(
-            _Part(source, claim.folder, claim.stamp, name, scale)
-            for source, claim, scale in zip(sources, claims, [1, *scales], strict=True)
-        )
-        missing = next((folder.folder for folder in lr if name not in folder.files), None)
-        problem = f"{file}: there is no LR image for it in {missing}" if missing else None
-        tasks.append(_Task(file, parts, cutting, multiple, overwrite, problem))
+        claims.append(Claim(root, settings, [root / name.parent / f"{name.name}_s001.png" for name in named]))
     report = SubImageReport(roots)
     for file in others:
         report.summary.fail(f"{file}: is not an image")
     for folder in lr:
         for file in folder.orphans:
             report.summary.fail(f"{file}: there is no HR image for it in {hr_folder}")
-    for _, done in successes(_cut, tasks, report.summary, jobs=jobs, title="sub-images"):
-        report.summary.kept += done.kept
-        report.summary.made += not done.kept
-        report.crops += len(done.boxes)
-        report.small += min(done.boxes[0][2:]) < cutting.size
-    for claim in claims:  # of workers of a killed run that were still writing when this one began
-        remove_leftovers(claim)
+    tasks = []
+    for name, file in named.items():
+        missing = next((folder.folder for folder in lr if name not in folder.files), None)
+        problem = f"{file}: there is no LR image for it in {missing}" if missing else ""
+        sources = (file, *(folder.files[name] for folder in lr if not missing))
+        tasks.append(_Task(sources, overwrite, tuple(roots), (1, *scales), name, cutting, multiple, problem))
+    inputs = {hr_folder: [*named.values(), *others]}
+    inputs.update({folder.folder: [*folder.files.values(), *folder.orphans] for folder in lr})
+    for done in make_all(tasks, claims, inputs, report.summary, jobs=jobs, overwrite=overwrite, title="sub-images"):
+        report.crops += done.outputs // len(roots)
+        report.small += min(side - side % multiple for side in done.size) < cutting.size
     return report
 
 
@@ -230,71 +217,3 @@ def _lr_folder(folder: Path, hr_folder: Path, hr: Mapping[Path, Path]) -> _LrFol
 
 def _shrunk(size: Size, scale: int) -> Size:
     return size[0] // scale, size[1] // scale
-
-
-def _cut(task: _Task) -> _Done:
-    if not task.anew and task.problem is None and (boxes := _complete(task)):
-        return _Done(True, boxes)
-    try:
-        return _Done(False, _write(task))
-    except Exception:
-        for part in task.parts:
-            with contextlib.suppress(OSError):
-                part.remove_from(1)
-        raise
-
-
-def _complete(task: _Task) -> list[tuple[int, int, int, int]]:
-    """The crops of an image if all are there, in every folder, and none is left of an earlier version; else none."""
-    if not all(part.path(1).exists() for part in task.parts):  # the common case of a first run: nothing to read
-        return []
-    try:
-        boxes = _boxes(task, [_size(part.source) for part in task.parts])
-    except UserError:
-        return []
-    for part in task.parts:
-        if part.path(len(boxes) + 1).exists():
-            return []
-        for number, (_, _, height, width) in enumerate(boxes, 1):
-            size = (height // part.scale, width // part.scale)
-            if not is_complete_png(part.path(number), size, part.source, part.stamp):
-                return []
-    return boxes
-
-
-def _size(source: Path) -> Size:
-    size = image_size(source)
-    if size is None:  # its header could not be read
-        image = decode_integers(read_bytes(source), source)
-        size = (image.shape[0], image.shape[1])
-    return size
-
-
-def _write(task: _Task) -> list[tuple[int, int, int, int]]:
-    if task.problem:
-        raise UserError(task.problem)
-    images = [decode_integers(read_bytes(part.source), part.source) for part in task.parts]
-    boxes = _boxes(task, [(image.shape[0], image.shape[1]) for image in images])
-    for part, image in zip(task.parts, images, strict=True):
-        for number, box in enumerate(boxes, 1):
-            top, left, height, width = (value // part.scale for value in box)
-            write_png(part.path(number), image[top : top + height, left : left + width])
-        part.remove_from(len(boxes) + 1)
-    return boxes
-
-
-def _boxes(task: _Task, sizes: Sequence[Size]) -> list[tuple[int, int, int, int]]:
-    height, width = sizes[0]
-    for part, size in zip(task.parts, sizes, strict=True):
-        if size != _shrunk(sizes[0], part.scale):
-            raise UserError(
-                f"{part.source}: is {size[1]}x{size[0]} pixels; for {task.source} of {width}x{height} it should be "
-                f"{width // part.scale}x{height // part.scale}, {part.scale} times smaller"
-            )
-    cropped = (height - height % task.multiple, width - width % task.multiple)
-    if min(cropped) == 0:
-        raise UserError(
-            f"{task.source}: is {width}x{height} pixels, smaller than {task.multiple}x{task.multiple}, which the "
-            "scales need"
-        )
-    return task.cutting.boxes(cropped)

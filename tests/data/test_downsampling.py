@@ -15,10 +15,12 @@ from basicsr.data.paired_image_dataset import PairedImageDataset
 from PIL import Image
 
 from rgt_arch.cli import main
-from rgt_arch.data import downsampling
+from rgt_arch.data import outputs as making
 from rgt_arch.data.bicubic import hr_lr_pair
 from rgt_arch.data.images import write_png
 from rgt_arch.files import written_whole
+
+from .image_files import files, noise, read, save
 
 BENCHMARKS = Path(os.environ["RGT_DATA"]) / "benchmark" if "RGT_DATA" in os.environ else None
 
@@ -30,27 +32,6 @@ def ramp() -> np.ndarray:
     """An image of 11×14 pixels, of whole numbers alone."""
     rows, columns = np.mgrid[:11, :14]
     return (rows * 37 + columns * columns * 11 % 256).astype(np.uint8)
-
-
-def noise(*shape: int, seed: int = 0, dtype: type = np.uint8) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
-
-
-def save(path: Path, image: np.ndarray) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    assert cv2.imwrite(str(path), image)
-    return path
-
-
-def read(path: Path) -> np.ndarray:
-    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    assert image is not None, path
-    return image
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder, hidden ones included."""
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 def lr(*arguments: object) -> int:
@@ -356,7 +337,7 @@ def test_second_run_after_a_kill_gives_the_same_bytes(tmp_path: Path, whole_grou
     child = os.fork()
     if child == 0:
         os.setsid()
-        downsampling.write_png = stuck_at_08
+        making.write_png = stuck_at_08
         try:
             lr(*arguments)
         finally:

@@ -35,12 +35,12 @@ def test_one_path_serves_several_clients_and_keys(database):
 def test_forked_worker_opens_its_own_and_leaves_the_parents_alone(database):
     ours = client(database)
     assert ours.get("baboon", "lq") == b"png of baboon"
-    inherited = lmdb_reader._environment(database)
+    inherited = lmdb_reader.open_lmdb(database)
     child = os.fork()
     if not child:
         try:
             same_bytes = ours.get("baboon", "gt") == client(database).get("baboon", "gt")
-            os._exit(0 if same_bytes and lmdb_reader._environment(database) is not inherited else 1)
+            os._exit(0 if same_bytes and lmdb_reader.open_lmdb(database) is not inherited else 1)
         finally:
             os._exit(2)
     assert os.waitpid(child, 0)[1] == 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-import cv2
 import numpy as np
 import pytest
 from basicsr.data.data_util import paired_paths_from_meta_info_file
@@ -12,10 +11,11 @@ from basicsr.data.realesrgan_paired_dataset import RealESRGANPairedDataset
 
 from rgt_arch.cli import main
 
+from .image_files import save
+
 
 def write(path, height=8, width=6, channels=3):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), np.full((height, width, channels), 90, np.uint8))
+    save(path, np.full((height, width, channels), 90, np.uint8))
 
 
 def meta(*arguments):

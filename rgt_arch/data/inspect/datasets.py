@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,25 +16,23 @@ from typing import Any
 from rgt_arch.config.classes import find_class
 from rgt_arch.config.report import Report
 from rgt_arch.config.tree import subsection
-from rgt_arch.data.images import Size, header_size
-from rgt_arch.data.inspect.folders import describe_pairing
-from rgt_arch.data.inspect.lists import read_lines
-from rgt_arch.data.inspect.lmdbs import check_lmdb, check_lmdb_pair, read_keys
-from rgt_arch.data.inspect.looks import Images, describe, examine_files
-from rgt_arch.data.inspect.pairs import UNREADABLE, check_pairs, header_faults, known_equal
+from rgt_arch.data.images import Size
+from rgt_arch.data.inspect.looks import Images, Look
+from rgt_arch.data.inspect.pairs import check_pairs, header_faults, known_equal
+from rgt_arch.data.inspect.places import check_place, list_names, read_keys, read_lines
 from rgt_arch.data.inspect.report import Section, counted, stopped
 from rgt_arch.data.pairing import (
     IMAGE_SUFFIXES,
     Pair,
+    Pairing,
     PairingError,
-    guess_template,
     list_images,
     pair_names,
     pairs_from_folders,
     pairs_from_meta_info,
     spread,
 )
-from rgt_arch.errors import UsageError, UserError
+from rgt_arch.errors import UsageError
 
 SAMPLED_PAIRS = 32  # of a data set are looked at before a run: 64 image headers
 _SIDES = {"dataroot_gt": "HR", "dataroot_lq": "LR"}
@@ -42,24 +41,21 @@ _COLOURS = ("y", "rgb", "n")  # of these BasicSR knows y; the others stand in pe
 
 
 @dataclass
-class _Listing:
-    """What BasicSR reads: pairs, or single images as pairs of a file with itself."""
-
-    pairs: list[Pair]
-    sizes: tuple[dict[str, Size], dict[str, Size]] | None = None
-    """Of LMDBs, by key."""
-
-
-@dataclass
 class DataSet:
-    """One data set of an option file. `report` gets the mistakes, `gt` the looks at HR images."""
+    """One data set of an option file. `report` gets the mistakes, `looks` the looks at HR images."""
 
     opt: dict[str, Any]
     phase: str
     data: dict[str, Any]
     report: Report
     root: Path
-    gt: Images = field(default_factory=Images)
+    looks: dict[str, Look] = field(default_factory=dict)
+    folders: dict[str, Path] = field(default_factory=dict)
+    """Those that are there, by key."""
+    pairing: Pairing = field(default_factory=lambda: Pairing("", [], [], [], []))
+    """The names that BasicSR reads or, where it stops, those that fit and those that do not."""
+    sizes: tuple[dict[str, Size], dict[str, Size]] | None = None
+    """Of the images of LMDBs, by key."""
 
     def __post_init__(self) -> None:
         self.path = ("datasets", self.phase)
@@ -77,65 +73,68 @@ class DataSet:
 
     def check_headers(self) -> None:
         """Report what is wrong with names and with a sample of the images."""
-        listing = self.listing()
-        if listing is None:
+        pairs = self.listing()
+        if pairs is None or (self.is_paired and not self.known_scale):
             return
-        sample = spread(listing.pairs, SAMPLED_PAIRS if self.is_paired else 2 * SAMPLED_PAIRS)
-        if not self.is_paired:
-            broken = [] if listing.sizes else [pair.gt for pair in sample if not _is_image(pair.gt)]
-            if broken:
-                self.error(self.single_key, f"{len(broken)} of {len(sample)} looked at: {broken[0]} {UNREADABLE}")
-        elif self.known_scale:
-            faults = header_faults(sample, self.known_scale, exact=self.exact, gt_size=self.patch, known=listing.sizes)
-            for key, message in faults:
-                self.error(key, message)
+        scale, patch = (self.known_scale, self.patch) if self.is_paired else (1, 0)
+        sample = spread(pairs, SAMPLED_PAIRS)
+        for key, text in header_faults(sample, scale, exact=self.exact, gt_size=patch, known=self.sizes):
+            if self.is_paired or key == self.single_key:
+                self.error(key, text)
 
     def sections(self, *, bicubic: bool, jobs: int) -> list[Section]:
         """The reports on all its images and, last, on the data set itself."""
         last = Section(f"datasets:{self.phase} ({self.data.get('name', 'no name')}, {self.data.get('type')})")
-        listing = self.listing()
-        parts: list[Section] = []
+        pairs, parts = self.listing(), list[Section]()
         try:
-            if self.is_paired:
-                parts = self._paired(listing, last, bicubic, jobs)
-            elif self.is_single and self.backend == "lmdb":
-                parts = [check_lmdb(self._root("dataroot_lq"), jobs=jobs, title=self._title("dataroot_lq")).section]
-            elif self.is_single:
-                parts = self._files("dataroot_lq", sorted(pair.name for pair in listing.pairs) if listing else [], jobs)
+            if len(self.folders) == len(_SIDES):
+                parts = self._check_pairs(last, bicubic, jobs)
             else:
-                last.note("a type that pairs and crops in its own way: only its files were checked")
-                for key in _SIDES:
-                    if isinstance(self.data.get(key), str):
-                        parts += self._any(key, jobs)
+                if not self.is_paired and not self.is_single:
+                    last.note("a type that pairs and crops in its own way: only its files were checked")
+                    roots = {key: self.data[key] for key in _SIDES if isinstance(self.data.get(key), str)}
+                    self.folders = {key: self.root / Path(value).expanduser() for key, value in roots.items()}
+                for key, folder in self.folders.items():
+                    seen = [pair.name for pair in pairs] if pairs and self.is_single else list_names(folder)
+                    parts.append(self._check(key, seen, "image", set(), jobs)[0])
         except UsageError as error:
             last.problem(str(error), stops="everything")
         if self.is_paired or self.is_single:
             use = "train on" if self.is_train else "validate or test on"
-            stops = stopped([*parts, last]) != "nothing" or self.report.is_faulty(self.path)
-            unit = "{n} pair{s}" if self.is_paired else "{n} image{s}"
-            fine = listing is not None and not stops
-            seen = f": it sees {counted(unit, len(listing.pairs))}" if listing else ""
-            last.verdict = f"BasicSR can {use} it{seen}" if fine else f"BasicSR cannot {use} it as it is"
+            if pairs is None or stopped([*parts, last]) != "nothing" or self.report.is_faulty(self.path):
+                last.verdict = f"BasicSR cannot {use} it as it is"
+            else:
+                unit = "pair" if self.is_paired else "image"
+                last.verdict = f"BasicSR can {use} it: it sees {counted(f'{{n}} {unit}{{s}}', len(pairs))}"
         return [*parts, last]
 
-    def listing(self) -> _Listing | None:
-        """What BasicSR reads, None where it stops or its way is not known; reports mistakes in names and lists."""
+    def listing(self) -> list[Pair] | None:
+        """What BasicSR reads, single images as pairs of a file with itself; reports mistakes in names and lists.
+
+        None where it stops or its way is not known. Fills `folders`, `pairing` and `sizes`.
+        """
         if isinstance(self.data.get("color"), str) and self.data["color"] not in _COLOURS:
             text = "is not y, so colours are read; set y or rgb"
             self.report.warn((*self.path, "color"), text, self.data["color"])
         if self.backend == "memcached":
-            self._memcached()
-        if self.is_paired:
-            return self._list_pairs()
-        if not self.is_single and not self.is_degrading:
-            return None
-        listing = self._list_single(self.single_key)
+            self._check_memcached()
         if self.is_degrading:
-            self._kernels()
-            if self.backend != "lmdb" and "meta_info" not in self.data:
-                text = "is missing; add a text file with one image name a line"
-                self.report.missing((*self.path, "meta_info"), text)
-        return listing
+            self._check_degrading()
+        if self.is_paired and self.scale is None:
+            self.report.missing(("scale",), f"is missing, and {':'.join(self.path)} needs it; add scale: 4")
+        if not (self.is_paired or self.is_single or self.is_degrading):
+            return None
+        keys = list(_SIDES) if self.is_paired else [self.single_key]
+        self.folders = {key: folder for key in keys if (folder := self._folder(key)) is not None}
+        lines = None if self.backend == "lmdb" else self._meta_info()
+        if len(self.folders) < len(keys):
+            return None
+        gt, lq = self.folders[keys[0]], self.folders[keys[-1]]
+        try:
+            return self._list_lmdbs(gt, lq) if self.backend == "lmdb" else self._list_files(gt, lq, lines)
+        except PairingError as error:
+            self.error(error.key, str(error), self.data.get(error.key))
+            return None
 
     def error(self, key: str, message: str, value: Any = None) -> None:
         """Report a mistake at a key of this data set."""
@@ -159,59 +158,50 @@ class DataSet:
         size = self.data.get("gt_size")
         return size if self.is_train and isinstance(size, int) else 0
 
-    def _list_pairs(self) -> _Listing | None:
-        if self.scale is None:
-            self.report.missing(("scale",), f"is missing, and {':'.join(self.path)} needs it; add scale: 4")
-        gt, lq = self._folder("dataroot_gt"), self._folder("dataroot_lq")
-        if self.backend == "lmdb":
-            return self._list_lmdbs(gt, lq)
-        lines = self._meta_info()
-        template = self.data.get("filename_tmpl", "{}")
-        if gt is None or lq is None or not isinstance(template, str):
-            return None  # reported already
-        try:
-            if lines is not None:
-                pairs = pairs_from_meta_info(lines, gt, lq, template, comma=self.meta_key == "meta_info")
-                if not self._exist(spread(pairs, SAMPLED_PAIRS)):
-                    return None
-                return _Listing(pairs)
-            if self.data.get(self.meta_key) is not None:
-                return None
-            names_gt, names_lq = self._images("dataroot_gt", gt), self._images("dataroot_lq", lq)
-            if not names_gt or not names_lq:
-                return None
-            return _Listing(pairs_from_folders(names_gt, names_lq, gt, lq, template))
-        except PairingError as error:
-            self.error(error.key, str(error), self.data.get(error.key))
-            return None
-
-    def _list_lmdbs(self, gt: Path | None, lq: Path | None) -> _Listing | None:
+    def _list_lmdbs(self, gt: Path, lq: Path) -> list[Pair] | None:
         """HR and LR LMDBs need the same keys; the sizes in their meta_info.txt stand in for image headers."""
-        keys_gt, keys_lq = self._lmdb_keys("dataroot_gt", gt), self._lmdb_keys("dataroot_lq", lq)
-        if keys_gt is None or keys_lq is None:
+        self.pairing = pair_names(list_names(gt), list_names(lq), "{}")
+        found = []
+        for key, folder in self.folders.items():
+            try:
+                found.append(read_keys(folder, SAMPLED_PAIRS))
+            except UsageError as error:
+                self.error(key, str(error), self.data[key])
+        if len(found) < len(self.folders):
             return None
-        if odd := sorted(keys_gt.keys() ^ keys_lq.keys()):
-            where = "dataroot_gt" if odd[0] in keys_gt else "dataroot_lq"
-            text = (
-                f"{len(odd)} keys are in one LMDB only, such as {odd[0]!r} (in {where}); make both from the same names"
-            )
+        self.sizes = found[0], found[-1]
+        if odd := sorted([*self.pairing.lone_gt, *self.pairing.lone_lq]):
+            where = f"{odd[0]!r} (in {'dataroot_gt' if odd[0] in found[0] else 'dataroot_lq'})"
+            text = f"{len(odd)} keys are in one LMDB only, such as {where}; make both from the same names"
             self.error("dataroot_lq", text)
             return None
-        return _Listing([Pair(key, Path(key), Path(key)) for key in sorted(keys_gt)], (keys_gt, keys_lq))
+        return [Pair(key, Path(key), Path(key)) for key in sorted(found[0])]
 
-    def _list_single(self, key: str) -> _Listing | None:
-        folder = self._folder(key)
-        if self.backend == "lmdb":
-            keys = self._lmdb_keys(key, folder)
-            return None if keys is None else _Listing([Pair(k, Path(k), Path(k)) for k in sorted(keys)], (keys, keys))
-        lines = self._meta_info()
-        if folder is None or (lines is None and self.meta_key in self.data):
-            return None
+    def _list_files(self, gt: Path, lq: Path, lines: list[tuple[int, str]] | None) -> list[Pair] | None:
+        template = self.data.get("filename_tmpl", "{}")
+        if not isinstance(template, str) or (lines is None and self.data.get(self.meta_key)):
+            return None  # reported already
         if lines is None:
-            return _Listing([Pair(name, folder / name, folder / name) for name in self._images(key, folder)])
-        names = [(number, line.split(" ")[0]) for number, line in lines]
-        pairs = [Pair(name, folder / name, folder / name, number) for number, name in names]
-        return _Listing(pairs) if self._exist(spread(pairs, 2 * SAMPLED_PAIRS)) else None
+            names = [self._images(key, folder) for key, folder in self.folders.items()]
+            if not all(names):
+                return None
+            if not self.is_paired:
+                return [Pair(name, gt / name, gt / name) for name in names[0]]
+            self.pairing = pair_names(names[0], names[1], template)
+            return pairs_from_folders(names[0], names[1], gt, lq, template)
+        if self.is_paired:
+            pairs = pairs_from_meta_info(lines, gt, lq, template, comma=self.meta_key == "meta_info")
+        else:
+            listed = [(number, line.split(" ")[0]) for number, line in lines]
+            pairs = [Pair(name, gt / name, gt / name, number) for number, name in listed]
+        matched = sorted({(os.path.relpath(pair.gt, gt), os.path.relpath(pair.lq, lq)) for pair in pairs})
+        self.pairing = Pairing(template, matched, [], [], [])
+        sampled = [(pair.line, file) for pair in spread(pairs, SAMPLED_PAIRS) for file in (pair.gt, pair.lq)]
+        if missing := next(((line, file) for line, file in sampled if not file.is_file()), None):
+            text = f"line {missing[0]} stands for {missing[1]}, which does not exist; correct it or filename_tmpl"
+            self.error(self.meta_key, text)
+            return None
+        return pairs
 
     def _folder(self, key: str) -> Path | None:
         """The folder that a key names, if it is there and of the kind that the backend reads."""
@@ -241,6 +231,7 @@ class DataSet:
         if not isinstance(value, str):
             return None
         file = self.root / Path(value).expanduser()
+        lines: list[tuple[int, str]] = []
         if not file.is_file():
             what = "is a folder, not a file" if file.is_dir() else f"no such file{self._under(value)}"
             self.error(key, f"{what}; correct the path", value)
@@ -249,47 +240,27 @@ class DataSet:
             lines = list(enumerate(read_lines(file), 1))
         except UsageError as error:
             self.error(key, str(error).removeprefix(f"{file}: "), value)
-            return None
         if empty := next((number for number, line in lines if not line.strip()), 0):
             self.error(key, f"line {empty} is empty, which BasicSR takes for an image; remove it", value)
             return None
-        return lines
+        return lines or None
 
     def _images(self, key: str, folder: Path) -> list[str]:
         """The file names BasicSR would take for images; reports a folder that is empty or holds something else."""
-        value = self.data[key]
         try:
             names = list_images(folder)
         except UsageError as error:
-            self.error(key, str(error).removeprefix(f"{folder}: "), value)
+            self.error(key, str(error).removeprefix(f"{folder}: "), self.data[key])
             return []
-        if not names:
-            self.error(key, "the folder holds no images; fill it or correct the path", value)
         others = [name for name in names if Path(name).suffix.lower() not in IMAGE_SUFFIXES]
-        if others:
-            more = f" and {len(others) - 1} more files" if len(others) > 1 else ""
-            self.error(key, f"holds {others[0]}{more}, which BasicSR would read as an image; move it away", value)
-            return []
-        return names
+        if names and not others:
+            return names
+        more = f" and {len(others) - 1} more files" if len(others) > 1 else ""
+        odd = f"holds {others[0]}{more}, which BasicSR would read as an image; move it away" if others else ""
+        self.error(key, odd or "the folder holds no images; fill it or correct the path", self.data[key])
+        return []
 
-    def _exist(self, pairs: list[Pair]) -> bool:
-        """Whether the files of these lines exist; reports the first that does not."""
-        missing = next(((p.line, file) for p in pairs for file in (p.gt, p.lq) if not file.is_file()), None)
-        if missing:
-            text = f"line {missing[0]} stands for {missing[1]}, which does not exist; correct it or filename_tmpl"
-            self.error(self.meta_key, text)
-        return missing is None
-
-    def _lmdb_keys(self, key: str, folder: Path | None) -> dict[str, Size] | None:
-        if folder is None:
-            return None
-        try:
-            return read_keys(folder, SAMPLED_PAIRS)
-        except UsageError as error:
-            self.error(key, str(error), self.data[key])
-            return None
-
-    def _memcached(self) -> None:
+    def _check_memcached(self) -> None:
         """What BasicSR's MemcachedBackend needs (utils/file_client.py:47)."""
         path, options = (*self.path, "io_backend"), subsection(self.data, "io_backend")
         for key in _MEMCACHED:
@@ -299,8 +270,8 @@ class DataSet:
         if importlib.util.find_spec("mc") is None and not options.get("sys_path"):
             self.report.error(path, "memcached needs the module mc of its client; take type: disk or lmdb")
 
-    def _kernels(self) -> None:
-        """Kinds of blur kernels need a probability each."""
+    def _check_degrading(self) -> None:
+        """Kinds of blur kernels need a probability each, and files a list."""
         for order in ("", "2"):
             kinds, weights = self.data.get(f"kernel_list{order}"), self.data.get(f"kernel_prob{order}")
             if self.report.is_faulty((*self.path, f"kernel_list{order}")):
@@ -308,79 +279,25 @@ class DataSet:
             if isinstance(kinds, list) and isinstance(weights, list) and len(kinds) != len(weights):
                 text = f"has {len(weights)} entries, kernel_list{order} has {len(kinds)}; match them"
                 self.error(f"kernel_prob{order}", text, weights)
+        if self.backend != "lmdb" and "meta_info" not in self.data:
+            text = "is missing; add a text file with one image name a line"
+            self.report.missing((*self.path, "meta_info"), text)
 
-    def _paired(self, listing: _Listing | None, last: Section, bicubic: bool, jobs: int) -> list[Section]:
-        gt_root, lq_root = (self._root(key) for key in _SIDES)
-        titles = [self._title(key) for key in _SIDES]
-        if self.backend == "lmdb":
-            gt, lq, pairs = check_lmdb_pair(last, gt_root, lq_root, titles, jobs=jobs)
-            self.gt, lq_images, parts = gt.images, lq.images, [gt.section, lq.section]
-        else:
-            pairs = self._file_pairs(listing, gt_root, lq_root, last)
-            self.gt = examine_files(gt_root, sorted({gt for gt, _ in pairs}), jobs=jobs)
-            lq_images = examine_files(lq_root, sorted({lq for _, lq in pairs}), jobs=jobs)
-            parts = [Section(title) for title in titles]
-            describe(parts[0], self.gt, "HR image")
-            describe(parts[1], lq_images, "LR image", known_equal(self.gt, pairs))
-        scale = self.known_scale or None
-        check_pairs(
-            last,
-            pairs,
-            self.gt,
-            lq_images,
-            scale,
-            jobs=jobs,
-            bicubic=bicubic,
-            exact=self.exact,
-            gt_size=self.patch,
-        )
-        return parts
+    def _check_pairs(self, last: Section, bicubic: bool, jobs: int) -> list[Section]:
+        """The reports on HR and LR images; `last` gets how they fit together."""
+        pairing = self.pairing
+        matched = [*pairing.pairs, *pairing.other_suffix]
+        names_gt = {gt for gt, _ in matched}.union(pairing.lone_gt)
+        names_lq = {lq for _, lq in matched}.union(pairing.lone_lq)
+        first, gt = self._check("dataroot_gt", names_gt, "HR image", set(), jobs)
+        second, lq = self._check("dataroot_lq", names_lq, "LR image", known_equal(gt, pairing.pairs), jobs)
+        self.looks = gt.looks
+        scale, exact, patch = self.known_scale or None, self.exact, self.patch
+        check_pairs(last, pairing, gt, lq, scale, jobs=jobs, bicubic=bicubic, exact=exact, gt_size=patch)
+        return [first, second]
 
-    def _file_pairs(self, listing: _Listing | None, gt: Path, lq: Path, last: Section) -> list[tuple[str, str]]:
-        """The pairs that BasicSR reads or, where it stops, those that fit, and in `last` what does not."""
-        if listing is not None:
-            return sorted((os.path.relpath(pair.gt, gt), os.path.relpath(pair.lq, lq)) for pair in listing.pairs)
-        if self.data.get(self.meta_key):
-            return []
-        template, names_gt, names_lq = str(self.data.get("filename_tmpl", "{}")), list_images(gt), list_images(lq)
-        try:
-            pairing = pair_names(names_gt, names_lq, template)
-        except PairingError:  # in the report already
-            return []
-        describe_pairing(last, pairing)
-        better = guess_template(names_gt, names_lq)
-        if better and len(pair_names(names_gt, names_lq, better).pairs) > len(pairing.pairs):
-            last.note(f"filename_tmpl: '{better}' fits more of the names than '{template}'")
-        return pairing.pairs
-
-    def _any(self, key: str, jobs: int) -> list[Section]:
-        """The files of a folder or LMDB, whatever reads them."""
-        root = self._root(key)
-        if self.backend == "lmdb":
-            return [check_lmdb(root, jobs=jobs, title=self._title(key)).section]
-        return self._files(key, list_images(root), jobs)
-
-    def _files(self, key: str, names: list[str], jobs: int) -> list[Section]:
-        part = Section(self._title(key))
-        describe(part, examine_files(self._root(key), names, jobs=jobs))
-        return [part]
-
-    def _root(self, key: str) -> Path:
-        value = self.data.get(key)
-        if not isinstance(value, str):
-            raise UsageError(f"{key} is missing")
-        root = self.root / Path(value).expanduser()
-        if not root.is_dir():
-            raise UsageError(f"{key}: {value}: no such folder")
-        return root
-
-    def _title(self, key: str) -> str:
-        return f"datasets:{self.phase} {_SIDES[key]}: {self.data[key]}"
-
-
-def _is_image(file: Path) -> bool:
-    try:
-        header_size(file)
-    except UserError:
-        return False
-    return True
+    def _check(
+        self, key: str, names: Collection[str], unit: str, equal: set[frozenset[str]], jobs: int
+    ) -> tuple[Section, Images]:
+        title = f"datasets:{self.phase} {_SIDES[key]}: {self.data[key]}"
+        return check_place(self.folders[key], sorted(names), title=title, unit=unit, equal=equal, jobs=jobs)

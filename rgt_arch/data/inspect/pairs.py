@@ -1,4 +1,4 @@
-"""How HR and LR images fit together: sizes, colours, and whether LR is the bicubic of HR."""
+"""How HR and LR images fit together: names, sizes, colours, and whether LR is the bicubic of HR."""
 
 from __future__ import annotations
 
@@ -6,21 +6,16 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rgt_arch.data.bicubic import hr_lr_pair
 from rgt_arch.data.images import Size, decode, header_size
-from rgt_arch.data.inspect.looks import Images, ImageTask, Look, equal_groups
+from rgt_arch.data.inspect.looks import Images, Stored, dimensions, equal_groups
 from rgt_arch.data.inspect.report import Section, Stops, counted
-from rgt_arch.data.pairing import Pair
+from rgt_arch.data.pairing import Pair, Pairing
 from rgt_arch.data.parallel import Summary, successes
-from rgt_arch.errors import UserError, printable
-
-UNREADABLE = "cannot be read as an image; replace or remove it"
-Pairs = Sequence[tuple[str, str]]  # names of HR and LR image
+from rgt_arch.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -41,7 +36,7 @@ def size_faults(sizes: Sequence[tuple[str, str, Size, Size]], scale: int, gt_siz
     wrong, rest, small, ratios, sides = [], [], [], [], []
     patch = gt_size // scale
     for gt_name, lq_name, hr, lr in sizes:
-        text = f"{printable(gt_name)} is {hr[1]}×{hr[0]} and its LR image {lr[1]}×{lr[0]}"
+        text = f"{gt_name} is {dimensions(hr)} and its LR image {dimensions(lr)}"
         over = [large - scale * small_side for large, small_side in zip(hr, lr, strict=True)]
         if not all(0 <= pixels < scale for pixels in over):
             wrong.append(text)
@@ -49,7 +44,7 @@ def size_faults(sizes: Sequence[tuple[str, str, Size, Size]], scale: int, gt_siz
         elif any(over):
             rest.append(text)
         if min(lr) < patch:
-            small.append(f"{printable(lq_name)} is {lr[1]}×{lr[0]}")
+            small.append(f"{lq_name} is {dimensions(lr)}")
             sides.append(min(lr))
     if wrong:
         is_other = ratios[0] not in (0, scale)
@@ -58,7 +53,7 @@ def size_faults(sizes: Sequence[tuple[str, str, Size, Size]], scale: int, gt_siz
         yield SizeFault("dataroot_lq", heading, wrong, f", not 1/{scale} of it; {hint}", "everything")
     if rest:
         heading = f"{{n}} pair{{s}} whose HR image is up to {scale - 1} pixels larger than {scale} × LR: validation "
-        heading += "cuts that off, training refuses it (`rgt prepare lr` writes cropped HR images)"
+        heading += "cuts that off, training refuses it (`rgt prepare lr --hr-out` writes cropped HR images)"
         hint = f"cut HR images to multiples of {scale} and make the LR images anew"
         yield SizeFault("dataroot_lq", heading, rest, f", not 1/{scale} of it; {hint}", "training", is_rest=True)
     if small:
@@ -84,28 +79,33 @@ def header_faults(
     sizes = []
     broken: dict[str, list[Path]] = {"dataroot_gt": [], "dataroot_lq": []}
     for pair in pairs:
-        if known is not None:
-            sizes.append((pair.name, pair.name, known[0][pair.name], known[1][pair.name]))
-            continue
         found = []
-        for key, file in (("dataroot_gt", pair.gt), ("dataroot_lq", pair.lq)):
+        for index, (key, file) in enumerate((("dataroot_gt", pair.gt), ("dataroot_lq", pair.lq))):
             try:
-                found.append(header_size(file))
+                found.append(header_size(file) if known is None else known[index][pair.name])
             except UserError:
                 broken[key].append(file)
         if len(found) == 2:
             sizes.append((pair.gt.name, pair.lq.name, found[0], found[1]))
     for key, files in broken.items():
         if files:
-            yield key, f"{len(files)} {of}: {files[0]} {UNREADABLE}"
+            yield key, f"{len(files)} {of}: {files[0]} cannot be read as an image; replace or remove it"
     for fault in size_faults(sizes, scale, gt_size):
         if exact or not fault.is_rest:
             yield fault.key, f"{len(fault.lines)} {of}: {fault.lines[0]}{fault.remedy}"
 
 
+def describe_pairing(section: Section, pairing: Pairing) -> None:
+    """Add the names that do not pair to `section`."""
+    other = [f"{gt} with {lq}" for gt, lq in pairing.other_suffix]
+    section.problem("{n} pair{s} with different endings, which BasicSR needs to be the same", other, stops="everything")
+    section.problem("{n} HR image{s} without LR image", pairing.lone_gt, stops="everything")
+    section.problem("{n} LR image{s} without HR image", pairing.lone_lq, stops="everything")
+
+
 def check_pairs(
     section: Section,
-    pairs: Pairs,
+    pairing: Pairing,
     gt: Images,
     lq: Images,
     scale: int | None,
@@ -114,62 +114,47 @@ def check_pairs(
     bicubic: bool = False,
     exact: bool = True,
     gt_size: int = 0,
-) -> int | None:
-    """Add to `section` the pairs whose sizes or colours do not fit; returns the scale.
+) -> None:
+    """Add to `section` how the images pair, and the pairs whose sizes or colours do not fit.
 
-    scale: None to take the one that most pairs have; None is returned where there are no pairs.
+    scale: None to take the one that most pairs have. exact, gt_size: as in `header_faults` and `size_faults`.
     bicubic: count the LR images that are MATLAB's bicubic of their HR images, bit for bit, and list the others.
-    exact, gt_size: as in `header_faults` and `size_faults`.
     """
-    usable = [(g, q) for g, q in pairs if g in gt.looks and q in lq.looks]
+    usable = [(g, q) for g, q in pairing.pairs if g in gt.looks and q in lq.looks]
     looks = [(g, q, gt.looks[g], lq.looks[q]) for g, q in usable]
-    if scale is None:
-        if not looks:
-            return None
-        scale = Counter(max(1, round(hr.height / lr.height)) for _, _, hr, lr in looks).most_common(1)[0][0]
-    sizes = [(g, q, (hr.height, hr.width), (lr.height, lr.width)) for g, q, hr, lr in looks]
-    for fault in size_faults(sizes, scale, gt_size):
+    if scale is None and looks:
+        scale = Counter(max(1, round(hr.size[0] / lr.size[0])) for _, _, hr, lr in looks).most_common(1)[0][0]
+    template = f", filename_tmpl: '{pairing.template}'" if pairing.template and not gt.in_lmdb else ""
+    section.facts.append(f"{counted('{n} pair{s}', len(pairing.pairs))}, scale {scale or 'unknown'}{template}")
+    describe_pairing(section, pairing)
+    if not looks or scale is None:
+        return
+    for fault in size_faults([(g, q, hr.size, lr.size) for g, q, hr, lr in looks], scale, gt_size):
         if fault.is_rest and not exact:
             text = f"{{n}} HR image{{s}} larger than {scale} × LR by a rest that validation cuts off"
             section.facts.append(counted(text, len(fault.lines)))
         else:
             section.problem(fault.heading, fault.lines, stops=fault.stops)
-    section.problem(
-        "{n} pair{s} with and without colours",
-        (
-            f"{printable(g)} {_colours(hr)}, {printable(q)} {_colours(lr)}"
-            for g, q, hr, lr in looks
-            if hr.colourless != lr.colourless
-        ),
-    )
-    section.note(
-        "{n} pair{s} with 8 bits and 16 bits",
-        (
-            f"{printable(g)}, {printable(q)}"
-            for g, q, hr, lr in looks
-            if ("16-bit" in hr.traits) != ("16-bit" in lr.traits)
-        ),
-    )
+    kinds = {True: "is grey", False: "has colours"}
+    grey = [(g, q, "colourless" in hr.traits, "colourless" in lr.traits) for g, q, hr, lr in looks]
+    lines = [f"{g} {kinds[one]}, {q} {kinds[other]}" for g, q, one, other in grey if one != other]
+    section.problem("{n} pair{s} with and without colours", lines)
+    depths = [f"{g}, {q}" for g, q, hr, lr in looks if ("16-bit" in hr.traits) != ("16-bit" in lr.traits)]
+    section.note("{n} pair{s} with 8 bits and 16 bits", depths)
     if bicubic:
-        tasks = [_PairTask(gt.tasks[g], lq.tasks[q], scale) for g, q in usable]
-        _check_bicubic(section, tasks, jobs=jobs, isolate=gt.isolate or lq.isolate)
-    return scale
+        _check_bicubic(section, [_Task(gt.stored(g), lq.stored(q), scale) for g, q in usable], jobs)
 
 
-def known_equal(gt: Images, pairs: Pairs) -> set[frozenset[str]]:
+def known_equal(gt: Images, pairs: Sequence[tuple[str, str]]) -> set[frozenset[str]]:
     """The LR names of HR images that are equal: of course their LR images are equal too."""
     partner = dict(pairs)
     return {frozenset(partner[name] for name in group if name in partner) for group in equal_groups(gt)}
 
 
-def _colours(look: Look) -> str:
-    return "is grey" if look.colourless else "has colours"
-
-
 @dataclass(frozen=True)
-class _PairTask:
-    gt: ImageTask
-    lq: ImageTask
+class _Task:
+    gt: Stored
+    lq: Stored
     scale: int
 
     @property
@@ -177,29 +162,26 @@ class _PairTask:
         return self.lq.source
 
 
-def _check_bicubic(section: Section, tasks: Sequence[_PairTask], *, jobs: int, isolate: bool) -> None:
-    others, summary = [], Summary()
-    results = successes(_is_bicubic, tasks, summary, jobs=jobs, title="bicubic", unit="pair", isolate=isolate)
-    for task, equal in results:
-        if not equal:
-            others.append(printable(task.lq.name))
-    section.problem("{n} pair{s} could not be compared", map(printable, summary.failures))
-    equal_count = len(tasks) - len(others) - len(summary.failures)
+def _check_bicubic(section: Section, tasks: Sequence[_Task], jobs: int) -> None:
+    summary = Summary()
+    isolate = any(task.gt.in_lmdb for task in tasks)
+    results = list(successes(_is_bicubic, tasks, summary, jobs=jobs, title="bicubic", unit="pair", isolate=isolate))
+    others = [task.lq.name for task, is_equal in results if not is_equal]
+    section.problem("{n} pair{s} could not be compared", summary.failures)
+    equal = len(results) - len(others)
+    why = "" if equal else " (those cut out of larger LR images cannot be: their edges saw more)"
     section.facts.append(
-        f"{equal_count} of {counted('{n} LR image{s}', len(tasks))} bit-equal to MATLAB's bicubic of HR"
-        + ("" if equal_count else " (those cut out of larger LR images cannot be: their edges saw more)")
+        f"{equal} of {counted('{n} LR image{s}', len(tasks))} bit-equal to MATLAB's bicubic of HR{why}"
     )
-    if equal_count:  # where none is, LR is meant to be something else
+    if equal:  # where none is, LR is meant to be something else
         section.note("{n} LR image{s} unlike the bicubic", others)
 
 
-def _is_bicubic(task: _PairTask) -> bool:
+def _is_bicubic(task: _Task) -> bool:
     gt, lq = (decode(image.content(), image.source) for image in (task.gt, task.lq))
     if min(gt.shape[:2]) < task.scale:
         return False
-    return np.array_equal(_in_colour(hr_lr_pair(gt, task.scale)[1], lq), _in_colour(lq, gt))
-
-
-def _in_colour(image: NDArray[Any], other: NDArray[Any]) -> NDArray[Any]:
-    """A grey image with three channels if the other one has three."""
-    return np.repeat(image[..., None], 3, axis=2) if image.ndim < other.ndim else image
+    made = hr_lr_pair(gt, task.scale)[1]
+    if made.ndim != lq.ndim:  # grey is compared with three equal channels
+        made, lq = (np.repeat(image[..., None], 3, 2) if image.ndim == 2 else image for image in (made, lq))
+    return np.array_equal(made, lq)

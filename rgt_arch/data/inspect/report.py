@@ -6,8 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from rgt_arch.errors import printable
+
 LINES_SHOWN = 20
-# What BasicSR would stop at because of a problem, rather than use other data than was meant.
+# What BasicSR stops at because of a problem. "nothing": it would use other data than was meant.
 Stops = Literal["nothing", "training", "everything"]
 _VERDICTS: dict[Stops, str] = {
     "everything": "BasicSR cannot use them as they are",
@@ -44,11 +46,11 @@ class Section:
 
     def problem(self, heading: str, lines: Iterable[str] | None = None, *, stops: Stops = "nothing") -> None:
         """Add a problem, unless `lines` is given and empty; {n} and {s} in `heading` as for `counted`."""
-        _add(self.problems, heading, lines, stops)
+        self._add(self.problems, heading, lines, stops)
 
     def note(self, heading: str, lines: Iterable[str] | None = None) -> None:
         """Add something worth knowing that is not a fault; `heading` and `lines` as for `problem`."""
-        _add(self.notes, heading, lines, "nothing")
+        self._add(self.notes, heading, lines, "nothing")
 
     def text(self, limit: int | None = LINES_SHOWN) -> str:
         """The section for a terminal, at most `limit` lines for each problem and a quarter of that for each note."""
@@ -59,11 +61,11 @@ class Section:
             lines += finding.text("note", limit and limit // 4)
         return "\n".join([*lines, f"  => {self.verdict}"] if self.verdict else lines)
 
-
-def _add(findings: list[Finding], heading: str, lines: Iterable[str] | None, stops: Stops) -> None:
-    listed = list(lines or ())
-    if lines is None or listed:
-        findings.append(Finding(counted(heading, len(listed)), listed, stops))
+    @staticmethod
+    def _add(findings: list[Finding], heading: str, lines: Iterable[str] | None, stops: Stops) -> None:
+        listed = [printable(line) for line in lines or ()]
+        if lines is None or listed:
+            findings.append(Finding(counted(heading, len(listed)), listed, stops))
 
 
 def counted(text: str, number: int) -> str:

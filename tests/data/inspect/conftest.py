@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
 from rgt_arch.cli import main
 from rgt_arch.data.bicubic import hr_lr_pair
+
+from ..image_files import save
 
 Run = Callable[..., tuple[int, str]]
 
@@ -21,18 +22,13 @@ def noise(seed: int, height: int = 24, width: int = 32, channels: int = 3) -> np
     return np.random.default_rng([seed, height, width, channels]).integers(0, 256, shape, dtype=np.uint8)
 
 
-def write(path: Path, image: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(cv2.imencode(path.suffix, image)[1].tobytes())
-
-
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     """A folder with HR/0.png … and LR/0x2.png …, MATLAB's bicubic."""
     for index in range(6):
         hr, lr = hr_lr_pair(noise(index), 2)
-        write(tmp_path / "HR" / f"{index}.png", hr)
-        write(tmp_path / "LR" / f"{index}x2.png", lr)
+        save(tmp_path / "HR" / f"{index}.png", hr)
+        save(tmp_path / "LR" / f"{index}x2.png", lr)
     return tmp_path
 
 

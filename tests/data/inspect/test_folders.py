@@ -14,7 +14,8 @@ import pytest
 from basicsr.data.paired_image_dataset import PairedImageDataset
 from PIL import Image
 
-from .conftest import noise, write
+from ..image_files import save
+from .conftest import noise
 
 DATA = os.environ.get("RGT_DATA")
 
@@ -64,9 +65,9 @@ def test_every_unusable_file_is_named_and_stops_none_of_the_others(data, run, jo
 def test_equal_pixels_are_found_whatever_their_encoding(data, run):
     image = cv2.imread(str(data / "HR" / "3.png"))
     cv2.imwrite(str(data / "HR" / "other.png"), image, [cv2.IMWRITE_PNG_COMPRESSION, 0])
-    write(data / "HR" / "sub" / "again.bmp", image)
-    write(data / "HR" / "flipped.png", image[:, ::-1])
-    write(data / "HR" / "reshaped.png", image.reshape(32, 24, 3))
+    save(data / "HR" / "sub" / "again.bmp", image)
+    save(data / "HR" / "flipped.png", image[:, ::-1])
+    save(data / "HR" / "reshaped.png", image.reshape(32, 24, 3))
     code, text = run(data / "HR")
     assert code == 1
     assert "PROBLEM: 1 group of images with the same pixels\n    3.png = other.png = sub/again.bmp\n" in text
@@ -74,9 +75,9 @@ def test_equal_pixels_are_found_whatever_their_encoding(data, run):
 
 def test_modes_are_counted_and_training_is_told_what_it_will_not_see(tmp_path, run):
     folder = tmp_path / "in"
-    write(folder / "grey.png", noise(0, channels=1))
-    write(folder / "alpha.png", noise(0, channels=4))
-    write(folder / "deep.png", noise(1).astype(np.uint16) * 257)
+    save(folder / "grey.png", noise(0, channels=1))
+    save(folder / "alpha.png", noise(0, channels=4))
+    save(folder / "deep.png", noise(1).astype(np.uint16) * 257)
     Image.fromarray(noise(2)).quantize(16).save(folder / "palette.png")
     Image.fromarray(noise(3, channels=4), mode="CMYK").save(folder / "cmyk.jpg")
     turned = Image.Exif()
@@ -100,7 +101,7 @@ def test_modes_are_counted_and_training_is_told_what_it_will_not_see(tmp_path, r
 def test_files_without_partner_and_with_another_ending_are_listed(data, run):
     (data / "HR" / "0.png").unlink()
     (data / "LR" / "1x2.png").unlink()
-    write(data / "LR" / "2x2.bmp", cv2.imread(str(data / "LR" / "2x2.png")))
+    save(data / "LR" / "2x2.bmp", cv2.imread(str(data / "LR" / "2x2.png")))
     (data / "LR" / "2x2.png").unlink()
     code, text = run(data / "HR", "--lr", data / "LR")
     assert code == 1
@@ -112,13 +113,13 @@ def test_files_without_partner_and_with_another_ending_are_listed(data, run):
 
 
 def test_sizes_that_do_not_fit_are_told_apart_from_a_rest(data, run):
-    write(data / "HR" / "1.png", noise(1, 25, 32))
+    save(data / "HR" / "1.png", noise(1, 25, 32))
     code, text = run(data / "HR", "--lr", data / "LR")
     assert code == 1
     assert "1 pair whose HR image is up to 1 pixels larger than 2 × LR" in text
     assert "1.png is 32×25 and its LR image 16×12" in text
     assert "BasicSR can validate and test on them, but not train" in text
-    write(data / "HR" / "1.png", noise(1, 26, 32))
+    save(data / "HR" / "1.png", noise(1, 26, 32))
     code, text = run(data / "HR", "--lr", data / "LR")
     assert "1 pair whose HR image is not 2 × the LR image\n    1.png is 32×26 and its LR image 16×12" in text
     assert "BasicSR cannot use them" in text
@@ -128,10 +129,10 @@ def test_sizes_that_do_not_fit_are_told_apart_from_a_rest(data, run):
 
 def test_grey_and_colour_in_one_pair_is_a_problem_and_grey_stored_as_colour_is_not(data, run):
     hr, lr = noise(1, channels=1), noise(1, 12, 16, channels=1)
-    write(data / "HR" / "1.png", hr)
-    write(data / "LR" / "1x2.png", cv2.cvtColor(lr, cv2.COLOR_GRAY2BGR))
+    save(data / "HR" / "1.png", hr)
+    save(data / "LR" / "1x2.png", cv2.cvtColor(lr, cv2.COLOR_GRAY2BGR))
     assert run(data / "HR", "--lr", data / "LR")[0] == 0
-    write(data / "LR" / "1x2.png", noise(1, 12, 16))
+    save(data / "LR" / "1x2.png", noise(1, 12, 16))
     code, text = run(data / "HR", "--lr", data / "LR")
     assert code == 1
     assert "1 pair with and without colours\n    1.png is grey, 1x2.png has colours" in text
@@ -140,7 +141,7 @@ def test_grey_and_colour_in_one_pair_is_a_problem_and_grey_stored_as_colour_is_n
 def test_lr_images_unlike_the_bicubic_are_information(data, run):
     lr = cv2.imread(str(data / "LR" / "4x2.png"))
     lr[0, 0, 0] ^= 1
-    write(data / "LR" / "4x2.png", lr)
+    save(data / "LR" / "4x2.png", lr)
     code, text = run(data / "HR", "--lr", data / "LR", "--bicubic")
     assert code == 0
     assert "5 of 6 LR images bit-equal" in text
@@ -158,8 +159,8 @@ def test_lr_images_of_equal_hr_images_are_no_news_and_others_are(data, run):
 
 def test_sub_folders_and_names_that_basicsr_cuts_are_pointed_out(data, run):
     for seed, name in enumerate(("sub/6", "na me", "twice"), 50):
-        write(data / "HR" / f"{name}.png", noise(seed))
-    write(data / "HR" / "twice.bmp", noise(77))
+        save(data / "HR" / f"{name}.png", noise(seed))
+    save(data / "HR" / "twice.bmp", noise(77))
     (data / "HR" / "x.lmdb").mkdir()
     (data / "HR" / "x.lmdb" / "data.mdb").write_bytes(b"not looked at")
     code, text = run(data / "HR")

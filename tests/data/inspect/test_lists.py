@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from basicsr.data.paired_image_dataset import PairedImageDataset
 
-from .conftest import noise, write
+from ..image_files import save
+from .conftest import noise
 
 
 @pytest.fixture
@@ -35,11 +36,11 @@ def test_lines_are_compared_with_the_files(text, run):
     text.write_text(
         "\n".join(["0.png (32,24,3)", lines[1], lines[1], "", "gone.png (24,32,3)", "na me.png", *lines[3:]])
     )
-    write(text.parent / "HR" / "na me.png", noise(99))
+    save(text.parent / "HR" / "na me.png", noise(99))
     (text.parent / "HR" / "4.png").write_bytes(b"")
     code, output = run(text)
     assert code == 1
-    assert "1 size that the image does not have (height, width)\n    0.png: listed (32,24), is (24,32)" in output
+    assert "1 listed size that the image does not have (height, width)\n    0.png: listed (32,24), is (24,32)" in output
     assert "1 line given more than once\n    1.png (24,32,3)" in output
     assert "1 empty line, which BasicSR takes for images\n    line 4" in output
     assert f"1 file missing in {text.parent / 'HR'}\n    gone.png" in output

@@ -9,7 +9,8 @@ import pytest
 
 from rgt_arch.data.lmdb import create_lmdb
 
-from .conftest import noise, write
+from ..image_files import save
+from .conftest import noise
 
 OPTIONS = Path(__file__).parents[3] / "options"
 
@@ -22,7 +23,7 @@ def folder(data, monkeypatch):
         shutil.copytree("HR", f"datasets/{name}/HR")
         shutil.copytree("LR", f"datasets/{name}/LR_bicubic/X2")
     for seed in range(6):  # other images than in training
-        write(data / f"datasets/benchmark/Set5/HR/{seed}.png", noise(seed + 100))
+        save(data / f"datasets/benchmark/Set5/HR/{seed}.png", noise(seed + 100))
     text = (OPTIONS / "train_RGT_x2.yml").read_text()
     Path("train.yml").write_text(text.replace("gt_size: 128", "gt_size: 16").replace("use_tb_logger: true", ""))
     return data
@@ -56,7 +57,7 @@ def test_what_stops_basicsr_is_named_once_and_all_lone_images_are_listed(folder,
     assert code == 1
     assert "at which `basicsr train` stops" in text
     assert "holds 5 images for 6 HR images in" in text
-    assert "(3.png has no LR image 3x2.png)" in text
+    assert "3.png has no LR image 3x2.png" in text
     assert "BasicSR cannot train on it as it is" in text
     assert "1 HR image without LR image\n    3.png" in text
 
@@ -65,12 +66,12 @@ def test_a_wrong_template_is_told_with_the_right_one(folder, run):
     edit("filename_tmpl: '{}x2'", "filename_tmpl: '{}x4'")
     code, text = run("train.yml")
     assert code == 1
-    assert "note: filename_tmpl: '{}x2' fits more of the names than '{}x4'" in text
+    assert "set filename_tmpl: '{}x2'" in text
 
 
 def test_training_needs_exact_sizes_and_validation_does_not(folder, run):
     for name in ("DF2K", "benchmark/Set5"):
-        write(folder / f"datasets/{name}/HR/3.png", noise(40 + len(name), 25, 32))
+        save(folder / f"datasets/{name}/HR/3.png", noise(40 + len(name), 25, 32))
     text = run("train.yml")[1]
     assert "1 pair whose HR image is up to 1 pixels larger" in text
     assert "1 HR image larger than 2 × LR by a rest that validation cuts off" in text
@@ -84,7 +85,7 @@ def test_damaged_images_and_missing_folders_stop_no_other_data_set(folder, run):
     Path("datasets/benchmark/Set5/HR/2.png").write_bytes(whole[:-200])
     code, text = run("train.yml")
     assert code == 1
-    assert "PROBLEM: dataroot_gt: datasets/DF2K/HR: no such folder" in text
+    assert "datasets:train:dataroot_gt = 'datasets/DF2K/HR': no such folder" in text
     assert "1 file cannot be read as images\n    2.png: is truncated" in text
     assert "BasicSR cannot validate or test on it as it is" in text
 
@@ -103,7 +104,7 @@ def test_lmdbs_of_an_option_file_are_checked(folder, run):
     meta.write_text(meta.read_text().replace("0.png", "other.png"))
     code, text = run("train.yml")
     assert code == 1
-    assert "1 key listed in the HR LMDB only\n    0" in text
+    assert "1 HR image without LR image\n    0" in text
     assert "datasets:train:dataroot_lq = 'datasets/LR.lmdb': no key 'other'" in text
     assert "BasicSR cannot train on it as it is" in text
 

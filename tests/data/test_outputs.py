@@ -3,68 +3,88 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
-from rgt_arch.data.output_folders import STAMP, Claim, claim_folders, location, refuse_overlap
+from rgt_arch.data.outputs import STAMP, Claim, Output, Task, location, make_all, refuse_overlap
+from rgt_arch.data.parallel import Summary
 from rgt_arch.errors import UsageError, UserError
 
 
-def claim_folder(folder: Path, settings: dict[str, object], outputs: list[Path], *, overwrite: bool = False) -> None:
-    claim_folders([Claim(folder, settings, outputs)], overwrite=overwrite)
+@dataclass(frozen=True)
+class Copy(Task):
+    """The top left pixel of an image."""
+
+    path: Path
+
+    def plan(self, sizes: list[tuple[int, int]]) -> list[Output]:
+        return [Output(self.path, self.path.parent, 0, (0, 0, 1, 1))]
+
+    def stale(self, plan: list[Output]) -> list[Path]:
+        return [] if plan else [self.path]
+
+
+def make(folder: Path, settings: dict[str, object], name: str = "a.png", *, overwrite: bool = False) -> Summary:
+    """Fill `folder` from an image beside it."""
+    source, summary = folder.parent / "source.png", Summary()
+    if not source.exists():
+        cv2.imwrite(str(source), np.zeros((2, 2, 3), np.uint8))
+    claims = [Claim(folder, settings, [folder / name])]
+    task = Copy((source,), overwrite, folder / name)
+    list(make_all([task], claims, {}, summary, jobs=1, overwrite=overwrite, title="t"))
+    return summary
 
 
 def test_equal_settings_go_on_and_keep_the_stamps_age(tmp_path: Path) -> None:
-    folder, settings = tmp_path / "new" / "out", {"scale": 4, "list": (1, 2)}
-    claim_folder(folder, settings, [folder / "a.png"])
+    folder, settings = tmp_path / "out", {"scale": 4, "list": (1, 2)}
+    assert make(folder, settings).made == 1
     age = (folder / STAMP).stat().st_mtime_ns
-    (folder / "a.png").write_bytes(b"x")
     time.sleep(0.01)
-    claim_folder(folder, settings, [folder / "a.png"])
+    assert make(folder, settings).kept == 1
     assert (folder / STAMP).stat().st_mtime_ns == age
-    claim_folder(folder, settings, [folder / "a.png"], overwrite=True)
+    assert make(folder, settings, overwrite=True).made == 1
     assert (folder / STAMP).stat().st_mtime_ns > age
 
 
 def test_other_settings_and_foreign_files_are_refused_before_any_folder_is_touched(tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
-    claim_folder(two, {"scale": 2}, [])
+    make(two, {"scale": 2})
+    claims = [Claim(one, {"scale": 3}, []), Claim(two, {"scale": 3}, [])]
     with pytest.raises(UsageError, match=r"two: was filled with other settings \(scale 2, now 3\)"):
-        claim_folders([Claim(one, {"scale": 3}, []), Claim(two, {"scale": 3}, [])])
+        list(make_all([], claims, {}, Summary(), jobs=1, overwrite=False, title="t"))
     assert not one.exists()
     one.mkdir()
     (one / "a.png").symlink_to("nowhere")
     with pytest.raises(UsageError, match=r"a\.png exists and was not made by this command"):
-        claim_folder(one, {}, [one / "a.png"])
-    claim_folder(one, {}, [one / "b.png"])  # files of other names do not matter
-    claim_folder(two, {"scale": 3}, [], overwrite=True)
+        make(one, {})
+    make(one, {}, "b.png")  # files of other names do not matter
+    make(two, {"scale": 3}, overwrite=True)
     (two / STAMP).write_text("{")
     with pytest.raises(UsageError, match="cannot be read"):
-        claim_folder(two, {}, [])
+        make(two, {})
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(UserError, match="file/out: cannot be made"):
-        claim_folder(tmp_path / "file" / "out", {}, [])
+        list(
+            make_all([], [Claim(tmp_path / "file" / "out", {}, [])], {}, Summary(), jobs=1, overwrite=False, title="t")
+        )
 
 
-def test_unfinished_files_of_dead_processes_vanish_and_no_others(tmp_path: Path) -> None:
-    child = subprocess.Popen(["true"])
-    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # dead, and nobody has taken its exit status yet
-    (tmp_path / "sub").mkdir()
-    dead = [tmp_path / f".a.{child.pid}.part.png", tmp_path / "sub" / f".b.c.{child.pid}.part.png"]
-    old = tmp_path / f".old.{os.getppid()}.part.png"
-    others = [tmp_path / f".now.{os.getppid()}.part.png", tmp_path / "a.part.png", tmp_path / ".notes.png"]
-    for path in [*dead, old, *others]:
+def test_unfinished_files_of_stopped_runs_vanish_and_no_others(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    make(out, {})
+    dead, others = [out / ".a.123.part.png", out / ".b.c.7.part.png"], [out / "a.part.png", out / ".notes.png"]
+    for path in [*dead, *others]:
         path.write_bytes(b"x")
-    os.utime(old, (1, 1))  # its process has a later one's number
-    claim_folder(tmp_path, {}, [tmp_path / "sub" / "b.c.png"])
-    child.wait()
-    assert [path for path in [*dead, old, *others] if path.exists()] == others
+    make(out, {})
+    assert [path for path in [*dead, *others] if path.exists()] == others
 
 
 def test_outputs_that_would_meet_inputs_or_each_other_are_refused(tmp_path: Path) -> None:
