@@ -13,13 +13,12 @@ from typing import Any, TextIO
 
 import cv2
 import lmdb
-import psutil
 from tqdm import tqdm
 
 from rgt_arch.data.images import PNG_SIGNATURE, decode, files_by_name, read_bytes
 from rgt_arch.data.lmdb_reader import truncation
 from rgt_arch.data.pairing import MetaLine, check_keys, lmdb_key
-from rgt_arch.data.parallel import Summary, successes
+from rgt_arch.data.parallel import Summary, is_running, successes
 from rgt_arch.errors import UsageError, UserError
 
 DEFAULT_COMPRESSION = 1  # BasicSR's (utils/lmdb_util.py:12)
@@ -271,8 +270,7 @@ def _remove_leftovers(path: Path) -> None:
     pattern = re.compile(rf"\.{re.escape(path.stem)}\.(\d+)\.new\.lmdb")
     for name in os.listdir(path.parent):
         match = pattern.fullmatch(name)
-        # In containers, process ids come back.
-        if match and (int(match[1]) == os.getpid() or not psutil.pid_exists(int(match[1]))):
+        if match and not is_running(int(match[1])):
             shutil.rmtree(path.with_name(name))
 
 

@@ -24,11 +24,11 @@ from rgt_arch.data.images import (
     write_bytes,
     write_png,
 )
-from rgt_arch.data.parallel import Summary, successes
+from rgt_arch.data.parallel import Summary, is_running, successes
 from rgt_arch.errors import UsageError, UserError
 
 STAMP = ".rgt_prepare.json"
-_PARTIAL = re.compile(r"\..*\.\d+\.part\.\w+")  # what `written_whole` writes to: .name.<process>.part.png
+_PARTIAL = re.compile(r"\..*\.(\d+)\.part\.\w+")  # what `written_whole` writes to: .name.<process>.part.png
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,8 @@ def _remove_partial_files(claim: Claim) -> None:
     for folder in {claim.folder, *(path.parent for path in claim.outputs)}:
         with contextlib.suppress(OSError):  # there is no such folder yet
             for entry in list(os.scandir(folder)):
-                if _PARTIAL.fullmatch(entry.name):
+                match = _PARTIAL.fullmatch(entry.name)
+                if match and not is_running(int(match[1])):
                     os.unlink(entry)
 
 
@@ -219,7 +220,8 @@ def _make(task: Task) -> Done:
                 write_png(output.path, part)
         _remove(task.stale(plan))
     except Exception:
-        _remove(task.stale([]))
+        with contextlib.suppress(OSError):
+            _remove(task.stale([]))
         raise
     return Done(False, sizes[0], len(plan))
 

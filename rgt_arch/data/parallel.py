@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 import cv2
+import psutil
 from tqdm import tqdm
 
 from rgt_arch.errors import UsageError, UserError, printable
@@ -71,6 +72,14 @@ class Summary:
 def default_jobs() -> int:
     """CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def is_running(process: int) -> bool:
+    """Whether another process with this id runs here; an earlier run in a container may have had our own id."""
+    try:
+        return process != os.getpid() and psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 def successes(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,13 +78,17 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         )
 
 
-def test_unfinished_files_of_stopped_runs_vanish_and_no_others(tmp_path: Path) -> None:
+def test_unfinished_files_of_dead_processes_vanish_and_no_others(tmp_path: Path) -> None:
     out = tmp_path / "out"
     make(out, {})
-    dead, others = [out / ".a.123.part.png", out / ".b.c.7.part.png"], [out / "a.part.png", out / ".notes.png"]
+    child = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # dead, and nobody has taken its exit status yet
+    dead = [out / f".a.{child.pid}.part.png", out / f".b.c.{os.getpid()}.part.png"]
+    others = [out / f".now.{os.getppid()}.part.png", out / "a.part.png", out / ".notes.png"]
     for path in [*dead, *others]:
         path.write_bytes(b"x")
     make(out, {})
+    child.wait()
     assert [path for path in [*dead, *others] if path.exists()] == others
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from rgt_arch.config.classes import find_class
 from rgt_arch.config.report import Report
 from rgt_arch.config.tree import subsection
 from rgt_arch.data.images import Size
-from rgt_arch.data.inspect.looks import Images, Look
+from rgt_arch.data.inspect.looks import Look
 from rgt_arch.data.inspect.pairs import check_pairs, header_faults, known_equal
 from rgt_arch.data.inspect.places import check_place, list_names, read_keys, read_lines
 from rgt_arch.data.inspect.report import Section, counted, stopped
@@ -96,7 +95,8 @@ class DataSet:
                     self.folders = {key: self.root / Path(value).expanduser() for key, value in roots.items()}
                 for key, folder in self.folders.items():
                     seen = [pair.name for pair in pairs] if pairs and self.is_single else list_names(folder)
-                    parts.append(self._check(key, seen, "image", set(), jobs)[0])
+                    parts.append(self._section(key))
+                    check_place(parts[-1], folder, sorted(seen), jobs=jobs)
         except UsageError as error:
             last.problem(str(error), stops="everything")
         if self.is_paired or self.is_single:
@@ -287,17 +287,16 @@ class DataSet:
         """The reports on HR and LR images; `last` gets how they fit together."""
         pairing = self.pairing
         matched = [*pairing.pairs, *pairing.other_suffix]
-        names_gt = {gt for gt, _ in matched}.union(pairing.lone_gt)
-        names_lq = {lq for _, lq in matched}.union(pairing.lone_lq)
-        first, gt = self._check("dataroot_gt", names_gt, "HR image", set(), jobs)
-        second, lq = self._check("dataroot_lq", names_lq, "LR image", known_equal(gt, pairing.pairs), jobs)
+        names_gt = sorted({gt for gt, _ in matched}.union(pairing.lone_gt))
+        names_lq = sorted({lq for _, lq in matched}.union(pairing.lone_lq))
+        first, second = (self._section(key) for key in _SIDES)
+        gt = check_place(first, self.folders["dataroot_gt"], names_gt, unit="HR image", jobs=jobs)
+        equal = known_equal(gt, pairing.pairs)
+        lq = check_place(second, self.folders["dataroot_lq"], names_lq, unit="LR image", equal=equal, jobs=jobs)
         self.looks = gt.looks
         scale, exact, patch = self.known_scale or None, self.exact, self.patch
         check_pairs(last, pairing, gt, lq, scale, jobs=jobs, bicubic=bicubic, exact=exact, gt_size=patch)
         return [first, second]
 
-    def _check(
-        self, key: str, names: Collection[str], unit: str, equal: set[frozenset[str]], jobs: int
-    ) -> tuple[Section, Images]:
-        title = f"datasets:{self.phase} {_SIDES[key]}: {self.data[key]}"
-        return check_place(self.folders[key], sorted(names), title=title, unit=unit, equal=equal, jobs=jobs)
+    def _section(self, key: str) -> Section:
+        return Section(f"datasets:{self.phase} {_SIDES[key]}: {self.data[key]}")

@@ -47,26 +47,23 @@ def list_names(place: Path) -> list[str]:
 
 
 def check_place(
+    section: Section,
     place: Path,
     names: Sequence[str],
     *,
-    title: str,
     jobs: int,
     unit: str = "image",
     equal: Collection[frozenset[str]] = (),
-    section: Section | None = None,
-) -> tuple[Section, Images]:
-    """The report on the images of these names in a folder, or on all images of an LMDB.
+) -> Images:
+    """Look at the images of these names in a folder, or at all images of an LMDB, and add to `section` what they are.
 
-    unit, equal: as in `describe`. section: where to add the report, by default a new one.
-    Raises UsageError for an LMDB that cannot be read.
+    unit, equal: as in `describe`. Raises UsageError for an LMDB that cannot be read.
     """
-    section = section or Section(title)
     images = examine(place, _keys(place) if is_lmdb(place) else names, jobs=jobs, in_lmdb=is_lmdb(place))
     describe(section, images, unit, equal)
     if is_lmdb(place):
         _check_meta_info(section, images)
-    return section, images
+    return images
 
 
 def check_names(section: Section, names: Sequence[str]) -> None:
@@ -88,7 +85,9 @@ def read_meta_info(path: Path) -> list[MetaLine]:
     try:
         return [MetaLine.parse(line) for line in read_lines(path / META_INFO)]
     except UsageError as error:
-        raise UsageError(f"its {META_INFO}, which BasicSR needs, {str(error).partition(': ')[2]}") from error
+        raise UsageError(
+            f"its {META_INFO}, which BasicSR needs, {str(error).removeprefix(f'{path / META_INFO}: ')}"
+        ) from error
 
 
 def read_keys(path: Path, sample: int) -> dict[str, Size]:

@@ -79,7 +79,8 @@ def _check_directory(target: Path, lq: Path | None, scale: int | None, bicubic: 
         if scale is not None or bicubic:
             raise UsageError("--scale and --bicubic need --lr, the folder of the LR images")
         names = list_names(target)
-        section, _ = check_place(target, names, title=str(target), jobs=jobs)
+        section = Section(str(target))
+        check_place(section, target, names, jobs=jobs)
         check_names(section, names)
         return [section]
     if not lq.is_dir():
@@ -90,10 +91,10 @@ def _check_directory(target: Path, lq: Path | None, scale: int | None, bicubic: 
         raise UsageError(f"{target} and {lq}: one is an LMDB, the other a folder; check two of a kind")
     gt_names, lq_names = list_names(target), list_names(lq)
     pairing = pair_names(gt_names, lq_names, guess_template(gt_names, lq_names) or "{}")
-    first, gt = check_place(target, gt_names, title=f"HR {target}", unit="HR image", jobs=jobs)
+    first, second, last = Section(f"HR {target}"), Section(f"LR {lq}"), Section("HR and LR")
+    gt = check_place(first, target, gt_names, unit="HR image", jobs=jobs)
     equal = known_equal(gt, pairing.pairs)
-    second, lr = check_place(lq, lq_names, title=f"LR {lq}", unit="LR image", equal=equal, jobs=jobs)
-    last = Section("HR and LR")
+    lr = check_place(second, lq, lq_names, unit="LR image", equal=equal, jobs=jobs)
     check_pairs(last, pairing, gt, lr, scale, bicubic=bicubic, jobs=jobs)
     if not is_lmdb(target):
         check_names(first, gt_names)
@@ -117,7 +118,7 @@ def _check_text(
     root = root or find_root(text, [entry.gt for entry in entries], "--root")
     first.facts.append(f"files in {root}")
     there = present_names(first, [entry.gt for entry in entries], root)
-    _, gt = check_place(root, there, title="", jobs=jobs, section=first)
+    gt = check_place(first, root, there, jobs=jobs)
     check_sizes(first, gt, {entry.gt: entry.size for entry in entries})
     names = [name for entry in entries for name in (entry.gt, entry.lq) if name]
     first.note(f"{{n}} file{{s}} in {root} that the list lacks", unlisted(root, names, text))
@@ -135,7 +136,7 @@ def _check_text(
     second = Section(f"LR {lq}")
     there = present_names(second, [name for _, name in pairing.pairs], lq)
     equal = known_equal(gt, pairing.pairs)
-    _, lr = check_place(lq, there, title="", unit="LR image", equal=equal, jobs=jobs, section=second)
+    lr = check_place(second, lq, there, unit="LR image", equal=equal, jobs=jobs)
     check_pairs(last, pairing, gt, lr, scale, bicubic=bicubic, jobs=jobs)
     last.verdict = verdict_on_pairs((first, second, last))
     return [first, second, last]
