@@ -66,7 +66,7 @@ def _zip_kind(path: Path) -> str:
 
 
 def _foreign_words(path: Path, head: bytes) -> str:
-    """What a file that is no checkpoint is, and the remedy."""
+    """What another file than a checkpoint is, and the remedy."""
     if head.startswith(b"version https://git-lfs"):
         return "is a git-lfs pointer, not the file it points to; run `git lfs pull` in its repository"
     if head.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):

@@ -60,7 +60,7 @@ examples:
   rgt table RGT_S RGT RGT+
   rgt table bicubic RGT_T --sets Set5 Set14 --format latex -o table.tex
   rgt table mine=experiments/mine/models/net_g_latest.pth --format csv-images
-  torchrun --nproc_per_node 4 --no-python rgt table RGT+
+  torchrun --nproc_per_node=4 -m rgt_arch.cli table RGT+
 
 Run it again after an interruption: it goes on with the image where it was.
 Exit codes: 0 all measured, 1 something is missing (the table names it, and how to get it) or failed, 2 wrong flags or

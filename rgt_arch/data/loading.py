@@ -40,7 +40,7 @@ class NamingDataset(Dataset[Any]):
         return len(self.dataset)
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or name == "dataset":  # while unpickling, `dataset` is not there yet
+        if name.startswith("__") or name == "dataset":  # while unpickling, `dataset` is not set yet
             raise AttributeError(name)
         return getattr(self.dataset, name)
 

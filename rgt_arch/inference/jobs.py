@@ -1,4 +1,4 @@
-"""Files upscaled one after the other: what fails stops no other, and is told."""
+"""Files upscaled one after the other: a failure is reported and does not stop the others."""
 
 from __future__ import annotations
 

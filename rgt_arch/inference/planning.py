@@ -29,7 +29,7 @@ class Job:
 
     @property
     def is_video(self) -> bool:
-        """Whether it is told to be a video by its suffix."""
+        """Whether its suffix is that of a video."""
         return self.source.suffix.lower() in VIDEO_SUFFIXES
 
 
@@ -202,7 +202,7 @@ def _refuse_collisions(jobs: Sequence[Job], compare: bool) -> None:
 
 
 def identity(path: Path) -> tuple[int, int] | None:
-    """What tells an existing file from all others, whatever it is called; None if there is none."""
+    """(device, inode) of an existing file, else None."""
     try:
         found = os.stat(path)
     except OSError:

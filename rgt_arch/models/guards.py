@@ -1,4 +1,4 @@
-"""Steps whose loss or gradient is not finite: named, left out, and the end of a run where they go on."""
+"""Skip and report steps whose loss or gradient is not finite; end the run after `patience` of them in a row."""
 
 from __future__ import annotations
 

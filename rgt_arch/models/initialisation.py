@@ -21,7 +21,7 @@ def start_from_interpolation(network: nn.Module) -> None:
     With random weights an L1 loss is about brightness for the first thousand steps. Here the image passes through
     channels of its own: positive and negative parts survive the LeakyReLU, the convolutions ahead of PixelShuffle
     interpolate them, `conv_last` joins them again. The body adds nothing at first (as zero-initialised residual
-    branches, Goyal et al. 2017, section 5.1) and everything is trained. UsageError for a network that is no RGT.
+    branches, Goyal et al. 2017, section 5.1) and everything is trained. UsageError for a network that is not an RGT.
     """
     if not isinstance(network, RGT):
         raise UsageError(f"train.init: interpolation is for RGT, and network_g is {type(network).__name__}")

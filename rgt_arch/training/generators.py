@@ -30,7 +30,7 @@ def generator_states(device: torch.device) -> dict[str, Any]:
 def restore_generators(states: Mapping[str, Any], device: torch.device) -> None:
     """Put the generators into the states that `generator_states` gave; a missing one stays as it is.
 
-    Raises KeyError, TypeError, ValueError or RuntimeError for what is no such state.
+    Raises KeyError, TypeError, ValueError or RuntimeError for anything else.
     """
     version, words, gauss = states["python"]
     keys, position, has_gauss, cached = states["numpy"]

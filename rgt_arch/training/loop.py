@@ -180,7 +180,7 @@ def _prepare_flags(opt: Options, flags: Flags, notices: list[str]) -> None:
     """
     since = ranks.on_rank_zero(ranks.trying_since)
     if since is not None and ranks.on_rank_zero(lambda: run_folder.begun_since(opt, since)):
-        notices.append("torchrun started this run anew; it goes on from its last checkpoint")
+        notices.append("torchrun started this run again; it goes on from its last checkpoint")
         flags.restart, flags.auto_resume = False, True
 
 

@@ -99,7 +99,7 @@ def init_dist(
 def _meeting(rank: int, world_size: int, patience: timedelta | None) -> dict[str, Any]:
     """Arguments of init_process_group that say where the processes meet; none where the environment is enough.
 
-    torchrun keeps its store when it starts processes anew (`--max-restarts`), and gloo and NCCL would take the
+    torchrun keeps its store when it starts processes again (`--max-restarts`), and gloo and NCCL would take the
     addresses in it, of processes that are dead, for those of the new ones. So the processes that are there now agree on
     a part of the store for themselves: each waits for an answer to its own question, which nobody asked before.
     """
@@ -187,7 +187,7 @@ def trying_since() -> float | None:
     (`--max-restarts`), else None.
 
     Which try this is TORCHELASTIC_RESTART_COUNT does not say for sure: each machine counts its own deaths. torchrun, or
-    what stands for it (accelerate), may have started a script that started this process: it is the nearest ancestor
+    its replacement (accelerate), may have started a script that started this process: it is the nearest ancestor
     that does not have the variables it gives its processes itself. None where that cannot be seen.
     """
     if not _number("TORCHELASTIC_MAX_RESTARTS", 0):
@@ -215,7 +215,7 @@ def lost_contact(error: BaseException) -> bool:
 def let_others_speak(stop: StopRequest | None = None) -> None:
     """Wait before leaving with an error that is another rank's: torchrun reports who left first, and ends the rest.
 
-    Does not wait where torchrun has already told this process to end (`stop`).
+    Does not wait where torchrun has already sent this process a signal (`stop`).
     """
     limit = time.monotonic() + 10
     while not (stop and stop.signal) and time.monotonic() < limit:

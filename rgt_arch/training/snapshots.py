@@ -43,7 +43,7 @@ class Snapshot:
     networks: Mapping[str, Mapping[str, Any]]
     """{"g": {"params": weights, "params_ema": weights}}."""
     in_run: bool
-    """Whether it lies in the folder of the run that goes on, and not in another run's."""
+    """Whether it belongs to the run that goes on, and not to another one."""
 
     @classmethod
     def open(cls, path: Path, opt: Options) -> Snapshot:
@@ -73,7 +73,7 @@ class Snapshot:
     def refuse_unfit(self, opt: Options) -> None:
         """Raise UsageError for a state of other networks or optimisers than those of the options.
 
-        A model of the user's own may have more optimisers than sections, or fewer: only building it will tell.
+        The number of optimisers of a user's own model is known only after it is built.
         """
         own, saved = sum(key.startswith("optim_") for key in opt["train"]), len(self.state["optimizers"])
         if saved != own and is_known(find_class("model", opt.get("model_type"))):

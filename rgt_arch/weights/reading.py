@@ -84,7 +84,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 
     Known layouts: a plain state dict, `{"params": …}`, `{"params_ema": …}`, both, any other single name around one
     (Lightning's `state_dict`), and BasicSR's training states. Whether the weights are an RGT's is `infer_config`'s job.
-    Raises UsageError in one line for everything that is no checkpoint or that asks to run code.
+    Raises UsageError in one line for a file that is not a checkpoint, or would run code.
     """
     path = Path(path).expanduser()
     kind = file_kinds.checkpoint_kind(path)

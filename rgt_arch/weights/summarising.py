@@ -1,4 +1,4 @@
-"""What `rgt info` tells about a checkpoint or a training state, as a table of plain values and as text."""
+"""What `rgt info` reports about a checkpoint or a training state, as plain values and as text."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HAI_UNTOLD = "identity or none"
 def summarise(path: str | Path) -> dict[str, Any]:
     """JSON-ready facts about a file; `content` is `weights` or `training state` and decides which others are there.
 
-    Raises UsageError in one line for what is no checkpoint, or no RGT's.
+    Raises UsageError in one line for a file that is not a checkpoint of an RGT.
     """
     checkpoint = read_checkpoint(resolve_path(path))
     facts: dict[str, Any] = {
@@ -150,6 +150,6 @@ def _training_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _value_text(value: object) -> str:
-    """One argument as it stands in an option file."""
+    """One argument as an option file has it."""
     words = {True: "true", False: "false", None: "~"}
     return words[value] if isinstance(value, bool) or value is None else str(value)

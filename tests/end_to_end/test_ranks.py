@@ -205,7 +205,7 @@ def test_runs_of_two_ranks_that_die_end_as_an_unbroken_one_bit_for_bit(make, alo
     ]
     run = broken.start(*torchrun("--max-restarts=1"), *MODULE, *TRAIN, **environment(deaths))
     assert run.returncode == 1, run.stdout
-    assert "torchrun started this run anew; it goes on from its last checkpoint" in run.stdout
+    assert "torchrun started this run again; it goes on from its last checkpoint" in run.stdout
     assert "Resuming training from epoch: 2, iter: 5" in run.stdout
     assert re.search(r"exitcode *: -9 .*Signal 9 \(SIGKILL\) received by PID", run.stdout, re.DOTALL)
     # both who were left say so, unless torchrun is quicker to end one of them

@@ -1,4 +1,4 @@
-"""Picture files written whole: 8 bits by Pillow, 16 bits and TIFF by libvips; what a format cannot hold is told."""
+"""Picture files written whole: 8 bits by Pillow, 16 bits and TIFF by libvips; what a format cannot hold is reported."""
 
 from __future__ import annotations
 
