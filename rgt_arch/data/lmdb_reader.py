@@ -86,7 +86,7 @@ class SharedLmdbBackend:
         readahead: bool = False,
         **kwargs: Any,
     ) -> None:
-        """Same arguments as basicsr.utils.file_client.LmdbBackend. Raises UsageError for a folder that is not an LMDB."""
+        """Same arguments as basicsr.utils.file_client.LmdbBackend. Raises UsageError for another folder."""
         paths = [str(path) for path in db_paths] if isinstance(db_paths, list) else [str(db_paths)]
         names = client_keys if isinstance(client_keys, list) else [client_keys]
         if len(names) != len(paths):

@@ -38,7 +38,9 @@ def build_optimizer(name: str, params: Iterable[nn.Parameter], lr: float, **kwar
     """An optimiser of torch.optim by class name; UsageError names the nearest one, or the argument it refuses."""
     known = optimizers()
     if name not in known:
-        raise UsageError(f"train.optim_g.type: {name!r} is not an optimiser of torch.optim; {suggestion(str(name), known)}")
+        raise UsageError(
+            f"train.optim_g.type: {name!r} is not an optimiser of torch.optim; {suggestion(str(name), known)}"
+        )
     try:
         return known[name](params, lr=lr, **kwargs)
     except (TypeError, ValueError, RuntimeError) as error:
