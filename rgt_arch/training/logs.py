@@ -105,7 +105,7 @@ class Numbers:
         self._try(lambda writer: writer.close())
 
     def _try(self, use: Any) -> None:
-        """Use the SummaryWriter. A full disk costs points of a curve, not the run: the next number gets a new writer."""
+        """Use the writer. A full disk costs points of a curve, not the run: the next number gets a new writer."""
         if not self.use_tb:
             return
         from torch.utils.tensorboard import SummaryWriter
