@@ -40,11 +40,25 @@ class ValKeys:
     metrics: dict | None = key("metrics by any name: type, then their arguments")
 
 
+SMALLEST_TILE = 16
+"""Side of the smallest tile in pixels: RGT's windows and its recursive summaries cover 16."""
+
+
+def default_overlap(size: int) -> int:
+    """Pixels that tiles of this size share by default."""
+    return min(32, largest_overlap(size))
+
+
+def largest_overlap(size: int) -> int:
+    """Half a tile, so that no pixel lies in more than two tiles of a row."""
+    return size // 2
+
+
 @dataclass(frozen=True)
 class Tile:
     """`val:tile`: the tiles of validation, in LR pixels."""
 
-    size: int = key("side of a tile in LR pixels, overlap included", "always", low=16, example="256")
+    size: int = key("side of a tile in LR pixels, overlap included", "always", low=SMALLEST_TILE, example="256")
     overlap: int = key("pixels shared by neighbours, in LR pixels; left out: 32, at most half a tile", low=0)
 
 
@@ -98,11 +112,10 @@ def logger_settings(opt: Mapping[str, Any]) -> LoggerSettings:
 
 def overlap_problem(size: int, overlap: int) -> str:
     """Why tiles of a size cannot share that many pixels, and the remedy; "" if they can."""
-    if overlap <= size // 2:
+    if overlap <= largest_overlap(size):
         return ""
-    least = int(all_keys(Tile)["size"].low or 0)
-    other = f", or overlap {size // 8}" if size >= least else ""
-    return f"is over half of size {size}; take size {max(2 * overlap, least)} or more{other}"
+    other = f", or overlap {size // 8}" if size >= SMALLEST_TILE else ""
+    return f"is over half of size {size}; take size {max(2 * overlap, SMALLEST_TILE)} or more{other}"
 
 
 def _read(settings: type[S], opt: Mapping[str, Any], path: KeyPath) -> S:
@@ -127,7 +140,7 @@ def _tile(opt: Mapping[str, Any], path: KeyPath) -> Tile:
     if tile.size is None:
         raise UsageError(f"val:tile:size is missing; add size: {keys['size'].example}")
     if tile.overlap is None:
-        return Tile(tile.size, min(32, tile.size // 2))
+        return Tile(tile.size, default_overlap(tile.size))
     if problem := overlap_problem(tile.size, tile.overlap):
         raise UsageError(f"val:tile:overlap = {tile.overlap}: {problem}")
     return tile

@@ -17,7 +17,7 @@ _OUTPUT_COPIES = 4.0
 _BASE = 64 << 20  # what small images take too: threads' scratch memory, libraries
 _SHARE = 0.8  # of the free memory: others live here too
 _TILE_STEP = 16  # the windows' and the recursion's grid
-SMALLEST_TILE = 64
+SMALLEST_AUTO_TILE = 64
 
 _Group = tuple[int, int]
 
@@ -52,10 +52,10 @@ def largest_tile(network: RGT, height: int, width: int, memory: int, *, gathered
     output = 4 * network.in_chans * network.upscale**2 * height * width if gathered else 0
     per_pixel = image_memory(network, 1, 1) - _BASE
     side = math.isqrt(max(0, usable - _BASE - output) // per_pixel) // _TILE_STEP * _TILE_STEP
-    if side < SMALLEST_TILE:
+    if side < SMALLEST_AUTO_TILE:
         raise MemoryError(
             f"{height}x{width} pixels at x{network.upscale} need about "
-            f"{(_BASE + output + per_pixel * SMALLEST_TILE**2) >> 20} MiB, {memory >> 20} MiB are free"
+            f"{(_BASE + output + per_pixel * SMALLEST_AUTO_TILE**2) >> 20} MiB, {memory >> 20} MiB are free"
         )
     return side
 

@@ -10,32 +10,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rgt_arch.config.settings import SMALLEST_TILE, largest_overlap
+
 Network = Callable[[Tensor], Tensor]
-
-SMALLEST_SIZE = 16
-"""Side of the smallest tile: RGT's windows and its recursive summaries cover 16 pixels."""
-
-
-def default_overlap(size: int) -> int:
-    """Input pixels that tiles of this size share by default: 32, at most half a tile."""
-    return min(32, size // 2)
 
 
 @dataclass(frozen=True)
 class Tile:
-    """Square tiles in input pixels: the one rule for option files, commands and Python.
+    """Square tiles in input pixels, with the bounds that option files have too.
 
-    size: side of a tile, overlap included, at least 16. overlap: pixels that neighbours share, from 0 to half of size,
-    so that no pixel lies in more than two tiles of a row. Raises ValueError for anything else.
+    size: side of a tile, overlap included, at least 16. overlap: pixels that neighbours share, from 0 to half of size.
+    Raises ValueError for anything else.
     """
 
     size: int
     overlap: int
 
     def __post_init__(self) -> None:
-        if not _is_whole(self.size) or self.size < SMALLEST_SIZE:
-            raise ValueError(f"tile is {self.size!r}; it must be a whole number of pixels from {SMALLEST_SIZE} up")
-        most = int(self.size) // 2
+        if not _is_whole(self.size) or self.size < SMALLEST_TILE:
+            raise ValueError(f"tile is {self.size!r}; it must be a whole number of pixels from {SMALLEST_TILE} up")
+        most = largest_overlap(int(self.size))
         if not _is_whole(self.overlap) or not 0 <= self.overlap <= most:
             raise ValueError(
                 f"overlap is {self.overlap!r}; it must be a whole number of pixels from 0 to half of the tile ({most})"

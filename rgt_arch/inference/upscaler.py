@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from rgt_arch.archs.rgt_arch import RGT
+from rgt_arch.config.settings import default_overlap
 from rgt_arch.errors import UsageError, UserError
 from rgt_arch.inference.arrays import (
     clamp_corners,
@@ -27,8 +28,8 @@ from rgt_arch.inference.arrays import (
     to_tensor,
 )
 from rgt_arch.inference.ensemble import self_ensemble
-from rgt_arch.inference.memory import SMALLEST_TILE, free_memory, image_memory, is_out_of_memory, largest_tile
-from rgt_arch.inference.tiling import Tile, default_overlap, tiled_forward
+from rgt_arch.inference.memory import SMALLEST_AUTO_TILE, free_memory, image_memory, is_out_of_memory, largest_tile
+from rgt_arch.inference.tiling import Tile, tiled_forward
 from rgt_arch.weights.building import load_model
 
 ALPHA_MODES = ("rgt", "bicubic", "drop")
@@ -209,7 +210,7 @@ class Upscaler:
     def _halved(self, tile: int, height: int, width: int) -> int | None:
         """About half of a tile, 0 being the whole image; None if there is no smaller one."""
         before = tile or max(height, width)
-        smaller = max(SMALLEST_TILE, before // 2 // 8 * 8)
+        smaller = max(SMALLEST_AUTO_TILE, before // 2 // 8 * 8)
         return smaller if 2 * self.overlap <= smaller < before else None
 
     def _run_tiles(self, image: Tensor, tile: int, advance: Callable[[float], None] | None) -> Tensor:
@@ -263,7 +264,7 @@ def _tiles(tile: int | str, overlap: int | None) -> tuple[int | str, int]:
             return tiles.size, tiles.overlap
         wide = 2 * overlap if isinstance(overlap, int) else 0
         return tile, Tile(
-            max(SMALLEST_TILE, wide), default_overlap(SMALLEST_TILE) if overlap is None else overlap
+            max(SMALLEST_AUTO_TILE, wide), default_overlap(SMALLEST_AUTO_TILE) if overlap is None else overlap
         ).overlap
     except ValueError as error:
         raise UsageError(str(error)) from error

@@ -14,13 +14,13 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from rgt_arch.config.settings import default_overlap
 from rgt_arch.data.bicubic import imresize
 from rgt_arch.errors import UserError
 from rgt_arch.evaluation.tables.images import Images
 from rgt_arch.evaluation.tables.methods import Runnable
 from rgt_arch.evaluation.tables.results import Score
 from rgt_arch.inference.memory import is_out_of_memory
-from rgt_arch.inference.tiling import default_overlap
 from rgt_arch.models.rgt_model import RGTModel
 
 
