@@ -1002,7 +1002,8 @@ class RGT(nn.Module):
             out = self._reconstruct_sliced(features)
         else:
             out = self.reconstruct(features)
-        out = out.to(x.dtype) / self.img_range  # autocast left it in half precision
+        # autocast left it in half precision; discriminators, filters and losses call .view on it
+        out = out.to(x.dtype).contiguous() / self.img_range
         return out if mean is None else out + mean
 
     def _reconstruct_sliced(self, features: Tensor) -> Tensor:

@@ -6,11 +6,14 @@ import types
 
 import pytest
 import torch
+from basicsr.archs.discriminator_arch import VGGStyleDiscriminator
 from basicsr.models.base_model import BaseModel
+from basicsr.utils.img_process_util import filter2D
 from fill import fill
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from rgt_arch import RGT
+from rgt_arch.archs import rgt_arch as rgt_arch_module
 
 CONFIG = {"upscale": 2, "embed_dim": 96, "depth": [3, 2], "num_heads": [6, 6], "split_size": (8, 16), "mlp_ratio": 2.0}
 
@@ -181,6 +184,22 @@ def test_compiles_without_graph_breaks_in_eval(net: RGT, grad: bool) -> None:
     with torch.set_grad_enabled(grad):
         torch.testing.assert_close(compiled(image()), net(image()), rtol=0, atol=1e-4)
     torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("size", [(64, 64), (33, 130)])
+@pytest.mark.parametrize("upscale", [2, 3, 4])
+@pytest.mark.parametrize("mode", ["train", "eval", "eval without gradients, in slices"])
+def test_output_is_contiguous_for_what_calls_view_on_it(monkeypatch, mode: str, upscale: int, size: tuple) -> None:
+    """BasicSR's filters, discriminators and some losses do."""
+    monkeypatch.setitem(rgt_arch_module.SLICE_PIXELS, "cpu", 1024)
+    net = fill(RGT(**{**CONFIG, "upscale": upscale, "depth": [2], "num_heads": [6]})).train(mode == "train")
+    with torch.set_grad_enabled("without" not in mode):
+        output = net(image(*size, batch=2))
+    assert output.is_contiguous()
+    output.view(2, -1)
+    filter2D(output, torch.ones(2, 3, 3) / 9)
+    if output.shape[-1] == output.shape[-2] == 128:
+        VGGStyleDiscriminator(3, 4, input_size=128)(output)
 
 
 def test_drop_path_drops_whole_samples_and_keeps_the_mean() -> None:
