@@ -62,6 +62,15 @@ def run_guarded(work: Callable[[], int | None], prog: str, verbose: bool = False
             raise
         print(f"{prog}: error: {error}; {_NEEDS_BASICSR}", file=sys.stderr)
         return 2
+    except OSError as error:
+        if verbose:
+            raise
+        print(f"{prog}: error: {error.filename or 'stdout'}: {error.strerror or error}", file=sys.stderr)
+        try:
+            sys.stdout.flush()
+        except OSError:  # a full disk, of which Python would complain again at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt:
         print(f"{prog}: interrupted", file=sys.stderr)
         return 130

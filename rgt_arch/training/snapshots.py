@@ -170,6 +170,11 @@ def find_snapshot(opt: Options, *, auto_resume: bool, restart: bool, notices: li
             )
         if found is not None:
             found.refuse_unfit(opt)
+            if found.iteration > opt["train"]["total_iter"]:
+                raise UsageError(
+                    f"{found.path}: is of iteration {found.iteration}, and train:total_iter is "
+                    f"{opt['train']['total_iter']}; raise it, or name an earlier state"
+                )
         return None if found is None else str(found.path)
 
     path = on_rank_zero(choose)

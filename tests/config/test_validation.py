@@ -187,6 +187,12 @@ def test_weights_of_every_published_layout_are_accepted_for_rgt_model(testing_fi
         testing_file.validate("path:pretrain_network_g=mine.pth", f"path:param_key_g={param_key}")
 
 
+def test_weights_of_the_package_are_checked_against_the_network(testing_file):
+    testing_file.validate("path:pretrain_network_g=RGT_T_x2")
+    message = testing_file.error("path:pretrain_network_g=RGT_T_x2", "network_g:embed_dim=180")
+    assert "path:pretrain_network_g = 'RGT_T_x2': does not fit RGT" in message
+
+
 def test_published_weights_go_by_their_names(testing_file, tmp_path, monkeypatch):
     cache = tmp_path / "cache"
     monkeypatch.setenv("RGT_CACHE", str(cache))

@@ -246,3 +246,10 @@ def test_a_network_of_other_options_is_refused_before_anything_is_built(opt):
         find({**opt, "model_type": "SRModel", "network_g": network})
     ignoring = {**opt, "network_d": {}, "path": {**opt["path"], "ignore_resume_networks": ["network_d"]}}
     assert find(ignoring).networks.keys() == {"g"}
+
+
+def test_a_state_beyond_the_last_iteration_is_refused(opt):
+    opt["path"]["resume_state"] = str(state_file(opt, 4))
+    opt["train"]["total_iter"] = 3
+    with pytest.raises(UsageError, match=r"4\.state: is of iteration 4, and train:total_iter is 3; raise it"):
+        find(opt, auto_resume=False)

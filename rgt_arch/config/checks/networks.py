@@ -53,9 +53,12 @@ def check_files(opt: dict[str, Any], report: Report, root: Path, resume_root: Pa
             entry = find_entry(value) if is_weights and not file.exists() else None
             if entry:
                 try:
-                    require(entry)
+                    known = require(entry)
                 except UsageError as error:
                     report.error(("path", key), str(error).removeprefix(f"{entry.name}: "), value)
+                else:
+                    if known and entry.bundled:  # a download is verified when it is used
+                        check_weights(opt, key, known, report)
             elif not file.is_file():
                 what = "is a folder, not a file" if file.is_dir() else f"no such file{_under(root, value)}"
                 report.error(("path", key), f"{what}; correct the path, or ~ for none", value)
