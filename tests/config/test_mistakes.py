@@ -9,7 +9,7 @@ from rgt_arch.errors import UserError
 
 TRAIN_EDITS = [
     # unknown and misspelt keys
-    ("  total_iter:", "  totl_iter:", [":67: train:totl_iter: ", "did you mean total_iter?"]),
+    ("  total_iter:", "  totl_iter:", [":66: train:totl_iter: ", "did you mean total_iter?"]),
     ("manual_seed: 10", "manual_sed: 10", [":12: manual_sed", "the top level", "did you mean manual_seed?"]),
     ("  resume_state: ~", "  resume_states: ~", ["path:resume_states", "did you mean resume_state?"]),
     ("  resume_state: ~", "  models: here", ["path:models", "set by BasicSR itself; remove it"]),

@@ -122,7 +122,7 @@ def test_arguments_reach_the_optimiser(build):
     ("train", "message"),
     [
         ({"optim_g": {"type": "Adamm", "lr": 1e-3}}, "Adamm.*did you mean Adam?"),
-        ({"optim_g": {"type": "Optimizer", "lr": 1e-3}}, "no optimiser"),
+        ({"optim_g": {"type": "Optimizer", "lr": 1e-3}}, "not an optimiser"),
         ({"optim_g": {"type": "Lion", "lr": 1e-3}}, "Lion.*valid: "),
         ({"optim_g": {"type": "Adam", "lr": 1e-3, "momentum": 0.9}}, "train.optim_g: Adam refuses.*momentum"),
     ],
