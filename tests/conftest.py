@@ -28,6 +28,11 @@ def start_method() -> Iterator[None]:
         multiprocessing.set_start_method(before, force=True)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that start many processes come first: at the end, no worker of xdist is left alone with one."""
+    items.sort(key=lambda item: not item.nodeid.startswith(("tests/end_to_end/", "tests/benchmarks/")))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """The tally of the fault drill (tests/end_to_end/test_drill.py), from what its tests recorded."""
     chains = [
