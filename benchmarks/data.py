@@ -38,9 +38,10 @@ from rgt_arch.data.downsampling import make_lr_images
 from rgt_arch.data.images import write_png
 from rgt_arch.data.lmdb import create_lmdb
 from rgt_arch.data.loading import TrainingDataset
+from rgt_arch.data.outputs import Cutting
 from rgt_arch.data.parallel import default_jobs
 from rgt_arch.data.sampling import IterationSampler
-from rgt_arch.data.sub_images import Cutting, make_sub_images
+from rgt_arch.data.sub_images import make_sub_images
 from rgt_arch.errors import UsageError, UserError
 from rgt_arch.evaluation.reports import deliver, text_table
 from rgt_arch.progress import Progress
@@ -143,12 +144,13 @@ def make_material(folder: Path, args: argparse.Namespace) -> dict[str, Pairs]:
     lr = make_lr_images(hr, folder / "full", [args.scale], layout="LR/{name}.png", jobs=default_jobs())
     cutting = Cutting(args.size, max(args.scale, args.size // 2 // args.scale * args.scale))
     subs = make_sub_images(hr, folder / "sub", [folder / "full/LR"], cutting=cutting, jobs=default_jobs())
-    if failures := lr.summary.failures + subs.summary.failures:  # for instance a full disk
+    if failures := lr.failures + subs.failures:  # for instance a full disk
         raise UserError(failures[0])
-    names = sorted(path.stem for path in subs.folders[0].glob("*.png"))
+    sub_hr, sub_lr = folder / "sub/HR", folder / f"sub/LR_bicubic/X{args.scale}"
+    names = sorted(path.stem for path in sub_hr.glob("*.png"))
     if len(names) < EPOCH_STEPS * args.batch:
         raise UsageError(f"{len(names)} sub-images are less than an epoch of {EPOCH_STEPS} steps; add --full-images")
-    sub = Pairs(*subs.folders, len(names))
+    sub = Pairs(sub_hr, sub_lr, len(names))
     chosen = sorted(random.permutation(names)[: EPOCH_STEPS * args.batch].tolist())
     return {
         "full images, disk": Pairs(hr, folder / "full/LR", args.full_images),

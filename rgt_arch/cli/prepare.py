@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rgt_arch.cli.commands import Command, command, flag
 from rgt_arch.errors import UsageError
-
-if TYPE_CHECKING:
-    from rgt_arch.data.parallel import Summary
 
 
 def _positive(text: str) -> int:
@@ -23,16 +21,13 @@ _JOBS = flag("-j --jobs N", "worker processes (default: as many as CPU cores)", 
 _OVERWRITE = flag("--overwrite", "make everything anew, also over files that this command did not make")
 
 
-def _with_jobs(given: dict[str, Any]) -> dict[str, Any]:
+def _run(make: Callable[..., Any], **given: Any) -> int:
+    """Print what became of the files; returns the exit code, 1 if one failed."""
     from rgt_arch.data.parallel import default_jobs
 
-    return {"jobs": default_jobs(), **given}
-
-
-def _report(summary: Summary) -> int:
-    """Print the counts; returns the exit code, 1 if a file failed."""
-    print(summary.line("image"))
-    return summary.exit_code
+    summary = make(**{"jobs": default_jobs(), **given})
+    print(summary.text())
+    return int(bool(summary.failures))
 
 
 prepare = Command(
@@ -68,11 +63,7 @@ def lr(**given: Any) -> int:
     """Make the LR images, and print the counts."""
     from rgt_arch.data.downsampling import make_lr_images
 
-    done = make_lr_images(**_with_jobs(given))
-    exit_code = _report(done.summary)
-    if advice := done.advice():
-        print(advice)
-    return exit_code
+    return _run(make_lr_images, **given)
 
 
 @command(
@@ -95,16 +86,11 @@ def lr(**given: Any) -> int:
 )
 def subimages(**given: Any) -> int:
     """Cut, and print the counts."""
-    from rgt_arch.data.sub_images import Cutting, make_sub_images
+    from rgt_arch.data.outputs import Cutting
+    from rgt_arch.data.sub_images import make_sub_images
 
     cutting = Cutting(**{name: given.pop(name) for name in Cutting.__dataclass_fields__ if name in given})
-    done = make_sub_images(**_with_jobs(given), cutting=cutting)
-    if done.small:
-        what = f"{done.small} images are" if done.small > 1 else "1 image is"
-        print(f"{what} smaller than {cutting.size} pixels in a direction and kept whole there")
-    each = "each of " if len(done.folders) > 1 else ""
-    print(f"sub-images in {each}{', '.join(map(str, done.folders))}: {done.crops}")
-    return _report(done.summary)
+    return _run(make_sub_images, **given, cutting=cutting)
 
 
 @command(
@@ -127,18 +113,15 @@ def subimages(**given: Any) -> int:
     _JOBS,
     _OVERWRITE,
 )
-def meta(file: Path, lr_folder: Path | None = None, **given: Any) -> int:
+def meta(lr_folder: Path | None = None, **given: Any) -> int:
     """Write the list, and print the counts."""
     from rgt_arch.data.meta_info import write_meta_info, write_pair_list
 
     if lr_folder is not None:
-        summary = write_pair_list(lr_folder=lr_folder, file=file, **_with_jobs(given))
-    elif "lr_root" in given:
+        return _run(write_pair_list, lr_folder=lr_folder, **given)
+    if "lr_root" in given:
         raise UsageError(f"--lr-root {given['lr_root']} goes with --lr only; name the folder of LR images with --lr")
-    else:
-        summary = write_meta_info(file=file, **_with_jobs(given))
-    print(f"{file}: {'already there' if summary.kept else 'made'}")
-    return _report(summary)
+    return _run(write_meta_info, **given)
 
 
 @command(
@@ -161,10 +144,7 @@ def lmdb(**given: Any) -> int:
     """Pack, and print the counts."""
     from rgt_arch.data.lmdb import create_lmdb_of_folder
 
-    packed = create_lmdb_of_folder(**_with_jobs(given))
-    megabytes = (packed.path / "data.mdb").stat().st_size / 1e6
-    print(f"{packed.path}: {'already there' if packed.summary.kept else 'made'}, {megabytes:.1f} MB")
-    return _report(packed.summary)
+    return _run(create_lmdb_of_folder, **given)
 
 
 @command(
@@ -188,8 +168,9 @@ def lmdb(**given: Any) -> int:
 def check(target: Path, lr: Path | None = None, all: bool = False, **given: Any) -> int:
     """Print the report; 1 if there is a problem."""
     from rgt_arch.data.inspect import LINES_SHOWN, check_target, summary
+    from rgt_arch.data.parallel import default_jobs
 
-    sections = check_target(target, lr, **_with_jobs(given))
+    sections = check_target(target, lr, **{"jobs": default_jobs(), **given})
     print("\n\n".join([*(section.text(None if all else LINES_SHOWN) for section in sections), summary(sections)]))
     return int(any(section.problems for section in sections))
 

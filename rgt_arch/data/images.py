@@ -15,7 +15,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 
 from rgt_arch.errors import UsageError, UserError
 from rgt_arch.files import written_whole
@@ -33,47 +32,31 @@ _AS_IN_TRAINING = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
 
 
 def find_files(folder: Path) -> list[Path]:
-    """All files below a folder except hidden ones, sorted by their path relative to it; links are followed, once.
+    """All files below a folder except hidden ones, sorted by their path relative to it; links are followed.
 
-    Files that are not images are included, so that they are reported and not passed over.
-    Raises UsageError if there is no such folder, it cannot be listed, or holds no file.
+    Files that are not images are included, so that they are reported. Raises UsageError if there is no such folder, it
+    cannot be listed, or holds no file.
     """
-    folder = Path(folder)
     if not folder.is_dir():
-        raise UsageError(
-            f"{folder}: no such folder; correct the name"
-            if not folder.exists()
-            else f"{folder}: is a file; name its folder"
-        )
+        raise UsageError(f"{folder}: no such folder; correct the name")
     files = sorted(walk_files(folder), key=lambda path: path.relative_to(folder).parts)
     if not files:
         raise UsageError(f"{folder}: there are no images in it")
     return files
 
 
-def walk_files(folder: Path, seen: frozenset[str] = frozenset()) -> Iterator[Path]:
-    """The files of `find_files` in no order, perhaps none. seen: real paths of the folders above."""
-    real = os.path.realpath(folder)
-    if real in seen:  # a link to a folder above
-        return
-    try:
-        entries = list(os.scandir(folder))
-    except OSError as error:
-        raise UsageError(f"{folder}: cannot be listed ({error.strerror})") from error
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        if _is_folder(entry):
-            yield from walk_files(Path(entry.path), seen | {real})
-        else:
-            yield Path(entry.path)
+def walk_files(folder: Path) -> Iterator[Path]:
+    """The files of `find_files` in no order, perhaps none. A folder that several links lead to is listed once."""
+    seen = set()
+    for place, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
+        is_new = (real := os.path.realpath(place)) not in seen
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if is_new and not name.startswith("."))
+        yield from (Path(place, name) for name in names if is_new and not name.startswith("."))
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link that cannot be followed, for instance to itself: a file that cannot be read
-        return False
+def _refuse(error: OSError) -> None:
+    raise UsageError(f"{error.filename}: cannot be listed ({error.strerror})") from error
 
 
 def read_bytes(path: Path) -> bytes:
@@ -100,47 +83,13 @@ def decode(content: bytes, path: Path, flags: int = _AS_IN_TRAINING) -> NDArray[
     """
     _check_whole(content, path)
     try:
-        with silent_libraries():
+        with _silent_libraries():
             pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     except cv2.error as error:  # for instance more pixels than OpenCV's limit
         raise UserError(f"{path}: cannot be decoded ({error.err})") from error
     if pixels is None:
         raise UserError(f"{path}: is not an image that OpenCV reads, or is damaged")
     return pixels
-
-
-def decode_integers(content: bytes, path: Path) -> NDArray[Any]:
-    """`decode`, uint8 or uint16: `write_png` can take what is made of it. Raises UserError for other samples too."""
-    pixels = decode(content, path)
-    if pixels.dtype not in (np.uint8, np.uint16):
-        raise UserError(f"{path}: has {pixels.dtype} samples; convert it to 8 or 16 bits")
-    return pixels
-
-
-def files_by_name(folder: Path) -> tuple[dict[Path, Path], list[Path]]:
-    """The files of `find_files` by their path relative to the folder without suffix, and those without such a name.
-
-    The latter are no images, but are called like one, such as notes.txt beside notes.png.
-    Raises UsageError where `find_files` does, and if two images share a name: their outputs would have one too.
-    """
-    groups: dict[Path, list[Path]] = {}
-    for file in find_files(folder):
-        groups.setdefault(file.relative_to(folder).with_suffix(""), []).append(file)
-    named: dict[Path, Path] = {}
-    others: list[Path] = []
-    for name, files in groups.items():
-        images = [file for file in files if _has_image_header(file)] if len(files) > 1 else files
-        if len(images) > 1:
-            raise UsageError(
-                f"{images[0]} and {images[1]} would have the same output name; rename or remove one of them"
-            )
-        named[name] = (images or files)[0]
-        others += [file for file in files if file != named[name]]
-    return named, others
-
-
-def _has_image_header(file: Path) -> bool:
-    return os.path.isfile(file) and cv2.haveImageReader(str(file))
 
 
 def _check_whole(content: bytes, path: Path) -> None:
@@ -163,13 +112,9 @@ def _check_whole(content: bytes, path: Path) -> None:
 
 
 @contextmanager
-def silent_libraries() -> Iterator[None]:
-    """Keeps what libpng, libtiff and OpenCV write to stderr themselves from it: one line per bad file is ours."""
-    try:
-        terminal, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    except OSError:  # stderr is closed
-        yield
-        return
+def _silent_libraries() -> Iterator[None]:
+    """Keep what libpng, libtiff and OpenCV themselves write from stderr: a bad file is one line of ours."""
+    terminal, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 2)
         yield
@@ -198,14 +143,9 @@ def header_size(path: Path) -> Size:
     Raises UserError naming `path` if it cannot be read as an image.
     """
     size = image_size(path)
-    if size is None:
-        with silent_libraries():
-            pixels = cv2.imread(str(path), _AS_IN_TRAINING) if path.is_file() else None
-        if pixels is None:
-            raise UserError(f"{path}: cannot be read as an image")
-        return pixels.shape[0], pixels.shape[1]
-    if _lacks_png_end(path):
-        decode(read_bytes(path), path)  # raises UserError where pixels are missing too
+    if size is None or _lacks_png_end(path):
+        pixels = decode(read_bytes(path), path)
+        size = pixels.shape[0], pixels.shape[1]
     return size
 
 
@@ -227,31 +167,24 @@ def is_turned(image: Image.Image, orientations: Container[int] = (5, 6, 7, 8)) -
 
 def _turned_size(image: Image.Image) -> Size:
     """(height, width) after turning as EXIF data says."""
-    turned = is_turned(image)
     width, height = image.size
-    if isinstance(image, TiffImageFile):  # whose size is that before or after turning, by the version of Pillow
-        width, height = image.tag_v2[IMAGEWIDTH], image.tag_v2[IMAGELENGTH]
-    return (width, height) if turned else (height, width)
+    return (width, height) if image.format != "TIFF" and is_turned(image) else (height, width)  # TIFF's is turned
 
 
 def is_complete_png(path: Path, size: Size, *newer_than: Path) -> bool:
     """Whether `path` is an undamaged PNG of `size` (height, width), written after `newer_than` were last changed.
 
-    Files moved over an older one count as changed then, whatever age their content says it has.
+    Files moved over an older one count as changed then, whatever their modification time.
     """
     try:
-        if not path.is_file():
+        newest = max(max(status.st_mtime_ns, status.st_ctime_ns) for status in map(os.stat, newer_than))
+        if image_size(path) != size or path.stat().st_mtime_ns < newest:
             return False
-        written = os.stat(path).st_mtime_ns
-        for other in map(os.stat, newer_than):
-            if written < max(other.st_mtime_ns, other.st_ctime_ns):
-                return False
         with Image.open(path, formats=("PNG",)) as image:
-            found = _turned_size(image)
             image.verify()
     except Exception:  # as in `_check_whole`
         return False
-    return found == size
+    return True
 
 
 def write_png(path: Path, image: NDArray[Any]) -> None:
@@ -261,9 +194,6 @@ def write_png(path: Path, image: NDArray[Any]) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file in a folder that may not exist yet, whole or not at all. Raises UserError if the disk refuses."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{path.parent}: cannot be made ({error.strerror})") from error
     with written_whole(path) as beside:
+        path.parent.mkdir(parents=True, exist_ok=True)
         beside.write_bytes(content)

@@ -45,7 +45,7 @@ def write_meta_info(
     Images that are damaged, or whose names could not be read back, are left out, one line each on stderr and in
     `summary.failures`. Raises UsageError if `file` exists with another content and `overwrite` is not set.
     """
-    refuse_overlap({folder: []}, [file])
+    refuse_overlap([folder], [file])
     base = _root(root, Path(folder, "..") if names_only else folder, folder)
     entries = [_Entry((path,), (_relative(path, base),), with_size=not names_only) for path in _images(folder)]
     return _write(file, entries, Summary(), jobs=jobs, overwrite=overwrite)
@@ -70,7 +70,7 @@ def write_pair_list(
     Names are relative to `root` and `lr_root` (the data set's dataroot_gt and dataroot_lq), by
     default the folders' parents. Images without a partner are failures, otherwise as `write_meta_info`.
     """
-    refuse_overlap({folder: [], lr_folder: []}, [file])
+    refuse_overlap([folder, lr_folder], [file])
     base, lr_base = _root(root, Path(folder, ".."), folder), _root(lr_root, Path(lr_folder, ".."), lr_folder)
     names = [path.relative_to(folder).as_posix() for path in _images(folder)]
     lr_names = [path.relative_to(lr_folder).as_posix() for path in _images(lr_folder)]

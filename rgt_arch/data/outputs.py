@@ -1,243 +1,227 @@
 """Making PNG files of the images of a folder: the flow that `rgt prepare lr` and `rgt prepare subimages` share.
 
-A hidden stamp in each output folder holds the settings: a second run goes on, and files of others are left alone.
+A hidden stamp in each output folder holds the settings: a second run goes on, and other folders are left alone.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
+import itertools
 import os
-import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rgt_arch.data.bicubic import imresize
 from rgt_arch.data.images import (
-    PNG_SIGNATURE,
     Size,
-    decode_integers,
-    image_size,
+    decode,
+    find_files,
+    header_size,
     is_complete_png,
     read_bytes,
+    walk_files,
     write_bytes,
     write_png,
 )
-from rgt_arch.data.parallel import Summary, is_running, successes
+from rgt_arch.data.pairing import IMAGE_SUFFIXES
+from rgt_arch.data.parallel import Summary, successes
 from rgt_arch.errors import UsageError, UserError
 
-STAMP = ".rgt_prepare.json"
-_PARTIAL = re.compile(r"\..*\.(\d+)\.part\.\w+")  # what `written_whole` writes to: .name.<process>.part.png
+STAMP = ".rgt_prepare"
+Box = tuple[int, int, int, int]  # top, left, height, width
 
 
 @dataclass(frozen=True)
-class Claim:
-    """A folder that a command is about to fill. outputs: the files there that must not be those of others."""
+class Cutting:
+    """How images are cut. Raises UsageError for values out of range."""
 
-    folder: Path
-    settings: Mapping[str, object]
-    """What decides the content of the files, as JSON values; kept in the stamp."""
-    outputs: Collection[Path]
+    size: int = 480
+    """Side of a crop of HR in pixels."""
+    step: int = 240
+    """Distance from one crop of HR to the next."""
+    threshold: int = 0
+    """Rests of HR of at most this many pixels at the bottom and right are left out."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("size", 1), ("step", 1), ("threshold", 0)):
+            if (value := getattr(self, name)) < least:
+                raise UsageError(f"--{name} is {value}; it must be at least {least}")
+
+    def boxes(self, size: Size) -> list[Box]:
+        """Every crop of an image, row by row.
+
+        As BasicSR cuts (scripts/data_preparation/extract_subimages.py in its repository): a crop every `step` pixels,
+        and one at the far edge if a rest of more than `threshold` pixels is left. An image shorter than a crop is kept
+        whole in that direction.
+        """
+        height, width = (min(self.size, length) for length in size)
+        return [(top, left, height, width) for top, left in itertools.product(*map(self._starts, size))]
+
+    def _starts(self, length: int) -> list[int]:
+        starts = list(range(0, max(length - self.size, 0) + 1, self.step))
+        if length - (starts[-1] + self.size) > self.threshold:
+            starts.append(length - self.size)
+        return starts
 
 
 @dataclass(frozen=True)
-class Output:
-    """A file to be made of a part of a source image."""
+class Target:
+    """An output folder, and what is made there of every image."""
 
-    path: Path
     folder: Path
-    """The claimed folder that it is in. Files older than its stamp are not outputs of this command."""
-    source: int
-    """Index of the source image."""
-    box: tuple[int, int, int, int]
-    """(top, left, height, width) of the part."""
+    file: str
+    """File name with the fields {name} and, for crops, {number}."""
+    origin: Path
+    """The input folder."""
+    multiple: int
+    """HR is first cropped at the bottom and right to a multiple of this."""
+    source: int = 0
+    """Which of a task's sources the files are made of."""
+    scale: int = 1
+    """How many times smaller than HR that source is."""
     shrink: int = 1
-    """How many times smaller MATLAB's bicubic makes the part."""
+    """How many times smaller MATLAB's bicubic makes it."""
+    cutting: Cutting | None = None
 
     @property
-    def size(self) -> Size:
-        """(height, width) of the file."""
-        return self.box[2] // self.shrink, self.box[3] // self.shrink
+    def stamp(self) -> Path:
+        """Older files in the folder are not outputs of this command."""
+        return self.folder / STAMP
+
+    @property
+    def settings(self) -> str:
+        """The content of the stamp: what decides the content of the files."""
+        lines = {"images": os.path.realpath(self.origin), "files": self.file, "scale": self.scale * self.shrink}
+        lines |= {"HR cropped to multiples of": self.multiple, **(vars(self.cutting) if self.cutting else {})}
+        return "".join(f"{name} {value}\n" for name, value in lines.items())
+
+    def path(self, name: Path, number: int) -> Path:
+        """Place of a file. name: of the HR image, as in `Task`. number: of the crop, from 1 on."""
+        return self.folder / name.parent / self.file.format(name=name.name, number=number)
 
 
 @dataclass(frozen=True)
 class Task:
-    """The outputs of one HR image, and of its LR images where outputs are made of these too."""
+    """An HR image, and its LR images where outputs are made of these too."""
 
     sources: tuple[Path, ...]
     """HR first."""
-    is_anew: bool
-    """Whether complete outputs are made again."""
+    name: Path
+    """Place of HR in its folder, without suffix."""
 
     @property
     def source(self) -> Path:
         """The HR image, for messages."""
         return self.sources[0]
 
-    def plan(self, sizes: Sequence[Size]) -> list[Output]:
-        """The outputs of sources of these sizes. Raises UserError for sizes that do not fit."""
-        raise NotImplementedError
 
-    def stale(self, plan: Sequence[Output]) -> list[Path]:
-        """Paths of outputs that are not in the plan; they may have been made of an earlier version of the sources."""
-        raise NotImplementedError
+def images_by_name(folder: Path, summary: Summary) -> dict[Path, Path]:
+    """The images below a folder by their path relative to it, without suffix; other files are failures.
 
-    def cropped(self, size: Size, multiple: int) -> Size:
-        """The size of HR cropped to a multiple. Raises UserError if nothing is left."""
-        height, width = (side - side % multiple for side in size)
-        if min(height, width) == 0:
-            least = f"{multiple}x{multiple}"
-            raise UserError(
-                f"{self.source}: is {size[1]}x{size[0]} pixels, smaller than {least}, which the scales need"
-            )
-        return height, width
-
-
-@dataclass(frozen=True)
-class Done:
-    """What came of one task. kept: its outputs were complete. size: of the HR image."""
-
-    kept: bool
-    size: Size
-    outputs: int
+    Raises UsageError as `find_files`, and if two images share a name: their outputs would have one too.
+    """
+    named: dict[Path, Path] = {}
+    for file in find_files(folder):
+        if file.suffix.lower() not in IMAGE_SUFFIXES:
+            summary.fail(f"{file}: is not named like an image (.png, .jpg, …)")
+        elif (other := named.setdefault(file.relative_to(folder).with_suffix(""), file)) != file:
+            raise UsageError(f"{other} and {file} would have the same output name; rename or remove one of them")
+    return named
 
 
 def make_all(
-    tasks: Sequence[Task],
-    claims: Sequence[Claim],
-    inputs: Mapping[Path, Collection[Path]],
-    summary: Summary,
-    *,
-    jobs: int,
-    overwrite: bool,
-    title: str,
-) -> Iterator[Done]:
-    """Make the outputs of all tasks; yields what came of those that worked. One that fails has no outputs afterwards.
+    tasks: Sequence[Task], targets: Sequence[Target], summary: Summary, title: str, *, jobs: int, overwrite: bool
+) -> list[Size]:
+    """Make the files of all tasks in all targets; returns the sizes of the HR images of those that worked.
 
-    Outputs that are complete, of the right size and newer than their source and stamp are kept, unless `overwrite`.
-    inputs: the files of each input folder. Raises UsageError, before anything is touched, if an output would replace
-    or lie among inputs, or a folder holds files of these names with other settings or of other origin; UserError for
-    a folder that cannot be written to.
+    Files that are complete, of the right size and newer than their source and stamp are kept, unless `overwrite`.
+    Raises UsageError, before anything is touched, if an input and an output folder overlap, or an output folder holds
+    files of other settings or origin; UserError for a folder that cannot be written to.
     """
-    refuse_overlap(inputs, [path for claim in claims for path in claim.outputs])
-    if not overwrite:
-        for claim in claims:
-            _check(claim)
-    for claim in claims:
-        stamp = claim.folder / STAMP
-        _remove_partial_files(claim)
-        if overwrite or not stamp.exists():
-            write_bytes(stamp, (json.dumps(dict(claim.settings), sort_keys=True) + "\n").encode())
-    for _, done in successes(_make, tasks, summary, jobs=jobs, title=title):
-        summary.kept += done.kept
-        summary.made += not done.kept
-        yield done
-    for claim in claims:  # of workers of a killed run that were still writing when this one began
-        _remove_partial_files(claim)
+    refuse_overlap({target.origin for target in targets}, [target.folder for target in targets])
+    for target in targets:
+        if not overwrite:
+            _check(target)
+    for target in targets:
+        if overwrite or not target.stamp.exists():
+            write_bytes(target.stamp, os.fsencode(target.settings))
+    sizes = []
+    for _, (was_there, size) in successes(partial(_make, targets, overwrite), tasks, summary, jobs=jobs, title=title):
+        summary.kept += was_there
+        summary.made += not was_there
+        sizes.append(size)
+    return sizes
 
 
-def refuse_overlap(inputs: Mapping[Path, Collection[Path]], outputs: Collection[Path]) -> None:
-    """Raises UsageError if an output would lie in an input folder, replace an input, or have the path of another one.
-
-    inputs: the files of each input folder, links to other places among them.
-    """
-    parents = {path.parent for paths in (*inputs.values(), outputs) for path in paths}
-    places = {folder: Path(os.path.realpath(folder)) for folder in {*parents, *inputs}}
-    taken = {places[file.parent] / file.name for files in inputs.values() for file in files}
-    seen: set[Path] = set()
-    for path in outputs:
-        real = places[path.parent] / path.name
-        if inside := next((folder for folder in inputs if real.is_relative_to(places[folder])), None):
-            raise UsageError(f"{path} would lie inside the input folder {inside}; choose another output folder")
-        if real in taken:
-            raise UsageError(f"{path} is an input; choose another output folder")
-        if real in seen:
-            raise UsageError(f"{path} would be the output of two images; choose another layout or output folder")
-        seen.add(real)
+def refuse_overlap(inputs: Iterable[Path], outputs: Iterable[Path]) -> None:
+    """Raise UsageError if an output is an input folder, or lies inside or around one."""
+    for output, folder in itertools.product(outputs, inputs):
+        place, taken = Path(os.path.realpath(output)), Path(os.path.realpath(folder))
+        if place.is_relative_to(taken) or taken.is_relative_to(place):
+            raise UsageError(f"{output} would lie inside the input folder {folder}, or around it; choose another place")
 
 
-def location(folder: Path, seen_from: Path) -> str:
-    """Where an input folder is, for settings: relative to the output folder, so that both can be moved together."""
-    real = os.path.realpath(folder)
-    with contextlib.suppress(ValueError):  # on another drive of Windows
-        real = os.path.relpath(real, os.path.realpath(seen_from))
-    return Path(real).as_posix()
+def crop(size: Size, multiple: int) -> Size:
+    """The size of an image that is cropped to a multiple."""
+    return size[0] - size[0] % multiple, size[1] - size[1] % multiple
 
 
-def _check(claim: Claim) -> None:
-    stamp = claim.folder / STAMP
-    if stamp.exists():
-        try:
-            before = dict(json.loads(stamp.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
-            raise UsageError(
-                f"{stamp}: cannot be read ({error}); remove it and --overwrite the folder's files"
-            ) from error
-        now = json.loads(json.dumps(dict(claim.settings)))
-        names = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
-        if names:
-            raise UsageError(
-                f"{claim.folder}: was filled with other settings "
-                f"({', '.join(f'{name} {before.get(name)}, now {now.get(name)}' for name in names)}); choose another "
-                "folder, or --overwrite its files"
+def _check(target: Target) -> None:
+    remedy = "choose another folder, or --overwrite its files"
+    if target.stamp.exists():
+        before, now = (text.splitlines() for text in (os.fsdecode(target.stamp.read_bytes()), target.settings))
+        if before != now:
+            old, new = ", ".join(x for x in before if x not in now), ", ".join(x for x in now if x not in before)
+            raise UsageError(f"{target.folder}: was filled with other settings ({old}; now {new}); {remedy}")
+    elif target.folder.is_dir() and (there := next(walk_files(target.folder), None)):
+        raise UsageError(f"{there} exists and was not made by this command; {remedy}")
+
+
+def _plan(targets: Sequence[Target], task: Task, sizes: Sequence[Size]) -> Iterator[tuple[Target, Path, Box]]:
+    """The files of a task whose sources have these sizes, and the parts of the sources that they are made of."""
+    for target in targets:
+        (height, width), size = sizes[0], sizes[target.source]
+        if size != (height // target.scale, width // target.scale):
+            raise UserError(
+                f"{task.sources[target.source]}: is {size[1]}x{size[0]} pixels; for {task.source} of {width}x{height} "
+                f"it should be {width // target.scale}x{height // target.scale}, {target.scale} times smaller"
             )
-    elif there := next((path for path in claim.outputs if os.path.lexists(path)), None):
-        raise UsageError(
-            f"{there} exists and was not made by this command; choose another folder, or --overwrite its files"
-        )
+        if min(sizes[0]) < target.multiple:
+            least = f"{target.multiple}x{target.multiple}"
+            raise UserError(f"{task.source}: is {width}x{height} pixels, smaller than {least}, which the scales need")
+        whole = crop(sizes[0], target.multiple)
+        for number, box in enumerate(target.cutting.boxes(whole) if target.cutting else [(0, 0, *whole)], 1):
+            top, left, height, width = (value // target.scale for value in box)
+            yield target, target.path(task.name, number), (top, left, height, width)
 
 
-def _remove_partial_files(claim: Claim) -> None:
-    for folder in {claim.folder, *(path.parent for path in claim.outputs)}:
-        with contextlib.suppress(OSError):  # there is no such folder yet
-            for entry in list(os.scandir(folder)):
-                match = _PARTIAL.fullmatch(entry.name)
-                if match and not is_running(int(match[1])):
-                    os.unlink(entry)
-
-
-def _make(task: Task) -> Done:
-    if not task.is_anew:
+def _make(targets: Sequence[Target], overwrite: bool, task: Task) -> tuple[bool, Size]:
+    """Make the files of a task. Returns whether they were complete already, and the size of the HR image."""
+    if not overwrite:
         with contextlib.suppress(UserError):
-            sizes = [_size(source) for source in task.sources]
-            plan = task.plan(sizes)
-            if all(_is_complete(output, task) for output in plan) and not any(p.exists() for p in task.stale(plan)):
-                return Done(True, sizes[0], len(plan))
-    try:
-        contents = [read_bytes(source) for source in task.sources]
-        images = [decode_integers(*pair) for pair in zip(contents, task.sources, strict=True)]
-        sizes = [(image.shape[0], image.shape[1]) for image in images]
-        plan = task.plan(sizes)
-        for output in plan:
-            top, left, height, width = output.box
-            part = images[output.source][top : top + height, left : left + width]
-            if output.shrink > 1:
-                write_png(output.path, imresize(part, 1 / output.shrink))
-            elif output.size == sizes[output.source] and contents[output.source].startswith(PNG_SIGNATURE):
-                write_bytes(output.path, contents[output.source])
-            else:
-                write_png(output.path, part)
-        _remove(task.stale(plan))
-    except Exception:
-        with contextlib.suppress(OSError):
-            _remove(task.stale([]))
-        raise
-    return Done(False, sizes[0], len(plan))
+            sizes = [header_size(source) for source in task.sources]
+            if all(_is_complete(task, *part) for part in _plan(targets, task, sizes)):
+                return True, sizes[0]
+    images = [decode(read_bytes(source), source) for source in task.sources]
+    for image, source in zip(images, task.sources, strict=True):
+        if image.dtype.kind != "u":
+            raise UserError(f"{source}: has {image.dtype} samples; convert it to 8 or 16 bits")
+    sizes = [(image.shape[0], image.shape[1]) for image in images]
+    plan = list(_plan(targets, task, sizes))
+    for target, path, (top, left, height, width) in plan:
+        part = images[target.source][top : top + height, left : left + width]
+        write_png(path, imresize(part, 1 / target.shrink) if target.shrink > 1 else part)
+    current = {path for _, path, _ in plan}
+    for target in targets:
+        if target.cutting:  # crops of other settings, or of a larger version of the image, are removed
+            crops = (target.path(task.name, number) for number in itertools.count(1))
+            for path in set(itertools.takewhile(Path.exists, crops)) - current:
+                path.unlink()
+    return False, sizes[0]
 
 
-def _is_complete(output: Output, task: Task) -> bool:
-    return is_complete_png(output.path, output.size, task.sources[output.source], output.folder / STAMP)
-
-
-def _size(source: Path) -> Size:
-    size = image_size(source)
-    if size is None:  # its header could not be read
-        image = decode_integers(read_bytes(source), source)
-        size = (image.shape[0], image.shape[1])
-    return size
-
-
-def _remove(paths: Sequence[Path]) -> None:
-    for path in reversed(paths):  # from the last on: a run killed meanwhile leaves no gap in the numbers
-        path.unlink(missing_ok=True)
+def _is_complete(task: Task, target: Target, path: Path, box: Box) -> bool:
+    size = box[2] // target.shrink, box[3] // target.shrink
+    return is_complete_png(path, size, task.sources[target.source], target.stamp)

@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 import cv2
-import psutil
 from tqdm import tqdm
 
-from rgt_arch.errors import UsageError, UserError, printable
+from rgt_arch.errors import UserError, printable
 from rgt_arch.progress import Progress
 
 
@@ -36,7 +35,7 @@ class Task(Protocol):
 T = TypeVar("T", bound=Task)
 R = TypeVar("R")
 
-_MOST_PROCESSES_ON_WINDOWS = 61  # it waits for no more of them at once
+_MOST_WORKERS = 61  # Windows waits for no more processes at once
 _TASKS_AHEAD = 4  # per worker: bounds the results held in memory while one large image is waited for
 
 
@@ -50,36 +49,25 @@ class Summary:
     failures: list[str] = field(default_factory=list)
     """One line for each file that failed."""
     seconds: float = 0.0
-
-    @property
-    def exit_code(self) -> int:
-        """1 if a file failed, else 0."""
-        return int(bool(self.failures))
+    notes: list[str] = field(default_factory=list)
+    """Lines to print after the counts."""
 
     def fail(self, problem: str) -> None:
-        """Count a file as failed, and tell why on stderr in one line."""
+        """Count a file as failed and print the reason on stderr in one line."""
         line = printable(problem)
         self.failures.append(line)
         tqdm.write(line, file=sys.stderr)  # does not tear a bar
 
-    def line(self, unit: str = "image") -> str:
-        """Counts, time and rate in one line; `unit` in singular."""
-        parts = [f"{self.made} made", f"{self.kept} already there", f"{len(self.failures)} failed"]
+    def text(self) -> str:
+        """Counts, time and rate in one line, then the notes."""
         rate = (self.made + self.kept) / self.seconds if self.seconds else 0.0
-        return f"{unit}s: {', '.join(parts)} ({self.seconds:.1f} s, {rate:.1f} {unit}s/s)"
+        counts = f"{self.made} made, {self.kept} already there, {len(self.failures)} failed"
+        return "\n".join([f"images: {counts} ({self.seconds:.1f} s, {rate:.1f} images/s)", *self.notes])
 
 
 def default_jobs() -> int:
     """CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def is_running(process: int) -> bool:
-    """Whether another process with this id runs here; an earlier run in a container may have had our own id."""
-    try:
-        return process != os.getpid() and psutil.Process(process).status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False
 
 
 def successes(
@@ -94,13 +82,10 @@ def successes(
 ) -> Iterator[tuple[T, R]]:
     """Do `work` on all tasks in `jobs` processes; yields (task, result) of those that worked, in order.
 
-    work: a function of a module, called with one task; what it raises becomes a line on stderr and in
-    `summary.failures`, and never stops the others, nor does a worker that dies. With jobs 1, or for one task, it runs
-    in this process, unless `isolate` says that what it reads could kill that.
-    Raises UsageError for jobs < 1.
+    work: a function of a module, called with one task. Its exceptions become lines on stderr and in
+    `summary.failures`. Neither they nor a worker that dies stop the other tasks. With jobs 1, or for one task, it runs
+    in this process, unless `isolate` is set because the data could kill the process.
     """
-    if jobs < 1:
-        raise UsageError(f"--jobs is {jobs}; it must be at least 1")
     start = time.monotonic()
     with (
         contextlib.closing(_in_order(work, tasks, jobs, isolate)) as results,
@@ -121,8 +106,8 @@ def _in_order(
     if not isolate and (jobs == 1 or len(tasks) < 2):
         yield from ((task, _attempt(work, task)) for task in tasks)
         return
-    waiting, pending = deque(tasks), deque[tuple[T, Future[R | UserError]]]()
-    pool = _pool(min(jobs, len(tasks)))
+    jobs = max(1, min(jobs, len(tasks), _MOST_WORKERS))
+    waiting, pending, pool = deque(tasks), deque[tuple[T, Future[R | UserError]]](), _pool(jobs)
     try:
         while waiting or pending:
             try:
@@ -130,28 +115,19 @@ def _in_order(
                     pending.append((waiting[0], pool.submit(_attempt, work, waiting[0])))
                     waiting.popleft()
                 result = pending[0][1].result()
-            except BrokenProcessPool:
-                # One of the pending tasks killed its worker and with it the pool: tried one by one, it shows itself.
+            except BrokenProcessPool:  # one of the pending tasks killed its worker: done one by one, it is found
                 pool.shutdown()
-                for task, future in pending:
-                    done = future.done() and future.exception() is None
-                    yield task, future.result() if done else _alone(work, task)
+                for task, _ in pending:
+                    if len(tasks) == 1:
+                        yield task, UserError(f"{task.source}: killed its reader: damaged, or too large for the memory")
+                    else:
+                        yield from _in_order(work, [task], 1, isolate=True)
                 pending.clear()
-                pool = _pool(min(jobs, len(tasks)))
+                pool = _pool(jobs)
             else:
                 yield pending.popleft()[0], result
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _alone(work: Callable[[T], R], task: T) -> R | UserError:
-    with _pool(1) as pool:
-        try:
-            return pool.submit(_attempt, work, task).result()
-        except BrokenProcessPool:
-            return UserError(
-                f"{task.source}: the process that read it died: the file is damaged, or too large for the memory"
-            )
 
 
 def _attempt(work: Callable[[T], R], task: T) -> R | UserError:
@@ -166,22 +142,15 @@ def _attempt(work: Callable[[T], R], task: T) -> R | UserError:
 
 
 def _pool(jobs: int) -> ProcessPoolExecutor:
-    # Forked workers need no second import of torch. Elsewhere forking is unsafe or impossible.
+    # Forked workers need no second import. Elsewhere forking is unsafe or impossible.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     # Before forking: a child that ended OpenCV's threads, which it does not have, would wait for them for ever.
-    _one_opencv_thread()
-    most = _MOST_PROCESSES_ON_WINDOWS if sys.platform == "win32" else jobs
-    return ProcessPoolExecutor(min(jobs, most), context, _start_worker)
-
-
-def _one_opencv_thread() -> None:
-    """The processes share the cores."""
-    if cv2.getNumThreads() != 1:
-        cv2.setNumThreads(1)
+    cv2.setNumThreads(1)
+    return ProcessPoolExecutor(jobs, context, _start_worker)
 
 
 def _start_worker() -> None:
-    _one_opencv_thread()
+    cv2.setNumThreads(1)  # the processes share the cores
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which lets files be finished
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a broken pool ends its workers so, and must not wait for them
     threading.Thread(target=_end_with_parent, daemon=True).start()

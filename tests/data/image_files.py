@@ -6,6 +6,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
+
+TURNED = Image.Exif()
+"""EXIF data of a camera that was held on its side."""
+TURNED[0x112] = 6
 
 
 def noise(*shape: int, seed: int = 0, dtype: type = np.uint8) -> np.ndarray:
@@ -24,6 +29,6 @@ def read(path: Path) -> np.ndarray:
     return image
 
 
-def files(folder: Path) -> dict[str, bytes]:
+def files(folder: Path, suffix: str = "") -> dict[str, bytes]:
     """Every file below a folder, hidden ones included."""
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob(f"*{suffix}")) if p.is_file()}

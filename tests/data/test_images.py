@@ -12,19 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rgt_arch.data.images import (
-    decode,
-    decode_integers,
-    files_by_name,
-    find_files,
-    image_size,
-    is_complete_png,
-    read_bytes,
-    write_png,
-)
+from rgt_arch.data.images import decode, find_files, image_size, is_complete_png, read_bytes, write_png
 from rgt_arch.errors import UsageError, UserError
 
-PIXELS = np.random.default_rng(0).integers(0, 256, (60, 70, 3), dtype=np.uint8)
+from .image_files import TURNED, noise
+
+PIXELS = noise(60, 70, 3)
 
 
 def encoded(ending: str, image: np.ndarray = PIXELS) -> bytes:
@@ -74,15 +67,18 @@ def test_stderr_works_again_after_decoding(capfd: pytest.CaptureFixture[str]) ->
     assert capfd.readouterr().err == "here"
 
 
-def test_float_samples_are_refused() -> None:
-    with pytest.raises(UserError, match=r"a\.tiff: has float32 samples"):
-        decode_integers(encoded(".tiff", np.zeros((4, 4), np.float32)), Path("a.tiff"))
-
-
 def test_unreadable_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     os.mkfifo(tmp_path / "pipe")
-    for name, words in (("empty", "is empty"), ("pipe", "not a regular"), ("none", "no such file"), (".", "regular")):
+    (tmp_path / "loop").symlink_to("loop")
+    assert [path.name for path in find_files(tmp_path)] == ["empty", "loop", "pipe"]
+    for name, words in (
+        ("empty", "is empty"),
+        ("pipe", "not a regular"),
+        ("none", "no such file"),
+        (".", "regular"),
+        ("loop", "cannot be read"),
+    ):
         with pytest.raises(UserError, match=words):
             read_bytes(tmp_path / name)
 
@@ -97,39 +93,17 @@ def test_files_are_found_in_order_through_links_and_loops(tmp_path: Path) -> Non
     (tmp_path / "in" / "b" / "loop").symlink_to(tmp_path / "in")
     found = [str(path.relative_to(tmp_path / "in")) for path in find_files(tmp_path / "in")]
     assert found == ["a.png", "b/1.png", "b/2.png", "b/link/3.png"]
-    for place, words in (("none", "no such folder"), ("in/a.png", "is a file"), ("in/b/none", "no such")):
-        with pytest.raises(UsageError, match=words):
+    for place in ("none", "in/a.png"):
+        with pytest.raises(UsageError, match="no such folder"):
             find_files(tmp_path / place)
 
 
-def test_links_that_cannot_be_followed_are_files_that_cannot_be_read(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(encoded(".png"))
-    (tmp_path / "loop.png").symlink_to("loop.png")
-    assert [path.name for path in find_files(tmp_path)] == ["a.png", "loop.png"]
-    with pytest.raises(UserError, match=r"loop\.png: cannot be read"):
-        read_bytes(tmp_path / "loop.png")
-
-
-def test_of_files_that_share_a_name_the_image_has_it(tmp_path: Path) -> None:
-    (tmp_path / "a.v1.png").write_bytes(encoded(".png"))
-    (tmp_path / "a.v1.txt").write_text("x")
-    (tmp_path / "notes.md").write_text("x")
-    named, others = files_by_name(tmp_path)
-    assert named == {Path("a.v1"): tmp_path / "a.v1.png", Path("notes"): tmp_path / "notes.md"}
-    assert others == [tmp_path / "a.v1.txt"]
-    (tmp_path / "a.v1.bmp").write_bytes(encoded(".bmp"))
-    with pytest.raises(UsageError, match=r"a\.v1\.bmp and .*a\.v1\.png would have the same output name"):
-        files_by_name(tmp_path)
-
-
 @pytest.mark.parametrize("ending", [".png", ".jpg", ".webp", ".tiff", ".bmp"])
-@pytest.mark.parametrize("orientation", [1, 6])
-def test_size_from_the_header_is_that_of_the_pixels(tmp_path: Path, ending: str, orientation: int) -> None:
-    exif = Image.Exif()
-    exif[0x112] = orientation
+def test_size_from_the_header_is_that_of_the_pixels(tmp_path: Path, ending: str) -> None:
     file = tmp_path / f"a{ending}"
-    Image.fromarray(PIXELS).save(file, **({"exif": exif} if ending != ".bmp" else {}))
-    assert image_size(file) == decode(file.read_bytes(), file).shape[:2]
+    for options in ({}, {"exif": TURNED})[: 1 if ending == ".bmp" else 2]:
+        Image.fromarray(PIXELS).save(file, **options)
+        assert image_size(file) == decode(file.read_bytes(), file).shape[:2]
 
 
 def test_png_counts_as_complete_only_while_whole_of_its_size_and_newer(tmp_path: Path) -> None:
@@ -153,9 +127,8 @@ def test_png_counts_as_complete_only_while_whole_of_its_size_and_newer(tmp_path:
 
 def test_a_refused_write_leaves_what_was_there(tmp_path: Path) -> None:
     (tmp_path / "a.png").mkdir()
-    with pytest.raises(UserError, match=r"a\.png: cannot be written"):
-        write_png(tmp_path / "a.png", PIXELS)
     (tmp_path / "file").write_bytes(b"x")
-    with pytest.raises(UserError, match="cannot be made"):
-        write_png(tmp_path / "file" / "a.png", PIXELS)
+    for place in ("a.png", "file/a.png"):
+        with pytest.raises(UserError, match=r"a\.png: cannot be written"):
+            write_png(tmp_path / place, PIXELS)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "file"]

@@ -15,58 +15,33 @@ import pytest
 
 from rgt_arch.data import parallel
 from rgt_arch.data.parallel import Summary, successes
-from rgt_arch.errors import UsageError, UserError
+from rgt_arch.errors import UserError
 
 
 @dataclass(frozen=True)
 class Job:
     number: int
     kind: str = "good"
+    folder: Path = Path()
 
     @property
     def source(self) -> Path:
-        return Path(f"{self.number}.png")
-
-
-@dataclass(frozen=True)
-class Named:
-    name: str
-
-    @property
-    def source(self) -> Path:
-        return Path(self.name)
-
-
-def refuse(task: Named) -> None:
-    raise UserError(f"{task.source}: no")
+        return self.folder / f"{self.number}.png"
 
 
 def work(job: Job) -> int:
     if job.kind == "user":
-        raise UserError(f"{job.source}: is empty")
+        raise UserError(f"{job.source}: is em\npty\x1b[31m\udcff")
     if job.kind == "bug":
         raise ValueError("two\nlines")
     if job.kind == "memory":
         raise MemoryError
     if job.kind == "dies":
         os.kill(os.getpid(), signal.SIGKILL)
+    if job.kind == "marks":
+        job.source.touch()
     time.sleep(0.005 * (job.number % 3))  # so that they end in another order
     return job.number * 10
-
-
-def test_names_that_a_terminal_cannot_show_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
-    summary = Summary()
-    list(
-        successes(
-            refuse, [Named("a\nb\x1b[31m.png"), Named("raw\udcff.png"), Named("ü 1.png")], summary, jobs=1, title="t"
-        )
-    )
-    assert summary.failures == ["a\\nb\\x1b[31m.png: no", "raw\\udcff.png: no", "ü 1.png: no"]
-    assert all(f"{line}\n" in capsys.readouterr().err for line in summary.failures[:1])
-
-
-def failed(summary: Summary) -> list[str]:
-    return [line.split(": ", 1)[0] for line in summary.failures]
 
 
 @pytest.mark.parametrize("jobs", [1, 3])
@@ -77,13 +52,11 @@ def test_results_come_in_order_and_failures_are_single_lines(capsys: pytest.Capt
     done = [(task.number, result) for task, result in successes(work, tasks, summary, jobs=jobs, title="t")]
     assert done == [(number, number * 10) for number in range(20) if number not in kinds]
     assert summary.failures == [
-        "3.png: is empty",
+        "3.png: is em\\npty\\x1b[31m\\udcff",
         "5.png: ValueError: two lines",
         "8.png: not enough memory; use fewer --jobs",
     ]
-    error = capsys.readouterr().err
-    assert all(line in error.splitlines() for line in summary.failures)
-    assert summary.exit_code == 1
+    assert set(summary.failures) <= set(capsys.readouterr().err.splitlines())
 
 
 @pytest.mark.parametrize("isolate", [True, False])
@@ -93,40 +66,22 @@ def test_workers_that_die_cost_their_own_file_alone(isolate: bool) -> None:
     jobs = 1 if isolate else 2
     done = [r for _, r in successes(work, tasks, summary, jobs=jobs, title="t", isolate=isolate)]
     assert done == [number * 10 for number in range(14) if number not in (4, 9)]
-    assert failed(summary) == ["4.png", "9.png"]
-    assert "died" in summary.failures[0]
-
-
-@dataclass(frozen=True)
-class Marking:
-    source: Path
-
-
-def mark(task: Marking) -> None:
-    task.source.touch()
+    assert [line.split(": ")[:2] for line in summary.failures] == [[f"{n}.png", "killed its reader"] for n in (4, 9)]
 
 
 def test_stopping_early_leaves_the_rest_undone_and_no_worker(tmp_path: Path) -> None:
     before = set(multiprocessing.active_children())
-    tasks = [Marking(tmp_path / str(number)) for number in range(100)]
-    results = successes(mark, tasks, Summary(), jobs=2, title="t")
+    tasks = [Job(number, "marks", tmp_path) for number in range(100)]
+    results = successes(work, tasks, Summary(), jobs=2, title="t")
     next(results)
     results.close()  # type: ignore[attr-defined]
     assert 1 <= len(list(tmp_path.iterdir())) <= 2 * parallel._TASKS_AHEAD
     assert set(multiprocessing.active_children()) <= before
 
 
-def test_more_jobs_than_windows_can_wait_for_are_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "platform", "win32")
-    parallel._pool(64).shutdown()
-
-
-def test_summary_counts_in_one_line() -> None:
-    summary = Summary(made=3, kept=2, failures=["a"], seconds=2.0)
-    assert summary.line() == "images: 3 made, 2 already there, 1 failed (2.0 s, 2.5 images/s)"
-    assert Summary().exit_code == 0
-    with pytest.raises(UsageError, match="--jobs is 0"):
-        list(successes(work, [Job(1)], summary, jobs=0, title="t"))
+def test_summary_is_the_counts_and_notes() -> None:
+    summary = Summary(made=3, kept=2, failures=["a"], seconds=2.0, notes=["more"])
+    assert summary.text() == "images: 3 made, 2 already there, 1 failed (2.0 s, 2.5 images/s)\nmore"
 
 
 def test_workers_start_after_opencv_has_had_threads():

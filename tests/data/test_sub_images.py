@@ -11,13 +11,13 @@ from basicsr.data.paired_image_dataset import PairedImageDataset
 
 from rgt_arch.cli import main
 from rgt_arch.data.bicubic import hr_lr_pair
-from rgt_arch.data.sub_images import Cutting
+from rgt_arch.data.outputs import Cutting
 
 from .image_files import files, noise, read, save
 
 
 def pngs(folder: Path) -> set[str]:
-    return {name for name in files(folder) if name.endswith(".png")}
+    return set(files(folder, ".png"))
 
 
 def cut(root: Path, *arguments: object) -> int:
@@ -46,7 +46,7 @@ def test_images_smaller_than_a_crop_are_kept_whole_and_counted(
     pairs(tmp_path, {"small": (20, 60), "large": (40, 40)})
     for _ in range(2):  # also where they are there already
         assert cut(tmp_path, "--size", 32, "--step", 16, "--lr", tmp_path / "X2") == 0
-        assert "1 image is smaller than 32 pixels in a direction and kept whole there" in capsys.readouterr().out
+        assert "images smaller than 32 pixels in a direction, kept whole there: 1" in capsys.readouterr().out
     assert read(tmp_path / "sub/HR/small_s001.png").shape[:2] == (20, 32)
 
 
@@ -137,11 +137,11 @@ def test_every_bad_image_is_one_line_and_has_no_crops(tmp_path: Path, capfd: pyt
         (["--size", "0"], "--size is 0"),
         (["--step", "0"], "--step is 0"),
         (["--threshold", "-1"], "--threshold is -1"),
-        (["--lr", "X3", "--size", "25"], "--size is 25, no multiple of 3"),
-        (["--lr", "X3", "--size", "24", "--step", "10"], "--step is 10, no multiple of 3"),
-        (["--lr", "X3", "--lr", "X3"], "both 3 times smaller"),
-        (["--lr", "HR"], "none of its images is 2 to 16 times smaller"),
-        (["--lr", "other"], "none of its images is named like one"),
+        (["--lr", "X3", "--size", "25"], "--size is 25 and --step 240; both must be multiples of 3"),
+        (["--lr", "X3", "--size", "24", "--step", "10"], "--size is 24 and --step 10; both must be multiples of 3"),
+        (["--lr", "X3", "--lr", "X3"], "another LR folder is 3 times smaller"),
+        (["--lr", "HR"], "none of its images is named like one in HR"),
+        (["--lr", "other"], "and 2 to 16 times smaller"),
         (["-o", "."], "inside the input folder"),
         (["-o", "HR/sub"], "inside the input folder"),
     ],
@@ -164,7 +164,7 @@ def test_unusable_arguments_touch_nothing(
     assert files(tmp_path) == before
 
 
-def test_restart_mends_what_is_missing_and_removes_what_is_too_much(tmp_path: Path) -> None:
+def test_restart_mends_what_is_missing_and_remakes_what_changed(tmp_path: Path) -> None:
     pairs(tmp_path, {"a": (48, 48, 3), "b": (48, 48, 3)})
     arguments = ["--lr", tmp_path / "X2", "--size", "24", "--step", "24"]
     assert cut(tmp_path, *arguments) == 0
@@ -172,47 +172,27 @@ def test_restart_mends_what_is_missing_and_removes_what_is_too_much(tmp_path: Pa
     whole, age = files(out), (out / "HR" / "b_s001.png").stat().st_mtime_ns
     (out / "HR" / "a_s002.png").unlink()
     (out / "LR_bicubic" / "X2" / "a_s003.png").write_bytes(b"cut")
-    save(out / "HR" / "a_s005.png", noise(3, 3))
     assert cut(tmp_path, *arguments) == 0
     assert files(out) == whole
     assert (out / "HR" / "b_s001.png").stat().st_mtime_ns == age
     pairs(tmp_path, {"a": (24, 30, 3)})  # a new, smaller version has fewer crops
     assert cut(tmp_path, *arguments) == 0
     assert {name for name in pngs(out / "HR") if name.startswith("a")} == {"a_s001.png", "a_s002.png"}
-    (tmp_path / "X2" / "ax2.png").write_bytes(b"")
-    assert cut(tmp_path, *arguments) == 1
-    assert pngs(out / "HR") == pngs(out / "LR_bicubic" / "X2") == {f"b_s00{n}.png" for n in (1, 2, 3, 4)}
-
-
-def test_a_run_stopped_while_it_removes_crops_leaves_none_to_the_next(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pairs(tmp_path, {"a": (72, 48, 3)})
-    arguments = ["--lr", tmp_path / "X2", "--size", "24", "--step", "24", "--jobs", "1"]
-    assert cut(tmp_path, *arguments) == 0
-    assert len(pngs(tmp_path / "sub" / "HR")) == 6
-    pairs(tmp_path, {"a": (24, 24, 3)})
-    unlink, removed = Path.unlink, []
-
-    def stopped(path: Path, missing_ok: bool = False) -> None:
-        if path.name.startswith("a_s"):
-            if removed:
-                raise KeyboardInterrupt
-            removed.append(path)
-        unlink(path, missing_ok)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "unlink", stopped)
-        assert cut(tmp_path, *arguments) == 130
-    assert cut(tmp_path, *arguments) == 0
-    assert pngs(tmp_path / "sub") == {"HR/a_s001.png", "LR_bicubic/X2/a_s001.png"}
+    np.testing.assert_array_equal(read(out / "HR/a_s002.png"), noise(24, 30, 3)[:, 6:])
+    assert pngs(out / "HR") == pngs(out / "LR_bicubic" / "X2")
 
 
 def test_other_settings_are_named_and_need_another_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pairs(tmp_path, {"a": (48, 48, 3)})
     assert cut(tmp_path, "--size", 24, "--step", 12) == 0
-    assert capsys.readouterr().out.splitlines()[0] == f"sub-images in {tmp_path / 'sub' / 'HR'}: 9"
+    assert capsys.readouterr().out.splitlines()[1] == f"sub-images in {tmp_path / 'sub' / 'HR'}: 9"
     before = files(tmp_path)
-    assert cut(tmp_path, "--size", 24, "--step", 24) == 2
-    assert "was filled with other settings (step 12, now 24)" in capsys.readouterr().err
-    assert files(tmp_path) == before
+    for change, words in (
+        (["--step", 24], "was filled with other settings (step 12; now step 24)"),
+        (["--step", 12, "--lr", tmp_path / "X2"], "HR cropped to multiples of 1; now"),
+    ):
+        assert cut(tmp_path, "--size", 24, *change) == 2
+        assert words in capsys.readouterr().err
+        assert files(tmp_path) == before
+    assert cut(tmp_path, "--size", 24, "--step", 24, "--overwrite") == 0
+    assert len(pngs(tmp_path / "sub" / "HR")) == 4
