@@ -15,18 +15,15 @@ _SLICE = 32768
 def imresize(image: NDArray[Any], scale: float) -> NDArray[Any]:
     """Resize as MATLAB's `imresize(image, scale, 'bicubic')` does; antialiased when it makes the image smaller.
 
-    image: (H, W) or (H, W, C); uint8, uint16, float32 or float64 of any range. scale: new size / old size, > 0.
-    Returns (ceil(H·scale), ceil(W·scale)[, C]) of the same dtype. As in MATLAB, integers are rounded, halves up, and
-    clipped after the rows and once more after the columns; floats are neither rounded nor clipped. Edges are mirrored,
-    the edge pixel repeated. BasicSR's `imresize` (utils/matlab_functions.py:79) works in float32 and leaves rounding to
-    the end, and so makes other images.
+    image: (H, W) or (H, W, C), uint8 or uint16. scale: new size / old size, > 0.
+    Returns (ceil(H·scale), ceil(W·scale)[, C]) of the same dtype. As in MATLAB, samples are rounded, halves up, and
+    clipped after the rows and once more after the columns. Edges are mirrored, the edge pixel repeated. BasicSR's
+    `imresize` (utils/matlab_functions.py:79) works in float32, rounds at the end only, and so makes other images.
 
     Raises ValueError for another dtype or shape, an empty image, or a scale that is not a positive number.
     """
-    if image.dtype not in (np.uint8, np.uint16, np.float32, np.float64):
-        raise ValueError(f"image dtype is {image.dtype}; imresize takes uint8, uint16, float32 or float64")
-    if image.ndim not in (2, 3) or image.size == 0:
-        raise ValueError(f"image shape is {image.shape}; imresize takes a non-empty (H, W) or (H, W, C)")
+    if image.dtype not in (np.uint8, np.uint16) or image.ndim not in (2, 3) or image.size == 0:
+        raise ValueError(f"image is {image.dtype} {image.shape}; imresize takes uint8 or uint16, (H, W) or (H, W, C)")
     if not (math.isfinite(scale) and scale > 0):
         raise ValueError(f"scale is {scale}; it must be a positive number")
     return _resize_rows(_resize_rows(image, scale).swapaxes(0, 1), scale).swapaxes(0, 1).copy()
@@ -41,7 +38,7 @@ def crop_to_multiple(image: NDArray[Any], scale: int) -> NDArray[Any]:
 def hr_lr_pair(hr: NDArray[Any], scale: int) -> tuple[NDArray[Any], NDArray[Any]]:
     """HR cropped to a multiple of `scale`, and the bicubic LR made from it, `scale` times smaller.
 
-    hr: (H, W) or (H, W, C), dtypes as for `imresize`. Raises ValueError if a side is shorter than `scale`.
+    hr: as for `imresize`. Raises ValueError if a side is shorter than `scale`.
     """
     hr = crop_to_multiple(hr, scale)
     if hr.size == 0:
@@ -50,21 +47,18 @@ def hr_lr_pair(hr: NDArray[Any], scale: int) -> tuple[NDArray[Any], NDArray[Any]
 
 
 def _resize_rows(image: NDArray[Any], scale: float) -> NDArray[Any]:
-    """Resize the first axis of an array of any shape; the dtype, and so its rounding, stays."""
+    """Resize the first axis of an array of any shape."""
     taps, indices = _taps(image.shape[0], scale)
     rows = np.ascontiguousarray(image).reshape(image.shape[0], -1)
     out = np.empty((len(taps), rows.shape[1]), image.dtype)
     step = max(1, _SLICE // rows.shape[1])
-    limits = (0, np.iinfo(image.dtype).max) if image.dtype.kind == "u" else None
     for start in range(0, len(out), step):
         part = slice(start, start + step)
         # One tap at a time, left to right: the order of the additions decides how exact halves round.
         total = taps[part, :1] * rows[indices[part, 0]]
         for tap in range(1, taps.shape[1]):
             total += taps[part, tap : tap + 1] * rows[indices[part, tap]]
-        if limits is not None:
-            total = np.clip(np.floor(total + 0.5), *limits)
-        out[part] = total
+        out[part] = np.clip(np.floor(total + 0.5), 0, np.iinfo(image.dtype).max)
     return out.reshape(len(out), *image.shape[1:])
 
 

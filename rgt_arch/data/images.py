@@ -132,7 +132,9 @@ def image_size(path: Path) -> Size | None:
             if not path.is_file():  # opening a FIFO would wait for ever
                 return None
             with Image.open(path, formats=_FORMATS_WITH_SIZE) as image:
-                return _turned_size(image)
+                width, height = image.size
+                is_sideways = image.format != "TIFF" and is_turned(image)  # of TIFF, Pillow turns the size
+                return (width, height) if is_sideways else (height, width)
     except Exception:  # as in `_check_whole`
         return None
 
@@ -163,28 +165,6 @@ def is_turned(image: Image.Image, orientations: Container[int] = (5, 6, 7, 8)) -
     # Without EXIF data in the header, Pillow would decode the whole PNG to look for some behind the pixels.
     known = image.format != "PNG" or "exif" in image.info
     return known and image.getexif().get(_EXIF_ORIENTATION, 1) in orientations
-
-
-def _turned_size(image: Image.Image) -> Size:
-    """(height, width) after turning as EXIF data says."""
-    width, height = image.size
-    return (width, height) if image.format != "TIFF" and is_turned(image) else (height, width)  # TIFF's is turned
-
-
-def is_complete_png(path: Path, size: Size, *newer_than: Path) -> bool:
-    """Whether `path` is an undamaged PNG of `size` (height, width), written after `newer_than` were last changed.
-
-    Files moved over an older one count as changed then, whatever their modification time.
-    """
-    try:
-        newest = max(max(status.st_mtime_ns, status.st_ctime_ns) for status in map(os.stat, newer_than))
-        if image_size(path) != size or path.stat().st_mtime_ns < newest:
-            return False
-        with Image.open(path, formats=("PNG",)) as image:
-            image.verify()
-    except Exception:  # as in `_check_whole`
-        return False
-    return True
 
 
 def write_png(path: Path, image: NDArray[Any]) -> None:

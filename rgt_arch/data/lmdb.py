@@ -6,8 +6,7 @@ import glob
 import itertools
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,13 +34,10 @@ class LmdbImage:
 
     source: Path
     key: str
-    compression: int | None = None
-    """None keeps the bytes of PNG files; 0 to 9 encodes all images anew."""
-
-    @property
-    def level(self) -> int:
-        """The compression level in meta_info.txt, by default BasicSR's (utils/lmdb_util.py:12)."""
-        return 1 if self.compression is None else self.compression
+    level: int = 1
+    """Compression of PNG, by default BasicSR's (utils/lmdb_util.py:12)."""
+    encode_anew: bool = False
+    """Whether the bytes of PNG files are not kept but encoded with this compression, as other formats are."""
 
 
 def create_lmdb(images: Sequence[Path], path: Path, keys: Sequence[str] | None = None, progress: bool = True) -> None:
@@ -80,8 +76,8 @@ def create_lmdb_of_folder(
 
     path: by default the folder's name and `.lmdb`, beside it. It appears once it is complete; the same images give the
     same bytes. If it exists, is newer than all images and holds their keys alone, it is left as it is.
-    ending: taken off the file names before they become keys (`lmdb_key`), such as "x2". compression: see `LmdbImage`.
-    overwrite: replace an existing LMDB folder, once the new one is complete.
+    ending: taken off the file names before they become keys (`lmdb_key`), such as "x2". compression: 0 to 9 encodes all
+    images anew; None keeps the bytes of PNG files. overwrite: replace an existing LMDB folder once the new is whole.
     Files that cannot be stored are left out, one line each on stderr and in the failures of the result. Raises
     UsageError for two images with one key, a path that exists and holds anything else, or lies in the folder; UserError
     if no image can be stored, or the disk refuses.
@@ -90,13 +86,13 @@ def create_lmdb_of_folder(
         raise UsageError(f"--compression is {compression}; it must be 0 (large, fast) to 9 (small, slow)")
     path = _target(Path(f"{os.path.abspath(folder)}.lmdb") if path is None else path)
     refuse_overlap([folder], [path])
-    summary, images = Summary(), []
+    level, summary, images = 1 if compression is None else compression, Summary(), []
     named = images_by_name(folder, summary)
     if not any(name.name.endswith(ending) for name in named):
         raise UsageError(f"{folder}: no image's name ends with {ending!r}, as --ending asks")
     for file in named.values():
         try:
-            images.append(LmdbImage(file, lmdb_key(file.relative_to(folder), ending), compression))
+            images.append(LmdbImage(file, lmdb_key(file.relative_to(folder), ending), level, compression is not None))
         except UserError as error:
             summary.fail(str(error))
     images.sort(key=lambda image: image.key)
@@ -144,47 +140,20 @@ def encode(image: LmdbImage) -> tuple[bytes, str]:
     content = read_bytes(image.source)
     is_png = content.startswith(PNG_SIGNATURE)
     pixels = decode(content, image.source) if is_png else decode(content, image.source, cv2.IMREAD_COLOR)
-    if not is_png or image.compression is not None:
+    if not is_png or image.encode_anew:
         content = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, image.level])[1].tobytes()
     channels = 1 if pixels.ndim == 2 else 3  # as BasicSR's readers see it
     return content, f"{image.key}.png ({pixels.shape[0]},{pixels.shape[1]},{channels}) {image.level}\n"
 
 
 def _write(path: Path, images: Iterable[tuple[LmdbImage, tuple[bytes, str]]]) -> int:
-    """Write encoded images into the LMDB folder `path`, which appears or is replaced at the end; returns their number.
+    """Write encoded images into a hidden folder that becomes the LMDB folder `path` at the end; returns their number.
 
-    Raises UserError without an image, and for what the system refuses; UsageError for a folder that is not an LMDB.
-    """
-    count = waiting = 0
-    with (
-        _appearing(path) as beside,
-        lmdb.open(str(beside), map_size=_MAP_SIZE) as environment,
-        (beside / _META_INFO).open("w", encoding="ascii", newline="\n") as lines,
-    ):
-        transaction = environment.begin(write=True)
-        for image, (content, line) in images:
-            transaction.put(image.key.encode("ascii"), content)
-            lines.write(line)
-            count, waiting = count + 1, waiting + len(content)
-            if waiting >= _TRANSACTION_BYTES:
-                transaction.commit()
-                transaction, waiting = environment.begin(write=True), 0
-        transaction.commit()
-        if not count:
-            raise UserError(f"{path}: was not made: none of the images can be stored")
-        lines.flush()
-        os.fsync(lines.fileno())
-    return count
-
-
-@contextmanager
-def _appearing(path: Path) -> Iterator[Path]:
-    """Give a new hidden folder beside `path`, and move it to `path` at the end, replacing an earlier LMDB.
-
-    A failure leaves `path` as it was and nothing beside it. Raises UserError for what the system refuses, and
-    UsageError if `path` exists and is not an LMDB folder alone.
+    A failure leaves `path` as it was and nothing beside it. Raises UserError without an image, and for what the system
+    refuses; UsageError if `path` exists and is not an LMDB folder alone.
     """
     beside = path.with_name(f".{path.stem}.{os.getpid()}.new.lmdb")
+    count = waiting = 0
     try:
         if path.exists() and not {"data.mdb"} <= set(os.listdir(path)) <= _FILES:
             raise UsageError(f"{path}: exists and is not an LMDB folder alone; choose another name with -o")
@@ -192,7 +161,23 @@ def _appearing(path: Path) -> Iterator[Path]:
             if other == beside or not psutil.pid_exists(int(other.name.split(".")[-3])):
                 shutil.rmtree(other)
         beside.mkdir(parents=True)
-        yield beside
+        with (
+            lmdb.open(str(beside), map_size=_MAP_SIZE) as environment,
+            (beside / _META_INFO).open("w", encoding="ascii", newline="\n") as lines,
+        ):
+            transaction = environment.begin(write=True)
+            for image, (content, line) in images:
+                transaction.put(image.key.encode("ascii"), content)
+                lines.write(line)
+                count, waiting = count + 1, waiting + len(content)
+                if waiting >= _TRANSACTION_BYTES:
+                    transaction.commit()
+                    transaction, waiting = environment.begin(write=True), 0
+            transaction.commit()
+            lines.flush()
+            os.fsync(lines.fileno())
+        if not count:
+            raise UserError(f"{path}: was not made: none of the images can be stored")
         if path.exists():
             shutil.rmtree(path)
         beside.replace(path)
@@ -201,3 +186,4 @@ def _appearing(path: Path) -> Iterator[Path]:
         raise UserError(f"{path}: could not be written ({reason}); name a folder on a disk that has room") from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+    return count

@@ -65,16 +65,6 @@ def test_equals_exact_arithmetic_rounded_after_rows_and_after_columns(height, wi
     np.testing.assert_array_equal(result, expected)
 
 
-def test_floats_keep_their_dtype_and_are_neither_rounded_nor_clipped():
-    image = np.zeros((8, 8), np.float32)
-    image[3:5, 3:5] = 1
-    double, single = imresize(image.astype(np.float64), 2), imresize(image, 2)
-    assert (double.dtype, single.dtype) == (np.float64, np.float32)
-    assert double.min() < -0.05
-    assert double.max() > 1.05
-    np.testing.assert_allclose(single, double, atol=1e-6)
-
-
 def test_channels_are_resized_one_by_one():
     image = noise(21, 30, 3)
     together = imresize(image, 1 / 3)
@@ -95,8 +85,8 @@ def test_pair_is_cropped_at_the_bottom_and_right():
     ("image", "scale", "message"),
     [
         (np.zeros((4, 4), np.int32), 2, "int32"),
-        (np.zeros((4, 4, 3, 1), np.uint8), 2, "shape"),
-        (np.zeros((0, 4), np.uint8), 2, "shape"),
+        (np.zeros((4, 4, 3, 1), np.uint8), 2, r"\(4, 4, 3, 1\)"),
+        (np.zeros((0, 4), np.uint8), 2, r"\(0, 4\)"),
         (np.zeros((4, 4), np.uint8), 0, "scale is 0"),
         (np.zeros((4, 4), np.uint8), float("nan"), "scale is nan"),
     ],

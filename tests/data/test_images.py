@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rgt_arch.data.images import decode, find_files, image_size, is_complete_png, read_bytes, write_png
+from rgt_arch.data.images import decode, find_files, image_size, read_bytes, write_png
 from rgt_arch.errors import UsageError, UserError
 
 from .image_files import TURNED, noise
@@ -104,25 +104,6 @@ def test_size_from_the_header_is_that_of_the_pixels(tmp_path: Path, ending: str)
     for options in ({}, {"exif": TURNED})[: 1 if ending == ".bmp" else 2]:
         Image.fromarray(PIXELS).save(file, **options)
         assert image_size(file) == decode(file.read_bytes(), file).shape[:2]
-
-
-def test_png_counts_as_complete_only_while_whole_of_its_size_and_newer(tmp_path: Path) -> None:
-    source, file = tmp_path / "source", tmp_path / "a.png"
-    source.write_bytes(b"x")
-    write_png(file, PIXELS)
-    assert is_complete_png(file, (60, 70), source)
-    assert not is_complete_png(file, (70, 60), source)
-    assert not is_complete_png(file, (60, 70), source, tmp_path / "none")
-    os.utime(file, ns=(0, source.stat().st_mtime_ns - 1))
-    assert not is_complete_png(file, (60, 70), source)
-    write_png(file, PIXELS)
-    content = file.read_bytes()
-    for damaged in (content[:-20], content[:200], b"", content[:500] + bytes(50) + content[550:]):
-        file.write_bytes(damaged)
-        assert not is_complete_png(file, (60, 70), source)
-    file.unlink()
-    os.mkfifo(file)
-    assert not is_complete_png(file, (60, 70), source)
 
 
 def test_a_refused_write_leaves_what_was_there(tmp_path: Path) -> None:

@@ -2,12 +2,10 @@
 
 import multiprocessing
 import os
-import runpy
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import cv2
 import lmdb
@@ -186,13 +184,6 @@ def test_damaged_files_are_left_out_one_line_each_and_found_again_by_the_next_ru
     assert (tmp_path / "in.lmdb" / "meta_info.txt").read_text().count("\n") == 2
 
 
-def test_nothing_is_made_of_damaged_files_alone(tmp_path, capsys):
-    save(tmp_path / "in" / "a.png", noise(2, 2)).write_bytes(b"no image")
-    assert pack(tmp_path / "in") == 1
-    assert "none of the images can be stored" in capsys.readouterr().err
-    assert names(tmp_path) == ["in"]
-
-
 def test_a_complete_lmdb_is_kept_and_one_of_other_images_refused(tmp_path, capsys):
     images = write_images(tmp_path / "in")
     spare = save(tmp_path / "new.png", noise(8, 8, 3))
@@ -338,14 +329,3 @@ assert not [module for module in sys.modules if module.startswith("rgt_arch")]
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert run.stdout.strip() == "[('photo0', (3, 20, 24)), ('photo1', (3, 20, 24))]", run.stderr
-
-
-def test_script_is_the_command(tmp_path, monkeypatch):
-    write_images(tmp_path / "in", suffix="x2")
-    script = Path(__file__).parents[2] / "realesrgan_style_scripts" / "create_lmdb.py"
-    monkeypatch.setattr(
-        sys, "argv", [str(script), str(tmp_path / "in"), "-o", str(tmp_path / "o.lmdb"), "--ending", "x2"]
-    )
-    with pytest.raises(SystemExit, match="0"):
-        runpy.run_path(str(script), run_name="__main__")
-    assert (tmp_path / "o.lmdb" / "meta_info.txt").read_text().startswith("photo0.png (24,32,3) 1\n")

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from basicsr.data.paired_image_dataset import PairedImageDataset
 
 from rgt_arch.cli import main
 from rgt_arch.data.bicubic import hr_lr_pair
@@ -84,18 +83,6 @@ def test_crops_of_hr_and_lr_are_the_same_places(tmp_path: Path, ending: str) -> 
     assert seen == len(names)
 
 
-def test_basicsr_trains_on_the_pairs(tmp_path: Path) -> None:
-    pairs(tmp_path, {"a": (41, 50, 3), "b": (24, 33)})
-    assert cut(tmp_path, "--lr", tmp_path / "X2", "--size", 24, "--step", 12) == 0
-    options = {"dataroot_gt": str(tmp_path / "sub/HR"), "dataroot_lq": str(tmp_path / "sub/LR_bicubic/X2")}
-    options |= {"phase": "train", "scale": 2, "gt_size": 16, "use_hflip": True, "use_rot": True}
-    dataset = PairedImageDataset({**options, "io_backend": {"type": "disk"}})
-    assert len(dataset) == len(pngs(tmp_path / "sub" / "HR")) > 6
-    for item in dataset:
-        assert item["gt"].shape == (3, 16, 16)
-        assert item["lq"].shape == (3, 8, 8)
-
-
 def test_every_bad_image_is_one_line_and_has_no_crops(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     names = ["good", "hr_cut", "lr_cut", "no_lr", "other_size", "other_scale", "pipe"]
     pairs(tmp_path, dict.fromkeys(names, (40, 48, 3)))
@@ -131,39 +118,6 @@ def test_every_bad_image_is_one_line_and_has_no_crops(tmp_path: Path, capfd: pyt
         assert pngs(tmp_path / "sub" / "HR") == pngs(tmp_path / "sub" / "LR_bicubic" / "X2")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["--size", "0"], "--size is 0"),
-        (["--step", "0"], "--step is 0"),
-        (["--threshold", "-1"], "--threshold is -1"),
-        (["--lr", "X3", "--size", "25"], "--size is 25 and --step 240; both must be multiples of 3"),
-        (["--lr", "X3", "--size", "24", "--step", "10"], "--size is 24 and --step 10; both must be multiples of 3"),
-        (["--lr", "X3", "--lr", "X3"], "another LR folder is 3 times smaller"),
-        (["--lr", "HR"], "none of its images is named like one in HR"),
-        (["--lr", "other"], "and 2 to 16 times smaller"),
-        (["-o", "."], "inside the input folder"),
-        (["-o", "HR/sub"], "inside the input folder"),
-    ],
-)
-def test_unusable_arguments_touch_nothing(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    arguments: list[str],
-    words: str,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    pairs(Path(), {"a": (30, 30, 3)}, (3,))
-    save(Path("other/b.png"), noise(10, 10))
-    before = files(tmp_path)
-    assert cut(Path(), *arguments) == 2
-    error = capsys.readouterr().err
-    assert words in error
-    assert len(error.splitlines()) == 1
-    assert files(tmp_path) == before
-
-
 def test_restart_mends_what_is_missing_and_remakes_what_changed(tmp_path: Path) -> None:
     pairs(tmp_path, {"a": (48, 48, 3), "b": (48, 48, 3)})
     arguments = ["--lr", tmp_path / "X2", "--size", "24", "--step", "24"]
@@ -180,19 +134,3 @@ def test_restart_mends_what_is_missing_and_remakes_what_changed(tmp_path: Path) 
     assert {name for name in pngs(out / "HR") if name.startswith("a")} == {"a_s001.png", "a_s002.png"}
     np.testing.assert_array_equal(read(out / "HR/a_s002.png"), noise(24, 30, 3)[:, 6:])
     assert pngs(out / "HR") == pngs(out / "LR_bicubic" / "X2")
-
-
-def test_other_settings_are_named_and_need_another_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pairs(tmp_path, {"a": (48, 48, 3)})
-    assert cut(tmp_path, "--size", 24, "--step", 12) == 0
-    assert capsys.readouterr().out.splitlines()[1] == f"sub-images in {tmp_path / 'sub' / 'HR'}: 9"
-    before = files(tmp_path)
-    for change, words in (
-        (["--step", 24], "was filled with other settings (step 12; now step 24)"),
-        (["--step", 12, "--lr", tmp_path / "X2"], "HR cropped to multiples of 1; now"),
-    ):
-        assert cut(tmp_path, "--size", 24, *change) == 2
-        assert words in capsys.readouterr().err
-        assert files(tmp_path) == before
-    assert cut(tmp_path, "--size", 24, "--step", 24, "--overwrite") == 0
-    assert len(pngs(tmp_path / "sub" / "HR")) == 4
