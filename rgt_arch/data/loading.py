@@ -19,15 +19,11 @@ import torch
 from torch.utils.data import Dataset, get_worker_info
 
 from rgt_arch.data.sampling import Item
-from rgt_arch.errors import UserError
+from rgt_arch.errors import UnreadableImageError, UserError
 
 UNREADABLE = "unreadable"
 """Key of a sample from TrainingDataset: what could not be read in its place, a line for each image, or ""."""
 _ATTEMPTS = 10
-
-
-class UnreadableImageError(UserError):
-    """An image that cannot be used, where the fault is the file's and not that of code or options."""
 
 
 class NamingDataset(Dataset[Any]):

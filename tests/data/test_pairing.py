@@ -21,6 +21,7 @@ from rgt_arch.data.pairing import (
     pair_names,
     pairs_from_folders,
     pairs_from_meta_info,
+    read_list,
     spread,
 )
 from rgt_arch.errors import UserError
@@ -39,8 +40,7 @@ def test_folders_and_lists_pair_as_in_basicsr(tmp_path):
     assert {(str(pair.gt), str(pair.lq)) for pair in ours} == {(pair["gt_path"], pair["lq_path"]) for pair in theirs}
     (tmp_path / "list.txt").write_text("sub/a.v1.png (8,8,3)\nb.png (8,8,3)\n")
     theirs = paired_paths_from_meta_info_file([str(lr), str(hr)], ["lq", "gt"], str(tmp_path / "list.txt"), "{}x2")
-    lines = list(enumerate((tmp_path / "list.txt").read_text().splitlines(), 1))
-    ours = pairs_from_meta_info(lines, hr, lr, "{}x2", comma=False)
+    ours = pairs_from_meta_info(read_list(tmp_path / "list.txt"), "{}x2", comma=False).files(hr, lr)
     assert [(str(pair.gt), str(pair.lq)) for pair in ours] == [(pair["gt_path"], pair["lq_path"]) for pair in theirs]
 
 
