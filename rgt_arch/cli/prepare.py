@@ -129,14 +129,11 @@ def subimages(**given: Any) -> int:
 )
 def meta(file: Path, lr_folder: Path | None = None, **given: Any) -> int:
     """Write the list, and print the counts."""
-    from rgt_arch.data.meta_info import write_meta_info, write_pair_list
+    from rgt_arch.data.meta_info import write_meta_info
 
-    if lr_folder is not None:
-        summary = write_pair_list(lr_folder=lr_folder, file=file, **_with_jobs(given))
-    elif "lr_root" in given:
+    if lr_folder is None and "lr_root" in given:
         raise UsageError(f"--lr-root {given['lr_root']} goes with --lr only; name the folder of LR images with --lr")
-    else:
-        summary = write_meta_info(file=file, **_with_jobs(given))
+    summary = write_meta_info(file=file, lr_folder=lr_folder, **_with_jobs(given))
     print(f"{file}: {'already there' if summary.kept else 'made'}")
     return _report(summary)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
 import re
 import string
@@ -135,14 +136,12 @@ def guess_template(gt: Collection[str], lq: Collection[str]) -> str | None:
     found = Counter(dict.fromkeys(_USUAL, 1))
     for lq_stem in spread(sorted(present), _NAMES_TRIED):
         folder, slash, name = lq_stem.rpartition("/")
-        for start in range(len(name)):
-            for end in range(start + 1, len(name) + 1):
-                if f"{folder}{slash}{name[start:end]}" in stems:
-                    found[name[:start], name[end:]] += 1
+        cuts = itertools.combinations(range(len(name) + 1), 2)
+        found.update((name[:i], name[j:]) for i, j in cuts if f"{folder}{slash}{name[i:j]}" in stems)
     parts = [stem.rpartition("/") for stem in stems]
     counts = {
         (before, after): sum(f"{folder}{slash}{before}{name}{after}" in present for folder, slash, name in parts)
-        for before, after in {*sorted(found, key=lambda around: (-found[around], around))[:_TEMPLATES_TRIED], *_USUAL}
+        for before, after in {*(around for around, _ in found.most_common(_TEMPLATES_TRIED)), *_USUAL}
     }
     best = min(counts, key=lambda around: (-counts[around], len("".join(around)), around))
     return "{}".join(re.sub(r"[{}]", r"\g<0>\g<0>", part) for part in best) if counts[best] else None

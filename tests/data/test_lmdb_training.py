@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from rgt_arch.data.bicubic import hr_lr_pair
 from rgt_arch.data.lmdb import create_lmdb_of_folder
-from rgt_arch.data.meta_info import write_meta_info, write_pair_list
+from rgt_arch.data.meta_info import write_meta_info
 from rgt_arch.errors import UserError
 from rgt_arch.training.loaders import training_loader, validation_loaders
 from rgt_arch.training.run_folder import FolderLock
@@ -53,7 +53,7 @@ def disk_options(folder, stems):
         write_meta_info(folder / "HR", folder / "meta.txt")
         more = {"type": "PairedImageDataset", "meta_info_file": str(folder / "meta.txt"), "filename_tmpl": "{}x2"}
     else:
-        write_pair_list(folder / "HR", folder / "LR", folder / "pairs.txt")
+        write_meta_info(folder / "HR", folder / "pairs.txt", lr_folder=folder / "LR")
         roots = dict.fromkeys(("dataroot_gt", "dataroot_lq"), str(folder))
         more = {"type": "RealESRGANPairedDataset", "meta_info": str(folder / "pairs.txt"), **roots}
     return {**options, **more}
@@ -95,11 +95,13 @@ def test_batches_from_lmdb_and_disk_are_identical_with_and_without_workers(tmp_p
 @pytest.mark.skipif(sys.platform != "linux", reason="forked workers are Linux's default alone")
 def test_one_lmdb_serves_training_and_validation_and_workers_forked_after_it_was_opened(tmp_path):
     folder = make(tmp_path, PLAIN)
-    options = lmdb_options(folder)
-    train, (val,) = loaders(options, 0, val=options)
+    options, link = lmdb_options(folder), tmp_path.with_name("link")
+    link.symlink_to(folder)
+    val_options = lmdb_options(link)  # the same LMDBs under another name
+    train, (val,) = loaders(options, 0, val=val_options)
     here = batches(train)  # opens both LMDBs in this process
     assert len(batches(val)) == len(PLAIN)
-    forked, (val,) = loaders(options, 2, val=options)
+    forked, (val,) = loaders(options, 2, val=val_options)
     iterator = iter(forked)
     first = next(iterator)
     assert len(batches(val)) == len(PLAIN)  # while the workers run

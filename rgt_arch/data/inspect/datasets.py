@@ -41,7 +41,10 @@ class DataSet:
         self.phase, self.data, self.report, self.root = phase, data, report, root
         self.is_train = phase.split("_")[0] == "train"
         self.backend = subsection(data, "io_backend").get("type")
-        self.scale = opt.get("scale", data.get("scale"))
+        scale, patch = opt.get("scale", data.get("scale")), data.get("gt_size")
+        self.scale = scale if isinstance(scale, int) and scale >= 1 and not report.is_faulty(("scale",)) else 0
+        """0 where it is missing or faulty."""
+        self.patch = patch if self.is_train and isinstance(patch, int) else 0
         kinds = set(parents(find_class("dataset", data.get("type"))))
         self.is_paired = bool(kinds & {"PairedImageDataset", "RealESRGANPairedDataset"})
         single = {"SingleImageDataset": "dataroot_lq", "RealESRGANDataset": "dataroot_gt"}
@@ -50,6 +53,8 @@ class DataSet:
         # In validation PairedImageDataset cuts off a rest at the right and bottom, RealESRGANPairedDataset does not.
         self.exact = self.is_train or "PairedImageDataset" not in kinds
         self.meta_key = "meta_info" if kinds & {"RealESRGANPairedDataset", "RealESRGANDataset"} else "meta_info_file"
+        if self.is_paired and scale is None:
+            report.missing(("scale",), f"is missing, and datasets:{phase} needs it; add scale: 4")
         self.images: dict[str, Images] = {}
         """Of the folders that exist, by key."""
         self.pairing: Pairing | None = None
@@ -57,10 +62,10 @@ class DataSet:
 
     def check_headers(self) -> None:
         """Report what is wrong with names and with a sample of the images."""
-        if not self._read() or self.pairing is None or (self.is_paired and not self._known_scale):
+        if not self._read() or self.pairing is None or (self.is_paired and not self.scale):
             return
         gt, lq = self.images[self.keys[0]], self.images[self.keys[-1]]
-        scale, patch = (self._known_scale, self._patch) if self.is_paired else (1, 0)
+        scale, patch = (self.scale, self.patch) if self.is_paired else (1, 0)
         sample = spread(list(enumerate(self.pairing.files(gt.place, lq.place), 1)), SAMPLED_PAIRS)
         known = (gt.sizes, lq.sizes) if self.backend == "lmdb" else None
         files = [(line, file) for line, pair in sample for file in (pair.gt, pair.lq) if known is None]
@@ -80,7 +85,7 @@ class DataSet:
         is_sound, parts = self._read(), list[Section]()
         if self.is_paired and len(self.images) == len(_SIDES) and self.pairing is not None:
             gt, lq = self.images.values()
-            scale, exact, patch = self._known_scale or None, self.exact, self._patch
+            scale, exact, patch = self.scale or None, self.exact, self.patch
             *parts, last = check_pairs(
                 last, self.pairing, gt, lq, scale, jobs=jobs, bicubic=bicubic, exact=exact, gt_size=patch
             )
@@ -90,7 +95,8 @@ class DataSet:
             last.note("a type that reads images in its own way: they were not checked")
             return [last]
         use = "train on" if self.is_train else "validate or test on"
-        if not is_sound or stopped([*parts, last]) != "nothing" or self.report.is_faulty(("datasets", self.phase)):
+        is_sound &= not self.report.is_faulty(("datasets", self.phase)) and (self.scale > 0 or not self.is_paired)
+        if not is_sound or stopped([*parts, last]) != "nothing":
             last.verdict = f"BasicSR cannot {use} it as it is"
         else:
             unit, number = "pair" if self.is_paired else "image", len(self.pairing.pairs) if self.pairing else 0
@@ -100,8 +106,6 @@ class DataSet:
     def _read(self) -> bool:
         """Fill `images` and `pairing`, and report mistakes in folders, names and lists; whether BasicSR can read it."""
         before = len(self.report.errors)
-        if self.is_paired and self.scale is None:
-            self.report.missing(("scale",), f"is missing, and datasets:{self.phase} needs it; add scale: 4")
         if "meta_info" not in self.data and self.keys == ["dataroot_gt"] and self.backend != "lmdb":
             text = "is missing; add a text file with one image name a line"
             self.report.missing(("datasets", self.phase, "meta_info"), text)
@@ -123,8 +127,10 @@ class DataSet:
                     self.pairing = Pairing("", [(name, name) for name in gt.names], [], [], [])
             else:
                 self.pairing = pair_names(gt.names, lq.names, template)
-            if self.backend == "lmdb":
-                self._compare_keys(self.pairing)
+            if odd := sorted([*self.pairing.lone_gt, *self.pairing.lone_lq]) if self.backend == "lmdb" else []:
+                where = f"{odd[0]!r} (in {'dataroot_gt' if odd[0] in self.pairing.lone_gt else 'dataroot_lq'})"
+                text = f"{len(odd)} keys are in one LMDB only, such as {where}; make both from the same names"
+                self._error("dataroot_lq", text)
             elif not lines and len(self.report.errors) == before:
                 pairs_from_folders(list(gt.names), list(lq.names), gt.place, lq.place, template)
         except PairingError as error:
@@ -175,29 +181,11 @@ class DataSet:
             self._error(self.meta_key, str(error).removeprefix(f"{file}: "), value)
             return []
 
-    def _compare_keys(self, pairing: Pairing) -> None:
-        if odd := sorted([*pairing.lone_gt, *pairing.lone_lq]):
-            where = f"{odd[0]!r} (in {'dataroot_gt' if odd[0] in pairing.lone_gt else 'dataroot_lq'})"
-            text = f"{len(odd)} keys are in one LMDB only, such as {where}; make both from the same names"
-            self._error("dataroot_lq", text)
-
     def _error(self, key: str, message: str, value: Any = None) -> None:
         self.report.error(("datasets", self.phase, key), message, value)
 
     def _under(self, value: str) -> str:
         return "" if Path(value).expanduser().is_absolute() else f" under {self.root}"
-
-    @property
-    def _known_scale(self) -> int:
-        """The scale, 0 where it is missing or faulty."""
-        is_faulty = self.report.is_faulty(("scale",))
-        return self.scale if isinstance(self.scale, int) and self.scale >= 1 and not is_faulty else 0
-
-    @property
-    def _patch(self) -> int:
-        """The side of HR patches in training, or 0."""
-        size = self.data.get("gt_size")
-        return size if self.is_train and isinstance(size, int) else 0
 
 
 def _strangers(names: list[str]) -> str:

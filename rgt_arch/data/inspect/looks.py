@@ -12,9 +12,9 @@ from pathlib import Path, PurePosixPath
 import lmdb
 import numpy as np
 
-from rgt_arch.data.images import Size, decode, find_files, read_bytes
+from rgt_arch.data.images import Size, decode, read_bytes
 from rgt_arch.data.inspect.report import Section, counted
-from rgt_arch.data.lmdb_reader import META_INFO, opened, read_keys, read_value
+from rgt_arch.data.lmdb_reader import META_INFO, opened, read_value
 from rgt_arch.data.parallel import Summary, successes
 from rgt_arch.errors import UserError
 
@@ -83,14 +83,6 @@ class Images:
     """Those that a list says they have, by name."""
     looks: dict[str, Look] = field(default_factory=dict)
     """Of the images that can be read."""
-
-    @classmethod
-    def of(cls, title: str, place: Path) -> Images:
-        """All files below a folder, or the keys in an LMDB's meta_info.txt. Raises UsageError if there are none."""
-        if is_lmdb(place):
-            sizes = read_keys(place, 0)
-            return cls(title, place, list(sizes), sizes)
-        return cls(title, place, [path.relative_to(place).as_posix() for path in find_files(place)])
 
     def examine(self, unit: str = "image", *, jobs: int) -> Section:
         """Decode all images in worker processes and report what they are, which are damaged and which are equal.

@@ -27,12 +27,16 @@ class SizeFault:
     lines: list[str]
     remedy: str
     stops: Stops
-    is_rest: bool = False
-    """HR is larger than scale × LR by less than scale pixels, which PairedImageDataset cuts off in validation."""
 
 
-def size_faults(sizes: Sequence[tuple[str, str, Size, Size]], scale: int, gt_size: int = 0) -> Iterator[SizeFault]:
-    """What is wrong with sizes, given as (HR name, LR name, HR size, LR size). gt_size: HR patch of training, or 0."""
+def size_faults(
+    sizes: Sequence[tuple[str, str, Size, Size]], scale: int, *, exact: bool, gt_size: int = 0
+) -> Iterator[SizeFault]:
+    """What is wrong with sizes, given as (HR name, LR name, HR size, LR size).
+
+    exact: whether HR must be exactly scale × LR, as in training (data/transforms.py:64); else it may be larger by less
+    than scale pixels, which PairedImageDataset cuts off in validation. gt_size: HR patch of training, or 0.
+    """
     wrong, rest, small, ratios, sides = [], [], [], [], []
     patch = gt_size // scale
     for gt_name, lq_name, hr, lr in sizes:
@@ -41,7 +45,7 @@ def size_faults(sizes: Sequence[tuple[str, str, Size, Size]], scale: int, gt_siz
         if not all(0 <= pixels < scale for pixels in over):
             wrong.append(text)
             ratios.append(round(hr[0] / lr[0]))
-        elif any(over):
+        elif exact and any(over):
             rest.append(text)
         if min(lr) < patch:
             small.append(f"{lq_name} is {dimensions(lr)}")
@@ -55,7 +59,7 @@ def size_faults(sizes: Sequence[tuple[str, str, Size, Size]], scale: int, gt_siz
         heading = f"{{n}} pair{{s}} whose HR image is up to {scale - 1} pixels larger than {scale} × LR: validation "
         heading += "cuts that off, training refuses it (`rgt prepare lr --hr-out` writes cropped HR images)"
         hint = f"cut HR images to multiples of {scale} and make the LR images anew"
-        yield SizeFault("dataroot_lq", heading, rest, f", not 1/{scale} of it; {hint}", "training", is_rest=True)
+        yield SizeFault("dataroot_lq", heading, rest, f", not 1/{scale} of it; {hint}", "training")
     if small:
         heading = f"{{n}} pair{{s}} smaller than gt_size {gt_size}, at which training stops"
         hint = f", smaller than the LR patch of {patch}×{patch}; take gt_size {min(sides) * scale} or less, "
@@ -72,8 +76,7 @@ def header_faults(
 ) -> Iterator[tuple[str, str]]:
     """Yield (option, message) for each kind of fault that the headers of a sample of pairs show.
 
-    exact: whether HR must be exactly scale × LR, as in training (data/transforms.py:64). known: sizes of HR and LR by
-    name where no files are to be read (LMDBs).
+    exact, gt_size: as in `size_faults`. known: sizes of HR and LR by name where no files are to be read (LMDBs).
     """
     of = f"of {len(pairs)} looked at"
     sizes = []
@@ -91,14 +94,9 @@ def header_faults(
             sizes.append((pair.gt.name, pair.lq.name, hr, lr))
     for key, files in broken.items():
         if files:
-            is_there = files[0].exists()
-            fault = (
-                "cannot be read as an image; replace or remove it" if is_there else "does not exist; correct the list"
-            )
-            yield key, f"{len(files)} {of}: {files[0]} {fault}"
-    for fault in size_faults(sizes, scale, gt_size):
-        if exact or not fault.is_rest:
-            yield fault.key, f"{len(fault.lines)} {of}: {fault.lines[0]}{fault.remedy}"
+            yield key, f"{len(files)} {of}: {files[0]} cannot be read as an image; replace or remove it"
+    for fault in size_faults(sizes, scale, exact=exact, gt_size=gt_size):
+        yield fault.key, f"{len(fault.lines)} {of}: {fault.lines[0]}{fault.remedy}"
 
 
 def check_pairs(
@@ -115,7 +113,7 @@ def check_pairs(
 ) -> list[Section]:
     """The reports on HR images, on LR images and, as `last`, on how they pair and whose sizes do not fit.
 
-    scale: None to take the one that most pairs have. exact, gt_size: as in `header_faults` and `size_faults`.
+    scale: None to take the one that most pairs have. exact, gt_size: as in `size_faults`.
     bicubic: count the LR images that are MATLAB's bicubic of their HR images, bit for bit, and list the others.
     """
     sections = [gt.examine("HR image", jobs=jobs), lq.examine("LR image", jobs=jobs), last]
@@ -130,12 +128,9 @@ def check_pairs(
     last.problem("{n} LR image{s} without HR image", pairing.lone_lq, stops="everything")
     if not looks or scale is None:
         return sections
-    for fault in size_faults([(g, q, hr.size, lr.size) for g, q, hr, lr in looks], scale, gt_size):
-        if fault.is_rest and not exact:
-            text = f"{{n}} HR image{{s}} larger than {scale} × LR by a rest that validation cuts off"
-            last.facts.append(counted(text, len(fault.lines)))
-        else:
-            last.problem(fault.heading, fault.lines, stops=fault.stops)
+    sizes = [(g, q, hr.size, lr.size) for g, q, hr, lr in looks]
+    for fault in size_faults(sizes, scale, exact=exact, gt_size=gt_size):
+        last.problem(fault.heading, fault.lines, stops=fault.stops)
     equal: dict[bytes, dict[bytes, str]] = {}
     for _, q, hr, lr in looks:
         equal.setdefault(lr.digest, {})[hr.digest] = q

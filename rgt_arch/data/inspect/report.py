@@ -10,7 +10,7 @@ from rgt_arch.errors import printable
 LINES_SHOWN = 20
 # What BasicSR stops at because of a problem. "nothing": it would use other data than was meant.
 Stops = Literal["nothing", "training", "everything"]
-_VERDICTS: dict[Stops, str] = {
+VERDICTS: dict[Stops, str] = {
     "everything": "BasicSR cannot use them as they are",
     "training": "BasicSR can validate and test on them, but not train",
     "nothing": "BasicSR can train on them",
@@ -74,9 +74,4 @@ def summary(sections: Sequence[Section]) -> str:
 def stopped(sections: Iterable[Section]) -> Stops:
     """What the worst of all problems stops."""
     found = {problem.stops for section in sections for problem in section.problems}
-    return next((stops for stops in _VERDICTS if stops in found), "nothing")
-
-
-def verdict_on_pairs(sections: Iterable[Section]) -> str:
-    """Whether HR and LR images with these reports can be used."""
-    return _VERDICTS[stopped(sections)]
+    return next((stops for stops in VERDICTS if stops in found), "nothing")

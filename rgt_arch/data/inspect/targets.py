@@ -10,10 +10,12 @@ from rgt_arch import config
 from rgt_arch.config.loading import read_written
 from rgt_arch.config.report import Report
 from rgt_arch.config.tree import sections, subsection
+from rgt_arch.data.images import find_files
 from rgt_arch.data.inspect.datasets import DataSet
 from rgt_arch.data.inspect.looks import Images, is_lmdb
 from rgt_arch.data.inspect.pairs import check_pairs
-from rgt_arch.data.inspect.report import Section, counted, verdict_on_pairs
+from rgt_arch.data.inspect.report import VERDICTS, Section, counted, stopped
+from rgt_arch.data.lmdb_reader import read_keys
 from rgt_arch.data.pairing import (
     MetaLine,
     Pairing,
@@ -80,14 +82,18 @@ def check_target(
             )
         return [section]
     found = check_pairs(Section("HR and LR"), pairing, gt, lr, scale, bicubic=bicubic, jobs=jobs)
-    found[-1].verdict = verdict_on_pairs(found)
+    found[-1].verdict = VERDICTS[stopped(found)]
     return found
 
 
 def _images(folder: Path, title: str) -> Images:
-    if not is_lmdb(folder) and (folder / "data.mdb").exists():
+    """All files below a folder, or the keys in an LMDB's meta_info.txt. Raises UsageError if there are none."""
+    if is_lmdb(folder):
+        sizes = read_keys(folder, 0)
+        return Images(title, folder, list(sizes), sizes)
+    if (folder / "data.mdb").exists():
         raise UsageError(f"{folder}: looks like an LMDB; BasicSR takes it for one if its name ends with .lmdb")
-    return Images.of(title, folder)
+    return Images(title, folder, [path.relative_to(folder).as_posix() for path in find_files(folder)])
 
 
 def _listed(text: Path, root: Path | None, lq: Path | None) -> tuple[Images, Images | None, Pairing]:
