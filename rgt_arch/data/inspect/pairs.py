@@ -18,30 +18,20 @@ from rgt_arch.data.parallel import Summary, successes
 from rgt_arch.errors import UserError
 
 
-@dataclass(frozen=True)
-class SizeFault:
-    """One way in which sizes do not fit, with a line for each pair. key: the option to correct; remedy ends a line."""
-
-    key: str
-    heading: str
-    lines: list[str]
-    remedy: str
-    stops: Stops
-
-
 def size_faults(
     sizes: Sequence[tuple[str, str, Size, Size]], scale: int, *, exact: bool, gt_size: int = 0
-) -> Iterator[SizeFault]:
-    """What is wrong with sizes, given as (HR name, LR name, HR size, LR size).
+) -> Iterator[tuple[str, str, list[str], Stops]]:
+    """Yield (option, what is wrong and what to do, a line for each pair, what BasicSR stops at) for each kind of fault.
 
-    exact: whether HR must be exactly scale × LR, as in training (data/transforms.py:64); else it may be larger by less
-    than scale pixels, which PairedImageDataset cuts off in validation. gt_size: HR patch of training, or 0.
+    sizes: (HR name, LR name, HR size, LR size) of each pair. exact: whether HR must be exactly scale × LR, as in
+    training (data/transforms.py:64); else it may be larger by less than scale pixels, which PairedImageDataset cuts off
+    in validation. gt_size: HR patch of training, or 0.
     """
     wrong, rest, small, ratios, sides = [], [], [], [], []
     patch = gt_size // scale
     for gt_name, lq_name, hr, lr in sizes:
         text = f"{gt_name} is {dimensions(hr)} and its LR image {dimensions(lr)}"
-        over = [large - scale * small_side for large, small_side in zip(hr, lr, strict=True)]
+        over = [large - scale * side for large, side in zip(hr, lr, strict=True)]
         if not all(0 <= pixels < scale for pixels in over):
             wrong.append(text)
             ratios.append(round(hr[0] / lr[0]))
@@ -52,18 +42,14 @@ def size_faults(
             sides.append(min(lr))
     if wrong:
         is_other = ratios[0] not in (0, scale)
-        hint = f"set scale: {ratios[0]}, or take the ×{scale} LR images" if is_other else "make the LR image anew"
-        heading = f"{{n}} pair{{s}} whose HR image is not {scale} × the LR image"
-        yield SizeFault("dataroot_lq", heading, wrong, f", not 1/{scale} of it; {hint}", "everything")
+        remedy = f"set scale: {ratios[0]}, or take the ×{scale} LR images" if is_other else "make the LR images anew"
+        yield "dataroot_lq", f"HR is not {scale} × LR; {remedy}", wrong, "everything"
     if rest:
-        heading = f"{{n}} pair{{s}} whose HR image is up to {scale - 1} pixels larger than {scale} × LR: validation "
-        heading += "cuts that off, training refuses it (`rgt prepare lr --hr-out` writes cropped HR images)"
-        hint = f"cut HR images to multiples of {scale} and make the LR images anew"
-        yield SizeFault("dataroot_lq", heading, rest, f", not 1/{scale} of it; {hint}", "training")
+        text = f"HR is up to {scale - 1} pixels larger than {scale} × LR, which training refuses; "
+        yield "dataroot_lq", f"{text}`rgt prepare lr --hr-out` writes cropped HR images", rest, "training"
     if small:
-        heading = f"{{n}} pair{{s}} smaller than gt_size {gt_size}, at which training stops"
-        hint = f", smaller than the LR patch of {patch}×{patch}; take gt_size {min(sides) * scale} or less, "
-        yield SizeFault("gt_size", heading, small, f"{hint}or remove the image", "training")
+        text = f"smaller than the LR patch of {patch}×{patch}; take gt_size {min(sides) * scale} or less, or remove it"
+        yield "gt_size", text, small, "training"
 
 
 def header_faults(
@@ -95,8 +81,8 @@ def header_faults(
     for key, files in broken.items():
         if files:
             yield key, f"{len(files)} {of}: {files[0]} cannot be read as an image; replace or remove it"
-    for fault in size_faults(sizes, scale, exact=exact, gt_size=gt_size):
-        yield fault.key, f"{len(fault.lines)} {of}: {fault.lines[0]}{fault.remedy}"
+    for key, text, lines, _ in size_faults(sizes, scale, exact=exact, gt_size=gt_size):
+        yield key, f"{len(lines)} {of}: {lines[0]}: {text}"
 
 
 def check_pairs(
@@ -129,8 +115,8 @@ def check_pairs(
     if not looks or scale is None:
         return sections
     sizes = [(g, q, hr.size, lr.size) for g, q, hr, lr in looks]
-    for fault in size_faults(sizes, scale, exact=exact, gt_size=gt_size):
-        last.problem(fault.heading, fault.lines, stops=fault.stops)
+    for _, text, lines, stops in size_faults(sizes, scale, exact=exact, gt_size=gt_size):
+        last.problem(f"{{n}} pair{{s}}: {text}", lines, stops=stops)
     equal: dict[bytes, dict[bytes, str]] = {}
     for _, q, hr, lr in looks:
         equal.setdefault(lr.digest, {})[hr.digest] = q

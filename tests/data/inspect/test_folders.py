@@ -106,14 +106,14 @@ def test_sizes_that_do_not_fit_are_told_apart_from_a_rest(data, run):
     save(data / "HR" / "1.png", noise(1, 25, 32))
     code, text = run("HR", "--lr", "LR")
     assert code == 1
-    assert "1 pair whose HR image is up to 1 pixels larger than 2 × LR" in text
+    assert "1 pair: HR is up to 1 pixels larger than 2 × LR, which training refuses" in text
     assert "1.png is 32×25 and its LR image 16×12" in text
     assert "BasicSR can validate and test on them, but not train" in text
     save(data / "HR" / "1.png", noise(1, 26, 32))
     text = run("HR", "--lr", "LR")[1]
-    assert "1 pair whose HR image is not 2 × the LR image\n    1.png is 32×26 and its LR image 16×12" in text
+    assert "1 pair: HR is not 2 × LR; make the LR images anew\n    1.png is 32×26 and its LR image 16×12" in text
     assert "BasicSR cannot use them" in text
-    assert "6 pairs whose HR image is not 4 × the LR image" in run("HR", "--lr", "LR", "--scale", 4)[1]
+    assert "6 pairs: HR is not 4 × LR; set scale: 2" in run("HR", "--lr", "LR", "--scale", 4)[1]
 
 
 def test_lr_images_unlike_the_bicubic_are_information(data, run):

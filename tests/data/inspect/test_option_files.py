@@ -25,47 +25,21 @@ def use_lmdbs(option_file):
     option_file.train.update(dataroot_gt="HR.lmdb", dataroot_lq="LR.lmdb", io_backend={"type": "lmdb"})
 
 
-def use_list(option_file, *lines, **more):
+def use_list(option_file, *lines, key="meta_info_file", kind="PairedImageDataset"):
     Path("list.txt").write_text("\n".join(lines))
-    option_file.train.update({"meta_info_file": "list.txt", **more})
+    option_file.train.update({key: "list.txt", "type": kind})
 
 
 def use_pair_list(option_file, *lines):
-    use_list(option_file, *lines, type="RealESRGANPairedDataset", meta_info=option_file.train.get("meta_info_file"))
-    option_file.train["meta_info"] = option_file.train.pop("meta_info_file")
+    use_list(option_file, *lines, key="meta_info", kind="RealESRGANPairedDataset")
 
 
-def use_names(option_file, *lines):
-    use_list(option_file, *lines, type="RealESRGANDataset")
+def as_jpeg(_):
+    for file in sorted(Path("LR").iterdir()):
+        file.rename(file.with_suffix(".jpg"))
 
 
-def rename(folder, change):
-    for file in sorted(Path(folder).iterdir()):
-        file.rename(change(file))
-
-
-def as_jpeg(option_file):
-    rename("LR", lambda file: file.with_suffix(".jpg"))
-
-
-def lone(option_file):
-    save(Path("HR/6.png"), noise(6))
-
-
-def other_scale(option_file):
-    for name in ("0", "1"):
-        save(Path(f"HR/{name}.png"), noise(7, 48, 64))
-
-
-def with_a_rest(option_file):
-    save(Path("HR/3.png"), noise(8, 25, 32))
-
-
-def junk(option_file):
-    Path("HR/2.png").write_bytes(b"not a picture")
-
-
-def no_folders(option_file):
+def no_folders(_):
     shutil.rmtree("HR")
     shutil.rmtree("LR")
     Path("LR").mkdir()
@@ -76,63 +50,51 @@ def clashing_keys(option_file):
     Path("HR.lmdb/meta_info.txt").write_text("a.1.png (24,32,3) 1\na.2.png (24,32,3) 1\n")
 
 
-def other_keys(option_file):
-    use_lmdbs(option_file)
-    meta = Path("LR.lmdb/meta_info.txt")
-    meta.write_text("".join(meta.read_text().splitlines(keepends=True)[1:]))
-
-
 def small_in_lmdb(option_file):
     use_lmdbs(option_file)
     option_file.train["gt_size"] = 32
 
 
-def disk_for_lmdb(option_file):
-    use_lmdbs(option_file)
-    option_file.train["io_backend"] = {"type": "disk"}
-
-
-TRAIN = "train.yml: datasets:train:"
-
-
+# What tests/end_to_end/bad_files.py does not spoil.
 @pytest.mark.parametrize(
     ("spoil", "messages"),
     [
-        (no_folders, [f"{TRAIN}dataroot_gt = 'HR': no such folder under", f"{TRAIN}dataroot_lq = 'LR': the folder holds"
-                      " no images"]),
-        (lambda file: Path("HR/Thumbs.db").touch(), [f"{TRAIN}dataroot_gt = 'HR': holds Thumbs.db, which BasicSR would "
-                                                     "read as an image; move it away"]),
-        (lone, [f"{TRAIN}dataroot_lq = 'LR': the LR folder holds 6 images for 7 HR images in "]),
-        (lambda file: file.train.pop("filename_tmpl"), ["0.png has no LR image 0.png; 0x2.png has no HR image; set "
-                                                        "filename_tmpl: '{}x2'"]),
-        (lambda file: Path("LR/5x2.png").rename("LR/9x5.png"), ["5.png has no LR image 5x2.png; 9x5.png has no HR image"
-                                                                "; rename, add or remove images"]),
+        (no_folders, ["dataroot_gt = 'HR': no such folder under", "dataroot_lq = 'LR': the folder holds no images"]),
+        (
+            lambda file: file.train.pop("filename_tmpl"),
+            ["filename_tmpl: the LR", "0.png has no LR image 0.png; 0x2.png has no HR", "set filename_tmpl: '{}x2'"],
+        ),
+        (
+            lambda _: Path("LR/5x2.png").rename("LR/9x5.png"),
+            ["5.png has no LR image 5x2.png; 9x5.png has no HR image; rename, add or remove images"],
+        ),
         *(
-            (lambda file, template=template: file.train.update(filename_tmpl=template),
-             [f"{TRAIN}filename_tmpl = {template!r}: is not a template; it needs one {{}}"])
+            (
+                lambda file, template=template: file.train.update(filename_tmpl=template),
+                [f"filename_tmpl = {template!r}: is not a template; it needs one {{}}"],
+            )
             for template in ("x2", "{}{}", "{name}x2", "{")
         ),
         (as_jpeg, ["the endings must be the same: save the LR images in the format of the HR images"]),
-        (other_scale, [f"{TRAIN}dataroot_lq: 2 of 6 looked at: 0.png is 64×48 and its LR image 16×12, not 1/2 of it; "
-                       "set scale: 4"]),
-        (with_a_rest, [f"{TRAIN}dataroot_lq: 1 of 6 looked at: 3.png is 32×25", "cut HR images to multiples of 2"]),
-        (lambda file: file.train.update(gt_size=32), [f"{TRAIN}gt_size: 6 of 6 looked at: 0x2.png is 16×12, smaller "
-                                                      "than the LR patch of 16×16; take gt_size 24 or less"]),
-        (junk, [f"{TRAIN}dataroot_gt: 1 of 6 looked at: ", "HR/2.png cannot be read as an image; replace or remove"]),
+        (
+            lambda _: [save(Path(f"HR/{name}.png"), noise(7, 48, 64)) for name in (0, 1)],
+            ["dataroot_lq: 2 of 6 looked at: 0.png is 64×48 and its LR image 16×12: HR is not 2 × LR; set scale: 4"],
+        ),
+        (
+            lambda _: save(Path("HR/3.png"), noise(8, 25, 32)),
+            ["dataroot_lq: 1 of 6 looked at: 3.png is 32×25", "`rgt prepare lr --hr-out` writes cropped HR images"],
+        ),
         (lambda file: file.options.pop("scale"), ["scale: is missing, and datasets:train needs it"]),
-        (lambda file: use_list(file, "1.png", "7.png"), [f"{TRAIN}meta_info_file: line 2 stands for ", "HR/7.png"]),
-        (lambda file: use_list(file, "1.png", "", "2.png"), [f"{TRAIN}meta_info_file = 'list.txt': line 2 is empty"]),
-        (lambda file: file.train.update(meta_info_file="no.txt"), [f"{TRAIN}meta_info_file = 'no.txt': no such file"]),
-        (lambda file: use_pair_list(file, "0.png, 0x2.png", "1.png"), [f"{TRAIN}meta_info = 'list.txt': line 2 is not "
-                                                                      "'HR name, LR name'"]),
-        (lambda file: file.train.update(type="RealESRGANDataset"), [f"{TRAIN}meta_info: is missing"]),
-        (lambda file: file.train.update(io_backend={"type": "lmdb"}), ["does not end with .lmdb"]),
-        (disk_for_lmdb, ["io_backend is disk; set io_backend: {type: lmdb}"]),
-        (clashing_keys, [f"{TRAIN}dataroot_gt = 'HR.lmdb': the key 'a' is used twice"]),
-        (other_keys, [f"{TRAIN}dataroot_lq: 1 keys are in one LMDB only, such as '0' (in dataroot_gt)"]),
-        (small_in_lmdb, [f"{TRAIN}gt_size: 6 of 6 looked at: 0 is 16×12, smaller than the LR patch of 16×16"]),
+        (lambda file: use_list(file, "1.png", "7.png"), ["meta_info_file: line 2 stands for ", "HR/7.png"]),
+        (
+            lambda file: use_pair_list(file, "0.png, 0x2.png", "1.png"),
+            ["meta_info = 'list.txt': line 2 is not 'HR name, LR name'"],
+        ),
+        (lambda file: file.train.update(type="RealESRGANDataset"), ["datasets:train:meta_info: is missing"]),
+        (clashing_keys, ["dataroot_gt = 'HR.lmdb': the key 'a' is used twice"]),
+        (small_in_lmdb, ["gt_size: 6 of 6 looked at: 0 is 16×12: smaller than the LR patch of 16×16; take gt_size 24"]),
     ],
-)  # fmt: skip
+)
 def test_faults_in_data_are_named_before_a_run_and_by_the_full_check(option_file, run, spoil, messages):
     spoil(option_file)
     errors = "\n".join(option_file.errors())
