@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
 import sys
 
 import cv2
@@ -14,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from rgt_arch.data.bicubic import hr_lr_pair
 from rgt_arch.data.lmdb import create_lmdb_of_folder
+from rgt_arch.data.lmdb_reader import open_lmdb, read_value
 from rgt_arch.data.meta_info import write_meta_info
 from rgt_arch.errors import UserError
 from rgt_arch.training.loaders import training_loader, validation_loaders
@@ -106,6 +108,19 @@ def test_one_lmdb_serves_training_and_validation_and_workers_forked_after_it_was
     first = next(iterator)
     assert len(batches(val)) == len(PLAIN)  # while the workers run
     assert equal([(first["gt"], first["lq"]), *batches(iterator)], here)
+
+
+def test_forked_process_does_not_use_the_environment_of_its_parent(tmp_path):
+    path = os.path.realpath(make(tmp_path, PLAIN) / "HR.lmdb")
+    inherited = open_lmdb(path)
+    child = os.fork()
+    if not child:
+        try:
+            os._exit(0 if open_lmdb(path) is not inherited and read_value(path, path, "0001") else 1)
+        finally:
+            os._exit(2)
+    assert os.waitpid(child, 0)[1] == 0
+    assert open_lmdb(path) is inherited
 
 
 def test_spawned_workers_read_it(tmp_path):

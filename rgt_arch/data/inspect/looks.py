@@ -104,8 +104,9 @@ class Images:
             with opened(self.place) as environment:
                 unlisted = environment.stat()["entries"] - len(self.names)
             if unlisted > 0:
-                text = f"{unlisted} key{{s}} not listed in {META_INFO}, so that BasicSR does not see the data"
-                section.problem(counted(text, unlisted))
+                section.problem(
+                    counted(f"{{n}} key{{s}} more than {META_INFO} lists: BasicSR does not see them", unlisted)
+                )
         if unit != "LR image":
             groups: dict[bytes, list[str]] = {}
             for name, seen in self.looks.items():

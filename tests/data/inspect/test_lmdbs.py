@@ -45,7 +45,7 @@ def test_meta_info_and_data_are_compared_both_ways(lmdbs, run):
     code, text = run("hr.lmdb")
     assert code == 1
     assert "1 value cannot be read as images\n    gone: no key 'gone'; make the LMDB again" in text
-    assert "3 keys not listed in meta_info.txt, so that BasicSR does not see the data" in text
+    assert "3 keys more than meta_info.txt lists: BasicSR does not see them" in text
     assert "1 listed size that the image does not have (height, width)\n    0: listed (32,24), is (24,32)" in text
     text = run("hr.lmdb", "--lr", "lr.lmdb")[1]
     assert "1 HR image without LR image\n    gone" in text
