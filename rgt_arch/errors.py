@@ -13,6 +13,10 @@ class UsageError(UserError):
     exit_code = 2
 
 
+class UnreadableImageError(UserError):
+    """An image that cannot be used, where the fault is the file's and not that of code or options."""
+
+
 def printable(text: str) -> str:
     """`text` on one line: what a file name can hold and a terminal cannot show (line ends, broken UTF-8) is escaped."""
     return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)

@@ -113,13 +113,11 @@ def subimages(**given: Any) -> int:
     _JOBS,
     _OVERWRITE,
 )
-def meta(lr_folder: Path | None = None, **given: Any) -> int:
+def meta(**given: Any) -> int:
     """Write the list, and print the counts."""
-    from rgt_arch.data.meta_info import write_meta_info, write_pair_list
+    from rgt_arch.data.meta_info import write_meta_info
 
-    if lr_folder is not None:
-        return _run(write_pair_list, lr_folder=lr_folder, **given)
-    if "lr_root" in given:
+    if given.get("lr_folder") is None and "lr_root" in given:
         raise UsageError(f"--lr-root {given['lr_root']} goes with --lr only; name the folder of LR images with --lr")
     return _run(write_meta_info, **given)
 

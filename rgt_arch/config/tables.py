@@ -117,16 +117,11 @@ _DATASET = {
     "pin_memory": Key(bool, "page-locked memory, for fast copies to the GPU"),
     "persistent_workers": Key(bool, "keep loader processes between epochs"),
 }
-_BACKEND = {"type": Key(Literal["disk", "lmdb", "memcached"], "disk or lmdb", "always", example="disk")}
+_BACKEND = {"type": Key(Literal["disk", "lmdb"], "disk or lmdb", "always", example="disk")}
 _LMDB = {  # arguments of BasicSR's LmdbBackend (utils/file_client.py)
     "readonly": Key(bool, "open without writing"),
     "lock": Key(bool, "take LMDB's lock"),
     "readahead": Key(bool, "let the system read ahead"),
-}
-IO_BACKEND_MEMCACHED = {  # arguments of BasicSR's MemcachedBackend
-    "server_list_cfg": Key(FilePath, "list of servers", "always", example="servers.conf"),
-    "client_cfg": Key(FilePath, "settings of the client", "always", example="client.conf"),
-    "sys_path": Key(FilePath | None, "folder that the client's module is in"),
 }
 _AUGMENT = {
     "use_hflip": Key(bool, "horizontal flips", "train", example="true"),
@@ -146,12 +141,12 @@ _PAIRS = {
 }
 _PAIRED = {
     "meta_info_file": Key(FilePath | None, "text file with one HR name a line"),
-    "color": Key(str | None, "y: the Y channel alone"),
+    "color": Key(Literal["y", "rgb", "n"] | None, "y: the Y channel alone; else colours"),
 }
 _SINGLE = {
     "dataroot_lq": Key(FilePath, "folder or .lmdb of images", "always", example="datasets/single"),
     "meta_info_file": Key(FilePath, "text file with one name a line"),
-    "color": Key(str | None, "y: the Y channel alone"),
+    "color": Key(Literal["y", "rgb", "n"] | None, "y: the Y channel alone; else colours"),
 }
 _REAL_PAIRED = {"meta_info": Key(FilePath | None, "text file with 'HR name, LR name' a line")}
 _REALESRGAN = {
@@ -204,7 +199,6 @@ TABLES = (
     Table(ANY_DATASET, "", _DATASET),
     Table(_IO, "", _BACKEND),
     Table(_IO, "lmdb", _LMDB),
-    Table(_IO, "memcached", IO_BACKEND_MEMCACHED),
     Table(("path",), "SRModel", _PATH),
     Table(("train",), "SRModel", _TRAIN),
     Table(("val",), "SRModel", own_keys(ValKeys)),

@@ -128,7 +128,7 @@ def _check_unchanged(path: Path, images: Sequence[LmdbImage], summary: Summary, 
             f"{path}: exists and is not an LMDB of just these images that is newer than they are; choose another name "
             "with -o, or --overwrite it"
         )
-    lmdb_reader.check_keys(str(path), list(listed))
+    lmdb_reader.read_keys(path, len(listed))
     summary.kept = len(listed)
 
 

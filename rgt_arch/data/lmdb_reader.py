@@ -10,13 +10,17 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import lmdb
 
-from rgt_arch.errors import UsageError
+from rgt_arch.data.pairing import MetaLine, read_list, spread
+from rgt_arch.errors import UnreadableImageError, UsageError
 
+META_INFO = "meta_info.txt"
 _READ_ONLY = {"readonly": True, "lock": False, "readahead": False, "create": False}
 _lock = threading.Lock()
 _environments: dict[str, tuple[int, Any]] = {}  # real path -> (process that opened it, lmdb.Environment)
@@ -58,72 +62,70 @@ def truncation(path: str | os.PathLike[str], environment: Any) -> str | None:
     return f"is truncated: {size} of {needed} bytes; copy or make it again" if size < needed else None
 
 
-def check_keys(path: str, keys: Sequence[str]) -> None:
-    """Raise UsageError unless `path` is a whole LMDB that has `keys`. What was not open before is closed again."""
+def read_keys(path: Path, sample: int) -> dict[str, tuple[int, int] | None]:
+    """(height, width), where known, of an LMDB's images by key, from meta_info.txt; looks up `sample` of the keys.
+
+    Raises UsageError for an LMDB that BasicSR cannot read.
+    """
+    for name in ("data.mdb", META_INFO):
+        if not (path / name).is_file() or not (path / name).stat().st_size:
+            what = f"its {name} is empty" if (path / name).is_file() else f"holds no {name}"
+            raise UsageError(f"{path}: {what}; make it again with `rgt prepare lmdb`")
+    sizes: dict[str, tuple[int, int] | None] = {}
+    for line in map(MetaLine.parse, read_list(path / META_INFO)):
+        if line.key in sizes:
+            why = "is used twice (keys end at the first dot of a name); rename the images and make it again"
+            raise UsageError(f"{path}: the key {line.key!r} {why}")
+        sizes[line.key] = line.size
+    with opened(path):
+        for key in spread(list(sizes), sample):
+            read_value(path, os.path.realpath(path), key)
+    return sizes
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """The environment of an LMDB, closed afterwards unless it was open before. Raises UsageError for a damaged one."""
     real = os.path.realpath(path)
     was_open = _environments.get(real, (0, None))[0] == os.getpid()
     try:
-        with open_lmdb(real).begin() as transaction:
-            missing = next((key for key in keys if transaction.get(key.encode()) is None), None)
-            if missing is not None:
-                raise UsageError(f"{path}: no key {missing!r}; {_remedy(transaction, missing)}")
+        yield open_lmdb(real)
     except lmdb.Error as error:
         raise UsageError(f"{path}: is damaged ({error}); copy or make it again") from error
+    except UnreadableImageError as error:
+        raise UsageError(str(error)) from error
     finally:
         if not was_open and real in _environments:
             _environments.pop(real)[1].close()
 
 
+def read_value(path: str | Path, real: str, key: str, **options: Any) -> bytes:
+    """The bytes stored under a key. path: for messages. real: its real path. Raises UnreadableImageError for none."""
+    with open_lmdb(real, **options).begin() as transaction:
+        value: bytes | None = transaction.get(key.encode())
+        if value is not None:
+            return value
+        remedy = "make the LMDB again, so that it and its meta_info.txt agree"
+        with transaction.cursor() as cursor:
+            if cursor.set_range(f"{key}.".encode()) and cursor.key().startswith(f"{key}.".encode()):
+                remedy = f"it has {cursor.key().decode(errors='replace')!r}, but BasicSR cuts names at the first dot: "
+                remedy += "rename the images and make the LMDB again"
+        raise UnreadableImageError(f"{path}: no key {key!r}; {remedy}")
+
+
 class SharedLmdbBackend:
     """BasicSR's LmdbBackend with shared environments. It holds paths only, so it can be sent to worker processes."""
 
-    def __init__(
-        self,
-        db_paths: str | list[str],
-        client_keys: str | list[str] = "default",
-        readonly: bool = True,
-        lock: bool = False,
-        readahead: bool = False,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, db_paths: str | list[str], client_keys: str | list[str] = "default", **options: Any) -> None:
         """Same arguments as basicsr.utils.file_client.LmdbBackend. Raises UsageError for another folder."""
         paths = [str(path) for path in db_paths] if isinstance(db_paths, list) else [str(db_paths)]
         names = client_keys if isinstance(client_keys, list) else [client_keys]
-        if len(names) != len(paths):
-            raise ValueError(f"{len(paths)} LMDB paths {paths} for {len(names)} client keys {names}; give one for each")
-        self.db_paths = paths
         real = [os.path.realpath(path) for path in paths]  # once: it takes longer than finding a key
         self._paths = dict(zip(names, zip(paths, real, strict=True), strict=True))
-        self._options = {"readonly": readonly, "lock": lock, "readahead": readahead, **kwargs}
+        self._options = options
         for path in real:
-            open_lmdb(path, **self._options)
+            open_lmdb(path, **options)
 
     def get(self, filepath: str, client_key: str) -> bytes:
-        """The bytes stored under the key `filepath` in the LMDB named `client_key`.
-
-        Raises UnreadableImageError when there are none.
-        """
-        path, real = self._paths[client_key]
-        key = str(filepath)
-        with open_lmdb(real, **self._options).begin(write=False) as transaction:
-            value = transaction.get(key.encode())
-            if value is None:
-                from rgt_arch.data.loading import UnreadableImageError  # which imports torch
-
-                raise UnreadableImageError(f"{path}: no key {key!r}; {_remedy(transaction, key)}")
-        return value
-
-    def get_text(self, filepath: str) -> str:
-        raise NotImplementedError("an LMDB holds images, no text")
-
-
-def _remedy(transaction: Any, key: str) -> str:
-    """What to do about a missing key: BasicSR cuts the names in meta_info.txt at their first dot
-    (data/data_util.py:142)."""
-    with transaction.cursor() as cursor:
-        if cursor.set_range(f"{key}.".encode()) and cursor.key().startswith(f"{key}.".encode()):
-            longer = cursor.key().decode(errors="replace")
-            return (
-                f"it has {longer!r}, but BasicSR cuts names at the first dot: rename the images and make the LMDB again"
-            )
-    return "make the LMDB again, so that it and its meta_info.txt agree"
+        """The bytes under the key `filepath` in the LMDB named `client_key`. Raises UnreadableImageError for none."""
+        return read_value(*self._paths[client_key], str(filepath), **self._options)

@@ -16,18 +16,14 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from torch.utils.data import Dataset, get_worker_info
+from torch.utils.data import Dataset
 
 from rgt_arch.data.sampling import Item
-from rgt_arch.errors import UserError
+from rgt_arch.errors import UnreadableImageError, UserError
 
 UNREADABLE = "unreadable"
 """Key of a sample from TrainingDataset: what could not be read in its place, a line for each image, or ""."""
 _ATTEMPTS = 10
-
-
-class UnreadableImageError(UserError):
-    """An image that cannot be used, where the fault is the file's and not that of code or options."""
 
 
 class NamingDataset(Dataset[Any]):
@@ -54,12 +50,10 @@ class NamingDataset(Dataset[Any]):
         except Exception as error:  # a data set of the user's can raise anything
             if isinstance(error, IndexError) and index >= len(self):
                 raise  # how iterating over a data set ends
-            reason = _unreadable(error)
-            kind = UserError if reason is None else UnreadableImageError
-            raise kind(f"data set {self._name()}, {self._files(index)}: {reason or _in_code(error)}") from error
-
-    def _name(self) -> str:
-        return str((getattr(self.dataset, "opt", None) or {}).get("name", type(self.dataset).__name__))
+            kind, reason = _explain(error)
+            opt = getattr(self.dataset, "opt", None) or {}
+            name = opt.get("name", type(self.dataset).__name__)
+            raise kind(f"data set {name}, {self._files(index)}: {reason}") from error
 
     def _files(self, index: int) -> str:
         try:
@@ -69,26 +63,16 @@ class NamingDataset(Dataset[Any]):
         return " or ".join(sorted({*files.values()})) if isinstance(files, dict) else str(files)
 
 
-def _unreadable(error: Exception) -> str | None:
-    """What is wrong with an image, or None for an exception that is about code."""
-    last = traceback.extract_tb(error.__traceback__)[-1]
+def _explain(error: Exception) -> tuple[type[UserError], str]:
+    """What is wrong with an image, or with code, then with type and place of the exception."""
+    last, text = traceback.extract_tb(error.__traceback__)[-1], " ".join(str(error).split())
     if last.name == "imfrombytes" and isinstance(error, (AttributeError, cv2.error)):
         # BasicSR's decoder (utils/img_util.py:122): cv2.imdecode gave None, or refused empty bytes
-        return "not a readable image; replace or remove it"
+        return UnreadableImageError, "not a readable image; replace or remove it"
     if isinstance(error, OSError) or (isinstance(error, ValueError) and "basicsr" in Path(last.filename).parts):
-        return f"{_one_line(error)}; replace or remove it"
-    return None
-
-
-def _in_code(error: Exception) -> str:
-    """What is wrong with a data set's code: type and place of the exception."""
-    last = traceback.extract_tb(error.__traceback__)[-1]
+        return UnreadableImageError, f"{text}; replace or remove it"
     place = f"{Path(last.filename).name}:{last.lineno}"
-    return f"{type(error).__name__}: {_one_line(error)} ({place}); --verbose shows the traceback"
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    return UserError, f"{type(error).__name__}: {text} ({place}); --verbose shows the traceback"
 
 
 class TrainingDataset(NamingDataset):
@@ -133,18 +117,16 @@ def seeded(seed: int, sample_number: int) -> Iterator[None]:
     """Seed Python's, NumPy's and torch's CPU generators from (seed, sample_number), and put them back afterwards.
 
     Without workers the samples are drawn in the process that trains, whose own randomness (drop path) they must not
-    touch. In a worker nothing else draws, and nothing is put back: that costs more than the seeding.
+    touch.
     """
-    is_worker = get_worker_info() is not None
-    before = None if is_worker else (random.getstate(), np.random.get_state(), torch.get_rng_state())
+    before = random.getstate(), np.random.get_state()
     python, numpy, pytorch = (int(word) for word in np.random.SeedSequence([seed, sample_number]).generate_state(3))
-    random.seed(python)
-    np.random.seed(numpy)
-    torch.default_generator.manual_seed(pytorch)  # torch.manual_seed would reset the GPUs' generators too
-    try:
-        yield
-    finally:
-        if before is not None:
+    with torch.random.fork_rng(devices=[]):
+        random.seed(python)
+        np.random.seed(numpy)
+        torch.default_generator.manual_seed(pytorch)  # torch.manual_seed would reset the GPUs' generators too
+        try:
+            yield
+        finally:
             random.setstate(before[0])
             np.random.set_state(before[1])
-            torch.set_rng_state(before[2])

@@ -6,7 +6,9 @@ user names two folders, `guess_template` finds that template. Every function tak
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import itertools
 import os
 import re
 import string
@@ -28,7 +30,7 @@ _KEPT = "".join(sorted(set(string.punctuation) - set("%.")))
 _SHORTENED = "%~"  # occurs in no other key: there two hexadecimal digits follow every "%"
 _USUAL = (("", ""), ("", "x2"), ("", "x3"), ("", "x4"), ("", "x8"))  # before and after the HR name
 _NAMES_TRIED, _TEMPLATES_TRIED = 256, 16
-_META_LINE = re.compile(r"(.*?)(?: \((\d+), ?(\d+)(?:, ?\d+)?\))?(?: (\d+))?$")
+_META_LINE = re.compile(r"(?: \((\d+), ?(\d+)(?:, ?\d+)?\))?(?: (\d+))?$")
 T = TypeVar("T")
 
 
@@ -42,12 +44,11 @@ class PairingError(ValueError):
 
 @dataclass(frozen=True)
 class Pair:
-    """The files of an HR image and its LR image. name: HR's. line: the number in the meta-info file, 0 without one."""
+    """The files of an HR image and its LR image. name: HR's."""
 
     name: str
     gt: Path
     lq: Path
-    line: int = 0
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,10 @@ class Pairing:
     def all_pairs(self) -> list[tuple[str, str]]:
         """The pairs with any suffix, for readers that do not ask for the same one."""
         return sorted([*self.pairs, *self.other_suffix])
+
+    def files(self, gt: Path, lq: Path) -> list[Pair]:
+        """The pairs as files of these two folders."""
+        return [Pair(name, gt / name, lq / partner) for name, partner in self.pairs]
 
 
 def spread(items: Sequence[T], count: int) -> list[T]:
@@ -91,10 +96,10 @@ def lq_name(gt_name: str, template: str) -> str:
     """The LR name that belongs to an HR name, in the same sub-folder. Raises PairingError for a wrong template."""
     folder, slash, name = gt_name.rpartition("/")
     stem, suffix = os.path.splitext(name)
-    try:
-        return f"{folder}{slash}{template.format(stem)}{suffix}"
-    except (IndexError, KeyError, ValueError) as error:
-        raise PairingError("filename_tmpl", "is no template; it needs one {} for the HR name: '{}x4'") from error
+    with contextlib.suppress(IndexError, KeyError, ValueError):
+        if stem in (found := template.format(stem)):
+            return f"{folder}{slash}{found}{suffix}"
+    raise PairingError("filename_tmpl", "is not a template; it needs one {} for the HR name: '{}x4'")
 
 
 def pair_names(gt: Iterable[str], lq: Iterable[str], template: str) -> Pairing:
@@ -131,14 +136,12 @@ def guess_template(gt: Collection[str], lq: Collection[str]) -> str | None:
     found = Counter(dict.fromkeys(_USUAL, 1))
     for lq_stem in spread(sorted(present), _NAMES_TRIED):
         folder, slash, name = lq_stem.rpartition("/")
-        for start in range(len(name)):
-            for end in range(start + 1, len(name) + 1):
-                if f"{folder}{slash}{name[start:end]}" in stems:
-                    found[name[:start], name[end:]] += 1
+        cuts = itertools.combinations(range(len(name) + 1), 2)
+        found.update((name[:i], name[j:]) for i, j in cuts if f"{folder}{slash}{name[i:j]}" in stems)
     parts = [stem.rpartition("/") for stem in stems]
     counts = {
         (before, after): sum(f"{folder}{slash}{before}{name}{after}" in present for folder, slash, name in parts)
-        for before, after in {*sorted(found, key=lambda around: (-found[around], around))[:_TEMPLATES_TRIED], *_USUAL}
+        for before, after in {*(around for around, _ in found.most_common(_TEMPLATES_TRIED)), *_USUAL}
     }
     best = min(counts, key=lambda around: (-counts[around], len("".join(around)), around))
     return "{}".join(re.sub(r"[{}]", r"\g<0>\g<0>", part) for part in best) if counts[best] else None
@@ -155,54 +158,67 @@ def is_result_of(name: str, hr_name: str) -> bool:
 
 def pairs_from_folders(names_gt: list[str], names_lq: list[str], gt: Path, lq: Path, template: str) -> list[Pair]:
     """Pair two folder listings as BasicSR does. Raises PairingError for names without a partner, with a remedy."""
-    if len({lq_name(name, template) for name in names_gt}) < len(names_gt):
-        raise PairingError("filename_tmpl", "gives several HR images the same LR image; it needs one {}: '{}x4'")
     found = pair_names(names_gt, names_lq, template)
     missing = sorted([*found.lone_gt, *(name for name, _ in found.other_suffix)])
     spare = sorted([*found.lone_lq, *(name for _, name in found.other_suffix)])
     if not missing and not spare:
-        return [Pair(name, gt / name, lq / partner) for name, partner in found.pairs]
+        return found.files(gt, lq)
     lone = [f"{missing[0]} has no LR image {lq_name(missing[0], template)}"] if missing else []
     lone += [f"{spare[0]} has no HR image"] if spare else []
     other = guess_template(names_gt, names_lq) or template
+    key, hint = "dataroot_lq", "rename, add or remove images"
     if other != template and 2 * len(pair_names(names_gt, names_lq, other).all_pairs) > len(names_gt):
         key, hint = "filename_tmpl", f"set filename_tmpl: '{other}'"
     elif found.other_suffix:
-        key, hint = "dataroot_lq", "the endings must be the same: save the LR images in the format of the HR images"
-    elif len(missing) == len(spare):
-        more = f" and the {len(spare) - 1} others like it" if len(spare) > 1 else ""
-        key, hint = "dataroot_lq", f"rename {spare[0]}{more}"
-    else:
-        key, hint = "dataroot_lq", "add or remove images"
+        hint = "the endings must be the same: save the LR images in the format of the HR images"
     count = f"the LR folder holds {len(names_lq)} images for {len(names_gt)} HR images in {gt}"
     raise PairingError(key, f"{count}; by filename_tmpl {template!r}, {'; '.join(lone)}; {hint}")
 
 
-def pairs_from_meta_info(lines: list[tuple[int, str]], gt: Path, lq: Path, template: str, comma: bool) -> list[Pair]:
-    """Pair the numbered lines of a meta-info file: 'NAME (h,w,c)', or, with `comma`, 'HR NAME, LR NAME'.
+def read_list(file: Path) -> list[str]:
+    """The lines of a meta-info text. Raises UsageError if it cannot be read, or a line is empty."""
+    try:
+        if not file.is_file():  # opening a FIFO would wait for ever
+            what = "is a folder, not a file" if file.is_dir() else "no such regular file"
+            raise UsageError(f"{file}: {what}; correct the path")
+        lines = file.read_text("utf-8").splitlines()
+    except OSError as error:
+        raise UsageError(f"{file}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"{file}: is not text in UTF-8; write one image name a line, or make it with `rgt prepare meta`"
+        ) from error
+    if not any(map(str.strip, lines)):
+        raise UsageError(f"{file}: is empty; write one image name a line")
+    if empty := next((number for number, line in enumerate(lines, 1) if not line.strip()), 0):
+        raise UsageError(f"{file}: line {empty} is empty, which BasicSR takes for an image; remove it")
+    return lines
 
-    Without `comma` LR images lie in `lq` itself, whatever the HR names' sub-folders (data/data_util.py:151).
+
+def pairs_from_meta_info(lines: Sequence[str], template: str, comma: bool) -> Pairing:
+    """Pair the lines of a meta-info file: 'NAME (h,w,c)', or, with `comma`, 'HR NAME, LR NAME'.
+
+    Without `comma` LR images lie in the LR folder itself, whatever the HR names' sub-folders (data/data_util.py:151).
     """
     pairs = []
-    for number, line in lines:
+    for number, line in enumerate(lines, 1):
         if comma:
             names = line.strip().split(", ")
             if len(names) != 2 or not all(names):
                 raise PairingError("meta_info", f"line {number} is not 'HR name, LR name'; correct it")
-            pairs.append(Pair(names[0], gt / names[0], lq / names[1], number))
+            pairs.append((names[0], names[1]))
         else:
             name = line.strip().split(" ")[0]
-            pairs.append(Pair(name, gt / name, lq / lq_name(os.path.basename(name), template), number))
-    return pairs
+            pairs.append((name, lq_name(os.path.basename(name), template)))
+    return Pairing(template, pairs, [], [], [])
 
 
 @dataclass(frozen=True)
 class MetaLine:
-    """A line of a meta-info text of BasicSR: `name (height,width,channels) compression`, all but the name optional."""
+    """A line of BasicSR's meta-info texts: `name (height,width,channels) compression`, all but the name optional."""
 
-    text: str
-    name: str
-    """With its spaces, at which BasicSR cuts names of files (data/data_util.py:149)."""
+    key: str
+    """What BasicSR asks an LMDB for: the line up to its first dot (data/data_util.py:142)."""
     size: tuple[int, int] | None
     """(height, width)"""
     compression: int | None
@@ -210,16 +226,10 @@ class MetaLine:
     @classmethod
     def parse(cls, text: str) -> MetaLine:
         """Take a line apart; what does not fit is part of the name."""
-        match = _META_LINE.match(text)
-        if match is None:  # it has a line end
-            return cls(text, text, None, None)
-        size = (int(match[2]), int(match[3])) if match[2] else None
-        return cls(text, match[1], size, int(match[4]) if match[4] else None)
-
-    @property
-    def key(self) -> str:
-        """What BasicSR asks an LMDB for: the name up to its first dot (data/data_util.py:142)."""
-        return self.text.split(".")[0]
+        match = _META_LINE.search(text)
+        assert match is not None  # it may be empty
+        height, width, level = match.groups()
+        return cls(text.split(".")[0], (int(height), int(width)) if height else None, int(level) if level else None)
 
 
 def lmdb_key(name: PurePath, ending: str = "") -> str:
@@ -248,12 +258,9 @@ def check_keys(images: Sequence[PurePath], keys: Sequence[str]) -> None:
         raise UsageError(f"{len(images)} images were given with {len(keys)} keys; each image needs one")
     owners: dict[str, PurePath] = {}
     for image, key in zip(images, keys, strict=True):
-        if not key or not key.isascii() or not key.isprintable() or "." in key or " " in key:
-            raise UsageError(f"{image}: LMDB key {key!r} must be ASCII without dots and spaces; rename the file")
-        if len(key) > MAX_KEY_BYTES:
-            raise UsageError(
-                f"{image}: LMDB key has {len(key)} characters, at most {MAX_KEY_BYTES} fit; rename the file"
-            )
+        if not key.isascii() or not key.isprintable() or {".", " "} & {*key} or not 0 < len(key) <= MAX_KEY_BYTES:
+            limits = f"ASCII without dots and spaces, at most {MAX_KEY_BYTES} characters"
+            raise UsageError(f"{image}: LMDB key {key!r} ({len(key)} characters) must be {limits}; rename the file")
         if key in owners:
             raise UsageError(f"{image} and {owners[key]} have the same LMDB key {key!r}; rename one of them")
         owners[key] = image

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 
 import pytest
@@ -10,7 +11,8 @@ import torch
 
 from rgt_arch.data.bicubic import hr_lr_pair
 from rgt_arch.data.lmdb import create_lmdb_of_folder
-from rgt_arch.data.meta_info import write_pair_list
+from rgt_arch.data.lmdb_reader import open_lmdb, read_value
+from rgt_arch.data.meta_info import write_meta_info
 from rgt_arch.errors import UserError
 from rgt_arch.training.loaders import training_loader, validation_loaders
 from rgt_arch.training.run_folder import FolderLock
@@ -57,7 +59,7 @@ def equal(one, other):
 
 def test_batches_from_lmdb_and_disk_are_identical_with_and_without_workers(tmp_path):
     options = make(tmp_path)
-    write_pair_list(tmp_path / "HR", tmp_path / "LR", tmp_path / "pairs.txt")
+    write_meta_info(tmp_path / "HR", tmp_path / "pairs.txt", lr_folder=tmp_path / "LR")
     roots = dict.fromkeys(("dataroot_gt", "dataroot_lq"), str(tmp_path))
     listed = {"type": "RealESRGANPairedDataset", "meta_info": str(tmp_path / "pairs.txt"), **roots}
     disk = batches(loaders({**listed, "io_backend": {"type": "disk"}}, 0)[0])
@@ -78,6 +80,20 @@ def test_one_lmdb_serves_training_and_validation_and_workers_forked_after_it_was
     first = next(iterator)
     assert len(batches(val)) == len(STEMS)  # while the workers run
     assert equal([(first["gt"], first["lq"]), *batches(iterator)], here)
+
+
+def test_forked_process_does_not_use_the_environment_of_its_parent(tmp_path):
+    make(tmp_path)
+    path = os.path.realpath(tmp_path / "HR.lmdb")
+    inherited = open_lmdb(path)
+    child = os.fork()
+    if not child:
+        try:
+            os._exit(0 if open_lmdb(path) is not inherited and read_value(path, path, "0001") else 1)
+        finally:
+            os._exit(2)
+    assert os.waitpid(child, 0)[1] == 0
+    assert open_lmdb(path) is inherited
 
 
 def test_missing_key_is_named_with_its_lmdb_from_a_worker_too(tmp_path):

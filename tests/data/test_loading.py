@@ -1,20 +1,27 @@
-"""What a data set raises is told for what it is: an image that cannot be read, or code that is wrong."""
+"""A sample is the same whoever draws it, and what a data set raises is reported as what it is."""
 
 from __future__ import annotations
 
+import pickle
+import random
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from basicsr.data.transforms import paired_random_crop
 from basicsr.utils import imfrombytes
+from torch.utils.data import DataLoader
 
-from rgt_arch.data.loading import UNREADABLE, NamingDataset, TrainingDataset, UnreadableImageError
-from rgt_arch.errors import UserError
+from rgt_arch.data.loading import UNREADABLE, NamingDataset, TrainingDataset
+from rgt_arch.errors import UnreadableImageError, UserError
+
+UNDECODED = "not a readable image; replace or remove it"
 
 
 class Files:
-    """A data set of a user's: `work` is done for each image."""
+    """A user's data set: `work` is done for each image."""
 
     def __init__(self, work: Any, count: int = 2) -> None:
         self.opt = {"name": "mine"}
@@ -28,86 +35,77 @@ class Files:
         return self.work(self.paths[index])
 
 
-def told(work: Any) -> str:
-    with pytest.raises(UserError) as caught:
-        NamingDataset(Files(work))[1]
-    message = str(caught.value)
-    assert message.startswith("data set mine, img1.png: ")
-    assert "\n" not in message
-    return message.removeprefix("data set mine, img1.png: ")
+def draw(path: str) -> Any:
+    """Uses all three generators, as BasicSR's data sets do between them. Images 1 and 2 cannot be read."""
+    if path in ("img1.png", "img2.png"):
+        return imfrombytes(b"", float32=True)
+    return {"image": path, "random": (random.random(), np.random.rand(), torch.rand(1).item())}
 
 
-@pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG\r\n"])
-def test_bytes_that_do_not_decode_are_no_readable_image(content: bytes) -> None:
-    assert told(lambda _path: imfrombytes(content, float32=True)) == "not a readable image; replace or remove it"
+def drawn(item: tuple[int, int], seed: int = 5) -> Any:
+    return TrainingDataset(Files(draw, 5), seed)[item]["random"]
+
+
+def test_sample_depends_on_seed_and_number_alone_and_leaves_the_generators_as_they_were() -> None:
+    before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+    dataset = TrainingDataset(Files(draw, 5), seed=5)
+    first = dataset[0, 7]
+    assert (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()) == before
+    dataset[0, 8]
+    assert dataset[0, 7] == first == pickle.loads(pickle.dumps(dataset))[0, 7]
+    assert drawn((0, 7)) == first["random"]
+    for other in (drawn((0, 9)), drawn((0, 7), seed=6)):  # the same image, an epoch later and in another run
+        assert not set(first["random"]) & set(other)
+    for workers in (0, 1, 3):
+        items = [(0, number) for number in (3, 1, 4, 15)]
+        loader = DataLoader(dataset, sampler=items, batch_size=None, num_workers=workers)
+        assert [tuple(sample["random"]) for sample in loader] == [drawn(item) for item in items]
 
 
 @pytest.mark.parametrize(
-    ("work", "words"),
+    ("work", "kind", "words"),
     [
-        (lambda path: path.no_such_attribute, "AttributeError: 'str' object has no attribute 'no_such_attribute'"),
-        (lambda path: path + 1, "TypeError: "),
-        (lambda path: {}[path], "KeyError: 'img1.png'"),
-        (lambda path: np.zeros(2).reshape(3), "ValueError: cannot reshape array"),
+        *((lambda _, content=content: imfrombytes(content, float32=True), UnreadableImageError, UNDECODED)
+          for content in (b"", b"no picture", b"\x89PNG\r\n")),
+        (lambda path: Path(path).read_bytes(), UnreadableImageError,
+         "[Errno 2] No such file or directory: 'img1.png'; replace or remove it"),
+        (lambda _: paired_random_crop(*[np.zeros((8, 8, 3), np.float32)] * 2, 16, 1), UnreadableImageError,
+         "LQ (8, 8) is smaller than patch size (16, 16)."),
+        (lambda path: path.no_such_attribute, UserError,
+         "AttributeError: 'str' object has no attribute 'no_such_attribute' (test_loading.py:"),
+        (lambda path: path + 1, UserError, "TypeError: "),
+        (lambda path: {}[path], UserError, "KeyError: 'img1.png' (test_loading.py:"),
+        (lambda _: np.zeros(2).reshape(3), UserError, "ValueError: cannot reshape array"),
+        (lambda _: [][0], UserError, "IndexError: "),
     ],
-)
-def test_wrong_code_is_named_with_type_and_place(work: Any, words: str) -> None:
-    message = told(work)
-    assert message.startswith(words)
-    assert ".py:" in message
-    assert "image" not in message
+)  # fmt: skip
+def test_a_bad_image_and_wrong_code_are_told_apart(work: Any, kind: type[UserError], words: str) -> None:
+    for dataset, index in ((NamingDataset(Files(work)), 1), (TrainingDataset(Files(work), seed=2), (1, 0))):
+        with pytest.raises(kind) as caught:
+            dataset[index]
+        assert type(caught.value) is kind
+        assert str(caught.value).startswith(f"data set mine, img1.png: {words}")
+        assert "\n" not in str(caught.value)
 
 
-def test_file_that_cannot_be_opened_is_named_with_the_reason() -> None:
-    assert told(lambda path: Path(path).read_bytes()) == (
-        "[Errno 2] No such file or directory: 'img1.png'; replace or remove it"
-    )  # fmt: skip
-
-
-def test_patch_larger_than_the_image_is_told_in_basicsr_words() -> None:
-    from basicsr.data.transforms import paired_random_crop
-
-    image = np.zeros((8, 8, 3), np.float32)
-    message = told(lambda _path: paired_random_crop(image, image, 16, 1))
-    assert message.startswith("LQ (8, 8) is smaller than patch size (16, 16).")
-    assert message.endswith("; replace or remove it")
-
-
-def test_iterating_ends_and_what_is_wrong_in_the_middle_does_not_end_it() -> None:
-    assert list(NamingDataset(Files(lambda path: path))) == ["img0.png", "img1.png"]
-    assert told(lambda _path: [][0]).startswith("IndexError: ")
-
-
-class Samples(Files):
-    """Images 1 and 2 of five cannot be read; a sample says which image it is of, and draws a random number."""
-
-    def __getitem__(self, index: int) -> Any:
-        if index in (1, 2):
-            return imfrombytes(b"", float32=True)
-        return {"image": index, "random": np.random.rand()}
+def test_wrapped_data_set_answers_as_the_one_inside() -> None:
+    dataset = NamingDataset(Files(lambda path: path))
+    assert list(dataset) == ["img0.png", "img1.png"]
+    assert dataset.opt["name"] == "mine"
+    with pytest.raises(AttributeError):
+        dataset.missing  # noqa: B018
+    dataset.paths = [{"gt_path": "hr/a.png", "lq_path": "lr/a.png"}]
+    assert NamingDataset(dataset)._files(0) == "hr/a.png or lr/a.png"
 
 
 def test_an_unreadable_image_is_replaced_by_one_that_seed_and_sample_number_choose() -> None:
-    dataset = TrainingDataset(Samples(None, 5), seed=3)
+    dataset = TrainingDataset(Files(draw, 5), seed=3)
     taken = [dataset[1, number] for number in range(40)]
-    assert {sample["image"] for sample in taken} == {0, 3, 4}
+    assert {sample["image"] for sample in taken} == {"img0.png", "img3.png", "img4.png"}
     assert [dataset[1, number] for number in range(40)] == taken
-    assert [TrainingDataset(Samples(None, 5), seed=4)[1, number]["image"] for number in range(40)] != [
-        sample["image"] for sample in taken
-    ]
-    told = {sample.pop(UNREADABLE) for sample in taken}
-    first, second = (f"data set mine, img{image}.png: not a readable image; replace or remove it" for image in (1, 2))
-    assert told == {first, f"{first}\n{second}"}  # the first choice may be as bad
+    other = [TrainingDataset(Files(draw, 5), seed=4)[1, number]["image"] for number in range(40)]
+    assert other != [sample["image"] for sample in taken]
+    reported = {sample.pop(UNREADABLE) for sample in taken}
+    first, second = (f"data set mine, img{image}.png: {UNDECODED}" for image in (1, 2))
+    assert reported == {first, f"{first}\n{second}"}  # the first choice may be as bad
     assert dataset[0, 0][UNREADABLE] == ""
-    assert dataset[3, 7]["random"] == next(s["random"] for n, s in enumerate(taken) if n == 7)
-
-
-def test_wrong_code_is_not_replaced() -> None:
-    with pytest.raises(UserError, match="AttributeError") as caught:
-        TrainingDataset(Files(lambda path: path.no_such_attribute), seed=0)[0, 0]
-    assert not isinstance(caught.value, UnreadableImageError)
-
-
-def test_images_that_are_all_unreadable_end_in_the_first_ones_error() -> None:
-    with pytest.raises(UnreadableImageError, match=r"img1\.png: not a readable image"):
-        TrainingDataset(Files(lambda _path: imfrombytes(b"", float32=True)), seed=0)[1, 0]

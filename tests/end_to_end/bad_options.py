@@ -166,8 +166,6 @@ def options_for(table: Table) -> tuple[str, dict[str, Any], str]:
         train.update({f"{name}2": value for name, value in _KERNELS.items()})
     elif owner == "lmdb":
         train.update(dataroot_gt="train/hr.lmdb", dataroot_lq="train/lr.lmdb", io_backend={"type": "lmdb"})
-    elif owner == "memcached":
-        train["io_backend"] = {"type": "memcached", "server_list_cfg": "names.txt", "client_cfg": "names.txt"}
     elif owner:
         train["type"] = owner
     return "train", options, "train"

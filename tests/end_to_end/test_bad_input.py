@@ -80,11 +80,8 @@ def shared(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Proje
 
 @pytest.fixture(autouse=True)
 def apart(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No weights of the user's, no launcher's environment, and a client for memcached."""
-    folder = tmp_path_factory.mktemp("apart")
-    (folder / "mc.py").touch()
-    monkeypatch.syspath_prepend(folder)
-    monkeypatch.setenv("RGT_CACHE", str(folder / "cache"))
+    """No weights of the user's, and no launcher's environment."""
+    monkeypatch.setenv("RGT_CACHE", str(tmp_path_factory.mktemp("apart") / "cache"))
     for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_NODELIST"):
         monkeypatch.delenv(name, raising=False)
 

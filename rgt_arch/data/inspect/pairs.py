@@ -1,4 +1,4 @@
-"""How HR and LR images fit together: names, sizes, colours, and whether LR is the bicubic of HR."""
+"""How HR and LR images fit together: names, sizes, and whether LR is the bicubic of HR."""
 
 from __future__ import annotations
 
@@ -11,55 +11,45 @@ import numpy as np
 
 from rgt_arch.data.bicubic import hr_lr_pair
 from rgt_arch.data.images import Size, decode, header_size
-from rgt_arch.data.inspect.looks import Images, Stored, dimensions, equal_groups
+from rgt_arch.data.inspect.looks import Images, Stored, dimensions
 from rgt_arch.data.inspect.report import Section, Stops, counted
 from rgt_arch.data.pairing import Pair, Pairing
 from rgt_arch.data.parallel import Summary, successes
 from rgt_arch.errors import UserError
 
 
-@dataclass(frozen=True)
-class SizeFault:
-    """One way in which sizes do not fit, with a line for each pair. key: the option to correct; remedy ends a line."""
+def size_faults(
+    sizes: Sequence[tuple[str, str, Size, Size]], scale: int, *, exact: bool, gt_size: int = 0
+) -> Iterator[tuple[str, str, list[str], Stops]]:
+    """Yield (option, what is wrong and what to do, a line for each pair, what BasicSR stops at) for each kind of fault.
 
-    key: str
-    heading: str
-    lines: list[str]
-    remedy: str
-    stops: Stops
-    is_rest: bool = False
-    """HR is larger than scale × LR by less than scale pixels, which PairedImageDataset cuts off in validation."""
-
-
-def size_faults(sizes: Sequence[tuple[str, str, Size, Size]], scale: int, gt_size: int = 0) -> Iterator[SizeFault]:
-    """What is wrong with sizes, given as (HR name, LR name, HR size, LR size). gt_size: HR patch of training, or 0."""
+    sizes: (HR name, LR name, HR size, LR size) of each pair. exact: whether HR must be exactly scale × LR, as in
+    training (data/transforms.py:64); else it may be larger by less than scale pixels, which PairedImageDataset cuts off
+    in validation. gt_size: HR patch of training, or 0.
+    """
     wrong, rest, small, ratios, sides = [], [], [], [], []
     patch = gt_size // scale
     for gt_name, lq_name, hr, lr in sizes:
         text = f"{gt_name} is {dimensions(hr)} and its LR image {dimensions(lr)}"
-        over = [large - scale * small_side for large, small_side in zip(hr, lr, strict=True)]
+        over = [large - scale * side for large, side in zip(hr, lr, strict=True)]
         if not all(0 <= pixels < scale for pixels in over):
             wrong.append(text)
             ratios.append(round(hr[0] / lr[0]))
-        elif any(over):
+        elif exact and any(over):
             rest.append(text)
         if min(lr) < patch:
             small.append(f"{lq_name} is {dimensions(lr)}")
             sides.append(min(lr))
     if wrong:
         is_other = ratios[0] not in (0, scale)
-        hint = f"set scale: {ratios[0]}, or take the ×{scale} LR images" if is_other else "make the LR image anew"
-        heading = f"{{n}} pair{{s}} whose HR image is not {scale} × the LR image"
-        yield SizeFault("dataroot_lq", heading, wrong, f", not 1/{scale} of it; {hint}", "everything")
+        remedy = f"set scale: {ratios[0]}, or take the ×{scale} LR images" if is_other else "make the LR images anew"
+        yield "dataroot_lq", f"HR is not {scale} × LR; {remedy}", wrong, "everything"
     if rest:
-        heading = f"{{n}} pair{{s}} whose HR image is up to {scale - 1} pixels larger than {scale} × LR: validation "
-        heading += "cuts that off, training refuses it (`rgt prepare lr --hr-out` writes cropped HR images)"
-        hint = f"cut HR images to multiples of {scale} and make the LR images anew"
-        yield SizeFault("dataroot_lq", heading, rest, f", not 1/{scale} of it; {hint}", "training", is_rest=True)
+        text = f"HR is up to {scale - 1} pixels larger than {scale} × LR, which training refuses; "
+        yield "dataroot_lq", f"{text}`rgt prepare lr --hr-out` writes cropped HR images", rest, "training"
     if small:
-        heading = f"{{n}} pair{{s}} smaller than gt_size {gt_size}, at which training stops"
-        hint = f", smaller than the LR patch of {patch}×{patch}; take gt_size {min(sides) * scale} or less, "
-        yield SizeFault("gt_size", heading, small, f"{hint}or remove the image", "training")
+        text = f"smaller than the LR patch of {patch}×{patch}; take gt_size {min(sides) * scale} or less, or remove it"
+        yield "gt_size", text, small, "training"
 
 
 def header_faults(
@@ -68,43 +58,35 @@ def header_faults(
     *,
     exact: bool,
     gt_size: int = 0,
-    known: tuple[Mapping[str, Size], Mapping[str, Size]] | None = None,
+    known: tuple[Mapping[str, Size | None], Mapping[str, Size | None]] | None = None,
 ) -> Iterator[tuple[str, str]]:
     """Yield (option, message) for each kind of fault that the headers of a sample of pairs show.
 
-    exact: whether HR must be exactly scale × LR, as in training (data/transforms.py:64). known: sizes of HR and LR by
-    name where no files are to be read (LMDBs).
+    exact, gt_size: as in `size_faults`. known: sizes of HR and LR by name where no files are to be read (LMDBs).
     """
     of = f"of {len(pairs)} looked at"
     sizes = []
     broken: dict[str, list[Path]] = {"dataroot_gt": [], "dataroot_lq": []}
     for pair in pairs:
-        found = []
+        found: list[Size | None] = []
         for index, (key, file) in enumerate((("dataroot_gt", pair.gt), ("dataroot_lq", pair.lq))):
             try:
                 found.append(header_size(file) if known is None else known[index][pair.name])
             except UserError:
+                found.append(None)
                 broken[key].append(file)
-        if len(found) == 2:
-            sizes.append((pair.gt.name, pair.lq.name, found[0], found[1]))
+        hr, lr = found
+        if hr is not None and lr is not None:
+            sizes.append((pair.gt.name, pair.lq.name, hr, lr))
     for key, files in broken.items():
         if files:
             yield key, f"{len(files)} {of}: {files[0]} cannot be read as an image; replace or remove it"
-    for fault in size_faults(sizes, scale, gt_size):
-        if exact or not fault.is_rest:
-            yield fault.key, f"{len(fault.lines)} {of}: {fault.lines[0]}{fault.remedy}"
-
-
-def describe_pairing(section: Section, pairing: Pairing) -> None:
-    """Add the names that do not pair to `section`."""
-    other = [f"{gt} with {lq}" for gt, lq in pairing.other_suffix]
-    section.problem("{n} pair{s} with different endings, which BasicSR needs to be the same", other, stops="everything")
-    section.problem("{n} HR image{s} without LR image", pairing.lone_gt, stops="everything")
-    section.problem("{n} LR image{s} without HR image", pairing.lone_lq, stops="everything")
+    for key, text, lines, _ in size_faults(sizes, scale, exact=exact, gt_size=gt_size):
+        yield key, f"{len(lines)} {of}: {lines[0]}: {text}"
 
 
 def check_pairs(
-    section: Section,
+    last: Section,
     pairing: Pairing,
     gt: Images,
     lq: Images,
@@ -114,41 +96,35 @@ def check_pairs(
     bicubic: bool = False,
     exact: bool = True,
     gt_size: int = 0,
-) -> None:
-    """Add to `section` how the images pair, and the pairs whose sizes or colours do not fit.
+) -> list[Section]:
+    """The reports on HR images, on LR images and, as `last`, on how they pair and whose sizes do not fit.
 
-    scale: None to take the one that most pairs have. exact, gt_size: as in `header_faults` and `size_faults`.
+    scale: None to take the one that most pairs have. exact, gt_size: as in `size_faults`.
     bicubic: count the LR images that are MATLAB's bicubic of their HR images, bit for bit, and list the others.
     """
-    usable = [(g, q) for g, q in pairing.pairs if g in gt.looks and q in lq.looks]
-    looks = [(g, q, gt.looks[g], lq.looks[q]) for g, q in usable]
+    sections = [gt.examine("HR image", jobs=jobs), lq.examine("LR image", jobs=jobs), last]
+    looks = [(g, q, gt.looks[g], lq.looks[q]) for g, q in pairing.pairs if g in gt.looks and q in lq.looks]
     if scale is None and looks:
         scale = Counter(max(1, round(hr.size[0] / lr.size[0])) for _, _, hr, lr in looks).most_common(1)[0][0]
-    template = f", filename_tmpl: '{pairing.template}'" if pairing.template and not gt.in_lmdb else ""
-    section.facts.append(f"{counted('{n} pair{s}', len(pairing.pairs))}, scale {scale or 'unknown'}{template}")
-    describe_pairing(section, pairing)
+    template = f", filename_tmpl: '{pairing.template}'" if pairing.template.strip("{}") else ""
+    last.facts.append(f"{counted('{n} pair{s}', len(pairing.pairs))}, scale {scale or 'unknown'}{template}")
+    other = [f"{g} with {q}" for g, q in pairing.other_suffix]
+    last.problem("{n} pair{s} with different endings, which BasicSR needs to be the same", other, stops="everything")
+    last.problem("{n} HR image{s} without LR image", pairing.lone_gt, stops="everything")
+    last.problem("{n} LR image{s} without HR image", pairing.lone_lq, stops="everything")
     if not looks or scale is None:
-        return
-    for fault in size_faults([(g, q, hr.size, lr.size) for g, q, hr, lr in looks], scale, gt_size):
-        if fault.is_rest and not exact:
-            text = f"{{n}} HR image{{s}} larger than {scale} × LR by a rest that validation cuts off"
-            section.facts.append(counted(text, len(fault.lines)))
-        else:
-            section.problem(fault.heading, fault.lines, stops=fault.stops)
-    kinds = {True: "is grey", False: "has colours"}
-    grey = [(g, q, "colourless" in hr.traits, "colourless" in lr.traits) for g, q, hr, lr in looks]
-    lines = [f"{g} {kinds[one]}, {q} {kinds[other]}" for g, q, one, other in grey if one != other]
-    section.problem("{n} pair{s} with and without colours", lines)
-    depths = [f"{g}, {q}" for g, q, hr, lr in looks if ("16-bit" in hr.traits) != ("16-bit" in lr.traits)]
-    section.note("{n} pair{s} with 8 bits and 16 bits", depths)
+        return sections
+    sizes = [(g, q, hr.size, lr.size) for g, q, hr, lr in looks]
+    for _, text, lines, stops in size_faults(sizes, scale, exact=exact, gt_size=gt_size):
+        last.problem(f"{{n}} pair{{s}}: {text}", lines, stops=stops)
+    equal: dict[bytes, dict[bytes, str]] = {}
+    for _, q, hr, lr in looks:
+        equal.setdefault(lr.digest, {})[hr.digest] = q
+    groups = (" = ".join(names.values()) for names in equal.values() if len(names) > 1)
+    last.problem("{n} group{s} of LR images with the same pixels, of different HR images", groups)
     if bicubic:
-        _check_bicubic(section, [_Task(gt.stored(g), lq.stored(q), scale) for g, q in usable], jobs)
-
-
-def known_equal(gt: Images, pairs: Sequence[tuple[str, str]]) -> set[frozenset[str]]:
-    """The LR names of HR images that are equal: of course their LR images are equal too."""
-    partner = dict(pairs)
-    return {frozenset(partner[name] for name in group if name in partner) for group in equal_groups(gt)}
+        _check_bicubic(last, [_Task(hr.image, lr.image, scale) for _, _, hr, lr in looks], jobs)
+    return sections
 
 
 @dataclass(frozen=True)
@@ -164,8 +140,7 @@ class _Task:
 
 def _check_bicubic(section: Section, tasks: Sequence[_Task], jobs: int) -> None:
     summary = Summary()
-    isolate = any(task.gt.in_lmdb for task in tasks)
-    results = list(successes(_is_bicubic, tasks, summary, jobs=jobs, title="bicubic", unit="pair", isolate=isolate))
+    results = list(successes(_is_bicubic, tasks, summary, jobs=jobs, title="bicubic", unit="pair"))
     others = [task.lq.name for task, is_equal in results if not is_equal]
     section.problem("{n} pair{s} could not be compared", summary.failures)
     equal = len(results) - len(others)
@@ -178,10 +153,9 @@ def _check_bicubic(section: Section, tasks: Sequence[_Task], jobs: int) -> None:
 
 
 def _is_bicubic(task: _Task) -> bool:
-    gt, lq = (decode(image.content(), image.source) for image in (task.gt, task.lq))
+    gt, lq = (np.atleast_3d(decode(image.content(), image.source)) for image in (task.gt, task.lq))
     if min(gt.shape[:2]) < task.scale:
         return False
     made = hr_lr_pair(gt, task.scale)[1]
-    if made.ndim != lq.ndim:  # grey is compared with three equal channels
-        made, lq = (np.repeat(image[..., None], 3, 2) if image.ndim == 2 else image for image in (made, lq))
-    return np.array_equal(made, lq)
+    # grey is compared with three equal channels
+    return made.shape[:2] == lq.shape[:2] and bool((np.atleast_3d(made) == lq).all())

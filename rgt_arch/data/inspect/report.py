@@ -3,69 +3,61 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from rgt_arch.errors import printable
 
 LINES_SHOWN = 20
 # What BasicSR stops at because of a problem. "nothing": it would use other data than was meant.
 Stops = Literal["nothing", "training", "everything"]
-_VERDICTS: dict[Stops, str] = {
+VERDICTS: dict[Stops, str] = {
     "everything": "BasicSR cannot use them as they are",
     "training": "BasicSR can validate and test on them, but not train",
     "nothing": "BasicSR can train on them",
 }
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """One kind of problem or note, with a line for each image that has it."""
 
     heading: str
-    lines: Sequence[str] = ()
-    stops: Stops = "nothing"
-
-    def text(self, kind: str, limit: int | None) -> list[str]:
-        """The heading and at most `limit` lines, None for all of them."""
-        hidden = max(0, len(self.lines) - limit) if limit is not None else 0
-        shown = [f"    {line}" for line in self.lines[: len(self.lines) - hidden]]
-        more = [f"    and {hidden} more (--all lists them)"] if hidden else []
-        return [f"  {kind}: {self.heading}", *shown, *more]
+    lines: Sequence[str]
+    stops: Stops
 
 
-@dataclass
 class Section:
     """The report on one place, such as a folder, or on how two of them fit together."""
 
-    title: str
-    facts: list[str] = field(default_factory=list)
-    problems: list[Finding] = field(default_factory=list)
-    notes: list[Finding] = field(default_factory=list)
-    verdict: str = ""
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self.facts: list[str] = []
+        self.problems: list[Finding] = []
+        self.notes: list[Finding] = []
+        self.verdict = ""
 
     def problem(self, heading: str, lines: Iterable[str] | None = None, *, stops: Stops = "nothing") -> None:
         """Add a problem, unless `lines` is given and empty; {n} and {s} in `heading` as for `counted`."""
-        self._add(self.problems, heading, lines, stops)
+        _add(self.problems, heading, lines, stops)
 
     def note(self, heading: str, lines: Iterable[str] | None = None) -> None:
         """Add something worth knowing that is not a fault; `heading` and `lines` as for `problem`."""
-        self._add(self.notes, heading, lines, "nothing")
+        _add(self.notes, heading, lines, "nothing")
 
     def text(self, limit: int | None = LINES_SHOWN) -> str:
         """The section for a terminal, at most `limit` lines for each problem and a quarter of that for each note."""
-        lines = [self.title, *(f"  {fact}" for fact in self.facts)]
-        for finding in self.problems:
-            lines += finding.text("PROBLEM", limit)
-        for finding in self.notes:
-            lines += finding.text("note", limit and limit // 4)
-        return "\n".join([*lines, f"  => {self.verdict}"] if self.verdict else lines)
+        shown = [self.title, *(f"  {fact}" for fact in self.facts)]
+        for kind, findings, most in (("PROBLEM", self.problems, limit), ("note", self.notes, limit and limit // 4)):
+            for heading, lines, _ in findings:
+                shown += [f"  {kind}: {heading}", *(f"    {line}" for line in lines[:most])]
+                if hidden := len(lines[most:]) if most is not None else 0:
+                    shown.append(f"    and {hidden} more (--all lists them)")
+        return "\n".join([*shown, f"  => {self.verdict}"] if self.verdict else shown)
 
-    @staticmethod
-    def _add(findings: list[Finding], heading: str, lines: Iterable[str] | None, stops: Stops) -> None:
-        listed = [printable(line) for line in lines or ()]
-        if lines is None or listed:
-            findings.append(Finding(counted(heading, len(listed)), listed, stops))
+
+def _add(findings: list[Finding], heading: str, lines: Iterable[str] | None, stops: Stops) -> None:
+    listed = [printable(line) for line in lines or ()]
+    if lines is None or listed:
+        findings.append(Finding(counted(heading, len(listed)), listed, stops))
 
 
 def counted(text: str, number: int) -> str:
@@ -82,9 +74,4 @@ def summary(sections: Sequence[Section]) -> str:
 def stopped(sections: Iterable[Section]) -> Stops:
     """What the worst of all problems stops."""
     found = {problem.stops for section in sections for problem in section.problems}
-    return next((stops for stops in _VERDICTS if stops in found), "nothing")
-
-
-def verdict_on_pairs(sections: Iterable[Section]) -> str:
-    """Whether HR and LR images with these reports can be used."""
-    return _VERDICTS[stopped(sections)]
+    return next((stops for stops in VERDICTS if stops in found), "nothing")

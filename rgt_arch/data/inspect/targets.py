@@ -3,34 +3,32 @@
 from __future__ import annotations
 
 import copy
-from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from rgt_arch import config
 from rgt_arch.config.loading import read_written
 from rgt_arch.config.report import Report
 from rgt_arch.config.tree import sections, subsection
+from rgt_arch.data.images import find_files
 from rgt_arch.data.inspect.datasets import DataSet
-from rgt_arch.data.inspect.pairs import check_pairs, known_equal
-from rgt_arch.data.inspect.places import (
-    Entry,
-    check_names,
-    check_place,
-    check_sizes,
-    find_root,
-    is_lmdb,
-    list_names,
-    present_names,
-    read_entries,
-    unlisted,
+from rgt_arch.data.inspect.looks import Images, is_lmdb
+from rgt_arch.data.inspect.pairs import check_pairs
+from rgt_arch.data.inspect.report import VERDICTS, Section, counted, stopped
+from rgt_arch.data.lmdb_reader import read_keys
+from rgt_arch.data.pairing import (
+    MetaLine,
+    Pairing,
+    PairingError,
+    guess_template,
+    list_images,
+    pair_names,
+    pairs_from_meta_info,
+    read_list,
 )
-from rgt_arch.data.inspect.report import Section, counted, verdict_on_pairs
-from rgt_arch.data.pairing import Pairing, guess_template, list_images, pair_names
 from rgt_arch.errors import UsageError
 
-# BasicSR looks every LR name up in a list (data/data_util.py:204).
-_SLOW_FOLDERS = 20_000
+_NAMES_TRIED = 50
 
 
 def check_target(
@@ -50,112 +48,91 @@ def check_target(
 
     Raises UsageError if there is nothing that could be checked, or for arguments that do not go together.
     """
-    target = Path(target)
+    suffix = target.suffix.lower()
     if scale is not None and scale < 1:
         raise UsageError(f"--scale is {scale}; it must be a whole number, 1 or more")
+    if root is not None and suffix != ".txt":
+        raise UsageError("--root goes with a meta-info text only; leave it out")
     if not target.exists():
         raise UsageError(f"{target}: no such file or folder; correct the name")
-    if target.is_dir():
-        if root is not None:
-            raise UsageError("--root goes with a meta-info text only; leave it out")
-        return _check_directory(target, lq, scale, bicubic, jobs)
-    if target.suffix.lower() in (".yml", ".yaml"):
-        if lq is not None or scale is not None or root is not None:
-            raise UsageError(f"{target}: an option file names its own data; leave out --lr, --scale and --root")
+    if suffix in (".yml", ".yaml"):
+        if lq is not None or scale is not None:
+            raise UsageError(f"{target}: an option file names its own data; leave out --lr and --scale")
         return _check_options(target, bicubic=bicubic, jobs=jobs)
-    if target.suffix.lower() == ".txt":
-        return _check_text(target, root, lq, scale, bicubic=bicubic, jobs=jobs)
-    raise UsageError(
-        f"{target}: cannot be checked; name a folder, an LMDB folder (.lmdb), a meta-info text (.txt) or an option "
-        "file (.yml)"
-    )
-
-
-def _check_directory(target: Path, lq: Path | None, scale: int | None, bicubic: bool, jobs: int) -> list[Section]:
-    for folder in (target, lq):
-        if folder is not None and not is_lmdb(folder) and (folder / "data.mdb").exists():
-            raise UsageError(f"{folder}: looks like an LMDB; BasicSR takes it for one if its name ends with .lmdb")
-    if lq is None:
+    if target.is_dir():
+        gt, pairing = _images(target, str(target)), None
+        lr = None if lq is None else _images(lq, f"LR {lq}")
+        if lr is not None:
+            pairing = pair_names(gt.names, lr.names, guess_template(gt.names, lr.names) or "{}")
+    elif suffix == ".txt":
+        gt, lr, pairing = _listed(target, root, lq)
+    else:
+        raise UsageError(
+            f"{target}: cannot be checked; name a folder, an LMDB folder (.lmdb), a meta-info text (.txt) or an option "
+            "file (.yml)"
+        )
+    if lr is None or pairing is None:
         if scale is not None or bicubic:
             raise UsageError("--scale and --bicubic need --lr, the folder of the LR images")
-        names = list_names(target)
-        section = Section(str(target))
-        check_place(section, target, names, jobs=jobs)
-        check_names(section, names)
+        section = gt.examine(jobs=jobs)
+        if target.is_dir() and not is_lmdb(target) and (deeper := sum("/" in name for name in gt.names)):
+            section.note(
+                f"{deeper} of {len(gt.names)} files are in sub-folders, which BasicSR does not look into: list them "
+                "with `rgt prepare meta`, or make an LMDB"
+            )
         return [section]
-    if not lq.is_dir():
-        raise UsageError(f"{lq}: no such folder" if not lq.exists() else f"{lq}: is a file; name its folder")
-    if lq.samefile(target):
-        raise UsageError(f"{target}: is given as HR and as LR; name the folder of the LR images with --lr")
-    if is_lmdb(target) != is_lmdb(lq):
-        raise UsageError(f"{target} and {lq}: one is an LMDB, the other a folder; check two of a kind")
-    gt_names, lq_names = list_names(target), list_names(lq)
-    pairing = pair_names(gt_names, lq_names, guess_template(gt_names, lq_names) or "{}")
-    first, second, last = Section(f"HR {target}"), Section(f"LR {lq}"), Section("HR and LR")
-    gt = check_place(first, target, gt_names, unit="HR image", jobs=jobs)
-    equal = known_equal(gt, pairing.pairs)
-    lr = check_place(second, lq, lq_names, unit="LR image", equal=equal, jobs=jobs)
-    check_pairs(last, pairing, gt, lr, scale, bicubic=bicubic, jobs=jobs)
-    if not is_lmdb(target):
-        check_names(first, gt_names)
-        check_names(second, lq_names)
-        if len(pairing.pairs) > _SLOW_FOLDERS:
-            last.note(f"BasicSR takes long to pair {len(pairing.pairs)} files: give it a meta-info text, or make LMDBs")
-    last.verdict = verdict_on_pairs((first, second, last))
-    return [first, second, last]
+    found = check_pairs(Section("HR and LR"), pairing, gt, lr, scale, bicubic=bicubic, jobs=jobs)
+    found[-1].verdict = VERDICTS[stopped(found)]
+    return found
 
 
-def _check_text(
-    text: Path, root: Path | None, lq: Path | None, scale: int | None, *, bicubic: bool, jobs: int
-) -> list[Section]:
-    """The reports on a text's lines and HR images and, for pairs or with `lq`, on LR images and how they fit.
+def _images(folder: Path, title: str) -> Images:
+    """All files below a folder, or the keys in an LMDB's meta_info.txt. Raises UsageError if there are none."""
+    if is_lmdb(folder):
+        sizes = read_keys(folder, 0)
+        return Images(title, folder, list(sizes), sizes)
+    if (folder / "data.mdb").exists():
+        raise UsageError(f"{folder}: looks like an LMDB; BasicSR takes it for one if its name ends with .lmdb")
+    return Images(title, folder, [path.relative_to(folder).as_posix() for path in find_files(folder)])
 
-    root: the folder that names are relative to; None: the text's folder, or the one in it that has the files.
-    lq: the folder of the LR images; for pairs the one that their names are relative to, by default found as `root` is.
+
+def _listed(text: Path, root: Path | None, lq: Path | None) -> tuple[Images, Images | None, Pairing]:
+    """The images of a meta-info text, the LR images in a folder or, for pairs, in the text, and how they pair."""
+    lines = read_list(text)
+    parsed = [MetaLine.parse(line) for line in lines]
+    is_pairs = ", " in lines[0] and parsed[0].size is None
+    template = "{}"
+    if lq is not None and not is_pairs:
+        names = [Path(line.split(" ")[0]).name for line in lines]
+        template = guess_template(names, list_images(lq)) or "{}"
+    try:
+        pairing = pairs_from_meta_info(lines, template, comma=is_pairs)
+    except PairingError as error:
+        raise UsageError(f"{text}: {error}") from error
+    hr_names, lr_names = ([pair[side] for pair in pairing.pairs] for side in (0, 1))
+    root = root or _find_root(text, hr_names, "--root")
+    sizes = {} if is_pairs else {name: line.size for name, line in zip(hr_names, parsed, strict=True)}
+    kind = "pairs (HR, LR)" if is_pairs else "images"
+    gt = Images(f"{text}: {len(lines)} {kind}, files in {root}", root, list(dict.fromkeys(hr_names)), sizes)
+    if is_pairs and lq is None:
+        lq = _find_root(text, lr_names, "--lr")
+    return gt, None if lq is None else Images(f"LR {lq}", lq, list(dict.fromkeys(lr_names))), pairing
+
+
+def _find_root(text: Path, names: Sequence[str], flag: str) -> Path:
+    """Where the files are: beside the text, or in a folder beside it. Raises UsageError if they are not.
+
+    flag: what the user can name the folder with.
     """
-    first = Section(str(text))
-    entries = read_entries(text, first)
-    root = root or find_root(text, [entry.gt for entry in entries], "--root")
-    first.facts.append(f"files in {root}")
-    there = present_names(first, [entry.gt for entry in entries], root)
-    gt = check_place(first, root, there, jobs=jobs)
-    check_sizes(first, gt, {entry.gt: entry.size for entry in entries})
-    names = [name for entry in entries for name in (entry.gt, entry.lq) if name]
-    first.note(f"{{n}} file{{s}} in {root} that the list lacks", unlisted(root, names, text))
-    pairs = [(entry.gt, entry.lq) for entry in entries if entry.lq is not None]
-    if not pairs and lq is None:
-        if scale is not None or bicubic:
-            raise UsageError(f"{text}: lists no pairs; --scale and --bicubic need --lr, the folder of the LR images")
-        return [first]
-    last = Section("HR and LR")
-    if pairs:
-        lq, pairing = lq or find_root(text, [name for _, name in pairs], "--lr"), Pairing("", pairs, [], [], [])
-    else:
-        assert lq is not None
-        pairing = _pairs_in_folder(entries, lq, last)
-    second = Section(f"LR {lq}")
-    there = present_names(second, [name for _, name in pairing.pairs], lq)
-    equal = known_equal(gt, pairing.pairs)
-    lr = check_place(second, lq, there, unit="LR image", equal=equal, jobs=jobs)
-    check_pairs(last, pairing, gt, lr, scale, bicubic=bicubic, jobs=jobs)
-    last.verdict = verdict_on_pairs((first, second, last))
-    return [first, second, last]
-
-
-def _pairs_in_folder(entries: Sequence[Entry], lq: Path, section: Section) -> Pairing:
-    """The LR images in a folder that belong to a list of HR names."""
-    if not lq.is_dir():
-        raise UsageError(f"{lq}: no such folder")
-    # BasicSR looks for LR images in that very folder, whatever the HR names' folders (data/data_util.py:153).
-    owners = {PurePosixPath(entry.gt).name: entry.gt for entry in entries}
-    counts = Counter(PurePosixPath(entry.gt).name for entry in entries)
-    same = [name for name, count in counts.items() if count > 1]
-    section.problem("{n} HR name{s} in more than one folder, for which BasicSR takes the same LR image", same)
-    names = list_images(lq)
-    found = pair_names(owners, names, guess_template(owners, names) or "{}")
-    section.note("{n} LR image{s} that the list does not ask for", found.lone_lq)
-    pairs = [(owners[gt], name) for gt, name in found.pairs]
-    return Pairing(found.template, pairs, found.other_suffix, found.lone_gt, [])
+    here = text.parent
+    beside = sorted(entry for entry in here.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    namesake = here / text.stem.removeprefix("meta_info_")  # of several folders with such names it is this one's list
+    candidates = [here, *([namesake] if namesake in beside else []), *beside]
+    counts = {folder: sum((folder / name).is_file() for name in names[:_NAMES_TRIED]) for folder in candidates}
+    best = max(candidates, key=lambda folder: counts[folder])
+    if not counts[best]:
+        raise UsageError(f"{text}: {names[0]} is neither beside it nor in a folder beside it; give {flag} FOLDER")
+    return best
 
 
 def _check_options(file: Path, *, bicubic: bool, jobs: int) -> list[Section]:
@@ -182,7 +159,7 @@ def _check_options(file: Path, *, bicubic: bool, jobs: int) -> list[Section]:
     for phase, data in datasets:
         data_set = DataSet(opt, phase, data, report, Path.cwd())
         result += data_set.sections(bicubic=bicubic, jobs=jobs)
-        looks = data_set.looks
+        looks = data_set.images["dataroot_gt"].looks if "dataroot_gt" in data_set.images else {}
         if data_set.is_train:
             trained = {look.digest: name for name, look in looks.items()}
             continue

@@ -1,0 +1,188 @@
+"""Option files: each data set is judged by the files that BasicSR's own class would read, at both depths."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import cv2
+import pytest
+import yaml
+from PIL import Image
+
+from rgt_arch.data.images import header_size
+from rgt_arch.data.lmdb import create_lmdb
+
+from ..image_files import save
+from .conftest import noise
+
+
+def use_lmdbs(option_file):
+    for name, ending in (("HR", ""), ("LR", "x2")):
+        files = sorted(Path(name).iterdir())
+        create_lmdb(files, Path(f"{name}.lmdb"), keys=[file.stem.removesuffix(ending) for file in files])
+    option_file.train.update(dataroot_gt="HR.lmdb", dataroot_lq="LR.lmdb", io_backend={"type": "lmdb"})
+
+
+def use_list(option_file, *lines, key="meta_info_file", kind="PairedImageDataset"):
+    Path("list.txt").write_text("\n".join(lines))
+    option_file.train.update({key: "list.txt", "type": kind})
+
+
+def use_pair_list(option_file, *lines):
+    use_list(option_file, *lines, key="meta_info", kind="RealESRGANPairedDataset")
+
+
+def as_jpeg(_):
+    for file in sorted(Path("LR").iterdir()):
+        file.rename(file.with_suffix(".jpg"))
+
+
+def no_folders(_):
+    shutil.rmtree("HR")
+    shutil.rmtree("LR")
+    Path("LR").mkdir()
+
+
+def clashing_keys(option_file):
+    use_lmdbs(option_file)
+    Path("HR.lmdb/meta_info.txt").write_text("a.1.png (24,32,3) 1\na.2.png (24,32,3) 1\n")
+
+
+def small_in_lmdb(option_file):
+    use_lmdbs(option_file)
+    option_file.train["gt_size"] = 32
+
+
+# What tests/end_to_end/bad_files.py does not spoil.
+@pytest.mark.parametrize(
+    ("spoil", "messages"),
+    [
+        (no_folders, ["dataroot_gt = 'HR': no such folder under", "dataroot_lq = 'LR': the folder holds no images"]),
+        (
+            lambda file: file.train.pop("filename_tmpl"),
+            ["filename_tmpl: the LR", "0.png has no LR image 0.png; 0x2.png has no HR", "set filename_tmpl: '{}x2'"],
+        ),
+        (
+            lambda _: Path("LR/5x2.png").rename("LR/9x5.png"),
+            ["5.png has no LR image 5x2.png; 9x5.png has no HR image; rename, add or remove images"],
+        ),
+        *(
+            (
+                lambda file, template=template: file.train.update(filename_tmpl=template),
+                [f"filename_tmpl = {template!r}: is not a template; it needs one {{}}"],
+            )
+            for template in ("x2", "{}{}", "{name}x2", "{")
+        ),
+        (as_jpeg, ["the endings must be the same: save the LR images in the format of the HR images"]),
+        (
+            lambda _: [save(Path(f"HR/{name}.png"), noise(7, 48, 64)) for name in (0, 1)],
+            ["dataroot_lq: 2 of 6 looked at: 0.png is 64×48 and its LR image 16×12: HR is not 2 × LR; set scale: 4"],
+        ),
+        (
+            lambda _: save(Path("HR/3.png"), noise(8, 25, 32)),
+            ["dataroot_lq: 1 of 6 looked at: 3.png is 32×25", "`rgt prepare lr --hr-out` writes cropped HR images"],
+        ),
+        (lambda file: file.options.pop("scale"), ["scale: is missing, and datasets:train needs it"]),
+        (lambda file: use_list(file, "1.png", "7.png"), ["meta_info_file: line 2 stands for ", "HR/7.png"]),
+        (
+            lambda file: use_pair_list(file, "0.png, 0x2.png", "1.png"),
+            ["meta_info = 'list.txt': line 2 is not 'HR name, LR name'"],
+        ),
+        (lambda file: file.train.update(type="RealESRGANDataset"), ["datasets:train:meta_info: is missing"]),
+        (clashing_keys, ["dataroot_gt = 'HR.lmdb': the key 'a' is used twice"]),
+        (small_in_lmdb, ["gt_size: 6 of 6 looked at: 0 is 16×12: smaller than the LR patch of 16×16; take gt_size 24"]),
+    ],
+)
+def test_faults_in_data_are_named_before_a_run_and_by_the_full_check(option_file, run, spoil, messages):
+    spoil(option_file)
+    errors = "\n".join(option_file.errors())
+    for message in messages:
+        assert message in errors, errors
+    code, text = run(option_file.write())
+    assert code == 1
+    assert "BasicSR cannot train on it as it is" in text
+
+
+def pairs_of_a_list(option_file):
+    use_list(option_file, "1.png (24,32,3)", "4.png (24,32,3)")
+    Path("HR/5.png").write_bytes(b"not listed, not read")
+
+
+@pytest.mark.parametrize(("height", "is_refused"), [(25, False), (26, True), (23, True)])
+def test_validation_may_have_a_rest_and_no_other_size(option_file, run, height, is_refused):
+    save(Path("val/HR/3.png"), noise(9, height, 32))
+    assert ["datasets:val:dataroot_lq" in line for line in option_file.errors()] == [True] * is_refused
+    assert run(option_file.write())[0] == is_refused
+
+
+@pytest.mark.parametrize(
+    ("change", "sees"),
+    [
+        (lambda file: None, "6 pairs"),
+        (use_lmdbs, "6 pairs"),
+        (pairs_of_a_list, "2 pairs"),
+        (lambda file: use_pair_list(file, "0.png, 0x2.png", "3.png, 3x2.png", "5.png, 5x2.png"), "3 pairs"),
+    ],
+)
+def test_sound_data_of_every_kind_are_found_sound_at_both_depths(option_file, run, change, sees):
+    change(option_file)
+    assert option_file.errors() == []
+    code, text = run(option_file.write())
+    assert f"BasicSR can train on it: it sees {sees}" in text
+    assert "BasicSR can validate or test on it: it sees 6 pairs" in text
+    assert code == 0
+
+
+def test_the_full_check_lists_all_damage_in_all_data_sets_and_images_trained_on(option_file, run):
+    shutil.rmtree("HR")
+    Path("val/HR/2.png").write_bytes(Path("val/HR/2.png").read_bytes()[:-200])
+    Path("LR/3x2.png").write_bytes(b"")
+    text = run(option_file.write())[1]
+    assert "datasets:train:dataroot_gt = 'HR': no such folder" in text
+    assert "datasets:train LR: LR\n  5 images" in text
+    assert "1 file cannot be read as images\n    3x2.png: is empty" in text
+    assert "1 file cannot be read as images\n    2.png: is truncated" in text
+    assert "BasicSR cannot validate or test on it as it is" in text
+    shutil.copytree("val/HR", "HR")
+    assert "note: 5 HR images that the training data has too\n    0.png = 0.png" in run("train.yml")[1]
+
+
+def test_single_images_and_missing_weights(data, run):
+    test = {"name": "s", "type": "SingleImageDataset", "dataroot_lq": "LR", "io_backend": {"type": "disk"}}
+    options = {"name": "test", "model_type": "RGTModel", "scale": 2, "num_gpu": 0, "datasets": {"test_1": test}}
+    options |= {"network_g": {"type": "RGT", "upscale": 2}, "path": {"pretrain_network_g": "gone.pth"}}
+    Path("test.yml").write_text(yaml.safe_dump(options))
+    code, text = run("test.yml")
+    assert code == 0
+    assert "BasicSR can validate or test on it: it sees 6 images" in text
+    assert "note: 1 file other than data that `basicsr test` misses" in text
+
+
+def test_at_most_64_headers_are_read_and_spread_over_the_folder(option_file, monkeypatch):
+    for index in range(6, 100):
+        os.link("HR/5.png", f"HR/{index:02}.png")
+        os.link("LR/5x2.png", f"LR/{index:02}x2.png")
+    opened = []
+    original = Image.open
+    monkeypatch.setattr(Image, "open", lambda file, **options: opened.append(Path(file)) or original(file, **options))
+    assert option_file.errors() == []
+    names = sorted(file.name for file in opened if file.parent.name == "HR" and file.parent.parent.name != "val")
+    assert len(names) == 32
+    assert names[0] == "0.png"
+    assert names[-1] == "99.png"
+    assert any("50.png" <= name <= "53.png" for name in names)
+
+
+def test_size_is_that_of_the_decoded_image(tmp_path):
+    picture = Image.fromarray(noise(0, 20, 30))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # taken with the camera on its side
+    picture.save(tmp_path / "side.jpg", exif=exif)
+    picture.save(tmp_path / "plain.png")
+    picture.convert("L").save(tmp_path / "grey.bmp")
+    cv2.imwrite(str(tmp_path / "of_opencv.hdr"), noise(0, 20, 30).astype("float32"))
+    for file in sorted(tmp_path.iterdir()):
+        assert header_size(file) == cv2.imread(str(file)).shape[:2]
+    assert header_size(tmp_path / "side.jpg") == (30, 20)
