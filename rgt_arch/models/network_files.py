@@ -10,8 +10,8 @@ from basicsr.utils import get_root_logger
 from torch import Tensor, nn
 
 from rgt_arch.archs.rgt_arch import RGT
-from rgt_arch.errors import UsageError, UserError
-from rgt_arch.weights.fitting import few, load_weights
+from rgt_arch.errors import UsageError, UserError, few
+from rgt_arch.weights.building import load_weights
 from rgt_arch.weights.inspecting import constructor_arguments, is_derived
 
 

@@ -26,7 +26,7 @@ from rgt_arch.models.prediction import Prediction, fit_channels
 from rgt_arch.models.validation import measure
 from rgt_arch.torch_files import save_whole
 from rgt_arch.weights import read_checkpoint
-from rgt_arch.weights.building import resolve_path
+from rgt_arch.weights.zoo import resolve_path
 
 
 class RGTModel(SRModel):

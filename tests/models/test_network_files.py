@@ -13,7 +13,7 @@ from rgt_arch import load_model
 from rgt_arch.archs.rgt_arch import PRESETS
 from rgt_arch.errors import UserError
 from rgt_arch.weights import zoo
-from rgt_arch.weights.converting import convert_checkpoint
+from rgt_arch.weights.writing import convert_checkpoint
 from rgt_arch.weights.inspecting import is_derived
 
 from .conftest import CONV, RGT
