@@ -59,11 +59,8 @@ _OTHERS = (
     (r"layers\.0\.residual_group\.overlap_attn\.", "HAT"),
     (r"layers\.0\.residual_group\.blocks\.0\.attn\.relative_position_bias_table", "SwinIR"),
     (r"layers\.0\.blocks\.\d\.attn\.(channel|spatial)_interaction", "DAT"),
-    (r"layers\.0\.blocks\.0\.attn\.attns\.0\.pos\.", "a relative of RGT, such as CAT or DAT"),
     (r"body\.0\.rdb1\.conv1", "RRDBNet (ESRGAN, Real-ESRGAN)"),
-    (r"RRDB_trunk\.|model\.1\.sub\.0\.RDB1", "ESRGAN of the old layout"),
     (r"body\.0\.conv1\.weight", "EDSR"),
-    (r"body\.0\.residual_group\.0\.rcab", "RCAN"),
     (r"conv0_0\.|conv1\.weight_orig", "a discriminator (net_d); name the generator (net_g)"),
     (r"body\.0\.weight", "SRVGGNet (Real-ESRGAN compact)"),
 )
@@ -220,19 +217,12 @@ def _global_attention(state_dict: Mapping[str, Tensor], embed_dim: int, recorded
 
 
 def _split_size(state_dict: Mapping[str, Tensor]) -> list[int] | None:
-    """Height and width of the first half's windows, from whichever derived tensor is there; None in a slim file.
+    """Height and width of the first half's windows; None in a slim file.
 
-    `rpe_biases` lists the offsets (1-h … h-1, 1-w … w-1). `relative_position_index` has h·w rows, and its first row
-    counts down by one along each window row, so the first break comes after w entries.
+    `rpe_biases` lists the offsets (1-h … h-1, 1-w … w-1).
     """
-    attention = _FIRST_BLOCK + "attn.attns.0."
-    offsets = state_dict.get(attention + "rpe_biases")
-    if offsets is not None:
-        height, width = (offsets.amax(dim=0) + 1).tolist()
-        return [int(height), int(width)]
-    index = state_dict.get(attention + "relative_position_index")
-    if index is None:
+    offsets = state_dict.get(_FIRST_BLOCK + "attn.attns.0.rpe_biases")
+    if offsets is None:
         return None
-    first_row = index[0].tolist()
-    width = next((at for at, value in enumerate(first_row) if value != first_row[0] - at), len(first_row))
-    return [len(first_row) // width, width]
+    height, width = (offsets.amax(dim=0) + 1).tolist()
+    return [int(height), int(width)]

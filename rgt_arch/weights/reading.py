@@ -91,9 +91,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         content = record = load_data_only(path, mmap=True)
     with naming(path):
         if not isinstance(content, Mapping):
-            raise UsageError(
-                f"is of type {type(content).__name__}, not a state dict; save network.state_dict() instead"
-            )
+            raise UsageError(f"is of type {type(content).__name__}, not a state dict; save network.state_dict()")
         config, info = (_plain_table(record, name) for name in RECORD_KEYS)
         if "iter" in content and "optimizers" in content:
             return Checkpoint(path, kind, {}, config, info, training=dict(content))

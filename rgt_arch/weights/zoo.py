@@ -171,27 +171,21 @@ def _read_sums(path: Path) -> dict[str, str]:
 def _download(entry: ZooEntry) -> Path:
     """Download the entry's file into the cache, whole or not at all. One process downloads while others wait."""
     target = cache_folder() / f"{entry.name}.pth"
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(target.with_suffix(".lock")):
-            if present := local_file(entry):
-                return present
-            with written_whole(target) as beside:
-                print(f"{entry.name}: downloading {entry.url}", file=sys.stderr, flush=True)
-                try:
-                    load = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), chunk_size=1 << 16)
-                    load(entry.url, str(beside), None)
-                    _check_content(entry, beside)
-                except (requests.RequestException, UsageError) as error:
-                    raise UserError(
-                        f"{entry.url}: the download failed ({str(error).removeprefix(f'{beside}: ')}); try again "
-                        f"later, or download it by hand and save it as {target}"
-                    ) from error
-    except (OSError, NotImplementedError) as error:  # the latter: a file system without locks
-        raise UserError(
-            f"{target.parent}: the cache cannot be written: {getattr(error, 'strerror', None) or error}; name another "
-            f"folder with the environment's RGT_CACHE, or download {entry.url} by hand and give its path"
-        ) from error
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(target.with_suffix(".lock")):
+        if present := local_file(entry):
+            return present
+        with written_whole(target) as beside:
+            print(f"{entry.name}: downloading {entry.url}", file=sys.stderr, flush=True)
+            try:
+                load = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), chunk_size=1 << 16)
+                load(entry.url, str(beside), None)
+                _check_content(entry, beside)
+            except (requests.RequestException, UsageError) as error:
+                raise UserError(
+                    f"{entry.url}: the download failed ({str(error).removeprefix(f'{beside}: ')}); try again later, "
+                    f"or download it by hand and save it as {target}"
+                ) from error
     return target
 
 

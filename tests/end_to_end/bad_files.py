@@ -283,7 +283,7 @@ BAD_CHECKPOINTS: tuple[BadFile, ...] = (
      path.with_suffix(".png").rename(path)), ("not a PyTorch checkpoint",)),
     ("number for a checkpoint", "bad.pth", lambda path: torch.save(3, path), ("of type int", "state_dict")),
     ("checkpoint of no weights", "bad.pth", lambda path: torch.save({"a": 1}, path), ("holds no weights", "params")),
-    ("archive for a checkpoint", "bad.pth", lambda path: zipfile.ZipFile(path, "w").writestr("a", "b"), ("not a PyTorch checkpoint",)),
+    ("archive for a checkpoint", "bad.pth", lambda path: zipfile.ZipFile(path, "w").writestr("a", "b"), ("damaged",)),
 )  # fmt: skip
 BAD_WEIGHTS: tuple[BadFile, ...] = (
     *BAD_CHECKPOINTS,

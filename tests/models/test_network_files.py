@@ -13,8 +13,8 @@ from rgt_arch import load_model
 from rgt_arch.archs.rgt_arch import PRESETS
 from rgt_arch.errors import UserError
 from rgt_arch.weights import zoo
-from rgt_arch.weights.writing import convert_checkpoint
 from rgt_arch.weights.inspecting import is_derived
+from rgt_arch.weights.writing import convert_checkpoint
 
 from .conftest import CONV, RGT
 
