@@ -25,7 +25,8 @@ def checkpoint_kind(path: Path) -> str:
     Raises UsageError, one line with the remedy, for a missing or empty file and for a web page or git-lfs pointer.
     """
     if not os.path.isfile(path):
-        problem = "is not a file; name a checkpoint" if os.path.exists(path) else "no such file"
+        kind = "a folder" if os.path.isdir(path) else "not a regular file"
+        problem = f"is {kind}; name a checkpoint" if os.path.exists(path) else "no such file"
         raise UsageError(f"{path}: {problem}{_checkpoints_near(path)}")
     try:
         with path.open("rb") as file:

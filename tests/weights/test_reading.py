@@ -189,5 +189,5 @@ def test_missing_files_and_folders_are_answered_with_the_checkpoints_there(tmp_p
     missing = refusal(tmp_path / "RGT_x4.safetensors")
     assert f"no such file; checkpoints there: {tmp_path / 'RGT_x4.pth'}, " in missing
     assert missing.count(".pth") == 3
-    assert f"is not a file; name a checkpoint; checkpoints there: {tmp_path}" in refusal(tmp_path)
+    assert f"is a folder; name a checkpoint; checkpoints there: {tmp_path}" in refusal(tmp_path)
     assert refusal(tmp_path / "nowhere" / "RGT.pth").endswith("no such file")
