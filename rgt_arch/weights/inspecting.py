@@ -48,10 +48,8 @@ _FIRST_BLOCK = "layers.0.blocks.0."
 _REQUIRED = (
     "conv_first.weight",
     "before_RG.1.weight",
-    _FIRST_BLOCK + "attn.qkv.weight",
     _FIRST_BLOCK + "attn.attns.0.pos.pos3.2.weight",
     _FIRST_BLOCK + "mlp.sg.conv.weight",
-    "conv_before_upsample.0.weight",
     "conv_last.weight",
 )
 # Families that people mix up with RGT, by a key only they have.
@@ -124,8 +122,9 @@ def _known(state_dict: Mapping[str, Tensor], recorded: Mapping[str, Any]) -> dic
         depth = _depths(state_dict)
         hidden = state_dict[_FIRST_BLOCK + "mlp.fc1.weight"].shape[0]
         split_size = _split_size(state_dict)
+        shuffles = [tensor.shape for key, tensor in state_dict.items() if re.fullmatch(r"upsample\.\d+\.weight", key)]
         return {
-            "upscale": _upscale(state_dict),
+            "upscale": math.prod(math.isqrt(outputs // inputs) for outputs, inputs, *_ in shuffles),
             "in_chans": in_chans,
             "embed_dim": embed_dim,
             "depth": depth,
@@ -158,17 +157,6 @@ def _depths(state_dict: Mapping[str, Tensor]) -> list[int]:
         if match := re.match(r"layers\.(\d+)\.blocks\.(\d+)\.", key):
             depths[int(match[1])] = max(depths.get(int(match[1]), 0), int(match[2]) + 1)
     return [depths[group] for group in range(max(depths) + 1)]
-
-
-def _upscale(state_dict: Mapping[str, Tensor]) -> int:
-    """Product of the pixel-shuffle factors; `upsample` holds a convolution at each even index, and none for ×1."""
-    factor = 1
-    for index in range(0, 2 * len(state_dict), 2):
-        weight = state_dict.get(f"upsample.{index}.weight")
-        if weight is None:
-            break
-        factor *= math.isqrt(weight.shape[0] // weight.shape[1])
-    return factor
 
 
 def _heads(state_dict: Mapping[str, Tensor], group: int, embed_dim: int, recorded: Mapping[str, Any]) -> int:
