@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 class UserError(Exception):
-    """Work that failed for a reason the user can act on. The text says what, where and what to do; exit code 1."""
+    """Work that failed for a reason the user can act on. The text names problem, place and remedy; exit code 1."""
 
     exit_code = 1
 

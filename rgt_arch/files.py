@@ -71,7 +71,9 @@ def check_output(flag: str, path: Path, inputs: Iterable[Path] = (), *, overwrit
     if not os.path.isdir(path.parent):
         raise UsageError(f"{flag} {path}: there is no folder {path.parent}; make it, or name another place")
     if exists and not os.path.isfile(path):  # a device would be replaced, too
-        raise UsageError(f"{flag} {path}: is {'a folder' if os.path.isdir(path) else 'no regular file'}; name a file")
+        raise UsageError(
+            f"{flag} {path}: is {'a folder' if os.path.isdir(path) else 'not a regular file'}; name a file"
+        )
     for other in inputs:
         if path.absolute() == other.absolute() or (exists and os.path.exists(other) and path.samefile(other)):
             raise UsageError(f"{flag} {path}: is one of the inputs, or another output; name another file")

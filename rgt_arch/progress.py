@@ -16,7 +16,7 @@ class Progress:
     """A tqdm bar on a terminal; elsewhere the same text as a line from time to time, and one at the end."""
 
     def __init__(self, total: int, title: str, unit: str, *, large: bool = False) -> None:
-        """total: units of work. title: what is being done. unit: in singular, such as "image" or "it".
+        """total: units of work. title: the work. unit: in singular, such as "image" or "it".
 
         large: show thousands as k, millions as M.
         """

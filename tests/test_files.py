@@ -100,7 +100,7 @@ def test_digests_are_taken_once_and_again_for_a_file_that_changed(
         ("there/link.md", True, "is one of the inputs"),
         ("there", True, "is a folder; name a file"),
         ("nowhere/new.md", True, "there is no folder"),
-        ("/dev/null", True, "is no regular file; name a file"),
+        ("/dev/null", True, "is not a regular file; name a file"),
         (f"there/{'long' * 80}.md", False, "File name too long"),
     ],
 )

@@ -15,14 +15,14 @@ from typing import Any, NamedTuple
 
 
 class Patch(NamedTuple):
-    """One replacement in BasicSR: what `module` calls `name` becomes the result of a function of `mended`."""
+    """One replacement in BasicSR: `name` of `module` becomes the result of a function of `mended`."""
 
     module: str
     """The module that defines the name."""
     name: str
     """`function` or `Class.attribute`."""
     make: str
-    """The function, which gets what is replaced; `mended` is imported late, because it needs torch."""
+    """The function, which gets the replaced object; `mended` is imported late, because it needs torch."""
 
 
 PATCHES = (
@@ -49,8 +49,8 @@ OURS = {
 REGISTRATIONS = {
     "basicsr.archs": "ARCH_REGISTRY",
     "basicsr.models": "MODEL_REGISTRY",
-    "basicsr.train": "MODEL_REGISTRY",  # in case a file of basicsr/models is what imports us
-    "rgt_arch.models.rgt_model": "MODEL_REGISTRY",  # in case it is what imports BasicSR
+    "basicsr.train": "MODEL_REGISTRY",  # in case a file of basicsr/models imports us
+    "rgt_arch.models.rgt_model": "MODEL_REGISTRY",  # in case it imports BasicSR
 }
 """Module -> the registry that our class can be entered in once the module is imported."""
 _MODULES = {patch.module for patch in PATCHES} | REGISTRATIONS.keys()
@@ -83,7 +83,7 @@ def install_patches() -> None:
     sys.meta_path.insert(0, PatchFinder())
     for name in _MODULES:
         module = sys.modules.get(name)
-        # a file of the host's own BasicSR may be what imports us, while the packages around it are half imported
+        # a file of the host's own BasicSR may import us, while the packages around it are half imported
         if module is not None and not getattr(module.__spec__, "_initializing", False):
             _apply(module)
     if "basicsr.utils.registry" in sys.modules:

@@ -76,9 +76,9 @@ class FiniteGuard:
         if bad == GRAD_NORM and scale > 1:
             return False
         self.in_a_row += 1
-        what = "norm of the gradients" if bad == GRAD_NORM else f"loss {bad}"
+        value = "norm of the gradients" if bad == GRAD_NORM else f"loss {bad}"
         named = images()
-        text = f"iteration {iteration}: the {what} is {values[bad]}{f' on {named}' if named else ''}"
+        text = f"iteration {iteration}: the {value} is {values[bad]}{f' on {named}' if named else ''}"
         if self.in_a_row >= self.patience:
             raise UserError(
                 f"{text}; bad steps in a row: {self.in_a_row} (train.nan_patience); the weights were left as they "

@@ -39,7 +39,7 @@ class RGTModel(SRModel):
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
-        """Build the network and what training needs; UsageError for options that do not fit."""
+        """Build the network, losses and optimiser; UsageError for options that do not fit."""
         self.metric_results: dict[str, float] = {}
         self.iteration = 0
         """Iterations done so far, those before a resume included."""

@@ -82,7 +82,7 @@ def measure(
     val = opt.get("val") or {}
     metrics: dict[str, dict[str, Any]] = val.get("metrics") or {}
     rank, world_size = (opt["rank"], opt["world_size"]) if opt["dist"] else (0, 1)
-    # for each image the values and 1 for those computed, zeros where other ranks have the image; last, who has stopped
+    # the values of each image and 1 where they are computed, zeros for images of other ranks; last, who has stopped
     table = torch.zeros(2, len(metrics) + 1, len(dataloader), dtype=torch.float64)
     without_gt: set[str] = set()
     show_bar = bool(val.get("pbar")) and rank == 0

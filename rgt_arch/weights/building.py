@@ -20,7 +20,7 @@ def load_model(path: str | Path, device: str | torch.device = "cpu", **overrides
     """The network of a checkpoint, with inferred arguments, loaded strictly, in eval mode on `device`.
 
     path: a name of the zoo (see `resolve_path`), or any file that `read_checkpoint` reads; EMA weights are taken where
-    there are some. overrides: constructor arguments that the file cannot tell (`img_range`, `hai`) or that do not
+    there are some. overrides: constructor arguments that tensors cannot show (`img_range`, `hai`) or that do not
     change the weights (`use_chk`).
     Parameters are float32 whatever the file's dtype. Raises UsageError in one line naming the file.
     """

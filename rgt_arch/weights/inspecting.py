@@ -41,7 +41,7 @@ PUBLISHED: Mapping[str, Any] = {
         *("reduction_stride", "recursion", "cpe", "global_blocks"),
     )
 }
-"""The published models' values, assumed where a file cannot say (official options/train/train_RGT_x2.yml)."""
+"""The published models' values, assumed where a file does not show them (official options/train/train_RGT_x2.yml)."""
 
 _FIRST_BLOCK = "layers.0.blocks.0."
 # Every RGT has these, whatever its switches.
@@ -93,8 +93,8 @@ def infer_config(state_dict: Mapping[str, Tensor], recorded: Mapping[str, Any] |
 
 def assumed_arguments(state_dict: Mapping[str, Tensor], recorded: Mapping[str, Any] | None = None) -> list[str]:
     """Names of the arguments that `infer_config` takes from PUBLISHED, because nothing else shows them."""
-    told = (recorded or {}).keys() | _known(state_dict, recorded or {}).keys()
-    return [name for name in PUBLISHED if name not in told]
+    shown = (recorded or {}).keys() | _known(state_dict, recorded or {}).keys()
+    return [name for name in PUBLISHED if name not in shown]
 
 
 def preset_name(config: Mapping[str, Any]) -> str | None:
@@ -104,7 +104,7 @@ def preset_name(config: Mapping[str, Any]) -> str | None:
 
 
 def constructor_arguments(network: nn.Module) -> dict[str, Any]:
-    """The arguments of an RGT, also of a wrapped or compiled one, that decide what it computes, for a file's record.
+    """The arguments of an RGT, also of a wrapped or compiled one, that decide its output, for a file's record.
 
     All of them, because tensors show some only to rounding: `c_ratio`, `mlp_ratio`, odd head counts.
     """
@@ -162,7 +162,7 @@ def _depths(state_dict: Mapping[str, Tensor]) -> list[int]:
 def _heads(state_dict: Mapping[str, Tensor], group: int, embed_dim: int, recorded: Mapping[str, Any]) -> int:
     """Heads of a group: the position bias of either half of L-SA has num_heads // 2 outputs.
 
-    An odd count is taken only where the even one does not divide the channels, or where the record says so.
+    An odd count is taken only where the even one does not divide the channels, or where the record has it.
     """
     even = 2 * state_dict[f"layers.{group}.blocks.0.attn.attns.0.pos.pos3.2.weight"].shape[0]
     said = recorded.get("num_heads")
@@ -183,8 +183,7 @@ def _recorded_hai(recorded: Mapping[str, Any]) -> str:
     if recorded.get("hai") in ("identity", "none"):
         return str(recorded["hai"])
     raise UsageError(
-        "it holds no HAI weights (gamma) and does not say whether hai was identity or none; "
-        "pass hai=identity or hai=none"
+        "it holds no HAI weights (gamma), and no record whether hai was identity or none; pass hai=identity or hai=none"
     )
 
 

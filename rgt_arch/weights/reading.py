@@ -25,7 +25,7 @@ SAFETENSORS_ENTRY = "rgt"
 _PREFERENCE = ("params_ema", "params", PLAIN)
 _FIRST_KEY = "conv_first.weight"  # of every RGT
 # Names that wrappers put between a network and its keys: DataParallel and DDP, torch.compile, checkpointing, FSDP.
-# No module of RGT has such a name, so they are dropped wherever they stand.
+# No module of RGT has such a name, so they are dropped everywhere.
 _WRAPPERS = frozenset({"module", "_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module"})
 
 
@@ -115,7 +115,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], Any]:
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             record = json.loads((file.metadata() or {}).get(SAFETENSORS_ENTRY, "{}"))
-            return {key: file.get_tensor(key) for key in file.keys()}, record  # noqa: SIM118 - safe_open is no mapping
+            return {key: file.get_tensor(key) for key in file.keys()}, record  # noqa: SIM118 - safe_open is not a mapping
     except (SafetensorError, OSError, RuntimeError, ValueError) as error:
         raise UsageError(
             f"{path}: is a truncated or damaged safetensors file ({error}); download the weights again"

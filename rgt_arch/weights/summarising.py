@@ -56,7 +56,7 @@ def _weights_facts(checkpoint: Checkpoint) -> dict[str, Any]:
     stored = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in derived}
     ema: bool | None = "params_ema" in (shown, checkpoint.info.get("param_key"))
     if not ema and shown == PLAIN and "param_key" not in checkpoint.info:
-        ema = None  # the file does not say
+        ema = None  # not known
     return {
         "architecture": "RGT",
         "preset": preset_name(config),

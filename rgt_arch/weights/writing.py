@@ -53,7 +53,7 @@ def save_checkpoint(
         for key, tensor in network.state_dict().items()
         if not (is_derived(key) and (safe if slim is None else slim))
     }
-    # a value that nobody knows is not recorded as if somebody did
+    # an assumed value is not recorded as known
     known = {name: value for name, value in full_config.items() if name not in assumed}
     record = dict(zip(RECORD_KEYS, (known, dict(info or {})), strict=True))
     if safe:
@@ -80,7 +80,7 @@ def convert_checkpoint(
 
     The suffix of `target` decides the layout: `.safetensors`, or the official `{"params": …}`. param_key: which
     weights, by default the EMA's if there are some; half: float16 weights; slim: see `save_checkpoint`; known:
-    constructor arguments that the file cannot tell. Returns two lines for people: the content and both sizes.
+    constructor arguments that the file lacks. Returns two lines for people: the content and both sizes.
     Raises UsageError before anything is written.
     """
     source, target = resolve_path(source), Path(target).expanduser()
