@@ -75,7 +75,7 @@ def test_recursion_depth_follows_the_official_rule() -> None:
 
 
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
-@pytest.mark.parametrize("size", [(1, 1), (1, 7), (3, 3), (5, 2), (15, 15), (20, 1024), (1024, 3), (31, 17)])
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (3, 3), (5, 2), (15, 15), (20, 260), (1024, 3), (31, 17)])
 def test_any_size_works_and_slices_agree_with_the_whole(size: tuple[int, int], training: bool) -> None:
     net = fill(RGT(upscale=2, embed_dim=96, depth=[3], num_heads=[6], split_size=(4, 8), drop_path_rate=0.0).double())
     net.train(training)
