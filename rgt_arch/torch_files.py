@@ -76,7 +76,7 @@ def load_data_only(path: str | os.PathLike[str], map_location: Any = "cpu", *, m
         with path.open("rb") as file:
             head = file.read(16)
         raise UsageError(
-            f"{path}: is truncated or damaged, or not a PyTorch checkpoint (it starts with {head!r}); download the "
+            f"{path}: is not a PyTorch checkpoint or is truncated or damaged (it starts with {head!r}); download the "
             "weights again or save them again"
         ) from error
 
@@ -92,7 +92,7 @@ def save_whole(value: Any, path: str | os.PathLike[str], **kwargs: Any) -> None:
 
 def _checkpoints_near(path: Path) -> str:
     """Up to three checkpoints of the folder and its models/ (where BasicSR puts them): equal stems, then the newest."""
-    folder = path if path.is_dir() else path.parent
+    folder = path if os.path.isdir(path) else path.parent
     files = [file for file in (*folder.glob("*"), *folder.glob("models/*")) if file.suffix in CHECKPOINT_SUFFIXES]
     files = sorted(filter(Path.is_file, files), key=lambda file: (file.stem == path.stem, file.stat().st_mtime))
     return f"; checkpoints there: {', '.join(map(str, reversed(files[-3:])))}" if files else ""

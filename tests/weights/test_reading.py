@@ -144,7 +144,7 @@ def test_a_file_that_is_not_a_checkpoint_is_named_in_one_line(tmp_path: Path) ->
         (b"", "is empty"),
         (b"\n<!DOCTYPE html><html><body>Google Drive", "is a web page"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "git lfs pull"),
-        (b"404: Not Found", "not a PyTorch checkpoint (it starts with b'404: Not Found')"),
+        (b"404: Not Found", "damaged (it starts with b'404: Not Found')"),
         (bytes(range(200, 256)), "not a PyTorch checkpoint"),
     ):
         path.write_bytes(content)
