@@ -1,8 +1,12 @@
 """Errors a user can cause: the commands print them as they are, without a traceback, and exit with their code."""
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 
 class UserError(Exception):
-    """Work that failed for a reason the user can act on. The text says what, where and what to do; exit code 1."""
+    """Work that failed for a reason the user can act on. The text names problem, place and remedy; exit code 1."""
 
     exit_code = 1
 
@@ -18,5 +22,20 @@ class UnreadableImageError(UserError):
 
 
 def printable(text: str) -> str:
-    """`text` on one line: what a file name can hold and a terminal cannot show (line ends, broken UTF-8) is escaped."""
-    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
+    """`text` on one line: characters that a terminal cannot show (line ends, broken UTF-8) are escaped."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def few(names: Iterable[str]) -> str:
+    """The first names of many, and how many more there are."""
+    names = list(names)
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+@contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Put the name of a file before the text of a UsageError."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error

@@ -1,5 +1,4 @@
-"""Files that appear whole or not at all, and what tells them apart; folders such as LMDBs are made beside their place
-and moved there."""
+"""Files that appear whole or not at all, checks of where they can be written, and their SHA-256."""
 
 from __future__ import annotations
 
@@ -19,10 +18,10 @@ _LONGEST_NAME = 255  # bytes, on nearly all file systems
 
 @contextmanager
 def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Gives a name beside `path` to write to; at the end that file is flushed to the disk and renamed over `path`.
+    """Yield a name beside `path` to write to; at the end that file is flushed to the disk and renamed over `path`.
 
     A failure leaves `path` as it was and nothing beside it. The name keeps the suffix, by which some writers choose
-    the format. Raises UserError naming the file and the reason for what the system refuses.
+    the format. Raises UserError with the file and the reason where the system refuses.
     """
     path = Path(path)
     beside = _beside(path)
@@ -48,35 +47,33 @@ def write_text(text: str, path: Path | None) -> None:
 
 
 def check_place(path: str | os.PathLike[str]) -> None:
-    """Raise UserError where `written_whole` could not write: to be asked before long work. Nothing is left there."""
+    """Raise UserError where `written_whole` could not write; called before long work. It leaves nothing there."""
     path = Path(path)
-    if os.path.isdir(path):  # the method of Path fails for names that are too long
+    if os.path.isdir(path):  # os.path throughout: the methods of Path raise for names that are too long
         raise UserError(f"{path}: is a folder; move it away, or choose another name")
     beside = _beside(path)
     try:
         with contextlib.suppress(FileNotFoundError):
             path.lstat()  # refuses names that are too long
         beside.touch()
+        beside.unlink()
     except OSError as error:
         raise _refused(path, error) from error
-    finally:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
 
 
 def check_output(flag: str, path: Path, inputs: Iterable[Path] = (), *, overwrite: bool) -> None:
-    """Whether the file that `flag` names can be written, asked before any work is done for it.
+    """Check that the file that `flag` names can be written; called before any work is done for it.
 
-    inputs: other files of the same call. Raises UsageError for a place that does not fit, an input, or, unless
-    `overwrite`, a file that exists; UserError as `check_place`.
+    inputs: other files of the same call. Raises UsageError for a missing folder, something other than a file, an input,
+    or, unless `overwrite`, a file that exists; UserError as `check_place`.
     """
-    # the functions of os.path, for the methods of Path fail for names that are too long
     exists = os.path.exists(path)
     if not os.path.isdir(path.parent):
         raise UsageError(f"{flag} {path}: there is no folder {path.parent}; make it, or name another place")
     if exists and not os.path.isfile(path):  # a device would be replaced, too
-        kind = "a folder" if os.path.isdir(path) else "no regular file"
-        raise UsageError(f"{flag} {path}: is {kind}; name a file")
+        raise UsageError(
+            f"{flag} {path}: is {'a folder' if os.path.isdir(path) else 'not a regular file'}; name a file"
+        )
     for other in inputs:
         if path.absolute() == other.absolute() or (exists and os.path.exists(other) and path.samefile(other)):
             raise UsageError(f"{flag} {path}: is one of the inputs, or another output; name another file")
@@ -86,10 +83,7 @@ def check_output(flag: str, path: Path, inputs: Iterable[Path] = (), *, overwrit
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 in hexadecimal, computed once in a process as long as the file's size and times stay.
-
-    Raises UsageError for a file that cannot be read.
-    """
+    """SHA-256 in hexadecimal, computed once while the file's size and times stay. Raises UsageError if unreadable."""
     try:
         facts = path.stat()
         return _digest_once(path, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
@@ -108,10 +102,8 @@ def _digest_once(path: Path, *_facts: int) -> str:
 
 def _beside(path: Path) -> Path:
     ending = f".{os.getpid()}.part{path.suffix}"
-    stem = path.stem
-    while stem and len(os.fsencode(f".{stem}{ending}")) > _LONGEST_NAME:
-        stem = stem[1:]
-    return path.with_name(f".{stem}{ending}")
+    stem = os.fsencode(path.stem)[-max(1, _LONGEST_NAME - 1 - len(os.fsencode(ending))) :]
+    return path.with_name(f".{os.fsdecode(stem)}{ending}")
 
 
 def _refused(path: Path, error: OSError) -> UserError:

@@ -16,7 +16,7 @@ class Progress:
     """A tqdm bar on a terminal; elsewhere the same text as a line from time to time, and one at the end."""
 
     def __init__(self, total: int, title: str, unit: str, *, large: bool = False) -> None:
-        """total: units of work. title: what is being done. unit: in singular, such as "image" or "it".
+        """total: units of work. title: the work. unit: in singular, such as "image" or "it".
 
         large: show thousands as k, millions as M.
         """
@@ -49,22 +49,16 @@ class Progress:
         if done == self._total or now - self._printed >= _SECONDS_BETWEEN_LINES:
             self._printed = now
             text = tqdm.format_meter(
-                done,
-                self._total,
-                now - self._start,
-                prefix=self._title,
-                unit=self._unit,
-                unit_scale=self._large,
-                ncols=80,
+                done, self._total, now - self._start, 80, self._title, unit=self._unit, unit_scale=self._large
             )
             print(text, file=sys.stderr, flush=True)
 
     def leave_out(self, units: int) -> None:
-        """Show that `units` of the total will never be done: what failed must not look like speed."""
+        """Take failed units off the total, so that they do not look like speed."""
         self._total -= units
         self._bar.total = self._total
         self._bar.refresh()
 
     def note(self, text: str) -> None:
-        """Print a line without tearing the bar; signs of file names that would are escaped."""
+        """Print a line above the bar; characters that a terminal cannot show are escaped."""
         tqdm.write(printable(text), file=sys.stderr)

@@ -1,45 +1,83 @@
-"""PyTorch files: read without running code, with plain words for what cannot be read; written whole or not at all."""
+"""Checkpoint files: their kind by content, reading without running code, writing whole or not at all."""
 
 from __future__ import annotations
 
 import io
 import os
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from rgt_arch.errors import UsageError
-from rgt_arch.file_kinds import SAFETENSORS, TORCH_ZIP, checkpoint_kind
 from rgt_arch.files import written_whole
+
+TORCH_ZIP, TORCH_LEGACY, SAFETENSORS = "torch zip", "torch legacy", "safetensors"
+TORCH_SUFFIXES = (".pth", ".pt", ".ckpt")
+CHECKPOINT_SUFFIXES = (*TORCH_SUFFIXES, ".safetensors")
+
+
+def checkpoint_kind(path: Path) -> str:
+    """TORCH_ZIP, SAFETENSORS, or TORCH_LEGACY for any other content; the suffix does not matter.
+
+    Raises UsageError, one line with the remedy, for a missing or empty file and for a web page or git-lfs pointer.
+    """
+    if not os.path.isfile(path):
+        kind = "a folder" if os.path.isdir(path) else "not a regular file"
+        problem = f"is {kind}; name a checkpoint" if os.path.exists(path) else "no such file"
+        raise UsageError(f"{path}: {problem}{_checkpoints_near(path)}")
+    try:
+        with path.open("rb") as file:
+            head = file.read(4096)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
+    if not head:
+        raise UsageError(f"{path}: is empty (0 bytes); download the weights again or copy them again")
+    if head.startswith(b"version https://git-lfs"):
+        raise UsageError(f"{path}: is a git-lfs pointer, not the file itself; run `git lfs pull` in its repository")
+    if head.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+        raise UsageError(
+            f"{path}: is a web page saved in place of the weights (download sites show one before large files); "
+            "open the link in a browser and save the file itself"
+        )
+    # safetensors: a little-endian header length of 8 bytes, at most 100 MB, then a JSON object
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= 100_000_000:
+        return SAFETENSORS
+    return TORCH_ZIP if head.startswith(b"PK") else TORCH_LEGACY
 
 
 def load_data_only(path: str | os.PathLike[str], map_location: Any = "cpu", *, mmap: bool = False) -> Any:
     """torch.load that builds tensors and plain containers only, whatever a file asks for.
 
     mmap: leave tensors on the disk until they are used, where the file's format allows it. Raises UsageError, one line,
-    for what is missing, damaged, no file of torch.save, or would run code.
+    for a file that is missing, damaged, not of torch.save, or would run code.
     """
     path = Path(path)
     kind = checkpoint_kind(path)
     if kind == SAFETENSORS:
         raise UsageError(f"{path}: is a safetensors file, which is read for RGTModel only; name a .pth file")
     try:
-        # Given explicitly, weights_only stands against TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD (torch/serialization.py, load).
-        return torch.load(path, map_location=map_location, weights_only=True, mmap=mmap and kind == TORCH_ZIP)
-    except Exception as error:  # a lying or damaged pickle may raise nearly anything
-        text = str(error)
-        asked = re.search(r"(?:GLOBAL|function|class) ([\w.]+)", text)
-        if asked:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickle protocols and TorchScript
+            # An explicit weights_only overrides TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD (torch/serialization.py, load).
+            return torch.load(path, map_location=map_location, weights_only=True, mmap=mmap and kind == TORCH_ZIP)
+    except Exception as error:  # a damaged or malicious pickle may raise nearly anything
+        if asked := re.search(r"(?:GLOBAL|function|class) ([\w.]+)", str(error)):
             raise UsageError(
                 f"{path}: refused, because loading it would run code ({asked[1].rstrip('.')}); get the weights "
                 "from a source you trust, or save the bare state dict where the file was made"
             ) from error
-        lines = [line for line in text.splitlines() if line.strip() and "documentation of torch.load" not in line]
-        reason = lines[-1].strip()[:120] if lines else type(error).__name__
+        if "TorchScript archives" in str(error):
+            raise UsageError(
+                f"{path}: is a TorchScript program, which would run code; name the state dict it was made from (.pth)"
+            ) from error
+        with path.open("rb") as file:
+            head = file.read(16)
         raise UsageError(
-            f"{path}: is damaged and cannot be read ({reason}); download the weights again or save them again"
+            f"{path}: is not a PyTorch checkpoint or is truncated or damaged (it starts with {head!r}); download the "
+            "weights again or save them again"
         ) from error
 
 
@@ -50,3 +88,11 @@ def save_whole(value: Any, path: str | os.PathLike[str], **kwargs: Any) -> None:
     torch.save(value, buffer, **kwargs)
     with written_whole(path) as beside:
         beside.write_bytes(buffer.getbuffer())
+
+
+def _checkpoints_near(path: Path) -> str:
+    """Up to three checkpoints of the folder and its models/ (where BasicSR puts them): equal stems, then the newest."""
+    folder = path if os.path.isdir(path) else path.parent
+    files = [file for file in (*folder.glob("*"), *folder.glob("models/*")) if file.suffix in CHECKPOINT_SUFFIXES]
+    files = sorted(filter(Path.is_file, files), key=lambda file: (file.stem == path.stem, file.stat().st_mtime))
+    return f"; checkpoints there: {', '.join(map(str, reversed(files[-3:])))}" if files else ""

@@ -7,6 +7,7 @@ import os
 import resource
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -18,17 +19,12 @@ from rgt_arch.torch_files import save_whole
 
 def _bytes(path: Path) -> None:
     with written_whole(path) as beside:
+        assert beside.suffix == path.suffix
         beside.write_bytes(bytes(100_000))
 
 
 def _torch(path: Path) -> None:
     save_whole({"weights": torch.zeros(100_000)}, path)
-
-
-def _half(path: Path) -> None:
-    with written_whole(path) as beside:
-        beside.write_bytes(b"half")
-        raise ZeroDivisionError
 
 
 @pytest.mark.parametrize("write", [_bytes, _torch])
@@ -48,35 +44,21 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path, write: 
     assert [file.name for file in tmp_path.iterdir()] == ["net.pth"]
 
 
-def test_a_failed_rename_leaves_no_partial_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr("os.replace", refuse)
+def test_other_failures_leave_no_partial_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ZeroDivisionError), written_whole(tmp_path / "a.png") as beside:
+        assert beside.write_bytes(b"half") / 0
+    monkeypatch.setattr("os.replace", Mock(side_effect=PermissionError(13, "Permission denied")))
     with pytest.raises(UserError, match="Permission denied; nothing was changed"):
-        _bytes(tmp_path / "a")
+        _bytes(tmp_path / "a.png")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_error_of_the_writer_passes_and_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError):
-        _half(tmp_path / "a.png")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_the_name_written_to_keeps_the_suffix_and_the_content_arrives(tmp_path: Path) -> None:
-    with written_whole(tmp_path / "ä b.png") as to:
-        assert to.suffix == ".png"
-        to.write_bytes(b"whole")
-    assert (tmp_path / "ä b.png").read_bytes() == b"whole"
-
-
-@pytest.mark.parametrize("name", ["n" * 251 + ".png", "ä" * 125 + ".png"])
-def test_the_longest_name_that_the_disk_takes_is_taken(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("name", ["ä b.png", "n" * 251 + ".png", "ä" * 125 + ".png"])
+def test_every_name_that_the_disk_takes_is_taken(tmp_path: Path, name: str) -> None:
     check_place(tmp_path / name)
     assert list(tmp_path.iterdir()) == []
     _bytes(tmp_path / name)
-    assert [file.name for file in tmp_path.iterdir()] == [name]
+    assert [(file.name, file.stat().st_size) for file in tmp_path.iterdir()] == [(name, 100_000)]
 
 
 def test_a_place_is_checked_without_touching_what_is_there(tmp_path: Path) -> None:
@@ -118,7 +100,7 @@ def test_digests_are_taken_once_and_again_for_a_file_that_changed(
         ("there/link.md", True, "is one of the inputs"),
         ("there", True, "is a folder; name a file"),
         ("nowhere/new.md", True, "there is no folder"),
-        ("/dev/null", True, "is no regular file; name a file"),
+        ("/dev/null", True, "is not a regular file; name a file"),
         (f"there/{'long' * 80}.md", False, "File name too long"),
     ],
 )

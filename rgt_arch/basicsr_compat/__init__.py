@@ -1,7 +1,7 @@
 """Lets BasicSR 1.4.2 be imported and used safely on today's libraries, and registers our classes with it.
 
 Nothing of BasicSR is imported here. `install` adds two finders to the import system: `fallbacks` provides modules that
-libraries have dropped and BasicSR still imports, `patches` mends a BasicSR module as soon as it has been imported.
+libraries have dropped and BasicSR still imports, `patches` patches a BasicSR module right after its import.
 """
 
 from rgt_arch.basicsr_compat.fallbacks import install_fallbacks

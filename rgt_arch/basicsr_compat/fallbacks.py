@@ -1,7 +1,8 @@
-"""Modules that libraries have dropped and BasicSR still imports, provided only where nobody else provides them."""
+"""Modules that libraries have dropped and BasicSR still imports, provided where no other finder has them."""
 
 from __future__ import annotations
 
+import importlib
 import importlib.abc
 import sys
 import types
@@ -10,32 +11,20 @@ from importlib.machinery import ModuleSpec
 from typing import Any
 
 
-def _functional_tensor() -> Mapping[str, Any]:
-    """Used by basicsr/data/degradations.py:8; gone since torchvision 0.17. BasicSR's git HEAD no longer imports it."""
-    from torchvision.transforms import functional
-
-    return {"rgb_to_grayscale": functional.rgb_to_grayscale}
-
-
-def _distutils_version() -> Mapping[str, Any]:
-    """Used by basicsr/archs/arch_util.py:6; gone since Python 3.12."""
-    from torch.torch_version import TorchVersion  # a str that compares as a version; it knows suffixes such as +cpu
-
-    return {"LooseVersion": TorchVersion}
-
-
-def _scipy_filters() -> Mapping[str, Any]:
-    """Used by basicsr/metrics/niqe.py:5 and data/data_util.py:275; gone in SciPy 2."""
-    from scipy import ndimage
-
-    return {"convolve": ndimage.convolve, "gaussian_filter": ndimage.gaussian_filter}
+def _take(module: str, *names: str, **renamed: str) -> Callable[[], Mapping[str, Any]]:
+    """A function that makes a namespace of these names of a module."""
+    names_there = {**dict(zip(names, names, strict=True)), **renamed}
+    return lambda: {name: getattr(importlib.import_module(module), there) for name, there in names_there.items()}
 
 
 FALLBACKS: dict[str, Callable[[], Mapping[str, Any]]] = {
-    "torchvision.transforms.functional_tensor": _functional_tensor,
+    # data/degradations.py:8; gone since torchvision 0.17; BasicSR's git HEAD no longer imports it
+    "torchvision.transforms.functional_tensor": _take("torchvision.transforms.functional", "rgb_to_grayscale"),
+    # archs/arch_util.py:6; gone since Python 3.12. TorchVersion is a str that compares as a version, also with +cpu
     "distutils": dict,
-    "distutils.version": _distutils_version,
-    "scipy.ndimage.filters": _scipy_filters,
+    "distutils.version": _take("torch.torch_version", LooseVersion="TorchVersion"),
+    # metrics/niqe.py:5, data/data_util.py:275; gone in SciPy 2
+    "scipy.ndimage.filters": _take("scipy.ndimage", "convolve", "gaussian_filter"),
 }
 """Module name -> the function that makes its namespace at the first import."""
 

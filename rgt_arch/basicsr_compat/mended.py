@@ -1,4 +1,4 @@
-"""The replacements that `patches` puts into BasicSR's modules; where and why is said there."""
+"""The replacements that `patches` puts into BasicSR's modules; its table gives place and reason."""
 
 from __future__ import annotations
 

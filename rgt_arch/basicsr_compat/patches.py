@@ -1,7 +1,7 @@
-"""The table of what is broken or unsafe in BasicSR 1.4.2, and the hook that mends a module as soon as it is imported.
+"""The table of patches of BasicSR 1.4.2, and the hook that applies them and registers our classes at its import.
 
-Only what makes BasicSR's own pipelines run RGT safely is in the table: no loop, logger, folder or signal of a host is
-touched. A replacement for which a host's BasicSR has no place is left out.
+The patches make BasicSR's own pipelines run RGT safely: no loop, logger, folder or signal of a host is touched. A patch
+of a name that a host's BasicSR lacks is left out.
 """
 
 from __future__ import annotations
@@ -13,18 +13,16 @@ import types
 from importlib.machinery import ModuleSpec
 from typing import Any, NamedTuple
 
-from rgt_arch.basicsr_compat.registration import register
-
 
 class Patch(NamedTuple):
-    """One replacement in BasicSR: what `module` calls `name` becomes the result of a function of `mended`."""
+    """One replacement in BasicSR: `name` of `module` becomes the result of a function of `mended`."""
 
     module: str
     """The module that defines the name."""
     name: str
     """`function` or `Class.attribute`."""
     make: str
-    """The function, which gets what is replaced; `mended` is imported late, because it needs torch."""
+    """The function, which gets the replaced object; `mended` is imported late, because it needs torch."""
 
 
 PATCHES = (
@@ -44,17 +42,22 @@ PATCHES = (
     Patch("basicsr.train", "load_resume_state", "load_resume_state"),
 )
 
+OURS = {
+    "ARCH_REGISTRY": ("rgt_arch.archs.rgt_arch", "RGT"),
+    "MODEL_REGISTRY": ("rgt_arch.models.rgt_model", "RGTModel"),
+}
 REGISTRATIONS = {
     "basicsr.archs": "ARCH_REGISTRY",
     "basicsr.models": "MODEL_REGISTRY",
-    "basicsr.train": "MODEL_REGISTRY",  # in case a file of basicsr/models is what imports us
-    "rgt_arch.models.rgt_model": "MODEL_REGISTRY",  # in case it is what imports BasicSR
+    "basicsr.train": "MODEL_REGISTRY",  # in case a file of basicsr/models imports us
+    "rgt_arch.models.rgt_model": "MODEL_REGISTRY",  # in case it imports BasicSR
 }
 """Module -> the registry that our class can be entered in once the module is imported."""
+_MODULES = {patch.module for patch in PATCHES} | REGISTRATIONS.keys()
 
 
 class PatchFinder(importlib.abc.MetaPathFinder):
-    """First on sys.meta_path: lets the other finders find BasicSR's modules, and mends each after its execution."""
+    """First on sys.meta_path: lets the other finders find BasicSR's modules, and patches each after its execution."""
 
     def find_spec(self, fullname: str, path: Any, target: Any = None) -> ModuleSpec | None:
         if fullname not in _MODULES:
@@ -67,30 +70,27 @@ class PatchFinder(importlib.abc.MetaPathFinder):
 
         def exec_module(module: types.ModuleType) -> None:
             execute(module)
-            _mend(module)
+            _apply(module)
 
         spec.loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec
 
 
-_MODULES = {patch.module for patch in PATCHES} | REGISTRATIONS.keys()
-
-
 def install_patches() -> None:
-    """Add the finder to the import system, once, and mend what a host has imported already."""
+    """Add the finder to the import system, once, and patch the modules that a host has imported already."""
     if any(isinstance(finder, PatchFinder) for finder in sys.meta_path):
         return
     sys.meta_path.insert(0, PatchFinder())
     for name in _MODULES:
         module = sys.modules.get(name)
-        # a file of the host's own BasicSR may be what imports us, while the packages around it are half imported
+        # a file of the host's own BasicSR may import us, while the packages around it are half imported
         if module is not None and not getattr(module.__spec__, "_initializing", False):
-            _mend(module)
+            _apply(module)
     if "basicsr.utils.registry" in sys.modules:
         register("ARCH_REGISTRY")
 
 
-def _mend(module: types.ModuleType) -> None:
+def _apply(module: types.ModuleType) -> None:
     for patch in PATCHES:
         if patch.module == module.__name__:
             _replace(module, patch)
@@ -115,3 +115,23 @@ def _replace(module: types.ModuleType, patch: Patch) -> None:
     for other in [other for known, other in sys.modules.items() if known.split(".")[0] == "basicsr"]:
         if getattr(other, name, None) is original:
             setattr(other, name, replacement)
+
+
+def prefer_ours() -> list[str]:
+    """Give RGT and RGTModel to this package, as our own commands promise; returns a line for each class replaced."""
+    replaced = [(ours, register(registry, replace=True)) for registry, (_, ours) in OURS.items()]
+    return [f"{ours} of {theirs} is replaced by the one of rgt_arch" for ours, theirs in replaced if theirs]
+
+
+def register(registry: str, replace: bool = False) -> str | None:
+    """Enter our class. A host's class of that name stays, or is replaced: returns the module of the replaced one."""
+    known = getattr(importlib.import_module("basicsr.utils.registry"), registry)._obj_map
+    module, name = OURS[registry]
+    theirs: Any = known.get(name)
+    if theirs is not None and not replace:
+        return None
+    ours = getattr(importlib.import_module(module), name, None)
+    if ours is None:  # its module is importing BasicSR, and is registered at its end
+        return None
+    known[name] = ours
+    return None if theirs in (None, ours) else theirs.__module__

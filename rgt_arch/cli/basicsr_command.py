@@ -102,7 +102,7 @@ def _test(**given: Any) -> int:
 
 def _run(name: str, verbose: bool = False, launcher: str | None = None, **given: Any) -> int:
     """Train or test. Warnings that no log has taken are printed before an error: the error is to be the last line."""
-    from rgt_arch.basicsr_compat.registration import prefer_ours
+    from rgt_arch.basicsr_compat.patches import prefer_ours
     from rgt_arch.training import loop, ranks
     from rgt_arch.training.options import Flags
     from rgt_arch.training.signals import StopRequest

@@ -56,9 +56,9 @@ def info(file: str, as_json: bool = False) -> None:
 )
 def convert(known: Sequence[str] = (), **given: Any) -> None:
     """Convert, and print what was written."""
-    from rgt_arch.weights.converting import convert_checkpoint, describe_conversion
+    from rgt_arch.weights.writing import convert_checkpoint
 
-    print(describe_conversion(convert_checkpoint(**given, known=_constructor_arguments(known))))
+    print(convert_checkpoint(**given, known=_constructor_arguments(known)))
 
 
 def _constructor_arguments(assignments: Sequence[str]) -> dict[str, Any]:

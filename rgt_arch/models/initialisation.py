@@ -16,7 +16,7 @@ _BODY = 0.1
 
 
 def start_from_interpolation(network: nn.Module) -> None:
-    """Change a fresh RGT's weights so that its output is linear interpolation, and what it learns is the difference.
+    """Change a fresh RGT's weights so that its output is linear interpolation, and it learns the difference.
 
     With random weights an L1 loss is about brightness for the first thousand steps. Here the image passes through
     channels of its own: positive and negative parts survive the LeakyReLU, the convolutions ahead of PixelShuffle
@@ -59,7 +59,7 @@ def _make_zero(conv: nn.Conv2d, outputs: int) -> None:
 
 
 def _interpolate(conv: nn.Conv2d) -> None:
-    """Make what PixelShuffle returns the linear interpolation of what `conv` is given, channel by channel."""
+    """Make PixelShuffle's output the linear interpolation of the input of `conv`, channel by channel."""
     scale = round((conv.out_channels / conv.in_channels) ** 0.5)
     _make_zero(conv, conv.out_channels)
     taps = _linear_taps(scale)

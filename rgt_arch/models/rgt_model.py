@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from os import path as osp
 from typing import Any
 
@@ -17,16 +17,17 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from rgt_arch.config import train_settings
-from rgt_arch.models.guards import GRAD_NORM, FiniteGuard
+from rgt_arch.archs.rgt_arch import RGT
+from rgt_arch.config import train_settings, val_settings
+from rgt_arch.errors import UsageError, UserError, few
 from rgt_arch.models.initialisation import start_from_interpolation
-from rgt_arch.models.network_files import load_file_weights, network_content
-from rgt_arch.models.optimisation import autocast_dtype, build_optimizer, loss_weight, micro_batches
-from rgt_arch.models.prediction import Prediction, fit_channels
-from rgt_arch.models.validation import measure
+from rgt_arch.models.optimisation import GRAD_NORM, FiniteGuard, build_optimizer, loss_weight, micro_batches
+from rgt_arch.models.validation import fit_channels, measure, predict
 from rgt_arch.torch_files import save_whole
-from rgt_arch.weights import read_checkpoint
-from rgt_arch.weights.building import resolve_path
+from rgt_arch.weights.building import load_weights
+from rgt_arch.weights.inspecting import constructor_arguments, is_derived
+from rgt_arch.weights.reading import read_checkpoint
+from rgt_arch.weights.zoo import resolve_path
 
 
 class RGTModel(SRModel):
@@ -38,13 +39,13 @@ class RGTModel(SRModel):
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
-        """Build the network and what training needs; UsageError for options that do not fit."""
+        """Build the network, losses and optimiser; UsageError for options that do not fit."""
         self.metric_results: dict[str, float] = {}
         self.iteration = 0
         """Iterations done so far, those before a resume included."""
         self._warned: set[str] = set()
-        self.prediction = Prediction.from_options(opt)
-        network = opt["network_g"]
+        self._val, network = val_settings(opt), opt["network_g"]
+        self._scale = int(opt.get("scale") or network.get("upscale") or 1)
         self._channels_in: int | None = network.get("in_chans", network.get("num_in_ch"))
         self._channels_out: int | None = network.get("num_out_ch", self._channels_in)
         if opt["is_train"]:
@@ -61,10 +62,11 @@ class RGTModel(SRModel):
         return super().model_to_device(net)
 
     def init_training_settings(self) -> None:
-        """As SRModel, plus mixed precision."""
-        self.amp_dtype = autocast_dtype(self.step_settings.amp, self.device)
-        if self.step_settings.amp == "fp16" and self.amp_dtype is not torch.float16:
+        """As SRModel, plus mixed precision; fp16 needs loss scaling, so off CUDA it is bf16."""
+        amp, cuda = self.step_settings.amp, self.device.type == "cuda"
+        if amp == "fp16" and not cuda:
             self.warn_once(f"train.amp: fp16 needs CUDA; bf16 is used on {self.device.type}")
+        self.amp_dtype = {None: None, "fp16": torch.float16 if cuda else torch.bfloat16, "bf16": torch.bfloat16}[amp]
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.amp_dtype is torch.float16)
         super().init_training_settings()
 
@@ -111,7 +113,9 @@ class RGTModel(SRModel):
         totals: dict[str, Tensor] = {}
         parts = list(micro_batches(self.lq, self.gt, self.step_settings.accumulate))
         for number, (lq, gt, share) in enumerate(parts, 1):
-            with self._gradients_stay_local(number < len(parts)):
+            # under DDP, gradients are averaged over ranks in the last micro-batch only
+            local = number < len(parts) and isinstance(self.net_g, DistributedDataParallel)
+            with self.net_g.no_sync() if local else nullcontext():
                 with torch.autocast(self.device.type, dtype=self.amp_dtype, enabled=self.amp_dtype is not None):
                     output = self.net_g(lq)
                 losses = self._losses(output.to(gt.dtype), gt, share)
@@ -120,12 +124,6 @@ class RGTModel(SRModel):
                 totals[name] = totals[name] + loss.detach() if name in totals else loss.detach()
         self.output = output.detach()
         return totals
-
-    def _gradients_stay_local(self, local: bool) -> AbstractContextManager[None]:
-        """Under DDP, gradients are averaged over ranks in the last micro-batch only."""
-        if local and isinstance(self.net_g, DistributedDataParallel):
-            return self.net_g.no_sync()
-        return nullcontext()
 
     def _losses(self, output: Tensor, gt: Tensor, share: float) -> dict[str, Tensor]:
         """Losses of a micro-batch, weighted so that they add up to the batch's (models/sr_model.py:99-113)."""
@@ -166,7 +164,7 @@ class RGTModel(SRModel):
         try:
             # not inference_mode: a network that keeps a tensor would hand it to training, which may not use it
             with torch.no_grad():
-                self.output = self.prediction(network, self.lq)
+                self.output = predict(network, self.lq, self._val, self._scale)
         finally:
             network.train(was_training)
 
@@ -216,9 +214,9 @@ class RGTModel(SRModel):
     ) -> None:
         """Load weights of any published layout without running code from the file; UserError where they do not fit.
 
-        `load_path` may be a name that `rgt weights` lists; what is not here yet is downloaded.
-        `param_key` None takes the average where there is one.
-        With `strict` false, what differs is listed and left out; an EMA network then starts from the network's values.
+        `load_path` may be a name that `rgt weights` lists; a missing file is downloaded. `param_key` None takes the
+        average where there is one. With `strict` false, weights that differ are listed and left out; an EMA network
+        then starts from the network's values.
         """
         net, logger = self.get_bare_model(net), get_root_logger()
         checkpoint = read_checkpoint(resolve_path(load_path))
@@ -228,10 +226,24 @@ class RGTModel(SRModel):
         logger.info(f"Loading {type(net).__name__} model from {load_path}, with param key: [{used or None}].")
         weights = checkpoint.state_dict(used)
         if not strict:
-            self._print_different_keys_loading(net, weights, strict)
+            self._print_different_keys_loading(net, weights, strict)  # it renames weights of another shape
             if net is getattr(self, "net_g_ema", None):
-                self.model_ema(0)  # what the file does not have was initialised apart from net_g
-        load_file_weights(net, weights, load_path, strict)
+                self.model_ema(0)  # weights that the file lacks were initialised apart from net_g
+            own = net.state_dict()
+            common = own.keys() & weights.keys()
+            if not common:
+                raise UserError(
+                    f"{load_path}: has no weight in common with {type(net).__name__} (it holds "
+                    f"{few(sorted(weights))}); check path.pretrain_network_g and network_g.type"
+                )
+            logger.info(f"{len(common)} of {len(own)} tensors come from the file.")
+        try:
+            load_weights(net, weights, strict)
+        except UsageError as error:
+            raise UserError(
+                f"{load_path}: {error}; set network_g as the file was trained, or path.strict_load_g: false to take "
+                "what fits"
+            ) from error
 
     @master_only
     def save_network(
@@ -241,13 +253,23 @@ class RGTModel(SRModel):
         current_iter: int | str,
         param_key: str | list[str] = "params",
     ) -> None:
-        """BasicSR's file, with `rgt_info` and `rgt_config`, whole or not at all. Raises UserError."""
+        """BasicSR's file, `{param_key: state dict}` on the CPU, whole or not at all. Raises UserError.
+
+        Added are `rgt_info`, the iteration, and `rgt_config`, the arguments of an RGT.
+        """
         nets = net if isinstance(net, list) else [net]
         keys = param_key if isinstance(param_key, list) else [param_key]
-        networks = {key: self.get_bare_model(net_) for key, net_ in zip(keys, nets, strict=True)}
+        content: dict[str, Any] = {"rgt_info": {"iteration": self.iteration}}
+        derived: dict[str, Tensor] = {}  # equal for the network and its average: written once
+        for key, network in zip(keys, map(self.get_bare_model, nets), strict=True):
+            content[key] = state_dict = network.state_dict()
+            for entry, tensor in state_dict.items():
+                shared = isinstance(network, RGT) and is_derived(entry)
+                state_dict[entry] = derived.setdefault(entry, tensor) if shared else tensor.cpu()
+            if isinstance(network, RGT):
+                content["rgt_config"] = constructor_arguments(network)
         name = "latest" if current_iter == -1 else current_iter
-        path = osp.join(self.opt["path"]["models"], f"{net_label}_{name}.pth")
-        save_whole(network_content(networks, self.iteration), path)
+        save_whole(content, osp.join(self.opt["path"]["models"], f"{net_label}_{name}.pth"))
 
     def save_networks(self, current_iter: int | str) -> None:
         """`net_g_{current_iter}.pth`, with the average where there is one; -1 is called latest."""

@@ -1,4 +1,4 @@
-"""Measuring a model on a data set, over ranks: images shared out, exact means, BasicSR's metrics."""
+"""From LR images to SR images and means of metrics: tiles and self-ensemble, images shared out over ranks."""
 
 from __future__ import annotations
 
@@ -6,23 +6,58 @@ import inspect
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from os import path as osp
 from typing import Any, NamedTuple
 
-import cv2
 import torch
 from basicsr.metrics import calculate_metric
 from basicsr.models.sr_model import SRModel
 from basicsr.utils import get_root_logger, imwrite, tensor2img
 from basicsr.utils.registry import METRIC_REGISTRY
 from numpy import ndarray
+from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
+from rgt_arch.config.settings import ValSettings
 from rgt_arch.errors import UsageError
 from rgt_arch.files import written_whole
+from rgt_arch.inference.ensemble import self_ensemble
+from rgt_arch.inference.tiling import chop_forward, tiled_forward
 
 _SECONDS_BETWEEN_LINES = 60.0
+
+
+def predict(network: Callable[[Tensor], Tensor], image: Tensor, val: ValSettings, scale: int) -> Tensor:
+    """The SR image as the `val` options say: whole, in tiles or in the official code's pieces, and self-ensembled.
+
+    image: (B, C, H, W) in the network's range. Returns (B, C', H · scale, W · scale).
+    """
+    forward = network
+    if val.tile:
+        forward = partial(tiled_forward, network, scale=scale, tile=val.tile.size, overlap=val.tile.overlap)
+    elif val.use_chop:
+        forward = partial(chop_forward, network, scale=scale)
+    return self_ensemble(forward, image) if val.self_ensemble else forward(image)
+
+
+def fit_channels(image: Tensor, channels: int | None) -> Tensor:
+    """Grey images for colour networks and the other way round: BasicSR reads a grey PNG as three equal channels.
+
+    image: (B, C, H, W). A grey network (channels 1) takes one of three equal channels, a colour network (3) takes a
+    grey image three times; other images are returned unchanged. UsageError where a grey network gets colour.
+    """
+    if channels == 1 and image.shape[1] == 3:
+        grey = image[:, :1]
+        if not torch.equal(grey.expand_as(image), image):
+            raise UsageError(
+                "network_g takes grey images but these are in colour: set color: y in each data set, or in_chans: 3"
+            )
+        return grey
+    if channels == 3 and image.shape[1] == 1:
+        return image.repeat(1, 3, 1, 1)  # not expand: tensor2img clamps in place
+    return image
 
 
 class Results(NamedTuple):
@@ -43,25 +78,23 @@ def measure(
     rank, so the means are those of one process to the last bit. Metrics that need GT are left out where there is none.
     image_path: where to save the SR image of a name, or None. Returns None where `should_stop` stopped any rank.
     """
-    opt = model.opt
-    dataset: Any = dataloader.dataset
+    opt, dataset = model.opt, dataloader.dataset.opt  # type: ignore[attr-defined]
     val = opt.get("val") or {}
     metrics: dict[str, dict[str, Any]] = val.get("metrics") or {}
     rank, world_size = (opt["rank"], opt["world_size"]) if opt["dist"] else (0, 1)
-    # for each image the values and whether there is one, zeros where other ranks have the image; last, who has stopped
+    # the values of each image and 1 where they are computed, zeros for images of other ranks; last, who has stopped
     table = torch.zeros(2, len(metrics) + 1, len(dataloader), dtype=torch.float64)
     without_gt: set[str] = set()
     show_bar = bool(val.get("pbar")) and rank == 0
-    for number, data in enumerate(_progress(_share(dataloader, rank, world_size), dataset.opt["name"], show_bar)):
+    for number, data in enumerate(_progress(_share(dataloader, rank, world_size), dataset["name"], show_bar)):
         if should_stop():
             table[0, -1, 0] = 1
             break
         image_name = osp.splitext(osp.basename(data["lq_path"][0]))[0]
-        pair = _enlarge(model, data)
+        pair = _enlarge(model, data, f"{dataset['name']}: {image_name}")
         if (path := image_path(image_name)) is not None:
-            _write_image(pair["img"], path)
-        if "img2" in pair:
-            _check_sizes(pair, f"{dataset.opt['name']}: {image_name}")
+            with written_whole(path) as beside:
+                imwrite(pair["img"], str(beside))
         for row, (metric, metric_opt) in enumerate(metrics.items()):
             if "img2" not in pair and _needs_gt(metric_opt):
                 without_gt.add(metric)
@@ -72,15 +105,15 @@ def measure(
     if world_size > 1:
         table = table.to(model.device)
         torch.distributed.all_reduce(table)
-    (*values, stopped), (*there, _) = table.tolist()
+    (*values, stopped), (*computed, _) = table.tolist()
     if any(stopped):
         return None
-    counted = zip(metrics, values, there, strict=True)
+    counted = zip(metrics, values, computed, strict=True)
     return Results({metric: sum(value) / sum(number) for metric, value, number in counted if sum(number)}, without_gt)
 
 
-def _enlarge(model: SRModel, data: Mapping[str, Any]) -> dict[str, ndarray]:
-    """The model's image, and GT where there is one, as BasicSR's metrics take them."""
+def _enlarge(model: SRModel, data: Mapping[str, Any], where: str) -> dict[str, ndarray]:
+    """The model's image, and GT where there is one, as BasicSR's metrics take them; UsageError for unequal sizes."""
     model.feed_data(data)
     model.test()
     visuals = model.get_current_visuals()
@@ -89,6 +122,12 @@ def _enlarge(model: SRModel, data: Mapping[str, Any]) -> dict[str, ndarray]:
     if "gt" in visuals:
         del model.gt
         pair["img2"] = tensor2img([visuals["gt"]])
+        (height, width), (gt_height, gt_width) = pair["img"].shape[:2], pair["img2"].shape[:2]
+        if (height, width) != (gt_height, gt_width):
+            raise UsageError(
+                f"{where}: the network gives {width}×{height} pixels, its GT has {gt_width}×{gt_height}; "
+                "crop GT to a multiple of scale and make LQ from that, or check scale and network_g.upscale"
+            )
     return pair
 
 
@@ -96,21 +135,19 @@ def _progress(dataloader: DataLoader, label: str, show_bar: bool) -> Iterator[An
     """Go through a loader with a bar (rate, ETA) on a terminal, else with a log line a minute."""
     bar = show_bar and sys.stderr.isatty()
     last = time.monotonic()
-    with tqdm(dataloader, desc=label, unit="image", disable=not bar) as images:
-        for number, data in enumerate(images, 1):
-            yield data
-            if not bar and time.monotonic() - last > _SECONDS_BETWEEN_LINES:
-                last = time.monotonic()
-                get_root_logger().info(f"{label}: {number} of {len(dataloader)} images")
+    for number, data in enumerate(tqdm(dataloader, desc=label, unit="image", disable=not bar), 1):
+        yield data
+        if not bar and time.monotonic() - last > _SECONDS_BETWEEN_LINES:
+            last = time.monotonic()
+            get_root_logger().info(f"{label}: {number} of {len(dataloader)} images")
 
 
 def _share(dataloader: DataLoader, rank: int, world_size: int) -> DataLoader:
     """A loader of every world_size-th image, so that no rank reads images that it does not run."""
     if world_size == 1:
         return dataloader
-    subset = Subset(dataloader.dataset, range(rank, len(dataloader), world_size))
     return DataLoader(
-        subset,
+        Subset(dataloader.dataset, range(rank, len(dataloader), world_size)),
         num_workers=dataloader.num_workers,
         pin_memory=dataloader.pin_memory,
         collate_fn=dataloader.collate_fn,
@@ -118,24 +155,7 @@ def _share(dataloader: DataLoader, rank: int, world_size: int) -> DataLoader:
     )
 
 
-def _write_image(image: ndarray, path: str) -> None:
-    with written_whole(path) as beside:
-        try:
-            imwrite(image, str(beside))
-        except cv2.error as error:
-            raise OSError(str(error)) from error
-
-
 def _needs_gt(metric_opt: Mapping[str, Any]) -> bool:
     """Whether a metric has an argument `img2` without default (PSNR, SSIM; not NIQE)."""
     parameter = inspect.signature(METRIC_REGISTRY.get(metric_opt["type"])).parameters.get("img2")
     return parameter is not None and parameter.default is inspect.Parameter.empty
-
-
-def _check_sizes(pair: Mapping[str, ndarray], where: str) -> None:
-    (height, width), (gt_height, gt_width) = pair["img"].shape[:2], pair["img2"].shape[:2]
-    if (height, width) != (gt_height, gt_width):
-        raise UsageError(
-            f"{where}: the network gives {width}×{height} pixels, its GT has {gt_width}×{gt_height}; "
-            "crop GT to a multiple of scale and make LQ from that, or check scale and network_g.upscale"
-        )

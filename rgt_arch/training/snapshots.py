@@ -26,7 +26,7 @@ from rgt_arch.torch_files import load_data_only
 from rgt_arch.training.generators import restore_generators
 from rgt_arch.training.ranks import on_rank_zero
 from rgt_arch.training.run_folder import belongs_to_run, saved_iterations
-from rgt_arch.weights.fitting import load_weights
+from rgt_arch.weights.building import load_weights
 from rgt_arch.weights.inspecting import is_derived
 
 Options = dict[str, Any]

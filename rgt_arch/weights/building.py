@@ -1,56 +1,35 @@
-"""From checkpoints to networks and back to complete state dicts."""
+"""From checkpoints to networks: building, loading, and the words for weights that do not fit."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rgt_arch.archs.rgt_arch import RGT
-from rgt_arch.errors import UsageError
-from rgt_arch.weights import zoo
-from rgt_arch.weights.fitting import load_weights
+from rgt_arch.errors import UsageError, few, naming
 from rgt_arch.weights.inspecting import infer_config, is_derived
 from rgt_arch.weights.reading import read_checkpoint
+from rgt_arch.weights.zoo import resolve_path
 
 
 def load_model(path: str | Path, device: str | torch.device = "cpu", **overrides: Any) -> RGT:
-    """The network that a checkpoint holds, built from what the file shows, loaded strictly, in eval mode on `device`.
+    """The network of a checkpoint, with inferred arguments, loaded strictly, in eval mode on `device`.
 
     path: a name of the zoo (see `resolve_path`), or any file that `read_checkpoint` reads; EMA weights are taken where
-    there are some. overrides: constructor arguments that the file cannot tell (`img_range`, `hai`) or that do not
+    there are some. overrides: constructor arguments that tensors cannot show (`img_range`, `hai`) or that do not
     change the weights (`use_chk`).
     Parameters are float32 whatever the file's dtype. Raises UsageError in one line naming the file.
     """
     checkpoint = read_checkpoint(resolve_path(path))
     state_dict = checkpoint.state_dict()
-    try:
+    with naming(checkpoint.path):
         network = build_network(infer_config(state_dict, {**checkpoint.config, **overrides}))
         load_weights(network, state_dict)
-    except UsageError as error:
-        raise UsageError(f"{checkpoint.path}: {error}") from error
     return network.eval().to(device)
-
-
-def resolve_path(name: str | Path) -> Path:
-    """The file that a name of the zoo or a path stands for; published weights are downloaded where they are not here.
-
-    An existing file goes before a name. Raises UsageError for what is neither, with the nearest name.
-    """
-    text, path = os.fspath(name), Path(name).expanduser()
-    if path.exists() and not path.is_dir():
-        return path
-    if zoo.find_entry(text) is None:
-        meant = zoo.find_entry(path.stem)
-        if meant and not path.exists():
-            raise UsageError(f"{path}: no such file; the published weights go by the bare name {meant.name}")
-        if path.exists() or path.suffix or "/" in text or os.sep in text or text.startswith("~"):
-            return path  # the reader says what is wrong with it, and which checkpoints are near
-    return zoo.fetch(zoo.named(text))
 
 
 def build_network(config: Mapping[str, Any]) -> RGT:
@@ -61,11 +40,39 @@ def build_network(config: Mapping[str, Any]) -> RGT:
         raise UsageError(f"no RGT has these arguments: {error}") from error
 
 
-def complete_state_dict(state_dict: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Tensor]:
-    """A state dict in the official order with fresh derived tensors, which share storage across blocks.
+def load_weights(network: nn.Module, weights: Mapping[str, Tensor], strict: bool = True) -> None:
+    """`load_state_dict`; UsageError names the first few weights that are missing, unknown or of another shape.
 
-    The weights are the given tensors themselves, in their own dtype. Raises UsageError if they do not fit `config`.
+    An RGT's derived tensors may be missing. Where `strict` is false, weights of another shape are still an error:
+    take them out first.
     """
-    network = build_network(config)
-    load_weights(network, state_dict)
-    return {key: tensor if is_derived(key) else state_dict[key] for key, tensor in network.state_dict().items()}
+    try:
+        network.load_state_dict(dict(weights), strict=strict)
+    except RuntimeError as error:
+        # a heading, then one line for each tensor, among them the network's own refusals
+        words = misfits(network, weights, strict) or [str(error).splitlines()[-1].strip()]
+        raise UsageError(f"does not fit {type(network).__name__}: {', '.join(words)}") from error
+
+
+def misfits(network: nn.Module, weights: Mapping[str, Tensor], strict: bool) -> list[str]:
+    """A few words for each kind of misfit; the network may be on the meta device."""
+    ignored = is_derived if isinstance(network, RGT) else lambda key: False
+    own = {key: tensor.shape for key, tensor in network.state_dict().items() if not ignored(key)}
+    given = {key: tensor.shape for key, tensor in weights.items() if not ignored(key)}
+    reshaped = [
+        f"{key} ({_shape(given[key])} in the file, {_shape(own[key])} in the network)"
+        for key in sorted(own.keys() & given.keys())
+        if own[key] != given[key]
+    ]
+    kinds = {"other shapes of": reshaped}
+    if strict:
+        kinds = {
+            "without": [key for key in own if key not in given],
+            "with unknown": [key for key in given if key not in own],
+            **kinds,
+        }
+    return [f"{words} {few(keys)}" for words, keys in kinds.items() if keys]
+
+
+def _shape(shape: Iterable[int]) -> str:
+    return "×".join(map(str, shape)) or "a scalar"

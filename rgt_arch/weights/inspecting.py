@@ -1,4 +1,4 @@
-"""What network a state dict belongs to: constructor arguments and preset name, read off keys and shapes.
+"""The network of a state dict: constructor arguments and preset name, read off keys and shapes.
 
 Known from keys and shapes: upscale, in_chans, embed_dim, depth, num_heads, mlp_ratio, qkv_bias, resi_connection,
 c_ratio, reduction_stride, cpe, global_blocks, hai (`learned`), and split_size where the derived tensors are there.
@@ -26,32 +26,30 @@ _PAPER: Mapping[str, Any] = {
     **{name: parameter.default for name, parameter in inspect.signature(RGT).parameters.items()},
     **PRESETS["RGT"],
 }
-_UNTOLD = (
-    *("img_range", "qk_scale", "drop_rate", "attn_drop_rate", "drop_path_rate", "split_size", "c_ratio"),
-    *("reduction_stride", "recursion", "cpe", "global_blocks"),
-)
-PUBLISHED: Mapping[str, Any] = {name: _PAPER[name] for name in _UNTOLD}
-"""What the published models use where a file cannot say (official options/train/train_RGT_x2.yml)."""
-# They change nothing about a trained network.
-_FOR_TRAINING = ("img_size", "drop_rate", "attn_drop_rate", "drop_path_rate", "use_chk")
-# The order in which people write them: that of the official option files, then the research switches.
+# The order of the official option files, then the research switches.
 _ORDER = (
     *("upscale", "in_chans", "img_range", "depth", "embed_dim", "num_heads", "mlp_ratio", "qkv_bias", "qk_scale"),
     *("resi_connection", "split_size", "c_ratio", "drop_rate", "attn_drop_rate", "drop_path_rate"),
     *("hai", "global_blocks", "recursion", "reduction_stride", "cpe"),
 )
-# Recorded values that no tensor contradicts and that the constructor takes unseen.
-_NUMBERS = frozenset({"img_range", "drop_rate", "attn_drop_rate", "drop_path_rate"})
+# They change nothing about a trained network.
+_FOR_TRAINING = ("img_size", "drop_rate", "attn_drop_rate", "drop_path_rate", "use_chk")
+PUBLISHED: Mapping[str, Any] = {
+    name: _PAPER[name]
+    for name in (
+        *("img_range", "qk_scale", "drop_rate", "attn_drop_rate", "drop_path_rate", "split_size", "c_ratio"),
+        *("reduction_stride", "recursion", "cpe", "global_blocks"),
+    )
+}
+"""The published models' values, assumed where a file does not show them (official options/train/train_RGT_x2.yml)."""
 
 _FIRST_BLOCK = "layers.0.blocks.0."
 # Every RGT has these, whatever its switches.
 _REQUIRED = (
     "conv_first.weight",
     "before_RG.1.weight",
-    _FIRST_BLOCK + "attn.qkv.weight",
     _FIRST_BLOCK + "attn.attns.0.pos.pos3.2.weight",
     _FIRST_BLOCK + "mlp.sg.conv.weight",
-    "conv_before_upsample.0.weight",
     "conv_last.weight",
 )
 # Families that people mix up with RGT, by a key only they have.
@@ -59,45 +57,29 @@ _OTHERS = (
     (r"layers\.0\.residual_group\.overlap_attn\.", "HAT"),
     (r"layers\.0\.residual_group\.blocks\.0\.attn\.relative_position_bias_table", "SwinIR"),
     (r"layers\.0\.blocks\.\d\.attn\.(channel|spatial)_interaction", "DAT"),
-    (r"layers\.0\.blocks\.0\.attn\.attns\.0\.pos\.", "a relative of RGT, such as CAT or DAT"),
     (r"body\.0\.rdb1\.conv1", "RRDBNet (ESRGAN, Real-ESRGAN)"),
-    (r"RRDB_trunk\.|model\.1\.sub\.0\.RDB1", "ESRGAN of the old layout"),
     (r"body\.0\.conv1\.weight", "EDSR"),
-    (r"body\.0\.residual_group\.0\.rcab", "RCAN"),
     (r"conv0_0\.|conv1\.weight_orig", "a discriminator (net_d); name the generator (net_g)"),
     (r"body\.0\.weight", "SRVGGNet (Real-ESRGAN compact)"),
 )
 
 
 def is_derived(key: str) -> bool:
-    """Whether a state-dict key holds what follows from the constructor arguments (masks, index, offsets)."""
+    """Whether a state-dict key is of a tensor that follows from the constructor arguments (masks, index, offsets)."""
     return key.rpartition(".")[2] in DERIVED_NAMES
 
 
-def require_rgt(state_dict: Mapping[str, Tensor]) -> None:
-    """Raise UsageError, naming what the weights look like instead, unless they are an RGT's."""
-    missing = [key for key in _REQUIRED if key not in state_dict]
-    if not missing:
-        return
-    lookalike = next((name for pattern, name in _OTHERS if any(re.match(pattern, key) for key in state_dict)), None)
-    looks = f"they look like {lookalike}; " if lookalike else ""
-    raise UsageError(f"its weights are not an RGT's: {looks}{missing[0]} is missing among {len(state_dict)} entries")
-
-
 def infer_config(state_dict: Mapping[str, Tensor], recorded: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Every constructor argument that decides what the network computes, as JSON-ready values.
+    """Every constructor argument that decides the output of the network, as JSON-ready values.
 
-    state_dict: keys without wrapper prefixes, with or without the derived tensors. recorded: what the file says of
-    itself (`Checkpoint.config`) or the caller knows; it fills in what tensors cannot say, and must agree with them
-    where they can. Raises UsageError for weights that are not an RGT's, that contradict `recorded`, or whose HAI
-    cannot be told.
+    state_dict: keys without wrapper prefixes, with or without the derived tensors. recorded: arguments that the file
+    carries (`Checkpoint.config`) or the caller knows; they fill in what tensors cannot show, and must agree with the
+    rest. Raises UsageError for weights that are not an RGT's, that contradict `recorded`, or whose HAI is not known.
     """
-    recorded = {name: _plain(value) for name, value in (recorded or {}).items()}
-    for name in (_NUMBERS | {"qk_scale"}) & recorded.keys():
-        value = recorded[name]
-        if name == "qk_scale" and value is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    recorded = {name: list(value) if isinstance(value, tuple) else value for name, value in (recorded or {}).items()}
+    for name in ("img_range", "qk_scale"):  # others are refused by the network, or contradict the tensors
+        value = recorded.get(name, PUBLISHED[name])
+        if value != PUBLISHED[name] and not (type(value) in (int, float) and math.isfinite(value)):
             raise UsageError(f"{name} must be a finite number, not {value!r}")
     known = _known(state_dict, recorded)
     for name in known.keys() & recorded.keys():
@@ -106,27 +88,23 @@ def infer_config(state_dict: Mapping[str, Tensor], recorded: Mapping[str, Any] |
                 f"{name} is said to be {recorded[name]!r}, but the weights have {known[name]!r}; leave {name} out or "
                 "take the file that belongs to it"
             )
-    config = {**PUBLISHED, **recorded, **known}
-    return {name: config[name] for name in (*_ORDER, *(name for name in config if name not in _ORDER))}
+    return {**dict.fromkeys(_ORDER), **PUBLISHED, **recorded, **known}
 
 
 def assumed_arguments(state_dict: Mapping[str, Tensor], recorded: Mapping[str, Any] | None = None) -> list[str]:
-    """Names of the arguments that neither the tensors nor the record tell, for which `infer_config` takes PUBLISHED."""
-    told = (recorded or {}).keys() | _known(state_dict, recorded or {}).keys()
-    return [name for name in PUBLISHED if name not in told]
+    """Names of the arguments that `infer_config` takes from PUBLISHED, because nothing else shows them."""
+    shown = (recorded or {}).keys() | _known(state_dict, recorded or {}).keys()
+    return [name for name in PUBLISHED if name not in shown]
 
 
 def preset_name(config: Mapping[str, Any]) -> str | None:
     """Name of the published network (RGT, RGT-S) or the small one (RGT-T) with these arguments, at any scale."""
-    decisive = [name for name in _ORDER if name not in ("upscale", *_FOR_TRAINING)]
-    return next(
-        (name for name, preset in PRESETS.items() if all(config[key] == {**_PAPER, **preset}[key] for key in decisive)),
-        None,
-    )
+    given = {name: config[name] for name in _ORDER if name not in ("upscale", *_FOR_TRAINING)}
+    return next((name for name, preset in PRESETS.items() if given.items() <= {**_PAPER, **preset}.items()), None)
 
 
 def constructor_arguments(network: nn.Module) -> dict[str, Any]:
-    """The arguments of an RGT, also of a wrapped or compiled one, that decide what it computes, for a file's record.
+    """The arguments of an RGT, also of a wrapped or compiled one, that decide its output, for a file's record.
 
     All of them, because tensors show some only to rounding: `c_ratio`, `mlp_ratio`, odd head counts.
     """
@@ -137,63 +115,54 @@ def constructor_arguments(network: nn.Module) -> dict[str, Any]:
 
 
 def _known(state_dict: Mapping[str, Tensor], recorded: Mapping[str, Any]) -> dict[str, Any]:
-    """What the tensors tell."""
-    require_rgt(state_dict)
+    """The arguments that the tensors show."""
+    _require_rgt(state_dict)
     try:
         embed_dim, in_chans = state_dict["conv_first.weight"].shape[:2]
         depth = _depths(state_dict)
-        known: dict[str, Any] = {
-            "upscale": _upscale(state_dict),
+        hidden = state_dict[_FIRST_BLOCK + "mlp.fc1.weight"].shape[0]
+        split_size = _split_size(state_dict)
+        shuffles = [tensor.shape for key, tensor in state_dict.items() if re.fullmatch(r"upsample\.\d+\.weight", key)]
+        return {
+            "upscale": math.prod(math.isqrt(outputs // inputs) for outputs, inputs, *_ in shuffles),
             "in_chans": in_chans,
             "embed_dim": embed_dim,
             "depth": depth,
             "num_heads": [_heads(state_dict, group, embed_dim, recorded) for group in range(len(depth))],
-            "mlp_ratio": _ratio(
-                state_dict[_FIRST_BLOCK + "mlp.fc1.weight"].shape[0], embed_dim, recorded.get("mlp_ratio")
-            ),
+            "mlp_ratio": _ratio(hidden, embed_dim, recorded.get("mlp_ratio")),
             "qkv_bias": _FIRST_BLOCK + "attn.qkv.bias" in state_dict,
             "resi_connection": "3conv" if "conv_after_body.0.weight" in state_dict else "1conv",
-            "hai": _hai(state_dict, recorded),
+            "hai": "learned" if _FIRST_BLOCK + "gamma" in state_dict else _recorded_hai(recorded),
             **_global_attention(state_dict, embed_dim, recorded),
+            **({"split_size": split_size} if split_size else {}),
         }
-        split_size = _split_size(state_dict)
     except (KeyError, IndexError, ValueError, ZeroDivisionError, RuntimeError) as error:  # the last: complex numbers
         raise UsageError(f"its weights are not a complete RGT's ({type(error).__name__}: {error})") from error
-    return {**known, "split_size": split_size} if split_size else known
 
 
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+def _require_rgt(state_dict: Mapping[str, Tensor]) -> None:
+    """Raise UsageError, with the name of a similar network, unless the weights are an RGT's."""
+    missing = [key for key in _REQUIRED if key not in state_dict]
+    if not missing:
+        return
+    lookalike = next((name for pattern, name in _OTHERS if any(re.match(pattern, key) for key in state_dict)), None)
+    looks = f"they look like {lookalike}; " if lookalike else ""
+    raise UsageError(f"its weights are not an RGT's: {looks}{missing[0]} is missing among {len(state_dict)} entries")
 
 
 def _depths(state_dict: Mapping[str, Tensor]) -> list[int]:
-    """Blocks in each residual group; both levels must count up from 0 without a gap."""
-    blocks: dict[int, set[int]] = {}
+    """Blocks in each residual group; a missing one is found when the weights are loaded."""
+    depths: dict[int, int] = {}
     for key in state_dict:
         if match := re.match(r"layers\.(\d+)\.blocks\.(\d+)\.", key):
-            blocks.setdefault(int(match[1]), set()).add(int(match[2]))
-    for group in range(max(blocks) + 1):
-        for block in range(max(blocks.get(group, {0})) + 1):
-            if block not in blocks.get(group, ()):
-                raise UsageError(f"layers.{group}.blocks.{block} is missing: part of the network was not saved")
-    return [len(blocks[group]) for group in sorted(blocks)]
-
-
-def _upscale(state_dict: Mapping[str, Tensor]) -> int:
-    """Product of the pixel-shuffle factors; `upsample` holds a convolution at each even index, and none for ×1."""
-    factor = 1
-    for index in range(0, 2 * len(state_dict), 2):
-        weight = state_dict.get(f"upsample.{index}.weight")
-        if weight is None:
-            break
-        factor *= math.isqrt(weight.shape[0] // weight.shape[1])
-    return factor
+            depths[int(match[1])] = max(depths.get(int(match[1]), 0), int(match[2]) + 1)
+    return [depths[group] for group in range(max(depths) + 1)]
 
 
 def _heads(state_dict: Mapping[str, Tensor], group: int, embed_dim: int, recorded: Mapping[str, Any]) -> int:
     """Heads of a group: the position bias of either half of L-SA has num_heads // 2 outputs.
 
-    An odd count is taken only where the even one does not divide the channels, or where the record says so.
+    An odd count is taken only where the even one does not divide the channels, or where the record has it.
     """
     even = 2 * state_dict[f"layers.{group}.blocks.0.attn.attns.0.pos.pos3.2.weight"].shape[0]
     said = recorded.get("num_heads")
@@ -210,19 +179,16 @@ def _ratio(rows: int, channels: int, said: float | None = None) -> float:
     return ratio if int(channels * ratio) == rows else math.nextafter(ratio, math.inf)
 
 
-def _hai(state_dict: Mapping[str, Tensor], recorded: Mapping[str, Any]) -> str:
-    if _FIRST_BLOCK + "gamma" in state_dict:
-        return "learned"
+def _recorded_hai(recorded: Mapping[str, Any]) -> str:
     if recorded.get("hai") in ("identity", "none"):
         return str(recorded["hai"])
     raise UsageError(
-        "it holds no HAI weights (gamma) and does not say whether hai was identity or none; "
-        "pass hai=identity or hai=none"
+        "it holds no HAI weights (gamma), and no record whether hai was identity or none; pass hai=identity or hai=none"
     )
 
 
 def _global_attention(state_dict: Mapping[str, Tensor], embed_dim: int, recorded: Mapping[str, Any]) -> dict[str, Any]:
-    """What the odd blocks are, and what the first RG-SA block shows; empty where all depths are 1."""
+    """The kind of the odd blocks, and the arguments of the first RG-SA block; empty where all depths are 1."""
     odd = next((m for key in state_dict if (m := re.match(r"layers\.\d+\.blocks\.\d*[13579]\.", key))), None)
     if odd is None:
         return {}
@@ -238,19 +204,12 @@ def _global_attention(state_dict: Mapping[str, Tensor], embed_dim: int, recorded
 
 
 def _split_size(state_dict: Mapping[str, Tensor]) -> list[int] | None:
-    """Height and width of the first half's windows, from whichever derived tensor is there; None in a slim file.
+    """Height and width of the first half's windows; None in a slim file.
 
-    `rpe_biases` lists the offsets (1-h … h-1, 1-w … w-1). `relative_position_index` has h·w rows, and its first row
-    counts down by one along each window row, so the first break comes after w entries.
+    `rpe_biases` lists the offsets (1-h … h-1, 1-w … w-1).
     """
-    attention = _FIRST_BLOCK + "attn.attns.0."
-    offsets = state_dict.get(attention + "rpe_biases")
-    if offsets is not None:
-        height, width = (offsets.amax(dim=0) + 1).tolist()
-        return [int(height), int(width)]
-    index = state_dict.get(attention + "relative_position_index")
-    if index is None:
+    offsets = state_dict.get(_FIRST_BLOCK + "attn.attns.0.rpe_biases")
+    if offsets is None:
         return None
-    first_row = index[0].tolist()
-    width = next((at for at, value in enumerate(first_row) if value != first_row[0] - at), len(first_row))
-    return [len(first_row) // width, width]
+    height, width = (offsets.amax(dim=0) + 1).tolist()
+    return [int(height), int(width)]

@@ -12,10 +12,8 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from rgt_arch import file_kinds
-from rgt_arch.errors import UsageError
-from rgt_arch.torch_files import load_data_only
-from rgt_arch.weights.fitting import few
+from rgt_arch.errors import UsageError, few, naming
+from rgt_arch.torch_files import SAFETENSORS, checkpoint_kind, load_data_only
 
 PLAIN = ""
 """Name of the weights of a file that is a state dict itself, without `params` or `params_ema` around it."""
@@ -27,7 +25,7 @@ SAFETENSORS_ENTRY = "rgt"
 _PREFERENCE = ("params_ema", "params", PLAIN)
 _FIRST_KEY = "conv_first.weight"  # of every RGT
 # Names that wrappers put between a network and its keys: DataParallel and DDP, torch.compile, checkpointing, FSDP.
-# No module of RGT has such a name, so they are dropped wherever they stand.
+# No module of RGT has such a name, so they are dropped everywhere.
 _WRAPPERS = frozenset({"module", "_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module"})
 
 
@@ -37,7 +35,7 @@ class Checkpoint:
 
     path: Path
     kind: str
-    """`file_kinds.TORCH_ZIP`, `TORCH_LEGACY` or `SAFETENSORS`."""
+    """`torch_files.TORCH_ZIP`, `TORCH_LEGACY` or `SAFETENSORS`."""
     weights: Mapping[str, dict[str, Tensor]]
     """State dicts by name (`params`, `params_ema`, PLAIN); wrapper prefixes are gone; tensors are on the CPU."""
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -49,8 +47,8 @@ class Checkpoint:
 
     @property
     def iteration(self) -> int | None:
-        """Iteration that the file is of: stored in it, or in BasicSR's file name (`net_g_5000.pth`, `5000.state`)."""
-        stored = (self.training or self.info).get("iter" if self.training else "iteration")
+        """Iteration of the file: stored in it, or in BasicSR's file name (`net_g_5000.pth`, `5000.state`)."""
+        stored = self.training.get("iter") if self.training else self.info.get("iteration")
         if isinstance(stored, int):
             return stored
         named = re.fullmatch(r"(?:net_\w+_)?(\d+)", self.path.stem)
@@ -64,50 +62,47 @@ class Checkpoint:
         training states.
         """
         if not self.weights:
-            raise UsageError(f"{self.path}: {self._why_no_weights()}")
+            raise UsageError(
+                f"{self.path}: is a training state (optimiser and schedules of iteration {self.iteration}), not "
+                f"weights; name {self.path.parent.parent / 'models' / f'net_g_{self.iteration}.pth'} or another one"
+            )
         wanted = _PREFERENCE if param_key is None else (param_key, "params", PLAIN)
         others = [key for key, weights in self.weights.items() if _FIRST_KEY in weights] or list(self.weights)
         return next(key for key in (*wanted, *others) if key in self.weights)
 
     def state_dict(self, param_key: str | None = None) -> dict[str, Tensor]:
-        """The weights named `param_key` as a new dict; see `resolve_key` for what None and missing names give."""
+        """The weights named `param_key` as a new dict; see `resolve_key` for None and missing names."""
         return dict(self.weights[self.resolve_key(param_key)])
-
-    def _why_no_weights(self) -> str:
-        beside = self.path.parent.parent / "models" / f"net_g_{self.iteration}.pth"
-        where = beside if beside.is_file() else "the net_g_*.pth of the same iteration in the run's models folder"
-        return f"is a training state (optimiser and schedules of iteration {self.iteration}), not weights; name {where}"
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
     """Read a `.pth`, `.pt`, `.ckpt`, `.state` or `.safetensors` file; tensors stay memory-mapped where that works.
 
     Known layouts: a plain state dict, `{"params": …}`, `{"params_ema": …}`, both, any other single name around one
-    (Lightning's `state_dict`), and BasicSR's training states. Whether the weights are an RGT's is `infer_config`'s job.
+    (Lightning's `state_dict`), and BasicSR's training states. `infer_config` shows whether the weights are an RGT's.
     Raises UsageError in one line for a file that is not a checkpoint, or would run code.
     """
     path = Path(path).expanduser()
-    kind = file_kinds.checkpoint_kind(path)
-    if kind == file_kinds.SAFETENSORS:
-        tensors, record = _read_safetensors(path)
-        return Checkpoint(path, kind, {PLAIN: _unwrap_keys(path, tensors)}, *_parse_record(path, record))
-    content = load_data_only(path, mmap=True)
-    if not isinstance(content, Mapping):
-        raise UsageError(f"{path}: holds {_a(content)}, not a state dict; save network.state_dict() instead")
-    config, info = _parse_record(path, content)
-    if "iter" in content and "optimizers" in content:
-        return Checkpoint(path, kind, {}, config, info, training=dict(content))
-    if _is_state_dict(content):
-        weights = {PLAIN: content}
+    kind = checkpoint_kind(path)
+    content: Any
+    if kind == SAFETENSORS:
+        content, record = _read_safetensors(path)
     else:
-        named = {name: value for name, value in content.items() if isinstance(name, str) and _is_state_dict(value)}
-        weights = {name.replace("-", "_"): value for name, value in named.items()}
-    if not weights:
-        entries = few(f"{key} ({type(value).__name__})" for key, value in content.items()) or "none"
-        raise UsageError(
-            f"{path}: holds no weights (its entries: {entries}); expected a state dict, params or params_ema"
-        )
-    return Checkpoint(path, kind, {name: _unwrap_keys(path, value) for name, value in weights.items()}, config, info)
+        content = record = load_data_only(path, mmap=True)
+    with naming(path):
+        if not isinstance(content, Mapping):
+            raise UsageError(f"is of type {type(content).__name__}, not a state dict; save network.state_dict()")
+        config, info = (_plain_table(record, name) for name in RECORD_KEYS)
+        if "iter" in content and "optimizers" in content:
+            return Checkpoint(path, kind, {}, config, info, training=dict(content))
+        named = {PLAIN: content} if _is_state_dict(content) else content
+        weights = {
+            str(name).replace("-", "_"): _unwrap_keys(value) for name, value in named.items() if _is_state_dict(value)
+        }
+        if not weights:
+            entries = few(f"{key} ({type(value).__name__})" for key, value in content.items()) or "none"
+            raise UsageError(f"holds no weights (its entries: {entries}); expected a state dict, params or params_ema")
+        return Checkpoint(path, kind, weights, config, info)
 
 
 def strip_wrappers(key: str) -> str:
@@ -115,43 +110,26 @@ def strip_wrappers(key: str) -> str:
     return ".".join(part for part in key.split(".") if part not in _WRAPPERS)
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], Any]:
     """Tensors, memory-mapped, and the record of our own files ({} in others')."""
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - safe_open is no mapping
+            record = json.loads((file.metadata() or {}).get(SAFETENSORS_ENTRY, "{}"))
+            return {key: file.get_tensor(key) for key in file.keys()}, record  # noqa: SIM118 - safe_open is not a mapping
     except (SafetensorError, OSError, RuntimeError, ValueError) as error:
-        reason = "its end is missing" if "incomplete" in str(error) else str(error)
         raise UsageError(
-            f"{path}: is a truncated or damaged safetensors file ({reason}); download the weights again"
+            f"{path}: is a truncated or damaged safetensors file ({error}); download the weights again"
         ) from error
-    if not tensors:
-        raise UsageError(f"{path}: is a safetensors file without tensors; name one that holds weights")
+
+
+def _plain_table(record: Any, name: str) -> dict[str, Any]:
+    """`rgt_config` or `rgt_info` of a file's record; UsageError for anything but a dict of JSON values."""
+    part = record.get(name, {}) if isinstance(record, Mapping) else None
     try:
-        record = json.loads(metadata.get(SAFETENSORS_ENTRY, "{}"))
-        for name in set(RECORD_KEYS) & metadata.keys():
-            record[name] = json.loads(metadata[name])
-    except (json.JSONDecodeError, TypeError) as error:
-        raise UsageError(f"{path}: its metadata is not JSON ({error}); convert the original file again") from error
-    return tensors, record
-
-
-def _parse_record(path: Path, record: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """`rgt_config` and `rgt_info` of a file's record, checked to be dicts of plain values."""
-    parts = []
-    for name in RECORD_KEYS:
-        part = record.get(name, {}) if isinstance(record, Mapping) else None
-        if not isinstance(part, Mapping) or not all(isinstance(key, str) and _is_plain(part[key]) for key in part):
-            raise UsageError(f"{path}: its {name} is not a table of plain values; convert the original file again")
-        parts.append(dict(part))
-    return parts[0], parts[1]
-
-
-def _is_plain(value: object) -> bool:
-    if isinstance(value, (list, tuple)):
-        return all(isinstance(item, (int, float, str)) for item in value)
-    return value is None or isinstance(value, (bool, int, float, str))
+        json.dumps(part)
+        return dict(part or {})
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"its {name} is not a table of plain values; convert the original file again") from error
 
 
 def _is_state_dict(value: object) -> bool:
@@ -162,18 +140,13 @@ def _is_state_dict(value: object) -> bool:
     )
 
 
-def _unwrap_keys(path: Path, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _unwrap_keys(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Without wrappers' names and counters, and without a prefix that all keys of the RGT have, such as `net_g.`."""
     kept = {key: tensor for key, tensor in state_dict.items() if key != "n_averaged"}  # torch's AveragedModel
     unwrapped = {strip_wrappers(key): tensor for key, tensor in kept.items()}
     if len(unwrapped) < len(kept):
-        raise UsageError(f"{path}: holds the same weights with and without a wrapper's prefix; save one network alone")
+        raise UsageError("holds the same weights with and without a wrapper's prefix; save one network alone")
     prefixes = [key.removesuffix(_FIRST_KEY) for key in unwrapped if key.endswith(f".{_FIRST_KEY}")]
     if _FIRST_KEY in unwrapped or len(prefixes) != 1:
         return unwrapped
     return {key.removeprefix(prefixes[0]): value for key, value in unwrapped.items() if key.startswith(prefixes[0])}
-
-
-def _a(content: object) -> str:
-    name = type(content).__name__
-    return f"{'an' if name[0] in 'aeio' else 'a'} {name}"

@@ -11,14 +11,13 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from rgt_arch.errors import UsageError
-from rgt_arch.files import written_whole
-from rgt_arch.torch_files import save_whole
-from rgt_arch.weights.building import complete_state_dict
+from rgt_arch.errors import UsageError, naming
+from rgt_arch.files import check_output, written_whole
+from rgt_arch.torch_files import CHECKPOINT_SUFFIXES, save_whole
+from rgt_arch.weights.building import build_network, load_weights
 from rgt_arch.weights.inspecting import assumed_arguments, constructor_arguments, infer_config, is_derived
-from rgt_arch.weights.reading import RECORD_KEYS, SAFETENSORS_ENTRY, strip_wrappers
-
-_TORCH_SUFFIXES = (".pth", ".pt", ".ckpt")
+from rgt_arch.weights.reading import RECORD_KEYS, SAFETENSORS_ENTRY, read_checkpoint, strip_wrappers
+from rgt_arch.weights.zoo import resolve_path
 
 
 def save_checkpoint(
@@ -39,55 +38,91 @@ def save_checkpoint(
     as `iteration`. Raises UsageError for unfit arguments and weights, UserError if the file cannot be written.
     """
     path = Path(path).expanduser()
-    safe = is_safetensors(path)
+    safe = _is_safetensors(path)
     if isinstance(weights, nn.Module):
         config = {**constructor_arguments(weights), **(config or {})}
         weights = weights.state_dict()
     state_dict = {strip_wrappers(key): tensor.detach() for key, tensor in weights.items()}
     full_config = infer_config(state_dict, config)
     assumed = assumed_arguments(state_dict, config)
-    if safe if slim is None else slim:
-        state_dict = {key: tensor for key, tensor in state_dict.items() if not is_derived(key)}
-    else:
-        state_dict = complete_state_dict(state_dict, full_config)
-    # a value that nobody knows is not recorded as if somebody did
+    network = build_network(full_config)
+    load_weights(network, state_dict)
+    # the official order; derived tensors are fresh ones, which share storage across blocks
+    state_dict = {
+        key: tensor if is_derived(key) else state_dict[key].cpu()
+        for key, tensor in network.state_dict().items()
+        if not (is_derived(key) and (safe if slim is None else slim))
+    }
+    # an assumed value is not recorded as known
     known = {name: value for name, value in full_config.items() if name not in assumed}
     record = dict(zip(RECORD_KEYS, (known, dict(info or {})), strict=True))
     if safe:
+        # safetensors refuses tensors that share storage. One metadata entry: several are written in a random order
+        owned = {key: tensor.clone(memory_format=torch.contiguous_format) for key, tensor in state_dict.items()}
         with written_whole(path) as beside:
-            beside.write_bytes(_safetensors_bytes(state_dict, record))
+            beside.write_bytes(safetensors.torch.save(owned, metadata={SAFETENSORS_ENTRY: json.dumps(record)}))
     else:
-        # tensors that share one storage are written once, which keeps official files small
-        save_whole({"params": {key: _owned(tensor) for key, tensor in state_dict.items()}, **record}, path)
+        save_whole({"params": state_dict, **record}, path)
     return path
 
 
-def is_safetensors(path: Path) -> bool:
-    """Whether a file of this name gets safetensors, else torch.save's format; asked before any work is done for it.
+def convert_checkpoint(
+    source: str | Path,
+    target: str | Path,
+    *,
+    param_key: str | None = None,
+    half: bool = False,
+    slim: bool | None = None,
+    overwrite: bool = False,
+    known: Mapping[str, Any] | None = None,
+) -> str:
+    """Write one set of weights of `source` as a release file without optimiser, wrappers and second set of weights.
 
-    Raises UsageError for other suffixes and missing folders.
+    The suffix of `target` decides the layout: `.safetensors`, or the official `{"params": …}`. param_key: which
+    weights, by default the EMA's if there are some; half: float16 weights; slim: see `save_checkpoint`; known:
+    constructor arguments that the file lacks. Returns two lines for people: the content and both sizes.
+    Raises UsageError before anything is written.
     """
+    source, target = resolve_path(source), Path(target).expanduser()
+    safe = _is_safetensors(target)
+    checkpoint = read_checkpoint(source)
+    check_output("output", target, [source], overwrite=overwrite)
+    used = checkpoint.resolve_key(param_key)
+    if param_key is not None and used != param_key:
+        held = " and ".join(key or "a plain state dict" for key in checkpoint.weights)
+        raise UsageError(f"{source}: has no {param_key}, it holds {held}; leave --key out or name what it holds")
+    state_dict = checkpoint.state_dict(param_key)
+    slim = safe if slim is None else slim
+    info: dict[str, Any] = {**({"param_key": used} if used else {}), **checkpoint.info}
+    if checkpoint.iteration is not None:
+        info["iteration"] = checkpoint.iteration
+    with naming(source):
+        if half:
+            state_dict = {key: _halved(key, tensor) for key, tensor in state_dict.items()}
+        save_checkpoint(target, state_dict, slim=slim, config={**checkpoint.config, **(known or {})}, info=info)
+    dtype = str(state_dict["conv_first.weight"].dtype).removeprefix("torch.")
+    layout = "safetensors" if safe else "official layout (params)"
+    content = "without derived tensors, for this package" if slim else "with the derived tensors"
+    before, after = source.stat().st_size / 1e6, target.stat().st_size / 1e6
+    return (
+        f"{target}: {used or 'plain'} weights of {source.name}, {dtype}, {layout}, {content}\n"
+        f"{before:.1f} MB before, {after:.1f} MB after"
+    )
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Whether a file of this name gets safetensors, else torch.save's format. UsageError for other suffixes."""
     suffix = path.suffix.lower()
-    if suffix not in (".safetensors", *_TORCH_SUFFIXES):
-        raise UsageError(f"{path}: unknown suffix {suffix!r}; take .safetensors, {', '.join(_TORCH_SUFFIXES)}")
-    if path.is_dir():
-        raise UsageError(f"{path}: is a folder; name a file in it")
-    if not path.parent.is_dir():
-        raise UsageError(f"{path}: the folder {path.parent} does not exist; make it first")
+    if suffix not in CHECKPOINT_SUFFIXES:
+        raise UsageError(f"{path}: unknown suffix {suffix!r}; take {', '.join(CHECKPOINT_SUFFIXES)}")
     return suffix == ".safetensors"
 
 
-def _owned(tensor: Tensor) -> Tensor:
-    """The tensor on the CPU; a small view of a big storage is copied, because torch.save writes storages whole."""
-    tensor = tensor.cpu()
-    whole = tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
-    return tensor if whole else tensor.clone(memory_format=torch.contiguous_format)
-
-
-def _safetensors_bytes(state_dict: Mapping[str, Tensor], record: Mapping[str, Any]) -> bytes:
-    """safetensors refuses tensors that share storage, so each gets its own.
-
-    The record is one metadata entry: entries are written in a random order, and equal weights should give equal files.
-    """
-    owned = {key: tensor.cpu().clone(memory_format=torch.contiguous_format) for key, tensor in state_dict.items()}
-    return safetensors.torch.save(owned, metadata={SAFETENSORS_ENTRY: json.dumps(record)})
+def _halved(key: str, tensor: Tensor) -> Tensor:
+    """float16, unless a value leaves its range; whole numbers and derived tensors stay as they are."""
+    if is_derived(key) or not tensor.is_floating_point():
+        return tensor
+    halved = tensor.to(torch.float16)
+    if not torch.isfinite(halved).all():
+        raise UsageError(f"{key} has values that float16 cannot hold (beyond 65504, or not finite); leave --half out")
+    return halved

@@ -1,31 +1,28 @@
 """Constructor arguments: what is refused and how, and the switches for research."""
 
+import functools
 import logging
 
 import pytest
 import torch
 from fill import fill
 
-from rgt_arch import RGT, rgt_t
+from rgt_arch import RGT
 from rgt_arch.archs import rgt_arch as arch
 from rgt_arch.archs.rgt_arch import LocalAttention
 
 CONFIG = {"upscale": 2, "embed_dim": 96, "depth": [4], "num_heads": [6], "split_size": (8, 16), "mlp_ratio": 2.0}
+GROUP = CONFIG | {"depth": [3]}  # L-SA, RG-SA, shifted L-SA
 
 
-def test_unknown_arguments_name_the_nearest_valid_one() -> None:
+def test_unknown_arguments_name_the_nearest_and_upsampler_is_ignored_with_a_notice(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(TypeError, match="`num_head`: did you mean `num_heads`"):
         RGT(**CONFIG, num_head=[6])
-
-
-def test_upsampler_is_ignored_with_a_notice(caplog: pytest.LogCaptureFixture) -> None:
-    logger = logging.getLogger("basicsr")
-    propagate, logger.propagate = logger.propagate, True
-    try:
-        with caplog.at_level(logging.INFO, logger="basicsr"):
-            RGT(**CONFIG, upsampler="pixelshuffle")
-    finally:
-        logger.propagate = propagate
+    monkeypatch.setattr(logging.getLogger("basicsr"), "propagate", True)
+    with caplog.at_level(logging.INFO, logger="basicsr"):
+        RGT(**CONFIG, upsampler="pixelshuffle")
     assert "upsampler" in caplog.text
 
 
@@ -51,6 +48,13 @@ def test_values_that_do_not_fit_are_refused_with_the_valid_ones(argument: str, v
         RGT(**(CONFIG | {argument: value}))
 
 
+@functools.cache
+def paper_output() -> tuple[torch.Tensor, torch.Tensor]:
+    """An image and the output of the paper's settings."""
+    image = torch.rand(1, 3, 53, 37, generator=torch.Generator().manual_seed(0)).double()
+    return image, fill(RGT(**GROUP).double()).eval()(image).detach()
+
+
 @pytest.mark.parametrize(
     ("switch", "fewer"),
     [
@@ -69,11 +73,10 @@ def test_each_switch_changes_the_output_and_slices_agree(
     switch: dict, fewer: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(arch.SLICE_PIXELS, "cpu", 64)
-    image = torch.rand(1, 3, 53, 37, generator=torch.Generator().manual_seed(0)).double()
-    paper = fill(RGT(**CONFIG).double()).eval()
-    net = fill(RGT(**(CONFIG | switch)).double()).eval()
+    image, paper = paper_output()
+    net = fill(RGT(**(GROUP | switch)).double()).eval()
     out = net(image)
-    assert (out - paper(image)).abs().max() > 1e-3
+    assert (out - paper).abs().max() > 1e-3
     with torch.no_grad():
         torch.testing.assert_close(net(image), out, rtol=0, atol=1e-10)
     names = {name for name, _ in net.named_parameters()}
@@ -85,14 +88,12 @@ def test_each_switch_changes_the_output_and_slices_agree(
 def test_hai_adds_the_weighted_input_of_the_block() -> None:
     block_input = torch.rand(1, 16, 16, 96).double()
     outputs = {}
-    for hai in ("learned", "identity", "none"):
+    for hai in ("identity", "none", "learned"):
         net = fill(RGT(**CONFIG, hai=hai).double()).eval()
         block = net.layers[0].blocks[1]
         outputs[hai] = block(block_input, net.geometry(16, 16, block_input.device))
-        if hai == "learned":
-            gamma = block.gamma
     torch.testing.assert_close(outputs["identity"] - outputs["none"], block_input)
-    torch.testing.assert_close(outputs["learned"] - outputs["none"], gamma * block_input)
+    torch.testing.assert_close(outputs["learned"] - outputs["none"], block.gamma * block_input)
 
 
 def test_without_global_blocks_every_second_block_is_shifted() -> None:
@@ -102,12 +103,6 @@ def test_without_global_blocks_every_second_block_is_shifted() -> None:
         assert all(isinstance(block.attn, LocalAttention) for block in group.blocks)
         assert shifted[0] != shifted[1]
         assert shifted[2] != shifted[3]
-
-
-def test_rgt_t_is_small() -> None:
-    net = rgt_t(upscale=4)
-    assert sum(p.numel() for p in net.parameters()) < 2e6
-    assert net.upscale == 4
 
 
 def test_config_builds_the_same_network_again() -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import yaml
 
 ARCH_FILE = Path(__file__).parents[2] / "rgt_arch" / "archs" / "rgt_arch.py"
 
@@ -31,6 +30,24 @@ from basicsr.train import train_pipeline
 if __name__ == '__main__':
     train_pipeline(osp.dirname(osp.abspath(__file__)))
 """
+OPTIONS = """
+name: drop_in
+model_type: SRModel
+scale: 2
+num_gpu: 0
+manual_seed: 0
+datasets:
+  train: {name: tiny, type: PairedImageDataset, dataroot_gt: hr, dataroot_lq: lr, io_backend: {type: disk}, gt_size: 32,
+          use_hflip: true, use_rot: true, num_worker_per_gpu: 0, batch_size_per_gpu: 1}
+network_g: {type: RGT, upscale: 2, embed_dim: 32, depth: [2], num_heads: [2], mlp_ratio: 1.0}
+path: {pretrain_network_g: ~, resume_state: ~}
+train:
+  optim_g: {type: Adam, lr: 0.0001}
+  scheduler: {type: MultiStepLR, milestones: [10]}
+  total_iter: 2
+  pixel_opt: {type: L1Loss}
+logger: {print_freq: 1, save_checkpoint_freq: 2, use_tb_logger: false}
+"""
 
 
 @pytest.fixture
@@ -48,51 +65,19 @@ def project(tmp_path: Path) -> Path:
         for number in range(2):
             image = rng.integers(0, 256, (size, size, 3), dtype=np.uint8)
             assert cv2.imwrite(str(tmp_path / folder / f"{number}.png"), image)
-    options = {
-        "name": "drop_in",
-        "model_type": "SRModel",
-        "scale": 2,
-        "num_gpu": 0,
-        "manual_seed": 0,
-        "datasets": {
-            "train": {
-                "name": "tiny",
-                "type": "PairedImageDataset",
-                "dataroot_gt": str(tmp_path / "hr"),
-                "dataroot_lq": str(tmp_path / "lr"),
-                "io_backend": {"type": "disk"},
-                "gt_size": 32,
-                "use_hflip": True,
-                "use_rot": True,
-                "num_worker_per_gpu": 0,
-                "batch_size_per_gpu": 1,
-            }
-        },
-        "network_g": {"type": "RGT", "upscale": 2, "embed_dim": 32, "depth": [2], "num_heads": [2], "mlp_ratio": 1.0},
-        "path": {"pretrain_network_g": None, "resume_state": None},
-        "train": {
-            "optim_g": {"type": "Adam", "lr": 1e-4},
-            "scheduler": {"type": "MultiStepLR", "milestones": [10]},
-            "total_iter": 2,
-            "pixel_opt": {"type": "L1Loss"},
-        },
-        "logger": {"print_freq": 1, "save_checkpoint_freq": 2, "use_tb_logger": False},
-    }
-    (tmp_path / "option.yml").write_text(yaml.safe_dump(options))
+    (tmp_path / "option.yml").write_text(OPTIONS)
     return tmp_path
 
 
-@pytest.mark.parametrize("layout", ["vendored", "examples"])
-@pytest.mark.parametrize("beside", ["alone", "with rgt_arch installed"])
+@pytest.mark.parametrize(("layout", "beside"), [("vendored", "alone"), ("examples", "with rgt_arch installed")])
 def test_dropped_in_file_trains(project: Path, layout: str, beside: str) -> None:
     imports = ""
-    if layout == "vendored":
-        shutil.copy(ARCH_FILE, project / "basicsr" / "archs")
-    else:
-        (project / "archs").mkdir()
-        (project / "archs" / "__init__.py").write_text(EXAMPLES_ARCHS)
-        shutil.copy(ARCH_FILE, project / "archs")
-        imports = "import archs"
+    archs = project / "basicsr" / "archs"
+    if layout == "examples":
+        archs, imports = project / "archs", "import archs"
+        archs.mkdir()
+        (archs / "__init__.py").write_text(EXAMPLES_ARCHS)
+    shutil.copy(ARCH_FILE, archs)
     if beside == "with rgt_arch installed":
         imports += "\nimport rgt_arch, basicsr\nassert basicsr.__file__.startswith(osp.dirname(osp.abspath(__file__)))"
     else:  # make sure that nothing of the package is used

@@ -31,22 +31,21 @@ def test_parameters_and_keys_are_as_many_as_officially(case: str) -> None:
     assert len(net.state_dict()) == CASES[case]["state_dict_keys"]
 
 
+# Without gradients the work is sliced, with them it is not. Rounding is seen in either, so float32 runs once; RGT-S is
+# large, and shows nothing else that smaller ones do not.
 @pytest.mark.parametrize(
-    ("case", "name", "grad"),
-    # without gradients the work is sliced, with them it is not; a graph of RGT-S shows nothing that smaller ones do not
+    ("case", "name", "dtype", "grad"),
     [
-        (case, name, grad)
+        (case, name, dtype, grad)
         for case, name in arrays("eval_")
-        for grad in (False, True)
-        if (case, grad) != ("RGT_S_x4", True)
+        for dtype, grad in ((torch.float32, False), (torch.float64, False), (torch.float64, True))
+        if case != "RGT_S_x4" or dtype is torch.float32
     ],
 )
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["f64", "f32"])
 def test_output_equals_official(case: str, name: str, dtype: torch.dtype, grad: bool) -> None:
     height, width = map(int, name.removeprefix("eval_").split("x"))
-    config = CASES[case]["config"]
     batch = 1 if case == "RGT_S_x4" or height * width > 20000 else 2
-    image = golden_input(batch, config["in_chans"], height, width).to(dtype)
+    image = golden_input(batch, CASES[case]["config"]["in_chans"], height, width).to(dtype)
     expected = np.load(GOLDEN / f"{case}.npz")[name]
     with torch.set_grad_enabled(grad):
         out = network(case, dtype).eval()(image).detach().numpy()
@@ -56,8 +55,15 @@ def test_output_equals_official(case: str, name: str, dtype: torch.dtype, grad: 
     np.testing.assert_allclose(out, expected, rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["f64", "f32"])
-@pytest.mark.parametrize(("case", "size"), [(c, n[6:-5]) for c, n in arrays("train_") if n.endswith("_loss")])
+@pytest.mark.parametrize(
+    ("case", "size", "dtype"),
+    [
+        (case, name[6:-5], dtype)
+        for case, name in arrays("train_")
+        for dtype in (torch.float64, torch.float32)
+        if name.endswith("_loss") and (dtype is torch.float64 or "64x64" not in name)  # rounding is seen in small ones
+    ],
+)
 def test_training_loss_and_gradients_equal_official(case: str, size: str, dtype: torch.dtype) -> None:
     height, width = map(int, size.split("x"))
     golden = np.load(GOLDEN / f"{case}.npz")

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import os
 import shutil
+import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+import rgt_arch
 from rgt_arch import basicsr_compat
 from rgt_arch.basicsr_compat import fallbacks, patches
-from rgt_arch.basicsr_compat.registration import prefer_ours
+from rgt_arch.basicsr_compat.patches import prefer_ours
 
 # A new Python and a new SciPy, as far as imports can tell: the modules are gone, whoever asks.
 BLOCK = """
@@ -37,6 +42,25 @@ for name in GONE[::2]:
 """
 
 
+@pytest.fixture
+def python(tmp_path: Path) -> Callable[[str], str]:
+    """python(code): the output of a new Python, which must end without error and finds modules in the test's folder.
+
+    Modules that this process has imported would hide what is tested.
+    """
+
+    def run(code: str) -> str:
+        folders = (str(tmp_path), str(Path(rgt_arch.__file__).parent.parent))
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(folders)}
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=tmp_path
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
+
+
 def test_basicsr_imports_where_distutils_and_two_more_modules_are_gone(python):
     python(
         BLOCK + "import rgt_arch\n"
@@ -52,29 +76,20 @@ def test_basicsr_imports_where_distutils_and_two_more_modules_are_gone(python):
     )
 
 
-def test_basicsr_does_not_import_without_this_package(python):
-    """Otherwise the fallbacks can be deleted."""
-    code = "try:\n    import basicsr\nexcept ModuleNotFoundError as error:\n    print(error.name)"
-    assert python(code) == "torchvision.transforms.functional_tensor\n"
-
-
 def test_importing_the_package_imports_neither_torch_nor_basicsr(python):
     loaded = "[name for name in ('torch', 'numpy', 'basicsr') if name in sys.modules]"
     assert python(f"import sys, rgt_arch\nprint({loaded})") == "[]\n"
 
 
-def test_modules_that_exist_are_not_replaced(monkeypatch):
+def test_modules_that_exist_are_not_replaced_and_others_are_made_once(monkeypatch):
+    calls = []
     monkeypatch.setitem(fallbacks.FALLBACKS, "wave", lambda: {"replaced": True})
+    monkeypatch.setitem(fallbacks.FALLBACKS, "rgt_gone.module", lambda: calls.append(1) or {"answer": 42})
+    monkeypatch.setitem(fallbacks.FALLBACKS, "rgt_gone", dict)  # a package, so that its module is looked for
     import wave
 
     assert not hasattr(wave, "replaced")
     assert [type(finder) for finder in sys.meta_path].index(fallbacks.FallbackFinder) == len(sys.meta_path) - 1
-
-
-def test_provided_module_is_made_at_its_first_import_only(monkeypatch):
-    calls = []
-    monkeypatch.setitem(fallbacks.FALLBACKS, "rgt_gone.module", lambda: calls.append(1) or {"answer": 42})
-    monkeypatch.setitem(fallbacks.FALLBACKS, "rgt_gone", dict)  # a package, so that its module is looked for
     assert not calls
     for _ in range(2):
         import rgt_gone.module  # type: ignore[import-not-found]
@@ -82,12 +97,14 @@ def test_provided_module_is_made_at_its_first_import_only(monkeypatch):
     assert calls == [1]
 
 
-def test_install_is_idempotent():
+def test_install_is_idempotent_and_leaves_out_names_that_are_missing():
     import basicsr.utils.options
 
     before = dict(vars(basicsr.utils.options)), list(sys.meta_path)
     basicsr_compat.install()
     assert (dict(vars(basicsr.utils.options)), list(sys.meta_path)) == before
+    patches._replace(json, patches.Patch("json", "JSONDecoder.no_such_method", "keep_first"))
+    assert not hasattr(json.JSONDecoder, "no_such_method")
 
 
 REGISTERED = """
@@ -113,90 +130,57 @@ for patch in PATCHES:
 @pytest.mark.parametrize(
     "imports",
     [
-        "import rgt_arch.models.rgt_model",
-        "from rgt_arch import RGT\nimport basicsr.train",
-        "import rgt_arch\nfrom basicsr.archs import build_network\nfrom basicsr.models import build_model",
+        "import rgt_arch.models.rgt_model\n",
+        # a host that mends its imports itself has imported BasicSR before this package
+        "import sys, types\nfrom torchvision.transforms import functional\n"
+        "gone = types.ModuleType('torchvision.transforms.functional_tensor')\n"
+        "gone.rgb_to_grayscale = functional.rgb_to_grayscale\nsys.modules[gone.__name__] = gone\n"
+        "import basicsr.train\nfrom basicsr.utils.options import ordered_yaml\nimport rgt_arch\n"
+        "assert basicsr.utils.options.ordered_yaml is not ordered_yaml\n",
     ],
+    ids=["the model", "BasicSR"],
 )
 def test_classes_are_registered_and_everything_is_mended_whatever_is_imported_first(python, imports):
     python(imports + REGISTERED + EVERY_PATCH)
 
 
-def test_basicsr_may_be_imported_before_this_package(python):
-    """As by a host that mends its imports itself."""
-    before = (
-        "import sys, types\nfrom torchvision.transforms import functional\n"
-        "gone = types.ModuleType('torchvision.transforms.functional_tensor')\n"
-        "gone.rgb_to_grayscale = functional.rgb_to_grayscale\nsys.modules[gone.__name__] = gone\n"
-        "import basicsr.train\nfrom basicsr.utils.options import ordered_yaml\nimport rgt_arch\n"
-        "from basicsr.train import build_model\n"
-        "assert basicsr.utils.options.ordered_yaml is not ordered_yaml\n"
-    )
-    python(before + REGISTERED + EVERY_PATCH)
-
-
-@pytest.fixture
-def copy_of_basicsr(tmp_path: Path) -> Path:
-    """A host's own BasicSR, which is imported instead of the installed one."""
+def test_package_can_be_imported_by_a_file_of_a_hosts_basicsr(python, tmp_path):
+    """Such a file is read while BasicSR is half imported."""
     spec = importlib.util.find_spec("basicsr")
     assert spec is not None
     assert spec.origin is not None
-    shutil.copytree(Path(spec.origin).parent, tmp_path / "basicsr", ignore=shutil.ignore_patterns("__pycache__"))
-    return tmp_path / "basicsr"
-
-
-@pytest.mark.parametrize("file", ["archs/mine_arch.py", "models/mine_model.py"])
-def test_package_can_be_imported_by_a_file_of_a_hosts_basicsr(python, copy_of_basicsr, file):
-    """Such a file is read while BasicSR is half imported."""
-    mended = copy_of_basicsr / "data/degradations.py"  # it is imported before us, and would need a fallback
+    host = tmp_path / "basicsr"
+    shutil.copytree(Path(spec.origin).parent, host, ignore=shutil.ignore_patterns("__pycache__"))
+    mended = host / "data/degradations.py"  # it is imported before us, and would need a fallback
     mended.write_text(mended.read_text().replace("transforms.functional_tensor", "transforms.functional"))
-    (copy_of_basicsr / file).write_text("import rgt_arch\nassert rgt_arch.RGT\n")
-    place = f"import basicsr\nassert basicsr.__file__.startswith({str(copy_of_basicsr)!r}), basicsr.__file__\n"
+    place = f"import basicsr\nassert basicsr.__file__.startswith({str(host)!r}), basicsr.__file__\n"
+    (host / "archs/mine_arch.py").write_text("import rgt_arch\nassert rgt_arch.RGT\n")
     python(f"{place}{REGISTERED}{EVERY_PATCH}")
 
 
-@pytest.mark.parametrize("ours_first", [True, False])
-def test_a_hosts_own_class_of_our_name_stays_and_our_command_takes_the_name(python, tmp_path, ours_first):
-    """Where it is registered while BasicSR is imported, and after that."""
+def test_a_hosts_own_class_of_our_name_stays_and_our_command_takes_the_name(python, tmp_path):
+    """The host registers it while BasicSR is imported."""
     (tmp_path / "fork.py").write_text(
-        "from basicsr.utils.registry import ARCH_REGISTRY\n"
-        "assert 'RGT' in ARCH_REGISTRY or not LATE\n"
-        "@ARCH_REGISTRY.register()\nclass RGT: pass\n".replace("LATE", str(ours_first))
+        "from basicsr.utils.registry import ARCH_REGISTRY\n@ARCH_REGISTRY.register()\nclass RGT: pass\n"
     )
-    host = "import rgt_arch\nimport basicsr.archs\nimport fork\n"
-    if not ours_first:
-        host = (
-            "import rgt_arch, sys, types\nparent = types.ModuleType('basicsr')\n"
-            "import importlib.util as util\n"
-            "parent.__path__ = list(util.find_spec('basicsr').submodule_search_locations)\n"
-            "sys.modules['basicsr'] = parent\nimport fork\nimport basicsr.archs\n"
-        )
     printed = python(
-        f"{host}from basicsr.utils.registry import ARCH_REGISTRY\n"
+        "import rgt_arch, sys, types\nparent = types.ModuleType('basicsr')\n"
+        "import importlib.util as util\n"
+        "parent.__path__ = list(util.find_spec('basicsr').submodule_search_locations)\n"
+        "sys.modules['basicsr'] = parent\nimport fork\nimport basicsr.archs\n"
+        "from basicsr.utils.registry import ARCH_REGISTRY\n"
         "print(ARCH_REGISTRY.get('RGT').__module__)\n"
-        "from rgt_arch.basicsr_compat.registration import prefer_ours\n"
+        "from rgt_arch.basicsr_compat.patches import prefer_ours\n"
         "print(*prefer_ours())\n"
         "print(ARCH_REGISTRY.get('RGT').__module__, *prefer_ours())\n"
     ).splitlines()
-    first = "rgt_arch.archs.rgt_arch" if ours_first else "fork"
-    notice = "" if ours_first else "RGT of fork is replaced by the one of rgt_arch"
-    assert printed == [first, notice, "rgt_arch.archs.rgt_arch"]
+    assert printed == ["fork", "RGT of fork is replaced by the one of rgt_arch", "rgt_arch.archs.rgt_arch"]
 
 
 def test_our_command_takes_its_names_from_a_fork(monkeypatch):
     from basicsr.utils.registry import ARCH_REGISTRY
 
-    import rgt_arch
-
     monkeypatch.setitem(ARCH_REGISTRY._obj_map, "RGT", type("RGT", (), {"__module__": "fork.archs"}))
     assert prefer_ours() == ["RGT of fork.archs is replaced by the one of rgt_arch"]
     assert ARCH_REGISTRY.get("RGT") is rgt_arch.RGT
     assert prefer_ours() == []
-
-
-def test_a_name_that_a_hosts_basicsr_lacks_is_left_out():
-    missing = patches.Patch("json", "JSONDecoder.no_such_method", "keep_first")
-    import json
-
-    patches._replace(json, missing)
-    assert not hasattr(json.JSONDecoder, "no_such_method")

@@ -36,7 +36,7 @@ from rgt_arch.evaluation.tables.running import TableSettings
 from rgt_arch.inference.planning import EXTENSIONS, Output
 from rgt_arch.inference.upscaler import ALPHA_MODES, PRECISIONS, Upscaler
 from rgt_arch.version import __version__
-from rgt_arch.weights.converting import convert_checkpoint
+from rgt_arch.weights.writing import convert_checkpoint
 
 EVERY = [
     *((main, command) for command in cli.COMMANDS),

@@ -109,10 +109,10 @@ def test_set_reads_numbers_as_option_files_do(training_file: Path, text: str, va
 @pytest.mark.parametrize(
     ("target", "flags", "words"),
     [
-        ("net_g_500.pth", ["--overwrite"], "input and output are the same file"),
-        ("link.pth", ["--overwrite"], "input and output are the same file"),
-        ("there.pth", [], "exists already; pass --overwrite"),
-        ("nowhere/a.pth", [], "nowhere does not exist; make it first"),
+        ("net_g_500.pth", ["--overwrite"], "is one of the inputs"),
+        ("link.pth", ["--overwrite"], "is one of the inputs"),
+        ("there.pth", [], "exists; --overwrite replaces it"),
+        ("nowhere/a.pth", [], "nowhere; make it, or name another place"),
         ("a.onnx", [], "unknown suffix '.onnx'"),
         (".", [], "unknown suffix"),
         ("a.pth", ["--set", "img_range"], "write ARGUMENT=VALUE"),

@@ -272,7 +272,7 @@ BadFile: TypeAlias = tuple[str, str, Callable[[Path], object], tuple[str, ...]]
 BAD_CHECKPOINTS: tuple[BadFile, ...] = (
     ("checkpoint that executes", "bad.pth", zip_that_executes, ("would run code", "trust")),
     ("old checkpoint that executes", "bad.pth", legacy_file_that_executes, ("would run code", "trust")),
-    ("pickle that executes", "bad.pth", pickle_that_executes, ("could run code", "torch.save")),
+    ("pickle that executes", "bad.pth", pickle_that_executes, ("not a PyTorch checkpoint", "download")),
     ("tar file that executes", "bad.pth", tar_that_executes, ("not", "download")),
     ("TorchScript program", "bad.pth", script, ("TorchScript", "state dict")),
     ("empty checkpoint", "bad.pth", Path.touch, ("is empty", "download")),
@@ -281,9 +281,9 @@ BAD_CHECKPOINTS: tuple[BadFile, ...] = (
     ("pointer for a checkpoint", "bad.pth", _text("version https://git-lfs.github.com/spec/v1\n"), ("git lfs pull",)),
     ("picture for a checkpoint", "bad.pth", lambda path: (picture(path.with_suffix(".png"), 8, 8),
      path.with_suffix(".png").rename(path)), ("not a PyTorch checkpoint",)),
-    ("number for a checkpoint", "bad.pth", lambda path: torch.save(3, path), ("holds an int", "state_dict")),
+    ("number for a checkpoint", "bad.pth", lambda path: torch.save(3, path), ("of type int", "state_dict")),
     ("checkpoint of no weights", "bad.pth", lambda path: torch.save({"a": 1}, path), ("holds no weights", "params")),
-    ("archive for a checkpoint", "bad.pth", lambda path: zipfile.ZipFile(path, "w").writestr("a", "b"), ("unpack it",)),
+    ("archive for a checkpoint", "bad.pth", lambda path: zipfile.ZipFile(path, "w").writestr("a", "b"), ("damaged",)),
 )  # fmt: skip
 BAD_WEIGHTS: tuple[BadFile, ...] = (
     *BAD_CHECKPOINTS,

@@ -250,7 +250,7 @@ FLAG_ROWS = [
     Row("tile of no size", "rgt upscale val/lr -t many", nothing, ("--tile", "many")),
     Row("quality out of range", "rgt upscale val/lr --quality 0", nothing, ("--quality is 0", "1 to 100")),
     Row("factor out of range", "rgt upscale val/lr -s -1", nothing, ("--outscale is -1", "above 0")),
-    Row("unknown weights", "rgt upscale val/lr -w RGT_x5", nothing, ("RGT_x5", "did you mean RGT_x")),
+    Row("unknown weights", "rgt upscale val/lr -w RGT_x5", nothing, ("RGT_x5", "names: RGT_x2")),
     Row("unknown device", "rgt upscale val/lr --device tpu", nothing, ("tpu", "cpu")),
     Row("file name for many outputs", "rgt upscale val/lr -o one.png", nothing, ("-o one.png", "name a folder")),
     Row("format that cannot be written", "rgt upscale val/lr/img0.png -o one.xyz", nothing, ("one.xyz", ".xyz")),

@@ -16,6 +16,7 @@ import torch
 import rgt_arch  # noqa: F401 - makes BasicSR importable
 from rgt_arch.models.rgt_model import RGTModel
 
+FOLDERS = ("models", "training_states", "visualization")
 CONV = {"type": "MSRResNet", "num_in_ch": 3, "num_out_ch": 3, "num_feat": 8, "num_block": 1, "upscale": 2}
 RGT = {"type": "RGT", "upscale": 2, "in_chans": 3, "img_size": 64, "img_range": 1.0, "depth": [2], "embed_dim": 96}
 RGT |= {"num_heads": [6], "mlp_ratio": 1, "resi_connection": "1conv", "split_size": [8, 16], "drop_path_rate": 0.0}
@@ -26,7 +27,7 @@ def options(tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """options(network_g=…, is_train=…, train={…}, val={…}, path={…}): the options that a model gets."""
 
     def make(network: dict[str, Any] = CONV, is_train: bool = True, **sections: dict[str, Any]) -> dict[str, Any]:
-        for folder in ("models", "training_states", "visualization"):
+        for folder in FOLDERS:
             (tmp_path / folder).mkdir(exist_ok=True)
         opt = {
             "name": "tiny",
@@ -38,11 +39,7 @@ def options(tmp_path: Path) -> Callable[..., dict[str, Any]]:
             "world_size": 1,
             "is_train": is_train,
             "network_g": deepcopy(network),
-            "path": {
-                "models": str(tmp_path / "models"),
-                "training_states": str(tmp_path / "training_states"),
-                "visualization": str(tmp_path / "visualization"),
-            },
+            "path": {folder: str(tmp_path / folder) for folder in FOLDERS},
             "train": {
                 "optim_g": {"type": "Adam", "lr": 1e-3},
                 "scheduler": {"type": "MultiStepLR", "milestones": [3], "gamma": 0.5},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 from unittest.mock import Mock
 
 import cv2
@@ -14,6 +13,7 @@ import torch
 from rgt_arch.errors import UsageError, UserError
 from rgt_arch.inference.ensemble import self_ensemble
 from rgt_arch.inference.tiling import chop_forward, tiled_forward
+from rgt_arch.models import validation
 
 from .conftest import RGT
 
@@ -22,6 +22,15 @@ SSIM = {"type": "calculate_ssim", "crop_border": 2, "test_y_channel": True}
 NIQE = {"type": "calculate_niqe", "crop_border": 2}
 TILED = partial(tiled_forward, scale=2, tile=16, overlap=6)
 CHOPPED = partial(chop_forward, scale=2)
+
+
+@pytest.fixture
+def drawn(tmp_path):
+    """drawn(): the images that the model saved, by their path."""
+    folder = tmp_path / "visualization"
+    return lambda: {
+        str(path.relative_to(folder)): cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in folder.rglob("*.*")
+    }
 
 
 @pytest.mark.parametrize(
@@ -57,34 +66,29 @@ def test_testing_leaves_the_mode_as_it_was_and_training_goes_on(build, batch, tr
     model.net_g.train(training)
     model.feed_data(batch(1))
     model.test()
-    assert model.net_g.training == training
     assert all(module.training == training for module in model.net_g.modules())
     model.optimize_parameters(1)
     assert all(param.grad is not None for param in model.net_g.parameters())
+    model.feed_data({"lq": batch(1)["lq"]})  # GT of an earlier image is not that of one without
+    model.test()
+    assert "gt" not in model.get_current_visuals()
 
 
-def test_metrics_images_and_best_results_equal_those_of_srmodel(build, options, loader, tmp_path):
+def test_metrics_images_and_best_results_equal_those_of_srmodel(build, options, loader, tmp_path, drawn):
     from basicsr.models.sr_model import SRModel
 
     val = {"metrics": {"psnr": PSNR, "ssim": SSIM}, "save_img": True, "suffix": None}
     ours = build(is_train=False, val=val)
     ours.validation(loader(3), "tiny", None, True)
-    theirs_opt = options(is_train=False, val=val, path={"visualization": str(tmp_path / "theirs")})
+    images = drawn()
     torch.manual_seed(0)
-    theirs = SRModel(theirs_opt)
+    theirs = SRModel(options(is_train=False, val=val))
     theirs.validation(loader(3), "tiny", None, True)
     assert ours.metric_results == pytest.approx(theirs.metric_results, rel=1e-12)
     assert ours.best_metric_results == theirs.best_metric_results
-    files = sorted(path.relative_to(tmp_path / "theirs") for path in (tmp_path / "theirs").rglob("*.*"))
-    assert [str(path) for path in files] == [f"Set/img{number}_tiny.png" for number in range(3)]
-    assert (
-        sorted(path.relative_to(tmp_path / "visualization") for path in (tmp_path / "visualization").rglob("*.*"))
-        == files
-    )
-    for path in files:
-        assert np.array_equal(
-            cv2.imread(str(tmp_path / "visualization" / path)), cv2.imread(str(tmp_path / "theirs" / path))
-        )
+    assert sorted(images) == [f"Set/img{number}_tiny.png" for number in range(3)]
+    for name, image in drawn().items():
+        assert np.array_equal(images[name], image)
 
 
 @pytest.mark.parametrize(
@@ -95,13 +99,13 @@ def test_metrics_images_and_best_results_equal_those_of_srmodel(build, options, 
         (False, {"suffix": "x2"}, "Set/img0_x2.png"),
     ],
 )
-def test_images_are_named_as_basicsr_names_them(build, loader, tmp_path, is_train, val, expected):
+def test_images_are_named_as_basicsr_names_them(build, loader, drawn, is_train, val, expected):
     model = build(is_train=is_train, val={"metrics": None, **val})
     model.opt["val"].pop("save_img")
     model.validation(loader(1), 5, None, True)
-    assert [str(p.relative_to(tmp_path / "visualization")) for p in (tmp_path / "visualization").rglob("*.*")] == [
-        expected
-    ]
+    assert list(drawn()) == [expected]
+    assert model.metric_results == {}
+    assert not hasattr(model, "output")
 
 
 def test_images_without_gt_skip_metrics_that_need_it_with_one_warning(build, loader, log, tmp_path):
@@ -109,12 +113,11 @@ def test_images_without_gt_skip_metrics_that_need_it_with_one_warning(build, loa
     folder = tmp_path / "Set" / "lq"
     folder.mkdir(parents=True)
     for number in range(2):  # large enough for two blocks of NIQE
-        cv2.imwrite(
-            str(folder / f"img{number}.png"), np.random.default_rng(number).integers(0, 256, (108, 204, 3), np.uint8)
-        )
+        pixels = np.random.default_rng(number).integers(0, 256, (108, 204, 3), np.uint8)
+        cv2.imwrite(str(folder / f"img{number}.png"), pixels)
     single = loader(0, gt=False)
-    model.validation(single, 5, None, False)
-    model.validation(single, 5, None, False)
+    for _ in range(2):
+        model.validation(single, 5, None, False)
     assert set(model.metric_results) == {"niqe"}
     assert model.metric_results["niqe"] > 0
     assert model.best_metric_results["Set"]["niqe"]["iter"] == 5
@@ -123,99 +126,55 @@ def test_images_without_gt_skip_metrics_that_need_it_with_one_warning(build, loa
     assert sum("# niqe" in line for line in log) == 2
 
 
-def test_gt_of_an_earlier_image_is_not_used_for_one_without(build, batch):
-    model = build()
-    model.feed_data(batch(1))
-    model.feed_data({"lq": batch(1)["lq"]})
-    model.test()
-    assert "gt" not in model.get_current_visuals()
-
-
 @pytest.mark.parametrize("in_chans", [1, 3])
 @pytest.mark.parametrize("color", [None, "y"])
-def test_grey_images_for_grey_and_colour_networks(build, loader, tmp_path, in_chans, color):
+def test_grey_images_for_grey_and_colour_networks(build, loader, drawn, in_chans, color):
     network = {**RGT, "in_chans": in_chans}
     model = build(network, is_train=False, val={"metrics": {"psnr": PSNR, "ssim": SSIM}, "save_img": True})
     model.validation(loader(2, grey=True, **({"color": color} if color else {})), "tiny", None, True)
     assert np.isfinite(list(model.metric_results.values())).all()
-    saved = cv2.imread(str(tmp_path / "visualization/Set/img1_tiny.png"), cv2.IMREAD_UNCHANGED)
-    assert saved.shape == ((22, 32) if in_chans == 1 else (22, 32, 3))
+    assert drawn()["Set/img1_tiny.png"].shape == ((22, 32) if in_chans == 1 else (22, 32, 3))
 
 
-def test_colour_images_for_a_grey_network_say_what_to_set(build, loader):
-    model = build({**RGT, "in_chans": 1}, is_train=False)
+def test_images_that_do_not_fit_and_a_full_disk_are_one_line(build, loader, tmp_path, monkeypatch, drawn):
     with pytest.raises(UsageError, match="color: y"):
-        model.validation(loader(1), "tiny", None, False)
-
-
-def test_wrong_gt_size_names_the_image(build, loader, tmp_path):
-    model = build(is_train=False)
-    data = loader(2)
+        build({**RGT, "in_chans": 1}, is_train=False).validation(loader(1), "tiny", None, False)
+    model, data = build(is_train=False), loader(2)
     cv2.imwrite(str(tmp_path / "Set/gt/img1.png"), np.zeros((21, 32, 3), np.uint8))
     with pytest.raises(UsageError, match=r"Set: img1: the network gives 32×22 pixels, its GT has 32×21"):
         model.validation(data, "tiny", None, False)
-
-
-def test_values_go_to_tensorboard_under_the_iteration(build, loader):
-    board = Mock()
-    model = build()
-    model.validation(loader(2), 7, board, False)
-    assert [call.args for call in board.add_scalar.call_args_list] == [
-        ("metrics/Set/psnr", model.metric_results["psnr"], 7)
-    ]
-
-
-@pytest.mark.parametrize("val", [None, {}, {"metrics": None}])
-def test_validation_without_metrics(build, loader, val):
-    model = build(is_train=False)
-    model.opt["val"] = val
-    model.validation(loader(2), "tiny", None, False)
-    assert model.metric_results == {}
-    assert not hasattr(model, "output")
-
-
-def test_unwritable_image_is_a_user_error_and_leaves_nothing(build, loader, tmp_path, monkeypatch):
-    model = build(is_train=False)
-
-    def full_disk(*args):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("rgt_arch.files.os.replace", full_disk)
+    monkeypatch.setattr("rgt_arch.files.os.replace", Mock(side_effect=OSError(28, "No space left on device")))
     with pytest.raises(UserError, match=r"img0_tiny\.png: cannot be written: No space left"):
-        model.validation(loader(1), "tiny", None, True)
-    assert not list(Path(tmp_path / "visualization").rglob("*.png"))
+        model.validation(loader(1, name="Other"), "tiny", None, True)
+    assert drawn() == {}
 
 
 def test_progress_is_a_bar_on_terminals_and_lines_elsewhere(loader, log, monkeypatch, capsys):
-    from rgt_arch.models import validation
-
     monkeypatch.setattr(validation, "_SECONDS_BETWEEN_LINES", -1.0)
     data = loader(2)
-    log.clear()
-    assert len(list(validation._progress(data, "Set", True))) == 2
-    assert log == ["Set: 1 of 2 images", "Set: 2 of 2 images"]
-    log.clear()
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
-    log.clear()
-    assert len(list(validation._progress(data, "Set", True))) == 2
-    assert log == []
+    for terminal, lines in ((False, ["Set: 1 of 2 images", "Set: 2 of 2 images"]), (True, [])):
+        log.clear()
+        monkeypatch.setattr("sys.stderr.isatty", lambda terminal=terminal: terminal, raising=False)
+        assert len(list(validation._progress(data, "Set", True))) == 2
+        assert log == lines
     shown = capsys.readouterr().err
     assert "2/2" in shown
     assert "image/s" in shown
 
 
 @pytest.mark.parametrize("after", [0, 1, 3])
-def test_a_validation_that_is_asked_to_stop_leaves_no_results(build, loader, tmp_path, after):
-    """Asked before each image; what was measured by then is not taken for the data set's."""
+def test_a_validation_that_is_asked_to_stop_leaves_no_results(build, loader, drawn, after):
+    """Asked before each image; a part of the data set is not taken for the whole."""
     board = Mock()
     model = build()
     asked = []
     ended = model.validation(loader(3), 7, board, True, should_stop=lambda: asked.append(1) or len(asked) > after)
     assert ended is (after == 3)
-    assert len(list((tmp_path / "visualization").rglob("*.png"))) == after
-    assert board.add_scalar.called is ended
+    assert len(drawn()) == after
     assert bool(model.metric_results) is ended
     assert hasattr(model, "best_metric_results") is ended
+    written = [("metrics/Set/psnr", model.metric_results["psnr"], 7)] if ended else []
+    assert [call.args for call in board.add_scalar.call_args_list] == written
 
 
 def test_the_best_result_stays_that_of_its_iteration(build, loader, monkeypatch):

@@ -54,7 +54,7 @@ def configs(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
-@settings(max_examples=50, deadline=None, derandomize=True)
+@settings(max_examples=25, deadline=None, derandomize=True)
 @given(configs())
 def test_every_argument_is_read_off_the_state_dict(config: dict[str, Any]) -> None:
     recorded = {} if config["hai"] == "learned" else {"hai": config["hai"]}
@@ -87,44 +87,32 @@ def test_a_published_file_is_known_as_rgt_s_by_its_keys_alone() -> None:
     assert assumed_arguments(weights, {"split_size": [8, 32]}) == assumed_arguments(shapes_of(arch.rgt_s))
 
 
-@pytest.mark.parametrize(("preset", "name"), [(arch.rgt, "RGT"), (arch.rgt_s, "RGT-S"), (arch.rgt_t, "RGT-T")])
-def test_presets_are_named_and_near_misses_are_not(preset: Callable[..., RGT], name: str) -> None:
-    for scale in (2, 3):
-        assert preset_name(infer_config(shapes_of(preset, scale))) == name
-    assert preset_name(infer_config(shapes_of(preset, 2, split_size=(8, 8)))) is None
-    assert preset_name(infer_config(shapes_of(preset, 2), {"img_range": 255.0})) is None
+def test_presets_are_named_and_near_misses_are_not() -> None:
     assert set(arch.PRESETS) == {"RGT", "RGT-S", "RGT-T"}
-
-
-@pytest.mark.parametrize("window", [[8, 32], [32, 8], [3, 6], [16, 16], [1, 4]])
-def test_windows_come_from_either_derived_tensor(window: list[int]) -> None:
-    state_dict = shapes_of(RGT, embed_dim=96, depth=[1], num_heads=[6], split_size=window)
-    for missing in ("rpe_biases", "relative_position_index"):
-        left = {key: tensor for key, tensor in state_dict.items() if not key.endswith(missing)}
-        assert infer_config(left)["split_size"] == window
+    for preset, name in ((arch.rgt, "RGT"), (arch.rgt_s, "RGT-S"), (arch.rgt_t, "RGT-T")):
+        assert preset_name(infer_config(shapes_of(preset, 3))) == name
+        assert preset_name(infer_config(shapes_of(preset, 2), {"img_range": 255.0})) is None
+    assert preset_name(infer_config(shapes_of(arch.rgt_t, 2, split_size=(8, 8)))) is None
 
 
 def test_windows_survive_half_precision() -> None:
-    state_dict = shapes_of(RGT, embed_dim=96, depth=[1], num_heads=[6], split_size=[8, 32])
-    for dtype in (torch.float16, torch.bfloat16):
-        halved = {key: tensor.to(dtype) if tensor.is_floating_point() else tensor for key, tensor in state_dict.items()}
-        assert infer_config(halved)["split_size"] == [8, 32]
+    for window in ([8, 32], [32, 8], [3, 6], [16, 16], [1, 4]):
+        state_dict = shapes_of(RGT, embed_dim=96, depth=[1], num_heads=[6], split_size=window)
+        for dtype in (torch.float16, torch.bfloat16):
+            halved = {key: value.to(dtype) if value.is_floating_point() else value for key, value in state_dict.items()}
+            assert infer_config(halved)["split_size"] == window
 
 
-def test_record_fills_in_what_tensors_cannot_say() -> None:
-    state_dict = shapes_of(arch.rgt_t)
+def test_record_fills_in_what_tensors_cannot_show() -> None:
     recorded = {"img_range": 255.0, "qk_scale": 0.3, "recursion": 3, "drop_path_rate": 0.2}
-    slim = {key: tensor for key, tensor in state_dict.items() if not is_derived(key)}
+    slim = {key: tensor for key, tensor in shapes_of(arch.rgt_t).items() if not is_derived(key)}
     config = infer_config(slim, {**recorded, "split_size": (8, 16)})
     assert {name: config[name] for name in recorded} == recorded
     assert config["split_size"] == [8, 16]
     assert json.loads(json.dumps(config)) == config
-
-
-def test_recorded_ratio_keeps_the_digits_that_rounding_hides() -> None:
-    state_dict = shapes_of(RGT, embed_dim=60, depth=[2], num_heads=[2], c_ratio=0.44)  # int(26.4) channels
-    assert infer_config(state_dict)["c_ratio"] == pytest.approx(26 / 60)
-    assert infer_config(state_dict, {"c_ratio": 0.44})["c_ratio"] == 0.44
+    rounded = shapes_of(RGT, embed_dim=60, depth=[2], num_heads=[2], c_ratio=0.44)  # int(26.4) channels
+    assert infer_config(rounded)["c_ratio"] == pytest.approx(26 / 60)
+    assert infer_config(rounded, {"c_ratio": 0.44})["c_ratio"] == 0.44
 
 
 @pytest.mark.parametrize(
@@ -134,6 +122,9 @@ def test_recorded_ratio_keeps_the_digits_that_rounding_hides() -> None:
         ({"hai": "none"}, "hai is said to be 'none', but the weights have 'learned'"),
         ({"split_size": [8, 32]}, r"split_size is said to be \[8, 32\], but the weights have \[8, 16\]"),
         ({"img_range": "255"}, "img_range must be a finite number, not '255'"),
+        ({"img_range": float("inf")}, "img_range must be a finite number"),
+        ({"qk_scale": "abc"}, "qk_scale must be a finite number, not 'abc'"),
+        ({"qk_scale": float("nan")}, "qk_scale must be a finite number"),
     ],
 )
 def test_a_record_that_contradicts_the_weights_is_refused(recorded: dict[str, Any], words: str) -> None:
@@ -141,22 +132,9 @@ def test_a_record_that_contradicts_the_weights_is_refused(recorded: dict[str, An
         infer_config(shapes_of(arch.rgt_t), recorded)
 
 
-def test_hai_that_cannot_be_told_must_be_said() -> None:
-    with pytest.raises(UsageError, match="pass hai=identity or hai=none"):
-        infer_config(shapes_of(arch.rgt_t, hai="identity"))
-
-
-def test_a_network_with_a_hole_is_refused() -> None:
-    state_dict = shapes_of(arch.rgt_t)
-    for lost in ("layers.1.blocks.2.", "layers.0.blocks.0.attn.attns.0.pos.", "layers.1.blocks.0.attn."):
-        holed = {key: tensor for key, tensor in state_dict.items() if not key.startswith(lost)}
-        with pytest.raises(UsageError, match=r"missing|not a complete"):
-            infer_config(holed)
-
-
 @pytest.mark.filterwarnings("ignore")  # old torch calls and zero-width layers of the tiny foreign networks
 def test_other_architectures_are_named() -> None:
-    from basicsr.archs import discriminator_arch, edsr_arch, rcan_arch, rrdbnet_arch, srvgg_arch, swinir_arch
+    from basicsr.archs import discriminator_arch, edsr_arch, rrdbnet_arch, srvgg_arch, swinir_arch
     from spandrel.architectures.DAT import DAT
     from spandrel.architectures.HAT import HAT
 
@@ -166,7 +144,6 @@ def test_other_architectures_are_named() -> None:
         ("DAT", DAT(embed_dim=12, depth=[2], num_heads=[2], split_size=[2, 4])),
         ("RRDBNet", rrdbnet_arch.RRDBNet(3, 3, num_feat=8, num_block=1)),
         ("EDSR", edsr_arch.EDSR(3, 3, num_feat=8, num_block=1)),
-        ("RCAN", rcan_arch.RCAN(3, 3, num_feat=16, num_group=1, num_block=1)),
         ("SRVGGNet", srvgg_arch.SRVGGNetCompact(num_feat=8, num_conv=1)),
         ("discriminator", discriminator_arch.VGGStyleDiscriminator(3, 8)),
         ("discriminator", discriminator_arch.UNetDiscriminatorSN(3, 8)),

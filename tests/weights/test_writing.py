@@ -9,15 +9,13 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from spandrel import ModelLoader
 from spandrel.architectures.RGT import RGT as SpandrelRGT  # noqa: N811
 from torch import Tensor
 
 from rgt_arch import RGT
-from rgt_arch.errors import UsageError
-from rgt_arch.weights import load_model, read_checkpoint, save_checkpoint
+from rgt_arch.errors import UsageError, UserError
+from rgt_arch.weights import read_checkpoint, save_checkpoint
 from rgt_arch.weights.inspecting import is_derived
 
 
@@ -28,33 +26,32 @@ def assert_equal(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:
         assert torch.equal(left[key], right[key]), key
 
 
-@settings(
-    max_examples=5,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-@given(
-    depth=st.lists(st.integers(1, 3), min_size=1, max_size=2),
-    split_size=st.sampled_from([[8, 8], [4, 16], [2, 8]]),
-    resi_connection=st.sampled_from(["1conv", "3conv"]),
-    upscale=st.sampled_from([1, 2, 3, 4]),
-    qkv_bias=st.booleans(),
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"depth": [3, 1], "num_heads": [6, 6], "split_size": [4, 16], "upscale": 4},
+        {"depth": [2], "num_heads": [6], "split_size": [8, 8], "resi_connection": "3conv", "upscale": 3},
+        {"depth": [1, 2], "num_heads": [6, 4], "split_size": [2, 8], "qkv_bias": False, "upscale": 1},
+    ],
 )
 def test_official_to_slim_to_official_round_trip_is_exact_and_loads_in_spandrel(
-    tmp_path: Path, spandrel_network: Callable[..., SpandrelRGT], depth: list[int], **changes: Any
+    tmp_path: Path, spandrel_network: Callable[..., SpandrelRGT], changes: dict[str, Any]
 ) -> None:
-    network = spandrel_network(depth=depth, num_heads=[6] * len(depth), **changes)
-    state_dict = network.state_dict()
-    slim = save_checkpoint(tmp_path / "slim.safetensors", state_dict)
-    checkpoint = read_checkpoint(slim)
-    assert not any(is_derived(key) for key in checkpoint.state_dict())
-    full = save_checkpoint(tmp_path / "full.pth", checkpoint.state_dict(), config=checkpoint.config)
-    assert_equal(torch.load(full, weights_only=True)["params"], state_dict)
-    loaded = ModelLoader().load_from_file(full).model.eval()
+    network = spandrel_network(**changes)
+    state_dict = dict(network.state_dict())
+    checkpoint = read_checkpoint(save_checkpoint(tmp_path / "slim.safetensors", state_dict))
+    kept = {key for key in state_dict if not is_derived(key)}
+    assert kept == checkpoint.state_dict().keys() == safetensors.torch.load_file(checkpoint.path).keys()
     image = torch.rand(1, 3, 18, 21)
-    with torch.inference_mode():
-        assert torch.equal(loaded(image), network(image))
+    for name in ("full.pth", "full.safetensors"):
+        full = save_checkpoint(tmp_path / name, checkpoint.state_dict(), config=checkpoint.config, slim=False)
+        written = read_checkpoint(full).state_dict()
+        assert_equal({key: written[key] for key in state_dict}, state_dict)
+        loaded = ModelLoader().load_from_file(full).model.eval()
+        with torch.inference_mode():
+            assert torch.equal(loaded(image), network(image))
+    # list equality: optimiser states refer to parameters by their order
+    assert_equal(torch.load(tmp_path / "full.pth", weights_only=True)["params"], state_dict)
 
 
 def test_derived_tensors_are_stored_once(tmp_path: Path, spandrel_network: Callable[..., SpandrelRGT]) -> None:
@@ -63,22 +60,11 @@ def test_derived_tensors_are_stored_once(tmp_path: Path, spandrel_network: Calla
     save_checkpoint(tmp_path / "shared.pth", state_dict)
     save_checkpoint(tmp_path / "slim.safetensors", state_dict)
     weights = sum(4 * tensor.numel() for key, tensor in state_dict.items() if not is_derived(key))
-    one_of_each = sum(
-        tensor.numel() * tensor.element_size()
-        for key, tensor in state_dict.items()
-        if key.startswith(("layers.0.blocks.0.", "layers.0.blocks.2.attn.attn_mask")) and is_derived(key)
+    unshared, shared, slim = (
+        (tmp_path / name).stat().st_size - weights for name in ("unshared.pth", "shared.pth", "slim.safetensors")
     )
-    overhead = 150_000
-    assert (tmp_path / "slim.safetensors").stat().st_size < weights + overhead
-    assert (tmp_path / "shared.pth").stat().st_size < weights + one_of_each + overhead
-    assert (tmp_path / "unshared.pth").stat().st_size > weights + 3 * one_of_each
-
-
-def test_full_safetensors_load_in_spandrel(tmp_path: Path, spandrel_network: Callable[..., SpandrelRGT]) -> None:
-    network = spandrel_network()
-    save_checkpoint(tmp_path / "full.safetensors", network.state_dict(), slim=False)
-    loaded = ModelLoader().load_from_file(tmp_path / "full.safetensors").model
-    assert_equal(dict(loaded.state_dict()), dict(network.state_dict()))
+    assert slim < 150_000
+    assert shared < unshared / 3
 
 
 def test_equal_weights_make_equal_files(tmp_path: Path, official: dict[str, Tensor]) -> None:
@@ -90,27 +76,11 @@ def test_equal_weights_make_equal_files(tmp_path: Path, official: dict[str, Tens
         assert len(contents) == 1
 
 
-def test_a_view_does_not_drag_its_storage_into_the_file(tmp_path: Path, official: dict[str, Tensor]) -> None:
-    save_checkpoint(tmp_path / "own.pth", official)
-    views = {
-        key: torch.cat([tensor.flatten()] * 3)[: tensor.numel()].view(tensor.shape) for key, tensor in official.items()
-    }
-    for suffix in ("pth", "safetensors"):
-        save_checkpoint(tmp_path / f"views.{suffix}", views)
-    assert (tmp_path / "views.pth").stat().st_size < (tmp_path / "own.pth").stat().st_size + 1000
-    assert_equal(
-        read_checkpoint(tmp_path / "views.pth").state_dict(), read_checkpoint(tmp_path / "own.pth").state_dict()
-    )
-
-
 def test_wrapped_and_compiled_networks_are_saved_without_prefixes(tmp_path: Path, config: dict[str, Any]) -> None:
     network = RGT(**config, img_range=255.0)
     plain = read_checkpoint(save_checkpoint(tmp_path / "plain.safetensors", network))
-    for wrapped in (
-        torch.nn.DataParallel(network),
-        torch.compile(network),
-        torch.nn.DataParallel(torch.compile(network)),
-    ):
+    compiled = torch.compile(network)
+    for wrapped in (torch.nn.DataParallel(network), compiled, torch.nn.DataParallel(compiled)):
         checkpoint = read_checkpoint(save_checkpoint(tmp_path / "wrapped.safetensors", wrapped))
         assert checkpoint.config == plain.config
         assert checkpoint.config["img_range"] == 255.0
@@ -119,13 +89,7 @@ def test_wrapped_and_compiled_networks_are_saved_without_prefixes(tmp_path: Path
         save_checkpoint(tmp_path / "linear.pth", torch.nn.Linear(2, 2))
 
 
-def test_pth_has_the_official_layout(tmp_path: Path, official: dict[str, Tensor]) -> None:
-    path = save_checkpoint(tmp_path / "net.pth", official)
-    assert_equal(torch.load(path, weights_only=True)["params"], official)
-    assert load_model(path).upscale == 2
-
-
-def test_nothing_assumed_is_recorded_as_known(tmp_path: Path, official: dict[str, Tensor]) -> None:
+def test_an_assumed_argument_is_not_recorded_as_known(tmp_path: Path, official: dict[str, Tensor]) -> None:
     checkpoint = read_checkpoint(save_checkpoint(tmp_path / "net.safetensors", official))
     assert checkpoint.config["split_size"] == [4, 8]
     assert "img_range" not in checkpoint.config
@@ -133,31 +97,12 @@ def test_nothing_assumed_is_recorded_as_known(tmp_path: Path, official: dict[str
     assert recorded.config["img_range"] == 255.0
 
 
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("net.onnx", "unknown suffix '.onnx'; take .safetensors, .pth"),
-        ("net", "unknown suffix ''"),
-        ("nowhere/net.pth", "does not exist; make it first"),
-    ],
-)
-def test_unfit_targets_are_refused_before_anything_is_written(
-    tmp_path: Path, official: dict[str, Tensor], name: str, words: str
-) -> None:
-    with pytest.raises(UsageError) as caught:
-        save_checkpoint(tmp_path / name, official)
-    assert words in str(caught.value)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_weights_of_another_network_are_not_written(tmp_path: Path, official: dict[str, Tensor]) -> None:
+def test_unfit_targets_and_weights_are_refused_and_leave_nothing(tmp_path: Path, official: dict[str, Tensor]) -> None:
+    for name, words in (("net.onnx", "unknown suffix '.onnx'"), ("net", "unknown suffix"), ("no/net.pth", "No such")):
+        with pytest.raises(UserError, match=words):
+            save_checkpoint(tmp_path / name, official)
     del official["norm.weight"]
-    with pytest.raises(UsageError, match=r"without norm\.weight"):
-        save_checkpoint(tmp_path / "net.pth", official)
+    for name in ("net.pth", "net.safetensors"):
+        with pytest.raises(UsageError, match=r"without norm\.weight"):
+            save_checkpoint(tmp_path / name, official)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_written_safetensors_are_readable_by_the_library_alone(tmp_path: Path, official: dict[str, Tensor]) -> None:
-    save_checkpoint(tmp_path / "net.safetensors", official)
-    tensors = safetensors.torch.load_file(tmp_path / "net.safetensors")
-    assert tensors.keys() == {key for key in official if not is_derived(key)}

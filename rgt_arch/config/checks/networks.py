@@ -15,7 +15,7 @@ from rgt_arch.config.classes import find_class, is_known, is_rgt, parents, signa
 from rgt_arch.config.report import Report
 from rgt_arch.config.tree import subsection
 from rgt_arch.errors import UsageError
-from rgt_arch.weights.fitting import misfits
+from rgt_arch.weights.building import misfits
 from rgt_arch.weights.reading import PLAIN, Checkpoint, read_checkpoint
 from rgt_arch.weights.zoo import find_entry, require
 

@@ -14,10 +14,9 @@ from rgt_arch.errors import UsageError, UserError
 from rgt_arch.evaluation.tables.images import MissingError
 from rgt_arch.evaluation.tables.results import SCALES
 from rgt_arch.files import file_digest
-from rgt_arch.weights.building import resolve_path
 from rgt_arch.weights.inspecting import infer_config, is_derived
 from rgt_arch.weights.reading import read_checkpoint
-from rgt_arch.weights.zoo import ZOO, fetch, find_entry, plain_name
+from rgt_arch.weights.zoo import ZOO, fetch, find_entry, plain_name, resolve_path
 
 _LONGEST_LABEL = 100
 Kind = Literal["bicubic", "images", "network", "weights"]

@@ -23,7 +23,7 @@ from rgt_arch.version import __version__
 _CODE = (
     "archs",
     "models",
-    "weights/fitting.py",
+    "weights/building.py",
     "weights/reading.py",
     "inference/ensemble.py",
     "inference/tiling.py",
