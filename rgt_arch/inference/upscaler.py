@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from rgt_arch.archs.rgt_arch import RGT
-from rgt_arch.config.settings import default_overlap
+from rgt_arch.config.settings import SMALLEST_TILE, default_overlap
 from rgt_arch.errors import UsageError, UserError
 from rgt_arch.inference.arrays import (
     clamp_corners,
@@ -29,7 +29,7 @@ from rgt_arch.inference.arrays import (
 )
 from rgt_arch.inference.ensemble import self_ensemble
 from rgt_arch.inference.memory import SMALLEST_AUTO_TILE, free_memory, image_memory, is_out_of_memory, largest_tile
-from rgt_arch.inference.tiling import Tile, tiled_forward
+from rgt_arch.inference.tiling import check_tile, tiled_forward
 from rgt_arch.weights.building import load_model
 
 ALPHA_MODES = ("rgt", "bicubic", "drop")
@@ -64,8 +64,8 @@ class Upscaler:
 
         device: auto (CUDA, else Apple's GPU, else CPU), or a device of torch. precision: fp32, bf16, fp16 (inside the
         network; in and out stay float32), or auto: bf16 or fp16 on CUDA, whichever it is made for, else fp32. tile:
-        side in input pixels (see `Tile`), 0 for the whole image at once, or auto: whole if the memory suffices, else
-        the largest that fits. overlap: input pixels that neighbouring tiles share (see `Tile`), by default 32.
+        side in input pixels, 16 or more, 0 for the whole image at once, or auto: whole if the memory suffices, else
+        the largest that fits. overlap: input pixels that neighbouring tiles share, by default 32.
         self_ensemble: mean over 8 flips and transposes, at 8 times the time. alpha: by the network, by bicubic, or
         dropped.
 
@@ -110,9 +110,7 @@ class Upscaler:
             colour, alpha = (colour if alpha is None else fill_transparent(colour, alpha)), None
         height, width = colour.shape[:2]
         size = self.output_size(height, width, outscale)
-
-        self._check_room(height, width, size, image)
-
+        self._check_room((height * self.scale, width * self.scale), size, image.size // (height * width))
         by_network = [colour if alpha is None else fill_transparent(colour, alpha)]
         even_alpha = alpha is not None and bool((alpha == alpha[0, 0]).all())
         if alpha is not None and self.alpha == "rgt" and not even_alpha:
@@ -134,12 +132,9 @@ class Upscaler:
         factor = self.scale if outscale is None else outscale
         return max(1, round(height * factor)), max(1, round(width * factor))
 
-    def _check_room(self, height: int, width: int, size: tuple[int, int], image: NDArray[Any]) -> None:
+    def _check_room(self, enlarged: tuple[int, int], size: tuple[int, int], channels: int) -> None:
         """Refuse a result that cannot fit: the system would end the process, with everything else it has to do."""
-        colours = image.size // (height * width)
-        enlarged = 4 * min(colours, 3) * height * width * self.scale**2
-        resized = 0 if size == (height * self.scale, width * self.scale) else 4 * min(colours, 3) * size[0] * size[1]
-        needed = max(enlarged + resized, resized + image.itemsize * colours * size[0] * size[1])
+        needed = 4 * min(channels, 3) * sum(height * width for height, width in {enlarged, size})
         free = free_memory(torch.device("cpu"))
         if needed > free:
             raise UserError(
@@ -170,18 +165,26 @@ class Upscaler:
         height, width = image.shape[-2:]
         tile = self._first_tile(height, width)
         while True:
-            self.used_tile = tile
+            self.used_tile = 0 if tile >= max(height, width) else tile
             try:
-                return self._run_tiles(image, tile, advance)
+                return tiled_forward(
+                    self._forward,
+                    image,
+                    self.scale,
+                    tile,
+                    self.overlap,
+                    batch=self._tiles_at_once(tile),
+                    progress=advance and (lambda done, tiles: advance(done / tiles)),
+                )
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
                 self._too_many = min(self._too_many, _tile_pixels(tile, height, width))
-                smaller = self._halved(tile, height, width)
-                if smaller is None:
+                smaller = self._halved(tile)
+                if smaller >= tile:
                     raise UserError(
                         f"{height}x{width} pixels do not fit into the memory of {self.device}, not even in tiles of "
-                        f"{tile or max(height, width)}; use --device cpu, or close other programs"
+                        f"{tile}; use --device cpu, or close other programs"
                     ) from error
                 tile = smaller
             # outside of `except`, whose exception keeps the tensors of the failed run alive
@@ -190,44 +193,19 @@ class Upscaler:
             warnings.warn(f"out of memory: going on with tiles of {tile} pixels", stacklevel=2)
 
     def _first_tile(self, height: int, width: int) -> int:
-        tile = self._auto_tile(height, width) if self.tile == "auto" else int(self.tile)
-        while _tile_pixels(tile, height, width) >= self._too_many:
-            smaller = self._halved(tile, height, width)
-            if smaller is None:  # try it all the same: there may be more memory now
-                break
-            tile = smaller
+        """Side of the tiles as asked for, or by the memory, but fewer pixels than have run out of it before."""
+        if self.tile == "auto":
+            tile = largest_tile(self.network, height, width, self.device)
+        else:
+            tile = int(self.tile) or max(height, width)
+        tile = max(tile, SMALLEST_TILE, 2 * self.overlap)
+        while _tile_pixels(tile, height, width) >= self._too_many and self._halved(tile) < tile:
+            tile = self._halved(tile)
         return tile
 
-    def _auto_tile(self, height: int, width: int) -> int:
-        try:
-            # a GPU's tiles are gathered in the machine's memory
-            gathered = self.device.type != "cuda"
-            tile = largest_tile(self.network, height, width, free_memory(self.device), gathered=gathered)
-        except MemoryError as error:
-            raise UserError(f"{error}; use --device cpu, close other programs, or cut the picture") from error
-        return max(tile, 2 * self.overlap) if tile else 0
-
-    def _halved(self, tile: int, height: int, width: int) -> int | None:
-        """About half of a tile, 0 being the whole image; None if there is no smaller one."""
-        before = tile or max(height, width)
-        smaller = max(SMALLEST_AUTO_TILE, before // 2 // 8 * 8)
-        return smaller if 2 * self.overlap <= smaller < before else None
-
-    def _run_tiles(self, image: Tensor, tile: int, advance: Callable[[float], None] | None) -> Tensor:
-        if not tile:
-            result = self._forward(image)
-            if advance:
-                advance(1.0)
-            return result.float()
-        return tiled_forward(
-            self._forward,
-            image,
-            self.scale,
-            tile,
-            self.overlap,
-            batch=self._tiles_at_once(tile),
-            progress=advance and (lambda done, tiles: advance(done / tiles)),
-        )
+    def _halved(self, tile: int) -> int:
+        """About half of a tile, or the smallest."""
+        return max(SMALLEST_AUTO_TILE, 2 * self.overlap, tile // 2 // 8 * 8)
 
     def _tiles_at_once(self, tile: int) -> int:
         """More than one tile keeps a GPU busy; a CPU gains nothing from it."""
@@ -254,24 +232,22 @@ class Upscaler:
 
 
 def _tiles(tile: int | str, overlap: int | None) -> tuple[int | str, int]:
-    """Size (0: whole, or auto) and overlap of the tiles. Raises UsageError for what `Tile` refuses."""
+    """Size (0: whole, or auto) and overlap of the tiles. Raises UsageError for what `check_tile` refuses."""
     try:
-        if isinstance(tile, str):
-            if tile != "auto":
-                raise ValueError(f"tile is {tile!r}; it must be auto, 0 (whole images) or a number of pixels")
-        elif tile or isinstance(tile, bool):
-            tiles = Tile(tile, default_overlap(tile) if overlap is None else overlap)
-            return tiles.size, tiles.overlap
-        wide = 2 * overlap if isinstance(overlap, int) else 0
-        return tile, Tile(
-            max(SMALLEST_AUTO_TILE, wide), default_overlap(SMALLEST_AUTO_TILE) if overlap is None else overlap
-        ).overlap
+        if tile in ("auto", 0):
+            overlap = default_overlap(SMALLEST_AUTO_TILE) if overlap is None else overlap
+            check_tile(max(SMALLEST_AUTO_TILE, 2 * int(overlap)), overlap)
+            return tile, int(overlap)
+        check_tile(tile, 0)  # type: ignore[arg-type]
+        overlap = default_overlap(int(tile)) if overlap is None else overlap
+        check_tile(int(tile), overlap)
     except ValueError as error:
-        raise UsageError(str(error)) from error
+        raise UsageError(f"{error} (a tile may also be auto, or 0 for whole images)") from error
+    return int(tile), int(overlap)
 
 
 def _tile_pixels(tile: int, height: int, width: int) -> int:
-    return min(tile or height, height) * min(tile or width, width)
+    return min(tile, height) * min(tile, width)
 
 
 def _advance(progress: Progress, number: int, parts: int, pixels: int, share: float) -> None:

@@ -249,11 +249,11 @@ def test_what_ran_out_of_memory_is_not_tried_again_on_the_next_picture():
         assert running.used_tile == 0
 
 
-def test_a_gpu_s_tiles_need_no_room_for_the_whole_result_on_it():
-    image = {"height": 20000, "width": 20000, "memory": 2 << 30}
-    with pytest.raises(MemoryError):
-        memory.largest_tile(Enlarge(), **image)
-    assert memory.largest_tile(Enlarge(), **image, gathered=False) > 1000
+def test_a_gpu_s_tiles_need_no_room_for_the_whole_result_on_it(monkeypatch):
+    monkeypatch.setattr(memory, "free_memory", lambda device: 2 << 30)
+    with pytest.raises(UserError, match="2048 MiB are free"):
+        memory.largest_tile(Enlarge(), 20000, 20000, torch.device("cpu"))
+    assert memory.largest_tile(Enlarge(), 20000, 20000, torch.device("cuda")) > 1000
 
 
 @pytest.mark.parametrize("outscale", [None, 3])
@@ -290,43 +290,39 @@ def test_auto_takes_the_whole_image_where_it_fits_and_else_the_largest_tile(monk
     running = Upscaler(Enlarge(), device="cpu")
     needed = memory.image_memory(running.network, 300, 400) / memory._SHARE
     for free, whole in ((needed * 1.01, True), (needed * 0.99, False)):
-        monkeypatch.setattr(upscaler, "free_memory", lambda device, free=free: int(free))
+        monkeypatch.setattr(memory, "free_memory", lambda device, free=free: int(free))
         running.upscale(image)
         assert (running.used_tile == 0) is whole
     assert 200 < running.used_tile < 400
-    monkeypatch.setattr(upscaler, "free_memory", lambda device: 1 << 20)
+    monkeypatch.setattr(memory, "free_memory", lambda device: 1 << 20)
     with pytest.raises(UserError, match="1 MiB are free"):
         running.upscale(image)
 
 
-STAT = "anon 5\ninactive_file {}\nactive_file {}\nunevictable 0\n"
+STAT = "anon 5\ninactive_file {0}\nactive_file {0}\ntotal_inactive_file {1}\ntotal_active_file {1}\n"
 
 
-def test_free_memory_heeds_groups_around_the_own_and_not_what_files_take(tmp_path):
-    (tmp_path / "process").write_text("0::/slice/job\n")
-    groups = {"slice": ("1000", "900", STAT.format(100, 50)), "slice/job": ("max", "700", STAT.format(0, 0))}
-    for name, (limit, usage, stat) in groups.items():
-        (tmp_path / "mounts" / name).mkdir(parents=True)
-        (tmp_path / "mounts" / name / "memory.max").write_text(f"{limit}\n")
-        (tmp_path / "mounts" / name / "memory.current").write_text(f"{usage}\n")
-        (tmp_path / "mounts" / name / "memory.stat").write_text(stat)
-    assert memory._control_groups(tmp_path / "process", tmp_path / "mounts") == [(1000, 750)]
-
-
-def test_free_memory_heeds_control_groups_of_version_1(tmp_path):
-    (tmp_path / "process").write_text("5:cpu:/\n4:hugetlb,memory:/box\n0::/\n")
-    box = tmp_path / "mounts/memory/box"
-    box.mkdir(parents=True)
-    (box / "memory.limit_in_bytes").write_text("1000\n")
-    (box / "memory.usage_in_bytes").write_text("900\n")
-    assert memory._control_groups(tmp_path / "process", tmp_path / "mounts") == [(1000, 900)]
-    (box / "memory.stat").write_text(STAT.format(1, 1) + "total_inactive_file 300\ntotal_active_file 100\n")
-    assert memory._control_groups(tmp_path / "process", tmp_path / "mounts") == [(1000, 500)]
-
-
-def test_free_memory_heeds_the_control_group(monkeypatch):
-    monkeypatch.setattr(memory, "_control_groups", lambda: [(1 << 40, 0), (5 << 20, 2 << 20)])
-    assert memory.free_memory(torch.device("cpu")) == 3 << 20
+@pytest.mark.parametrize(
+    ("lines", "root", "names"),
+    [
+        ("0::/slice/job\n", "", ("memory.max", "memory.current")),
+        ("5:cpu:/\n4:hugetlb,memory:/slice/job\n", "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes")),
+    ],
+    ids=["version 2", "version 1"],
+)
+def test_free_memory_heeds_control_groups_and_not_what_files_take(tmp_path, monkeypatch, lines, root, names):
+    (tmp_path / "process").write_text(lines)
+    cached = (50, 0) if not root else (0, 50)
+    groups = {"slice": ("1000", "900", STAT.format(*cached)), "slice/job": ("max", "700", STAT.format(0, 0))}
+    for name, facts in groups.items():
+        folder = tmp_path / root / name
+        folder.mkdir(parents=True)
+        for file, fact in zip((*names, "memory.stat"), facts, strict=True):
+            (folder / file).write_text(fact)
+    found = list(memory._free_in_groups(tmp_path / "process", tmp_path))
+    assert found == [200]
+    monkeypatch.setattr(memory, "_free_in_groups", lambda: found)
+    assert memory.free_memory(torch.device("cpu")) == 200
 
 
 # --- precision ---
