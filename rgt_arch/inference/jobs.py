@@ -16,7 +16,7 @@ from rgt_arch.inference.memory import is_out_of_memory
 from rgt_arch.inference.pictures import MAX_PIXELS, check_writable, picture_size, read_picture, write_picture
 from rgt_arch.inference.planning import Job, Output, identity
 from rgt_arch.inference.upscaler import Upscaler
-from rgt_arch.inference.video import probe_video, upscale_video
+from rgt_arch.inference.video import upscale_video, video_pixels
 from rgt_arch.progress import Progress
 
 
@@ -110,8 +110,7 @@ def _pixels(job: Job) -> int:
     """Input pixels of a file, 1 if it cannot be told or is nonsense: its turn will say why."""
     try:
         if job.is_video:
-            info = probe_video(job.source)
-            return max(1, info.width * info.height * info.frames)
+            return max(1, video_pixels(job.source))
         height, width = picture_size(job.source)
     except UserError:
         return 1

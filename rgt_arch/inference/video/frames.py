@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-from av.sidedata.sidedata import SideData
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 from numpy.typing import NDArray
@@ -66,7 +65,7 @@ class Converter:
         self._to_yuv = VideoReformatter(), VideoReformatter()
 
     def to_upright_rgb(self, frame: VideoFrame) -> NDArray[Any]:
-        """(H, W, 3) uint8, or uint16 if the frame has more than 8 bits; turned and mirrored as players show it."""
+        """(H, W, 3) uint8, or uint16 if the frame has more than 8 bits; turned as players show it."""
         matrix = _MATRICES[colour_matrix(frame)]
         rgb = self._to_rgb.reformat(
             frame,
@@ -77,14 +76,7 @@ class Converter:
             dst_color_range=ColorRange.JPEG,
             interpolation=_SCALING,
         ).to_ndarray()
-        transposed, mirrored, flipped = _orientation(frame)
-        if transposed:
-            rgb = rgb.swapaxes(0, 1)
-        if mirrored:
-            rgb = rgb[:, ::-1]
-        if flipped:
-            rgb = rgb[::-1]
-        return np.ascontiguousarray(rgb)
+        return np.ascontiguousarray(np.rot90(rgb, quarter_turns(frame)))
 
     def from_rgb(
         self, rgb: NDArray[Any], size: tuple[int, int], pixel_format: str, matrix: int, *, full: bool
@@ -108,29 +100,6 @@ class Converter:
         return frame
 
 
-def upright_size(frame: VideoFrame) -> tuple[int, int]:
-    """(width, height) as shown."""
-    return (frame.height, frame.width) if is_turned(frame) else (frame.width, frame.height)
-
-
-def is_turned(frame: VideoFrame) -> bool:
-    """Whether width and height change places."""
-    return _orientation(frame)[0]
-
-
-def _orientation(frame: VideoFrame) -> tuple[bool, bool, bool]:
-    """Whether a frame must be transposed, then mirrored left to right, then flipped upside down, to be upright.
-
-    From the display matrix a b u, c d v, x y w in fixed point, by which a point (p, q) is shown at (ap + cq, bp + dq).
-    Angles other than quarter turns are taken for the nearest of them.
-    """
-    try:
-        matrix = cast(SideData | None, frame.side_data.get("DISPLAYMATRIX"))
-    except ValueError:  # side data that this PyAV has no name for (before 19) hides all of it
-        turns = round(frame.rotation / 90) % 4  # counter-clockwise
-        return turns % 2 == 1, turns in (2, 3), turns in (1, 2)
-    if matrix is None:
-        return False, False, False
-    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5]
-    transposed = abs(int(b)) > abs(int(a))
-    return (True, bool(c < 0), bool(b < 0)) if transposed else (False, bool(a < 0), bool(d < 0))
+def quarter_turns(frame: VideoFrame) -> int:
+    """How often a frame must be turned counter-clockwise to be upright; other angles are taken for the nearest."""
+    return round(frame.rotation / 90) % 4

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
-import subprocess
-import sys
+import weakref
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -211,14 +210,12 @@ def test_12_bits_become_10_and_that_is_said(make_video: Make) -> None:
     assert "12 bits per channel become 10" in notices[0]
 
 
-@pytest.mark.parametrize("rotation", [(angle, mirrored) for angle in (0, 90, 180, 270) for mirrored in (False, True)])
-def test_turned_and_mirrored_videos_come_out_upright(make_video: Make, rotation: tuple[int, bool]) -> None:
+@pytest.mark.parametrize("rotation", [0, 90, 180, 270])
+def test_turned_videos_come_out_upright(make_video: Make, rotation: int) -> None:
     corners = np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [0, 0, 0]]], np.uint8).repeat(32, 0).repeat(48, 1)
-    source = make_video(picture=lambda _: corners, times=[0, 40], rotation=rotation, aspect=Fraction(4, 3))
+    source = make_video(picture=lambda _: corners, times=[0, 40], rotation=(rotation, False), aspect=Fraction(4, 3))
     target, _ = run(source)
-    # the display matrix turns counter-clockwise first, then mirrors
-    turned = np.rot90(corners, rotation[0] // 90)
-    expected = (turned[:, ::-1] if rotation[1] else turned).repeat(2, 0).repeat(2, 1)
+    expected = np.rot90(corners, rotation // 90).repeat(2, 0).repeat(2, 1)
     frame = first_frame(target)
     shown = frame.to_ndarray(format="rgb24")  # as stored: nothing is left to be turned
     assert shown.shape == expected.shape
@@ -226,7 +223,7 @@ def test_turned_and_mirrored_videos_come_out_upright(make_video: Make, rotation:
     assert frame.rotation == 0
     with av.open(str(target)) as container:
         aspect = container.streams.video[0].sample_aspect_ratio
-    assert aspect == (Fraction(3, 4) if rotation[0] % 180 else Fraction(4, 3))
+    assert aspect == (Fraction(3, 4) if rotation % 180 else Fraction(4, 3))
 
 
 def test_pixels_become_square_in_webm_which_has_no_others(make_video: Make) -> None:
@@ -340,24 +337,6 @@ def disk_limit() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("disk_limit")
-def test_ctrl_c_is_not_taken_for_a_full_disk(make_video: Make) -> None:
-    """Or a whole folder of videos would go on in spite of it."""
-
-    class Interrupted(Repeat):
-        count = 0
-
-        def upscale(self, *args: Any, **options: Any) -> NDArray[Any]:
-            self.count += 1
-            if self.count == 10:
-                resource.setrlimit(resource.RLIMIT_FSIZE, (1, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
-                signal.raise_signal(signal.SIGINT)
-            return super().upscale(*args, **options)
-
-    with pytest.raises(KeyboardInterrupt):
-        run(make_video(), upscaler=Interrupted())
-
-
-@pytest.mark.usefixtures("disk_limit")
 def test_a_full_disk_ends_in_one_line(make_video: Make, tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (25, 48, 64, 3)).astype(np.uint8)
     source = make_video(picture=lambda number: noise[number])
@@ -368,30 +347,18 @@ def test_a_full_disk_ends_in_one_line(make_video: Make, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["source.mp4"]
 
 
-_PEAKS = """
-import sys
-from pathlib import Path
-from rgt_arch.inference.video import upscale_video
-class Double:
-    def upscale(self, image, outscale=None, progress=None):
-        return image.repeat(2, 0).repeat(2, 1)
-for source in sys.argv[1:]:
-    upscale_video(Path(source), Path(source + ".out.mp4"), Double(), notify=print)
-    lines = Path("/proc/self/status").read_text().splitlines()
-    print(next(line for line in lines if line.startswith("VmHWM")).split()[1])
-"""
+def test_no_picture_is_held_longer_than_it_takes_to_write_it(make_video: Make) -> None:
+    pictures: list[weakref.ref[NDArray[Any]]] = []
 
+    class Counting(Repeat):
+        def upscale(self, *args: Any, **options: Any) -> NDArray[Any]:
+            result = super().upscale(*args, **options).copy()
+            pictures.append(weakref.ref(result))
+            assert sum(picture() is not None for picture in pictures) <= 3
+            return result
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak memory from /proc")
-def test_memory_does_not_grow_with_the_number_of_frames(make_video: Make) -> None:
-    sources = [
-        make_video(f"{count}.mp4", times=range(0, 40 * count, 40), picture=lambda _: np.zeros((240, 320, 3), np.uint8))
-        for count in (60, 240)  # the encoder's own look-ahead is full at 60
-    ]
-    command = [sys.executable, "-c", _PEAKS, *map(str, sources)]
-    result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
-    few, many = map(int, result.stdout.split())
-    assert many - few < 30_000, "kB; 180 more frames of the result are 83,000, and so are their pictures"
+    run(make_video(), upscaler=Counting())
+    assert len(pictures) == 25
 
 
 def test_the_source_is_never_written_over(make_video: Make) -> None:
@@ -402,13 +369,6 @@ def test_the_source_is_never_written_over(make_video: Make) -> None:
     assert source.read_bytes() == before
 
 
-@pytest.mark.parametrize("name", ["out.png", "out.avi", "out"])
-def test_targets_that_are_no_videos_are_refused(make_video: Make, name: str) -> None:
+def test_targets_that_are_not_videos_are_refused(make_video: Make) -> None:
     with pytest.raises(UsageError, match=r"videos are written as \.mp4"):
-        run(make_video(), name)
-
-
-def test_an_encoder_that_is_missing_is_named(make_video: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rgt_arch.inference.video.writing._pixel_formats", lambda _encoder: set())
-    with pytest.raises(UserError, match="cannot write mp4: it lacks libx264"):
-        run(make_video())
+        run(make_video(), "out.avi")
