@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin, features
 
 from rgt_arch.errors import UsageError, UserError
-from rgt_arch.inference.pictures import Picture, check_writable, picture_size, read_picture, write_picture
+from rgt_arch.inference.pictures import Picture, check_writable, picture_pixels, read_picture, write_picture
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 GREY_ICC = SRGB[:16] + b"GRAY" + SRGB[20:]  # enough of a profile for what only carries it
 CMYK_ICC = SRGB[:16] + b"CMYK" + SRGB[20:]
 DTYPES = {"8": np.uint8, "16": np.uint16}
+GAMMA_1 = (b"gAMA", struct.pack(">I", 100000))
 
 
 def noise(channels: int, dtype: Any, height: int = 9, width: int = 13) -> NDArray[Any]:
@@ -102,22 +103,10 @@ def test_pillows_8_bit_files_are_read_exactly(tmp_path: Path, channels: int, suf
     assert np.array_equal(read_picture(path).pixels, noise(channels, np.uint8))
 
 
-@pytest.mark.parametrize("channels", [1, 3, 4])
-@pytest.mark.parametrize("suffix", [".png", ".tif"])
-def test_opencvs_16_bit_files_are_read_exactly(tmp_path: Path, channels: int, suffix: str) -> None:
-    pixels = noise(channels, np.uint16)
-    path = tmp_path / f"a{suffix}"
-    cv2.imwrite(str(path), pixels if channels == 1 else pixels[..., [2, 1, 0, 3][:channels]])
-    picture = read_picture(path)
-    assert picture.pixels.dtype == np.uint16
-    assert np.array_equal(picture.pixels, pixels)
-
-
 @pytest.mark.parametrize(("colour_type", "channels"), [(0, 1), (4, 2), (2, 3), (6, 4)])
-@pytest.mark.parametrize("gamma", [(), ((b"gAMA", struct.pack(">I", 100000)),)], ids=["plain", "gamma"])
-def test_16_bit_png_is_read_exactly(tmp_path: Path, colour_type: int, channels: int, gamma: Any) -> None:
+def test_16_bit_png_is_read_exactly(tmp_path: Path, colour_type: int, channels: int) -> None:
     pixels = noise(channels, np.uint16)
-    (tmp_path / "a.png").write_bytes(png(pixels.reshape(9, 13, channels), colour_type, *gamma))
+    (tmp_path / "a.png").write_bytes(png(pixels.reshape(9, 13, channels), colour_type, GAMMA_1))
     assert np.array_equal(read_picture(tmp_path / "a.png").pixels, pixels)
 
 
@@ -174,7 +163,7 @@ def test_two_colours(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("name", ["a.jpg", "a8.png", "a16.png", "a8.tif", "a16.tif", "lzw16.tif"])
+@pytest.mark.parametrize("name", ["a.jpg", "a8.png", "a16.png", "a8.tif", "a16.tif"])
 def test_pictures_are_turned_upright(tmp_path: Path, name: str, orientation: int) -> None:
     path = tmp_path / name
     exif = some_exif(orientation)
@@ -184,12 +173,6 @@ def test_pictures_are_turned_upright(tmp_path: Path, name: str, orientation: int
         path.write_bytes(png(pixels, 2, (b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))))
     elif name == "a16.tif":
         tifffile.imwrite(path, pixels, photometric="rgb", extratags=[(274, "H", 1, orientation, True)])
-    elif name == "lzw16.tif":  # OpenCV writes no orientation: a spare tag is made one
-        cv2.imwrite(str(path), pixels[..., ::-1])
-        content = path.read_bytes()
-        old, new = struct.pack("<HHIHH", 284, 3, 1, 1, 0), struct.pack("<HHIHH", 274, 3, 1, orientation, 0)
-        assert content.count(old) == 1
-        path.write_bytes(content.replace(old, new))
     else:
         Image.fromarray(pixels).save(path, exif=exif, **({"quality": 100} if name == "a.jpg" else {}))
     picture = read_picture(path)
@@ -198,7 +181,8 @@ def test_pictures_are_turned_upright(tmp_path: Path, name: str, orientation: int
     wanted.getexif()[ExifTags.Base.Orientation] = orientation
     expected = np.array(ImageOps.exif_transpose(wanted)).astype(int)
     got = (picture.pixels >> (8 if deep else 0)).astype(int)
-    assert got.shape == expected.shape == (*picture_size(path), 3)
+    assert got.shape == expected.shape
+    assert picture_pixels(path) == 64 * 80
     assert np.abs(got - expected).max() <= (6 if name == "a.jpg" else 0)
     if picture.exif:
         assert tags(picture.exif).get(str(int(ExifTags.Base.Orientation)), 1) == 1
@@ -267,12 +251,11 @@ def test_cmyk_goes_through_its_own_profile(tmp_path: Path, suffix: str) -> None:
     assert red > 200 > green > 100 > blue  # orange, and not the (0, 255, 255) of the rule of thumb
 
 
-@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize(("order", "compression"), [("<", None), (">", "zlib")])
 @pytest.mark.parametrize("planar", ["contig", "separate"])
-@pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_tifffiles_16_bit_files_are_read_exactly(
-    tmp_path: Path, channels: int, order: Any, planar: Any, compression: str | None
+    tmp_path: Path, channels: int, planar: Any, order: Any, compression: str | None
 ) -> None:
     pixels = noise(channels, np.uint16)
     stored = np.moveaxis(pixels, -1, 0) if planar == "separate" and channels > 1 else pixels
@@ -287,7 +270,7 @@ def test_tifffiles_16_bit_files_are_read_exactly(
         predictor=bool(compression),
     )
     if channels == 2 and planar == "separate":
-        with pytest.raises(UserError, match="grey and alpha in separate planes; save it with interleaved channels"):
+        with pytest.raises(UserError, match="grey and alpha in separate planes; save it as PNG first"):
             read_picture(tmp_path / "a.tif")
         return
     picture = read_picture(tmp_path / "a.tif")
@@ -320,23 +303,24 @@ def test_white_may_be_zero(tmp_path: Path) -> None:
         assert np.array_equal(read_picture(tmp_path / f"{bits}.tif").pixels, np.iinfo(dtype).max - noise(1, dtype))
 
 
-def test_the_first_full_page_is_read_and_the_others_are_mentioned(tmp_path: Path) -> None:
-    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
-        file.write(noise(3, np.uint16, 4, 4), photometric="rgb", subfiletype=1)
-        file.write(noise(3, np.uint16), photometric="rgb")
-        file.write(noise(4, np.uint16)[..., :3].copy(), photometric="rgb")
-    picture = read_picture(tmp_path / "a.tif")
-    assert np.array_equal(picture.pixels, noise(3, np.uint16))
-    assert picture.notices == ("has 2 pages; only the first is read",)
+def test_the_first_page_is_read_and_the_others_are_mentioned(tmp_path: Path) -> None:
+    tifffile.imwrite(
+        tmp_path / "a.tif", np.stack([noise(3, np.uint16), noise(4, np.uint16)[..., :3]]), photometric="rgb"
+    )
+    Image.fromarray(noise(3, np.uint8)).save(
+        tmp_path / "a.jpg", "MPO", save_all=True, append_images=[Image.fromarray(noise(3, np.uint8, 4, 4))]
+    )
+    assert np.array_equal(read_picture(tmp_path / "a.tif").pixels, noise(3, np.uint16))
+    assert read_picture(tmp_path / "a.tif").notices == ("has 2 pages; only the first is read",)
+    assert read_picture(tmp_path / "a.jpg").notices == ("has 2 pictures; only the first is read",)
 
 
-@pytest.mark.parametrize("name", ["ünï çode 写真.png", "two.dots .tiff", "UPPER.PNG", "no suffix"])
+@pytest.mark.parametrize("name", ["ünï çode 写真.png", "two.dots .tiff", "UPPER.PNG"])
 def test_names_of_all_kinds(tmp_path: Path, name: str) -> None:
     path = save(tmp_path / name, noise(3, np.uint8), format="TIFF" if "tiff" in name else "PNG")
     assert np.array_equal(read_picture(path).pixels, noise(3, np.uint8))
-    if path.suffix:
-        write_picture(path.with_name(f"made {name}"), read_picture(path))
-        assert np.array_equal(read_picture(path.with_name(f"made {name}")).pixels, noise(3, np.uint8))
+    write_picture(path.with_name(f"made {name}"), read_picture(path))
+    assert np.array_equal(read_picture(path.with_name(f"made {name}")).pixels, noise(3, np.uint8))
 
 
 def test_other_kinds_of_files(tmp_path: Path) -> None:
@@ -367,7 +351,7 @@ def test_more_pixels_than_pillow_allows_are_read_and_its_limit_stays(
         path = save(tmp_path / f"a{suffix}", noise(3, np.uint8), **({"lossless": True} if suffix == ".webp" else {}))
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
         assert np.array_equal(read_picture(path).pixels, noise(3, np.uint8))
-        assert picture_size(path) == (9, 13)
+        assert picture_pixels(path) == 9 * 13
         assert Image.MAX_IMAGE_PIXELS == 20
 
 
@@ -375,54 +359,45 @@ def test_more_pixels_than_pillow_allows_are_read_and_its_limit_stays(
 
 
 def _bad_files(folder: Path) -> dict[str, str]:
-    """Files that are no pictures, and a word that their message must have."""
-    whole = {suffix: folder / f"whole{suffix}" for suffix in (".png", ".jpg", ".tif", ".webp", ".gif", ".bmp")}
-    for path in whole.values():
-        save(path, noise(3, np.uint8, 60, 70))
-        (folder / f"cut{path.suffix}").write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
-        (folder / f"stub{path.suffix}").write_bytes(path.read_bytes()[:12])
-    damaged = bytearray(whole[".png"].read_bytes())
-    damaged[len(damaged) // 2] ^= 1
-    (folder / "damaged.png").write_bytes(damaged)
-    (folder / "cut16.png").write_bytes(png(noise(3, np.uint16, 60, 70), 2)[:9000])
-    cv2.imwrite(str(folder / "lzw16.tif"), noise(3, np.uint16, 60, 70))
-    (folder / "cutlzw16.tif").write_bytes((folder / "lzw16.tif").read_bytes()[:12000])
-    (folder / "empty.png").touch()
-    (folder / "text.png").write_text("hello")
-    (folder / "document.eps").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
-    (folder / "folder.png").mkdir()
-    (folder / "dangling.png").symlink_to(folder / "nowhere")
-    os.mkfifo(folder / "pipe.png")
-    (folder / "a.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 50)
-    (folder / "bomb.png").write_bytes(_with_size(100_000, 100_000))
-    tifffile.imwrite(folder / "float.tif", np.zeros((4, 4), np.float32))
-    tifffile.imwrite(folder / "signed.tif", np.zeros((4, 4), np.int16))
-    tifffile.imwrite(folder / "long.tif", np.zeros((4, 4), np.uint32))
-    tifffile.imwrite(folder / "cfa.tif", np.zeros((4, 4), np.uint16), photometric=32803, extratags=[
-        (33421, "H", 2, (2, 2), True), (33422, "B", 4, (0, 1, 1, 2), True)])  # fmt: skip
+    """Files that are not pictures, and a word that their message must have."""
+    reasons = {}
+    for suffix in (".png", ".jpg", ".tif", ".webp", ".gif", ".bmp"):
+        whole = save(folder / f"whole{suffix}", noise(3, np.uint8, 60, 70)).read_bytes()
+        (folder / f"cut{suffix}").write_bytes(whole[: len(whole) * 2 // 3])
+        (folder / f"stub{suffix}").write_bytes(whole[:12])
+        reasons |= {f"cut{suffix}": "truncated", f"stub{suffix}": "truncated"}
     frames = [Image.fromarray(noise(3, np.uint8)), Image.fromarray(smooth(3)[:9, :13].copy())]
     for suffix in (".gif", ".webp", ".png"):
         frames[0].save(folder / f"moving{suffix}", save_all=True, append_images=frames[1:])
-    save(folder / "lzw.tif", noise(3, np.uint8, 60, 70), compression="tiff_lzw")
-    content = (folder / "lzw.tif").read_bytes()
-    (folder / "damagedlzw.tif").write_bytes(content[:3000] + b"\xff" * 900 + content[3900:])
-    reasons = {path.name: "truncated" for path in folder.iterdir() if path.name.startswith(("cut", "stub"))}
-    reasons |= {f"moving{suffix}": "animation of 2 frames" for suffix in (".gif", ".webp", ".png")}
+        reasons[f"moving{suffix}"] = "animation of 2 frames"
+    damaged = bytearray((folder / "whole.png").read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    lzw = save(folder / "lzw.tif", noise(3, np.uint8, 60, 70), compression="tiff_lzw").read_bytes()
+    contents = {
+        "damaged.png": (bytes(damaged), "damaged"),
+        "damagedlzw.tif": (lzw[:3000] + b"\xff" * 900 + lzw[3900:], "damaged"),
+        "cut16.png": (png(noise(3, np.uint16, 60, 70), 2)[:9000], "truncated"),
+        "empty.png": (b"", "is empty"),
+        "text.png": (b"hello", "not a picture"),
+        "document.eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a picture"),
+        "a.heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 50, "HEIC is not read"),
+        "bomb.png": (_with_size(100_000, 100_000), "too many"),
+    }
+    for name, (content, reason) in contents.items():
+        (folder / name).write_bytes(content)
+        reasons[name] = reason
+    tifffile.imwrite(folder / "float.tif", np.zeros((4, 4), np.float32))
+    tifffile.imwrite(folder / "signed.tif", np.zeros((4, 4), np.int16))
+    tifffile.imwrite(folder / "cfa.tif", np.zeros((4, 4), np.uint16), photometric=32803, extratags=[
+        (33421, "H", 2, (2, 2), True), (33422, "B", 4, (0, 1, 1, 2), True)])  # fmt: skip
+    (folder / "folder.png").mkdir()
+    os.mkfifo(folder / "pipe.png")
     return reasons | {
-        "damaged.png": "damaged",
-        "damagedlzw.tif": "damaged",
-        "empty.png": "is empty",
-        "text.png": "not a picture",
-        "document.eps": "not a picture",
         "folder.png": "not a regular file",
-        "dangling.png": "no such file",
-        "missing.png": "no such file",
         "pipe.png": "not a regular file",
-        "a.heic": "HEIC is not read",
-        "bomb.png": "too many",
+        "missing.png": "no such file",
         "float.tif": "32-bit samples of type float",
         "signed.tif": "16-bit samples of type short",
-        "long.tif": "32-bit samples",
         "cfa.tif": "camera",
     }
 
@@ -474,7 +449,7 @@ def test_what_is_written_is_read_the_same_by_others(tmp_path: Path, channels: in
     assert again.dpi == pytest.approx((300, 200), abs=0.1)
     assert again.notices == ()
     if suffix == ".tif":
-        assert notices == ["its EXIF data is not written into this TIFF (exiftool -TagsFromFile copies it)"]
+        assert notices == ["this TIFF has no place for its EXIF data"]
         return
     assert notices == []
     with Image.open(path) as image:
@@ -485,29 +460,26 @@ def test_what_is_written_is_read_the_same_by_others(tmp_path: Path, channels: in
         assert got[key] == value, key
 
 
+@pytest.mark.parametrize("endian", ["<", ">"])
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
-def test_profile_and_exif_are_carried_byte_for_byte(tmp_path: Path, suffix: str) -> None:
-    source = save(tmp_path / f"a{suffix}", smooth(3), icc_profile=SRGB, exif=some_exif(6))
-    picture = read_picture(source)
-    write_picture(tmp_path / f"b{suffix}", picture)
+def test_profile_and_exif_are_carried_in_either_byte_order(tmp_path: Path, suffix: str, endian: str) -> None:
+    exif = some_exif(6, endian)
+    picture = read_picture(save(tmp_path / f"a{suffix}", smooth(3), icc_profile=SRGB, exif=exif))
+    assert write_picture(tmp_path / f"b{suffix}", picture) == []
     with Image.open(tmp_path / f"b{suffix}") as image:
         image.load()
         assert image.info["icc_profile"] == SRGB
         upright = tags(image.info["exif"])
-    before = tags(some_exif(6).tobytes())
-    assert upright == before | {"274": 1, "Exif.40962": 64, "Exif.40963": 80}
+    assert upright == tags(exif.tobytes()) | {"274": 1, "Exif.40962": 64, "Exif.40963": 80}
 
 
-@pytest.mark.parametrize("endian", ["<", ">"])
-def test_exif_goes_through_every_format_in_either_byte_order(tmp_path: Path, endian: str) -> None:
-    exif = some_exif(endian=endian)
-    picture = Picture(noise(3, np.uint16), None, exif.tobytes())
-    for name in ("a.png", "b.jpg", "c.webp"):
-        write_picture(tmp_path / name, picture)
-        picture = read_picture(tmp_path / name)
-        got = tags(picture.exif)
-        for key, value in tags(exif.tobytes()).items():
-            assert key == "274" or got[key] == value, (name, key)
+def test_exif_behind_the_pixels_of_a_png_is_carried(tmp_path: Path) -> None:
+    content = png(smooth(3), 2, depth=8)
+    late = png(smooth(3), 2, (b"eXIf", some_exif().tobytes().removeprefix(b"Exif\0\0")), depth=8)[
+        33 : len(content[33:]) * -1
+    ]
+    (tmp_path / "a.png").write_bytes(content[:-12] + late + content[-12:])
+    assert tags(read_picture(tmp_path / "a.png").exif)["271"] == "Maker"
 
 
 def test_a_thumbnail_of_the_picture_before_is_not_kept(tmp_path: Path) -> None:
@@ -526,27 +498,18 @@ def test_a_thumbnail_of_the_picture_before_is_not_kept(tmp_path: Path) -> None:
     assert tags(picture.exif) == tags(exif)
 
 
-LOOPING = b"Exif\0\0II*\0" + struct.pack("<IHHHIII", 8, 1, 0x8769, 4, 1, 8, 0)
-# Entries that point to one another, which read as directories have 34,665 entries: thousands would take hours.
-ENDLESS = b"".join(struct.pack("<HHII", 0x8769, 4, 1, 10 + 12 * at) for at in range(40))
-ENDLESS = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 40) + ENDLESS + bytes(12 * 0x8769 + 12)
 WHOLE = some_exif().tobytes()
-DAMAGED = [b"Exif\0\0II*\0", WHOLE[:40], b"Exif\0\0nonsense", WHOLE[:14] + b"\xff" * 60, LOOPING, ENDLESS]
+DAMAGED = [b"Exif\0\0II*\0", WHOLE[:40], b"Exif\0\0nonsense", WHOLE[:14] + b"\xff" * 60]
 
 
-@pytest.mark.timeout(20)
-@pytest.mark.parametrize("exif", DAMAGED, ids=["stub", "cut", "nonsense", "overwritten", "looping", "endless"])
-def test_damaged_exif_does_not_keep_a_picture_from_being_read(tmp_path: Path, exif: bytes) -> None:
-    picture = read_picture(save(tmp_path / "a.png", smooth(3), exif=exif))
-    np.testing.assert_array_equal(picture.pixels, smooth(3))
-    assert picture.exif is None
-    assert picture.notices == ("its EXIF data is damaged and is left out",)
-
-
-def test_damaged_exif_does_not_keep_a_tiff_from_being_read(tmp_path: Path) -> None:
-    date = (ExifTags.Base.DateTime, "d", 1, 2.5, True)  # should be text
-    tifffile.imwrite(tmp_path / "a.tif", smooth(3), photometric="rgb", extratags=[date])
-    picture = read_picture(tmp_path / "a.tif")
+@pytest.mark.parametrize("exif", [*DAMAGED, None], ids=["stub", "cut", "nonsense", "overwritten", "in a TIFF"])
+def test_damaged_exif_does_not_keep_a_picture_from_being_read(tmp_path: Path, exif: bytes | None) -> None:
+    if exif:
+        save(tmp_path / "a", smooth(3), exif=exif, format="PNG")
+    else:
+        date = (ExifTags.Base.DateTime, "d", 1, 2.5, True)  # should be text
+        tifffile.imwrite(tmp_path / "a", smooth(3), photometric="rgb", extratags=[date])
+    picture = read_picture(tmp_path / "a")
     np.testing.assert_array_equal(picture.pixels, smooth(3))
     assert picture.exif is None
     assert picture.notices == ("its EXIF data is damaged and is left out",)
@@ -563,17 +526,13 @@ def test_exif_without_a_proper_end_is_kept(tmp_path: Path, end: bytes) -> None:
     assert tags(picture.exif) == {"270": "cat", "274": 1}
 
 
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tif"])
-@pytest.mark.parametrize("bits", ["8", "16"])
-def test_a_resolution_beyond_all_reason_is_left_out(tmp_path: Path, bits: str, suffix: str) -> None:
-    for number, dpi in enumerate((4e9, 70000)):
-        source = tmp_path / f"{number}.tif"
-        tifffile.imwrite(
-            source, smooth(3, DTYPES[bits]), photometric="rgb", resolution=(dpi, dpi), resolutionunit="inch"
-        )
-        picture = read_picture(source)
-        assert picture.dpi is None
-        write_picture(tmp_path / f"a{suffix}", picture)
+@pytest.mark.parametrize("dpi", [4e9, 70000])
+def test_a_resolution_beyond_all_reason_is_left_out(tmp_path: Path, dpi: float) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", smooth(3), photometric="rgb", resolution=(dpi, dpi), resolutionunit="inch")
+    picture = read_picture(tmp_path / "a.tif")
+    assert picture.dpi is None
+    for name in ("a.png", "a.jpg", "a.bmp", "b.tif"):
+        write_picture(tmp_path / name, picture)
 
 
 XMP = (
@@ -599,7 +558,7 @@ def test_xmp_goes_through_every_format(tmp_path: Path, source: str, target: str)
     notices = write_picture(
         tmp_path / target, picture.replace_pixels(noise(3, np.uint16 if "16" in target else np.uint8, 40, 20))
     )
-    assert ("its XMP data has no place in this BMP" in notices) == (target == "b.bmp")
+    assert ("this BMP has no place for its" in "".join(notices)) == (target == "b.bmp")
     assert read_picture(tmp_path / target).xmp == (None if target == "b.bmp" else upright)
 
 
@@ -611,7 +570,6 @@ def test_xmp_of_panoramas_gain_maps_and_clips_is_left_out(tmp_path: Path, name: 
     assert "its XMP data describes what the result does not have" in picture.notices[0]
 
 
-GAMMA_1 = (b"gAMA", struct.pack(">I", 100000))
 HDR = (b"cICP", bytes([9, 16, 0, 1]))
 
 
@@ -622,12 +580,12 @@ def test_texts_stay_in_png_and_are_missed_elsewhere(tmp_path: Path, bits: str) -
     (tmp_path / "a.png").write_bytes(content)
     picture = read_picture(tmp_path / "a.png")
     assert picture.texts == {"Author": "Käthe", "Title": "cat"}
-    lost = ["its texts (Author) have no place in this PNG"] if bits == "16" else []  # libvips writes ASCII alone
+    lost = ["this PNG has no place for its text 'Author'"] if bits == "16" else []  # libvips writes ASCII alone
     assert write_picture(tmp_path / "b.png", picture) == lost
     again = read_picture(tmp_path / "b.png")
     assert again.texts == ({"Title": "cat"} if lost else picture.texts)
     np.testing.assert_array_equal(again.pixels, pixels)
-    assert write_picture(tmp_path / "b.tif", picture)[0] == "its texts (Author, Title) have no place in this TIFF"
+    assert write_picture(tmp_path / "b.tif", picture) == ["this TIFF has no place for its text 'Author', text 'Title'"]
 
 
 @pytest.mark.parametrize(
@@ -640,13 +598,6 @@ def test_colours_that_are_not_those_of_srgb_are_mentioned(
     notices = read_picture(tmp_path / "a.png").notices
     assert len(notices) == bool(notice)
     assert all(notice in found for found in notices)
-
-
-def test_further_pictures_in_a_jpeg_are_mentioned(tmp_path: Path) -> None:
-    Image.fromarray(noise(3, np.uint8)).save(
-        tmp_path / "a.jpg", "MPO", save_all=True, append_images=[Image.fromarray(noise(3, np.uint8, 4, 4))]
-    )
-    assert read_picture(tmp_path / "a.jpg").notices == ("has 2 pictures; only the first is read",)
 
 
 def test_the_comment_of_a_jpeg_is_kept(tmp_path: Path) -> None:
@@ -741,13 +692,12 @@ def test_what_a_format_cannot_hold_is_known_before_the_work(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("name", ["a.png", "a.tif", "a.jpg", "a.webp", "a.bmp"])
 def test_a_refused_write_leaves_what_was_there(tmp_path: Path, name: str) -> None:
-    folder = tmp_path / "new"
-    write_picture(folder / name, Picture(smooth(3)))
-    before = (folder / name).read_bytes()
-    (folder / f".a.{os.getpid()}.part{Path(name).suffix}").mkdir()  # stands in the way of any writer, root's too
+    write_picture(tmp_path / name, Picture(smooth(3)))
+    before = (tmp_path / name).read_bytes()
+    (tmp_path / f".a.{os.getpid()}.part{Path(name).suffix}").mkdir()  # stands in the way of any writer, root's too
     with pytest.raises(UserError, match="cannot be written"):
-        write_picture(folder / name, Picture(smooth(4)))
-    assert (folder / name).read_bytes() == before
+        write_picture(tmp_path / name, Picture(smooth(4)))
+    assert (tmp_path / name).read_bytes() == before
 
 
 def test_a_large_tiff_has_wide_offsets_and_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
