@@ -108,7 +108,7 @@ class VideoWriter:
                 f"({getattr(error, 'strerror', error)}); try a smaller --outscale, or `pip install --only-binary av av`"
             ) from error
         if left_out:
-            tell(f"{output.format.name} cannot hold all of its streams; left out: {', '.join(left_out)}")
+            tell(f"{Path(output.name).suffix[1:]} cannot hold all of its streams; left out: {', '.join(left_out)}")
 
     def _choose_size(
         self, video: VideoStream, first: VideoFrame, size: tuple[int, int], tell: Callable[[str], None]
