@@ -48,15 +48,15 @@ def tile_starts(length: int, tile: int, overlap: int) -> list[int]:
     return [*starts, length - tile]
 
 
-def blend_weights(length: int, tile: int, overlap: int, margin: int, scale: int) -> list[Tensor]:
-    """Weights of each tile along one axis, at output resolution; over the tiles they add up to 1 at every pixel.
+def blend_weights(length: int, tile: int, overlap: int, scale: int) -> list[tuple[int, Tensor]]:
+    """First pixel of each tile along one axis, and its weights at output resolution, which add up to 1 at every pixel.
 
-    Each is 0 within `margin` input pixels of an inner edge, then rises as a smoothstep over `overlap - 2 * margin`
-    pixels to 1. The edge of the image is not an inner edge; without overlap there is no rise, and pixels shared by the
-    last two tiles are averaged. Returns float64 tensors of min(tile, length) * scale.
+    Each is 0 within a quarter of the overlap of an inner edge, then rises as a smoothstep to 1. The edge of the image
+    is not an inner edge; without overlap there is no rise, and pixels shared by the last two tiles are averaged.
+    The weights are float64 tensors of min(tile, length) * scale.
     """
     starts = tile_starts(length, tile, overlap)
-    size = min(tile, length)
+    size, margin = min(tile, length), overlap // 4
     centres = (torch.arange(size * scale, dtype=torch.float64) + 0.5) / scale
     rise = ((centres - margin) / max(overlap - 2 * margin, 1)).clamp(0, 1)
     rise = rise * rise * (3 - 2 * rise)
@@ -70,7 +70,9 @@ def blend_weights(length: int, tile: int, overlap: int, margin: int, scale: int)
             weight = weight * rise.flip(0)
         total[start * scale : (start + size) * scale] += weight
         weights.append(weight)
-    return [w / total[start * scale : (start + size) * scale] for start, w in zip(starts, weights, strict=True)]
+    return [
+        (start, w / total[start * scale : (start + size) * scale]) for start, w in zip(starts, weights, strict=True)
+    ]
 
 
 def tiled_forward(
@@ -80,7 +82,6 @@ def tiled_forward(
     tile: int,
     overlap: int,
     *,
-    margin: int | None = None,
     batch: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
@@ -88,32 +89,25 @@ def tiled_forward(
 
     network: (B, C, h, w) -> (B, C', h * scale, w * scale); it sees tiles of one size, min(tile, H) × min(tile, W).
     image: (B, C, H, W), any device; results are gathered on it, so the network may move tiles to another device and
-    a large image can stay in main memory. tile, overlap: see `check_tile`. margin: input pixels, from 0 to
-    (overlap - 1) // 2. batch: tiles run together, which keeps a GPU busy. progress(done, tiles) is called after each
-    batch. Returns (B, C', H * scale, W * scale), added up in float32 (float64 if the network's output is).
+    a large image can stay in main memory. tile, overlap: see `check_tile`. batch: tiles run together, which keeps a GPU
+    busy. progress(done, tiles) is called after each batch. Returns (B, C', H * scale, W * scale), added up in float32
+    (float64 if the network's output is).
 
-    Guarantee: a tile has no say within `margin` pixels of an inner edge, and every pixel is at least `margin` pixels
-    inside some tile. So a network that looks at most `margin` pixels far in each direction gives the same output as
-    without tiles, to rounding. The default, overlap // 4, leaves half of the overlap to blend in, which hides the seams
-    of networks that look further, as RGT does.
+    Guarantee: a network that looks at most overlap // 4 pixels far in each direction gives the same output as without
+    tiles, to rounding: so far from an inner edge a tile has no say. Half of the overlap is left to blend in, which
+    hides the seams of networks that look further, as RGT does.
     Memory: the output, one batch of tiles, and one weight per row and column.
 
-    Raises ValueError where tile, overlap or margin are out of range, or the network's output has another size.
+    Raises ValueError where tile or overlap are out of range, or the network's output has another size.
     """
     check_tile(tile, overlap)
-    margin = overlap // 4 if margin is None else margin
-    if not 0 <= margin <= max(overlap - 1, 0) // 2:
-        raise ValueError(f"margin must be from 0 to (overlap - 1) // 2 = {max(overlap - 1, 0) // 2}, got {margin}")
     height, width = image.shape[-2:]
     if max(height, width) <= tile:
         result = _checked_call(network, image, scale).to(image.device)
         if progress:
             progress(1, 1)
         return result.to(torch.promote_types(result.dtype, torch.float32))
-    rows, columns = (
-        zip(tile_starts(length, tile, overlap), blend_weights(length, tile, overlap, margin, scale), strict=True)
-        for length in (height, width)
-    )
+    rows, columns = (blend_weights(length, tile, overlap, scale) for length in (height, width))
     places = list(product(rows, columns))
     output: Tensor | None = None
     for first in range(0, len(places), batch):
