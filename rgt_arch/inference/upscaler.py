@@ -86,8 +86,6 @@ class Upscaler:
         self.self_ensemble = self_ensemble
         self.used_tile: int | None = None
         """Side of the tiles of the last picture, 0 if it was run whole."""
-        self._too_many: float = math.inf
-        """Pixels of the smallest tile that ran out of memory: the next picture need not try as many."""
 
     def upscale(
         self, image: NDArray[Any], outscale: float | None = None, progress: Progress | None = None
@@ -161,11 +159,15 @@ class Upscaler:
         return keep_flat(image, clamp_corners(image, result, self.scale), self.scale)
 
     def _run(self, image: Tensor, advance: Callable[[float], None] | None) -> Tensor:
-        """Whole or in tiles, which are halved until the memory suffices."""
-        height, width = image.shape[-2:]
-        tile = self._first_tile(height, width)
+        """Whole or in tiles, which are halved until the memory suffices, for the pictures after it too."""
+        longer, smallest = max(image.shape[-2:]), max(SMALLEST_AUTO_TILE, 2 * self.overlap)
+        if self.tile == "auto":
+            tile = largest_tile(self.network, image.shape[-2], image.shape[-1], self.device)
+        else:
+            tile = min(int(self.tile) or longer, longer)
+        tile = max(tile, SMALLEST_TILE, 2 * self.overlap)
         while True:
-            self.used_tile = 0 if tile >= max(height, width) else tile
+            self.used_tile = tile if tile < longer else 0
             try:
                 return tiled_forward(
                     self._forward,
@@ -179,33 +181,16 @@ class Upscaler:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                self._too_many = min(self._too_many, _tile_pixels(tile, height, width))
-                smaller = self._halved(tile)
-                if smaller >= tile:
+                if tile <= smallest:
                     raise UserError(
-                        f"{height}x{width} pixels do not fit into the memory of {self.device}, not even in tiles of "
-                        f"{tile}; use --device cpu, or close other programs"
+                        f"{image.shape[-2]}x{image.shape[-1]} pixels do not fit into the memory of {self.device}, not "
+                        f"even in tiles of {tile}; use --device cpu, or close other programs"
                     ) from error
-                tile = smaller
+                tile = self.tile = max(smallest, tile // 2 // 8 * 8)
             # outside of `except`, whose exception keeps the tensors of the failed run alive
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
             warnings.warn(f"out of memory: going on with tiles of {tile} pixels", stacklevel=2)
-
-    def _first_tile(self, height: int, width: int) -> int:
-        """Side of the tiles as asked for, or by the memory, but fewer pixels than have run out of it before."""
-        if self.tile == "auto":
-            tile = largest_tile(self.network, height, width, self.device)
-        else:
-            tile = int(self.tile) or max(height, width)
-        tile = max(tile, SMALLEST_TILE, 2 * self.overlap)
-        while _tile_pixels(tile, height, width) >= self._too_many and self._halved(tile) < tile:
-            tile = self._halved(tile)
-        return tile
-
-    def _halved(self, tile: int) -> int:
-        """About half of a tile, or the smallest."""
-        return max(SMALLEST_AUTO_TILE, 2 * self.overlap, tile // 2 // 8 * 8)
 
     def _tiles_at_once(self, tile: int) -> int:
         """More than one tile keeps a GPU busy; a CPU gains nothing from it."""
@@ -244,10 +229,6 @@ def _tiles(tile: int | str, overlap: int | None) -> tuple[int | str, int]:
     except ValueError as error:
         raise UsageError(f"{error} (a tile may also be auto, or 0 for whole images)") from error
     return int(tile), int(overlap)
-
-
-def _tile_pixels(tile: int, height: int, width: int) -> int:
-    return min(tile, height) * min(tile, width)
 
 
 def _advance(progress: Progress, number: int, parts: int, pixels: int, share: float) -> None:

@@ -245,7 +245,7 @@ def test_what_ran_out_of_memory_is_not_tried_again_on_the_next_picture():
         warnings.simplefilter("error")
         running.upscale(picture("uint8", 330, 210, 3))
         assert running.used_tile == 80
-        running.upscale(picture("uint8", 64, 128, 3))
+        running.upscale(picture("uint8", 64, 80, 3))
         assert running.used_tile == 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,13 +19,12 @@ from PIL import Image, PngImagePlugin
 
 from rgt_arch.data.images import decode, image_size, read_bytes
 from rgt_arch.errors import UserError
-from rgt_arch.inference.pictures.metadata import Metadata, checked_xmp, read_metadata
-from rgt_arch.inference.pictures.picture import Picture, icc_fits
+from rgt_arch.inference.pictures.picture import Metadata, Picture, checked_xmp, icc_fits, read_metadata
 
 MAX_PIXELS = 2**30
 """A file that decodes to more is damaged or an attack."""
 _MAX_TEXT = 64 << 20  # bytes of metadata that Pillow unpacks
-# The first bytes of a file, and who reads it: a loader of libvips, or none for Pillow and OpenCV.
+# The first bytes of a file, and the loader of libvips that reads it; OpenCV reads all others.
 _LOADERS = {
     b"\x89PNG\r\n\x1a\n": "png",
     b"\xff\xd8\xff": "jpeg",
@@ -32,8 +32,6 @@ _LOADERS = {
     b"GIF8": "gif",
     **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "tiff"),  # the latter two: BigTIFF
 }
-_AVIF_BRANDS = (b"avif", b"avis")
-_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1", b"hevc")
 _READ = "PNG, JPEG, TIFF, WebP, AVIF, GIF, BMP, PNM or JPEG 2000"
 
 pyvips.cache_set_max(0)  # it would take a file that was written again for the one before
@@ -74,9 +72,9 @@ def picture_pixels(path: Path) -> int:
 
 def _read(content: bytes) -> Picture:
     kind = next((loader for start, loader in _LOADERS.items() if content.startswith(start)), None)
-    if content[4:8] == b"ftyp" and content[8:12] in _HEIC_BRANDS:
-        raise UserError("HEIC is not read; save it as PNG, TIFF or JPEG first")
-    if content[4:8] == b"ftyp" and content[8:12] in _AVIF_BRANDS:
+    if content[4:8] == b"ftyp":  # then come the brands, those of HEIC or of videos among them
+        if not re.match(rb"(....)*(avif|avis)", content[8 : content[3]], re.DOTALL):
+            raise UserError("HEIC is not read; save it as PNG, TIFF or JPEG first")
         kind = "heif"
     if kind is None:
         return _by_opencv(content)

@@ -15,8 +15,7 @@ from PIL import Image, PngImagePlugin
 
 from rgt_arch.errors import UsageError, UserError
 from rgt_arch.files import written_whole
-from rgt_arch.inference.pictures.metadata import COMMENT, XMP_IN_PNG, resized_exif
-from rgt_arch.inference.pictures.picture import Picture, icc_fits
+from rgt_arch.inference.pictures.picture import COMMENT, XMP_IN_PNG, Picture, icc_fits, resized_exif
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,10 @@ def check_writable(path: str | os.PathLike[str], size: tuple[int, int], channels
     Returns one line for each thing that will be lost, without the file's name. Raises UsageError for an unknown suffix,
     UserError for a picture that is too large for the format.
     """
-    form = _format(path)
+    form = _SUFFIXES.get(Path(path).suffix.lower())
+    if form is None:
+        known = ", ".join(WRITABLE_SUFFIXES)
+        raise UsageError(f"{path}: the suffix says the format, and must be one of {known}")
     if max(size) > form.side:
         raise UserError(
             f"{path}: {size[1]}×{size[0]} pixels do not fit into {form.name}, which ends at {form.side} pixels in "
@@ -69,18 +71,16 @@ def check_writable(path: str | os.PathLike[str], size: tuple[int, int], channels
     return notices
 
 
-def write_picture(
-    path: str | os.PathLike[str], picture: Picture, *, quality: int = 95, lossless: bool = False
-) -> list[str]:
+def write_picture(path: str | os.PathLike[str], picture: Picture, *, quality: int = 95) -> list[str]:
     """Write a picture in the format of the suffix, whole or not at all.
 
-    quality: of JPEG and AVIF (4:4:4) and WebP, 1 to 100; lossless: of WebP. PNG, TIFF and BMP are always lossless.
+    quality: of JPEG and AVIF (4:4:4) and WebP, 1 to 100; PNG, TIFF and BMP are always lossless.
     Returns one line about the metadata that the format cannot hold; for pixels see `check_writable`.
     Raises what that raises, and UserError if the disk or the encoder refuses.
     """
     path = Path(path)
     check_writable(path, picture.pixels.shape[:2], picture.channels, picture.pixels.dtype)
-    form = _format(path)
+    form = _SUFFIXES[path.suffix.lower()]
     by_vips = form.name == "TIFF" or (form.bits > 8 and picture.pixels.dtype == np.uint16)
     picture, notices = _fitting(picture, form, by_vips)
     try:
@@ -88,20 +88,12 @@ def write_picture(
             if by_vips:
                 _write_by_vips(beside, picture, form.name, quality)
             else:
-                _write_by_pillow(beside, picture, form, quality, lossless)
+                _write_by_pillow(beside, picture, form, quality)
     except MemoryError:
         raise UserError(f"{path}: does not fit into memory when written as {form.name}") from None
     except (ValueError, struct.error, pyvips.Error) as error:
         raise UserError(f"{path}: cannot be written as {form.name} ({' '.join(str(error).split())})") from error
     return notices
-
-
-def _format(path: str | os.PathLike[str]) -> _Format:
-    try:
-        return _SUFFIXES[Path(path).suffix.lower()]
-    except KeyError:
-        known = ", ".join(WRITABLE_SUFFIXES)
-        raise UsageError(f"{path}: the suffix says the format, and must be one of {known}") from None
 
 
 def _fitting(picture: Picture, form: _Format, by_vips: bool) -> tuple[Picture, list[str]]:
@@ -146,7 +138,7 @@ def _write_by_vips(path: Path, picture: Picture, kind: str, quality: int) -> Non
         image.tiffsave(str(path), compression="deflate", predictor="horizontal", **options)
 
 
-def _write_by_pillow(path: Path, picture: Picture, form: _Format, quality: int, lossless: bool) -> None:
+def _write_by_pillow(path: Path, picture: Picture, form: _Format, quality: int) -> None:
     pixels = rounded(picture.pixels)
     if picture.has_alpha and not form.has_alpha:
         pixels = on_white(pixels)
@@ -155,19 +147,16 @@ def _write_by_pillow(path: Path, picture: Picture, form: _Format, quality: int, 
         "icc_profile": picture.icc_profile,
         "exif": picture.exif,
         "xmp": picture.xmp,
-        "quality": 100 if lossless else quality,
+        "quality": quality,
         "subsampling": "4:4:4",
         "comment": picture.texts.get(COMMENT),
-        "lossless": lossless,
-        "exact": lossless,  # in WebP: colours where nothing is visible are kept too
     }
     if form.name == "PNG":
-        info = PngImagePlugin.PngInfo()
+        info = options["pnginfo"] = PngImagePlugin.PngInfo()
         for key, text in picture.texts.items():
             info.add_text(key, text)
         if picture.xmp:
             info.add_itxt(XMP_IN_PNG, picture.xmp)
-        options = {"pnginfo": info, **options}
     given = {name: value for name, value in options.items() if value is not None}
     Image.fromarray(pixels).save(path, form.name, **given)  # which takes from them what the format has
 
