@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import struct
 import zlib
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +90,10 @@ def tags(exif: bytes | None) -> dict[str, Any]:
     return found
 
 
+def _write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
 def save(path: Path, pixels: NDArray[Any], **options: Any) -> Path:
     Image.fromarray(pixels).save(path, **options)
     return path
@@ -96,18 +102,69 @@ def save(path: Path, pixels: NDArray[Any], **options: Any) -> Path:
 # Reading
 
 
-@pytest.mark.parametrize("channels", [1, 2, 3, 4])
-@pytest.mark.parametrize("suffix", [".png", ".tif"])
-def test_pillows_8_bit_files_are_read_exactly(tmp_path: Path, channels: int, suffix: str) -> None:
-    path = save(tmp_path / f"a{suffix}", noise(channels, np.uint8), icc_profile=None)
-    assert np.array_equal(read_picture(path).pixels, noise(channels, np.uint8))
+def _tiff(pixels: NDArray[Any], **options: Any) -> Callable[[Path], object]:
+    """A TIFF of tifffile's, in planes where `planarconfig` says so."""
+    stored = np.moveaxis(pixels, -1, 0) if options.get("planarconfig") == "separate" else pixels
+    channels = 1 if pixels.ndim == 2 else pixels.shape[2]
+    extra = {"extrasamples": ["unassalpha"]} if channels in (2, 4) else {}
+    colours = "rgb" if channels > 2 else "minisblack"
+    return lambda path: tifffile.imwrite(path, stored, **{"photometric": colours, **extra, **options})
 
 
-@pytest.mark.parametrize(("colour_type", "channels"), [(0, 1), (4, 2), (2, 3), (6, 4)])
-def test_16_bit_png_is_read_exactly(tmp_path: Path, colour_type: int, channels: int) -> None:
-    pixels = noise(channels, np.uint16)
-    (tmp_path / "a.png").write_bytes(png(pixels.reshape(9, 13, channels), colour_type, GAMMA_1))
-    assert np.array_equal(read_picture(tmp_path / "a.png").pixels, pixels)
+def _palette(name: str, **options: Any) -> Callable[[Path], object]:
+    image = Image.fromarray(INDICES).convert("P")
+    image.putdata(list(INDICES.ravel()))
+    image.putpalette(COLOURS.tobytes())
+    return lambda path: image.save(path, name, **options)
+
+
+def _with_alpha(*alpha: int) -> NDArray[Any]:
+    return np.dstack([COLOURS[INDICES], np.array(alpha, np.uint8)[INDICES]])
+
+
+INDICES = (np.arange(12, dtype=np.uint8) % 3).reshape(3, 4)
+COLOURS = np.array([[250, 10, 20], [30, 240, 40], [50, 60, 230]], np.uint8)
+BITS = noise(1, np.uint8) > 127
+PLANES = {"planarconfig": "separate"}
+DEFLATE = {"compression": "zlib", "predictor": True}
+# Who writes a file, and what must be read from it.
+FILES: dict[str, tuple[Callable[[Path], object], NDArray[Any]]] = {
+    **{f"8 bits, {c}{s}": (partial(save, pixels=noise(c, np.uint8)), noise(c, np.uint8))
+       for c in (1, 2, 3, 4) for s in (".png", ".tif")},
+    **{f"16 bits, {c}.png": (partial(_write, content=png(noise(c, np.uint16).reshape(9, 13, c), kind, GAMMA_1)),
+                             noise(c, np.uint16)) for kind, c in ((0, 1), (4, 2), (2, 3), (6, 4))},
+    **{f"{c} in {order}{number}.tif": (_tiff(noise(c, np.uint16), byteorder=order, **more), noise(c, np.uint16))
+       for c in (1, 2, 3, 4) for order in "<>" for number, more in enumerate(({}, DEFLATE))},
+    **{f"planes of {c}.tif": (_tiff(noise(c, np.uint16), **PLANES), noise(c, np.uint16)) for c in (3, 4)},
+    **{f"white is 0, {np.dtype(d)}.tif": (_tiff(noise(1, d), photometric="miniswhite"), np.iinfo(d).max - noise(1, d))
+       for d in (np.uint8, np.uint16)},
+    "two colours.png": (partial(save, pixels=BITS), BITS * np.uint8(255)),
+    "two colours.tif": (partial(save, pixels=BITS, compression="group4"), BITS * np.uint8(255)),
+    "palette.png": (_palette("PNG"), COLOURS[INDICES]),
+    "palette.tif": (_palette("TIFF"), COLOURS[INDICES]),
+    "palette, alpha.png": (_palette("PNG", transparency=bytes([0, 100, 255])), _with_alpha(0, 100, 255)),
+    "palette, transparent.png": (_palette("PNG", transparency=2), _with_alpha(255, 255, 0)),
+    "palette, transparent.gif": (_palette("GIF", transparency=1), _with_alpha(255, 0, 255)),
+    "windows.bmp": (partial(save, pixels=noise(3, np.uint8)), noise(3, np.uint8)),
+    "lossless.webp": (partial(save, pixels=noise(4, np.uint8), lossless=True, exact=True), noise(4, np.uint8)),
+    "16 bits.ppm": (lambda path: cv2.imwrite(str(path), noise(3, np.uint16)[..., ::-1]), noise(3, np.uint16)),
+    "ünï çode 写真.png": (partial(save, pixels=noise(3, np.uint8)), noise(3, np.uint8)),
+    "two.dots .TIFF": (partial(save, pixels=noise(3, np.uint8)), noise(3, np.uint8)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_what_other_programs_write_is_read_exactly(tmp_path: Path, name: str) -> None:
+    write, expected = FILES[name]
+    write(tmp_path / name)
+    picture = read_picture(tmp_path / name)
+    assert picture.pixels.dtype == expected.dtype
+    seen = slice(None) if picture.channels < 4 or "palette" not in name else expected[..., 3] > 0
+    assert np.array_equal(picture.pixels[seen], expected[seen])
+    if picture.has_alpha:
+        assert np.array_equal(picture.pixels[..., -1], expected[..., -1])
+    assert picture_pixels(tmp_path / name) == expected.shape[0] * expected.shape[1]
+    assert b"shape" not in (picture.exif or b"")  # tifffile's description would be wrong for another size
 
 
 @pytest.mark.parametrize(("colour_type", "channels"), [(0, 1), (2, 3)])
@@ -134,34 +191,6 @@ def test_grey_png_of_few_bits_with_a_transparent_grey(tmp_path: Path, depth: int
     assert np.array_equal(read[..., 1] == 0, values == 1)
 
 
-def test_palettes_become_colours_and_their_transparency_alpha(tmp_path: Path) -> None:
-    indices = (np.arange(12, dtype=np.uint8) % 3).reshape(3, 4)
-    colours = np.array([[250, 10, 20], [30, 240, 40], [50, 60, 230]], np.uint8)
-    image = Image.fromarray(indices)
-    image = image.convert("P")
-    image.putdata(list(indices.ravel()))
-    image.putpalette(colours.tobytes())
-    image.save(tmp_path / "opaque.png")
-    image.save(tmp_path / "opaque.tif")
-    image.save(tmp_path / "one.gif", transparency=1)
-    image.save(tmp_path / "many.png", transparency=bytes([0, 100, 255]))
-    image.save(tmp_path / "one.png", transparency=2)
-    for name in ("opaque.png", "opaque.tif"):
-        assert np.array_equal(read_picture(tmp_path / name).pixels, colours[indices])
-    for name, alpha in (("many.png", [0, 100, 255]), ("one.png", [255, 255, 0]), ("one.gif", [255, 0, 255])):
-        read = read_picture(tmp_path / name).pixels
-        assert np.array_equal(read[..., 3], np.array(alpha)[indices])
-        assert np.array_equal(read[..., :3][read[..., 3] > 0], colours[indices][read[..., 3] > 0])
-
-
-def test_two_colours(tmp_path: Path) -> None:
-    bits = noise(1, np.uint8) > 127
-    Image.fromarray(bits).save(tmp_path / "a.png")
-    Image.fromarray(bits).save(tmp_path / "a.tif", compression="group4")
-    for name in ("a.png", "a.tif"):
-        assert np.array_equal(read_picture(tmp_path / name).pixels, bits * np.uint8(255))
-
-
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("name", ["a.jpg", "a8.png", "a16.png", "a8.tif", "a16.tif"])
 def test_pictures_are_turned_upright(tmp_path: Path, name: str, orientation: int) -> None:
@@ -182,7 +211,6 @@ def test_pictures_are_turned_upright(tmp_path: Path, name: str, orientation: int
     expected = np.array(ImageOps.exif_transpose(wanted)).astype(int)
     got = (picture.pixels >> (8 if deep else 0)).astype(int)
     assert got.shape == expected.shape
-    assert picture_pixels(path) == 64 * 80
     assert np.abs(got - expected).max() <= (6 if name == "a.jpg" else 0)
     if picture.exif:
         assert tags(picture.exif).get(str(int(ExifTags.Base.Orientation)), 1) == 1
@@ -251,33 +279,6 @@ def test_cmyk_goes_through_its_own_profile(tmp_path: Path, suffix: str) -> None:
     assert red > 200 > green > 100 > blue  # orange, and not the (0, 255, 255) of the rule of thumb
 
 
-@pytest.mark.parametrize(("order", "compression"), [("<", None), (">", "zlib")])
-@pytest.mark.parametrize("planar", ["contig", "separate"])
-@pytest.mark.parametrize("channels", [1, 2, 3, 4])
-def test_tifffiles_16_bit_files_are_read_exactly(
-    tmp_path: Path, channels: int, planar: Any, order: Any, compression: str | None
-) -> None:
-    pixels = noise(channels, np.uint16)
-    stored = np.moveaxis(pixels, -1, 0) if planar == "separate" and channels > 1 else pixels
-    tifffile.imwrite(
-        tmp_path / "a.tif",
-        stored,
-        byteorder=order,
-        photometric="rgb" if channels > 2 else "minisblack",
-        planarconfig=planar if channels > 1 else None,
-        extrasamples=["unassalpha"] if channels in (2, 4) else None,
-        compression=compression,
-        predictor=bool(compression),
-    )
-    if channels == 2 and planar == "separate":
-        with pytest.raises(UserError, match="grey and alpha in separate planes; save it as PNG first"):
-            read_picture(tmp_path / "a.tif")
-        return
-    picture = read_picture(tmp_path / "a.tif")
-    assert np.array_equal(picture.pixels, pixels)
-    assert b"shape" not in (picture.exif or b"")  # tifffile's description would be wrong for another size
-
-
 @pytest.mark.parametrize("bits", DTYPES)
 @pytest.mark.parametrize("channels", [2, 4])
 def test_alpha_that_colours_were_multiplied_with_is_taken_out(tmp_path: Path, channels: int, bits: str) -> None:
@@ -297,46 +298,12 @@ def test_alpha_that_colours_were_multiplied_with_is_taken_out(tmp_path: Path, ch
     assert np.abs(read_picture(tmp_path / "a.tif").pixels - straight).max() <= 3
 
 
-def test_white_may_be_zero(tmp_path: Path) -> None:
-    for bits, dtype in DTYPES.items():
-        tifffile.imwrite(tmp_path / f"{bits}.tif", noise(1, dtype), photometric="miniswhite")
-        assert np.array_equal(read_picture(tmp_path / f"{bits}.tif").pixels, np.iinfo(dtype).max - noise(1, dtype))
-
-
-def test_the_first_page_is_read_and_the_others_are_mentioned(tmp_path: Path) -> None:
-    tifffile.imwrite(
-        tmp_path / "a.tif", np.stack([noise(3, np.uint16), noise(4, np.uint16)[..., :3]]), photometric="rgb"
-    )
-    Image.fromarray(noise(3, np.uint8)).save(
-        tmp_path / "a.jpg", "MPO", save_all=True, append_images=[Image.fromarray(noise(3, np.uint8, 4, 4))]
-    )
-    assert np.array_equal(read_picture(tmp_path / "a.tif").pixels, noise(3, np.uint16))
-    assert read_picture(tmp_path / "a.tif").notices == ("has 2 pages; only the first is read",)
-    assert read_picture(tmp_path / "a.jpg").notices == ("has 2 pictures; only the first is read",)
-
-
-@pytest.mark.parametrize("name", ["ünï çode 写真.png", "two.dots .tiff", "UPPER.PNG"])
-def test_names_of_all_kinds(tmp_path: Path, name: str) -> None:
-    path = save(tmp_path / name, noise(3, np.uint8), format="TIFF" if "tiff" in name else "PNG")
-    assert np.array_equal(read_picture(path).pixels, noise(3, np.uint8))
-    write_picture(path.with_name(f"made {name}"), read_picture(path))
-    assert np.array_equal(read_picture(path.with_name(f"made {name}")).pixels, noise(3, np.uint8))
-
-
-def test_other_kinds_of_files(tmp_path: Path) -> None:
-    pixels = noise(3, np.uint8)
-    save(tmp_path / "a.bmp", pixels)
-    save(tmp_path / "a.webp", noise(4, np.uint8), lossless=True, exact=True)
-    cv2.imwrite(str(tmp_path / "a.ppm"), noise(3, np.uint16)[..., ::-1])
-    cv2.imwrite(
-        str(tmp_path / "a.jp2"), smooth(3, np.uint16)[..., ::-1], [cv2.IMWRITE_JPEG2000_COMPRESSION_X1000, 1000]
-    )
-    assert np.array_equal(read_picture(tmp_path / "a.bmp").pixels, pixels)
-    assert np.array_equal(read_picture(tmp_path / "a.webp").pixels, noise(4, np.uint8))
-    assert np.array_equal(read_picture(tmp_path / "a.ppm").pixels, noise(3, np.uint16))
-    jpeg2000 = read_picture(tmp_path / "a.jp2").pixels
-    assert jpeg2000.dtype == np.uint16
-    assert np.abs(jpeg2000.astype(int) - smooth(3, np.uint16)).max() < 600
+def test_jpeg_2000_and_avif(tmp_path: Path) -> None:
+    path = tmp_path / "a.jp2"
+    cv2.imwrite(str(path), smooth(3, np.uint16)[..., ::-1], [cv2.IMWRITE_JPEG2000_COMPRESSION_X1000, 1000])
+    picture = read_picture(path)
+    assert picture.pixels.dtype == np.uint16
+    assert np.abs(picture.pixels.astype(int) - smooth(3, np.uint16)).max() < 600
     if features.check("avif"):
         save(tmp_path / "a.avif", smooth(3), quality=100, exif=some_exif(6))
         assert read_picture(tmp_path / "a.avif").pixels.shape == (80, 64, 3)
@@ -345,14 +312,10 @@ def test_other_kinds_of_files(tmp_path: Path) -> None:
 def test_more_pixels_than_pillow_allows_are_read_and_its_limit_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    path = save(tmp_path / "a.png", noise(3, np.uint8))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
-    for suffix in (".png", ".tif", ".webp"):
-        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
-        path = save(tmp_path / f"a{suffix}", noise(3, np.uint8), **({"lossless": True} if suffix == ".webp" else {}))
-        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
-        assert np.array_equal(read_picture(path).pixels, noise(3, np.uint8))
-        assert picture_pixels(path) == 9 * 13
-        assert Image.MAX_IMAGE_PIXELS == 20
+    assert np.array_equal(read_picture(path).pixels, noise(3, np.uint8))
+    assert Image.MAX_IMAGE_PIXELS == 20
 
 
 # What cannot be read
@@ -390,6 +353,9 @@ def _bad_files(folder: Path) -> dict[str, str]:
     tifffile.imwrite(folder / "signed.tif", np.zeros((4, 4), np.int16))
     tifffile.imwrite(folder / "cfa.tif", np.zeros((4, 4), np.uint16), photometric=32803, extratags=[
         (33421, "H", 2, (2, 2), True), (33422, "B", 4, (0, 1, 1, 2), True)])  # fmt: skip
+    tifffile.imwrite(
+        folder / "planes.tif", np.zeros((2, 4, 4), np.uint8), photometric="minisblack", planarconfig="separate"
+    )
     (folder / "folder.png").mkdir()
     os.mkfifo(folder / "pipe.png")
     return reasons | {
@@ -399,6 +365,7 @@ def _bad_files(folder: Path) -> dict[str, str]:
         "float.tif": "32-bit samples of type float",
         "signed.tif": "16-bit samples of type short",
         "cfa.tif": "camera",
+        "planes.tif": "grey and alpha in separate planes",
     }
 
 
@@ -433,9 +400,8 @@ def test_what_is_no_picture_ends_in_one_line(
 def test_what_is_written_is_read_the_same_by_others(tmp_path: Path, channels: int, bits: str, suffix: str) -> None:
     pixels = noise(channels, DTYPES[bits], 300, 40)  # more rows than are compressed at once
     icc = GREY_ICC if channels < 3 else SRGB
-    exif = some_exif().tobytes()
     path = tmp_path / f"a{suffix}"
-    notices = write_picture(path, Picture(pixels, icc, exif, (300.0, 200.0)))
+    assert write_picture(path, Picture(pixels, icc, None, (300.0, 200.0))) == []
     if suffix == ".tif":
         other = tifffile.imread(path)
     else:
@@ -448,29 +414,49 @@ def test_what_is_written_is_read_the_same_by_others(tmp_path: Path, channels: in
     assert again.icc_profile == icc
     assert again.dpi == pytest.approx((300, 200), abs=0.1)
     assert again.notices == ()
-    if suffix == ".tif":
-        assert notices == ["this TIFF has no place for its EXIF data"]
-        return
-    assert notices == []
-    with Image.open(path) as image:
-        image.load()
-        assert image.info["icc_profile"] == icc
-    got = tags(again.exif)
-    for key, value in (tags(exif) | {"Exif.40962": 40, "Exif.40963": 300}).items():
-        assert got[key] == value, key
+
+
+XMP = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6" exif:PixelXDimension="13" '
+    b'xmp:Rating="5"><exif:PixelYDimension>9</exif:PixelYDimension></rdf:Description></x:xmpmeta>'
+)
+THUMBNAIL = b"\xff\xd8 the picture as it was \xff\xd9"
 
 
 @pytest.mark.parametrize("endian", ["<", ">"])
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
-def test_profile_and_exif_are_carried_in_either_byte_order(tmp_path: Path, suffix: str, endian: str) -> None:
+@pytest.mark.parametrize("source", ["a.jpg", "a.png", "a.webp", "a.tif"])
+@pytest.mark.parametrize("target", ["b.jpg", "b.png", "b.webp", "b.tif", "b.avif", "b.bmp", "b16.png", "b16.tif"])
+def test_metadata_goes_through_every_format(tmp_path: Path, source: str, target: str, endian: str) -> None:
     exif = some_exif(6, endian)
-    picture = read_picture(save(tmp_path / f"a{suffix}", smooth(3), icc_profile=SRGB, exif=exif))
-    assert write_picture(tmp_path / f"b{suffix}", picture) == []
-    with Image.open(tmp_path / f"b{suffix}") as image:
-        image.load()
-        assert image.info["icc_profile"] == SRGB
-        upright = tags(image.info["exif"])
-    assert upright == tags(exif.tobytes()) | {"274": 1, "Exif.40962": 64, "Exif.40963": 80}
+    if source == "a.tif":
+        extra = [(700, "B", len(XMP), XMP, True), (34675, "B", len(SRGB), SRGB, True), (271, "s", 5, "Maker", True)]
+        tifffile.imwrite(tmp_path / source, noise(3, np.uint8), photometric="rgb", extratags=extra, byteorder=endian)
+    else:
+        info = PngImagePlugin.PngInfo()
+        info.add_itxt("XML:com.adobe.xmp", XMP)
+        more = {"pnginfo": info} if source == "a.png" else {"xmp": XMP}
+        data = with_thumbnail(exif.tobytes(), THUMBNAIL) if endian == "<" else exif.tobytes()
+        Image.fromarray(noise(3, np.uint8)).save(tmp_path / source, icc_profile=SRGB, exif=data, **more)
+    picture = read_picture(tmp_path / source)
+    assert picture.notices == ()
+    larger = picture.replace_pixels(noise(3, np.uint16 if "16" in target else np.uint8, 40, 20))
+    notices = write_picture(tmp_path / target, larger)
+    again = read_picture(tmp_path / target)
+    if target == "b.bmp":
+        assert notices == ["this BMP has no place for its colour profile, EXIF data, XMP data"]
+        assert (again.icc_profile, again.xmp) == (None, None)
+        return
+    assert (again.icc_profile, again.xmp) == (SRGB, XMP.replace(b'"6"', b'"1"'))
+    if target.endswith(".tif"):
+        assert notices == ["this TIFF has no place for its EXIF data"]
+        return
+    assert notices == []
+    assert THUMBNAIL not in (tmp_path / target).read_bytes()
+    expected, got = tags(exif.tobytes()) | {"Exif.40962": 20, "Exif.40963": 40}, tags(again.exif)
+    assert (expected.pop("274"), got.pop("274", 1)) == (6, 1)
+    if source == "a.tif":
+        expected = {"271": "Maker"}
+    assert {key: got[key] for key in expected} == expected
 
 
 def test_exif_behind_the_pixels_of_a_png_is_carried(tmp_path: Path) -> None:
@@ -480,22 +466,6 @@ def test_exif_behind_the_pixels_of_a_png_is_carried(tmp_path: Path) -> None:
     ]
     (tmp_path / "a.png").write_bytes(content[:-12] + late + content[-12:])
     assert tags(read_picture(tmp_path / "a.png").exif)["271"] == "Maker"
-
-
-def test_a_thumbnail_of_the_picture_before_is_not_kept(tmp_path: Path) -> None:
-    secret = b"\xff\xd8 the picture as it was \xff\xd9"
-    exif = with_thumbnail(some_exif().tobytes(), secret)
-    check = Image.Exif()
-    check.load(exif)
-    assert check.get_ifd(ExifTags.IFD.IFD1)[0x202] == len(secret)  # the test's own data is well made
-    source = save(tmp_path / "a.jpg", smooth(3), exif=exif)
-    picture = read_picture(source)
-    assert picture.exif is not None
-    assert secret not in picture.exif
-    check = Image.Exif()
-    check.load(picture.exif)
-    assert not check.get_ifd(ExifTags.IFD.IFD1)
-    assert tags(picture.exif) == tags(exif)
 
 
 WHOLE = some_exif().tobytes()
@@ -515,13 +485,12 @@ def test_damaged_exif_does_not_keep_a_picture_from_being_read(tmp_path: Path, ex
     assert picture.notices == ("its EXIF data is damaged and is left out",)
 
 
-@pytest.mark.parametrize("end", [b"\xff\xff\xff\x7f", b""])
-def test_exif_without_a_proper_end_is_kept(tmp_path: Path, end: bytes) -> None:
-    """The offset to the thumbnail leads nowhere, or is missing: some programs write such."""
+def test_exif_without_a_proper_end_is_kept(tmp_path: Path) -> None:
+    """The offset to the thumbnail leads nowhere: some programs write such."""
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
     exif[ExifTags.Base.ImageDescription] = "cat"
-    picture = read_picture(save(tmp_path / "a.jpg", smooth(3), exif=exif.tobytes()[:-4] + end))
+    picture = read_picture(save(tmp_path / "a.jpg", smooth(3), exif=exif.tobytes()[:-4] + b"\xff\xff\xff\x7f"))
     assert picture.notices == ()
     assert tags(picture.exif) == {"270": "cat", "274": 1}
 
@@ -535,42 +504,37 @@ def test_a_resolution_beyond_all_reason_is_left_out(tmp_path: Path, dpi: float) 
         write_picture(tmp_path / name, picture)
 
 
-XMP = (
-    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6" exif:PixelXDimension="13" '
-    b'xmp:Rating="5"><exif:PixelYDimension>9</exif:PixelYDimension></rdf:Description></x:xmpmeta>'
-)
-
-
-@pytest.mark.parametrize("source", ["a.jpg", "a.png", "a.webp", "a.tif"])
-@pytest.mark.parametrize("target", ["b.jpg", "b.png", "b.webp", "b.tif", "b.avif", "b.bmp", "b16.png", "b16.tif"])
-def test_xmp_goes_through_every_format(tmp_path: Path, source: str, target: str) -> None:
-    if source == "a.tif":
-        tag = [(700, "B", len(XMP), XMP, True)]
-        tifffile.imwrite(tmp_path / source, noise(3, np.uint8), photometric="rgb", extratags=tag)
-    else:
-        info = PngImagePlugin.PngInfo()
-        info.add_itxt("XML:com.adobe.xmp", XMP)
-        more = {"pnginfo": info} if source == "a.png" else {"xmp": XMP}
-        Image.fromarray(noise(3, np.uint8)).save(tmp_path / source, **more)
-    upright = XMP.replace(b'"6"', b'"1"')
-    picture = read_picture(tmp_path / source)
-    assert picture.xmp == upright
-    notices = write_picture(
-        tmp_path / target, picture.replace_pixels(noise(3, np.uint16 if "16" in target else np.uint8, 40, 20))
-    )
-    assert ("this BMP has no place for its" in "".join(notices)) == (target == "b.bmp")
-    assert read_picture(tmp_path / target).xmp == (None if target == "b.bmp" else upright)
-
-
-@pytest.mark.parametrize("name", ["GPano:FullPanoWidthPixels", "hdrgm:Version", "GCamera:MotionPhoto"])
-def test_xmp_of_panoramas_gain_maps_and_clips_is_left_out(tmp_path: Path, name: str) -> None:
-    Image.fromarray(noise(3, np.uint8)).save(tmp_path / "a.jpg", xmp=XMP.replace(b"xmp:Rating", name.encode()))
-    picture = read_picture(tmp_path / "a.jpg")
-    assert picture.xmp is None
-    assert "its XMP data describes what the result does not have" in picture.notices[0]
-
-
 HDR = (b"cICP", bytes([9, 16, 0, 1]))
+GAMMA_OF_SRGB = (b"gAMA", struct.pack(">I", 45455))
+# What a file has that a result does not get, and what is said of it.
+LEFT_OUT: dict[str, tuple[Callable[[Path], object], str]] = {
+    "gamma": (partial(_write, content=png(noise(3, np.uint8), 2, GAMMA_1, depth=8)), "gamma (1) is left out"),
+    "HDR": (partial(_write, content=png(noise(3, np.uint8), 2, HDR, depth=8)), "colour tags (cICP) are left out"),
+    "sRGB": (partial(_write, content=png(noise(3, np.uint8), 2, GAMMA_OF_SRGB, depth=8)), ""),
+    "profile": (partial(save, pixels=smooth(3), format="JPEG", icc_profile=CMYK_ICC), "colour profile is for other"),
+    "pages": (lambda path: tifffile.imwrite(path, np.stack([smooth(3)] * 2), photometric="rgb"), "has 2 pages; only"),
+    "pictures": (
+        partial(save, pixels=smooth(3), format="MPO", save_all=True, append_images=[Image.new("RGB", (4, 4))]),
+        "has 2 pictures; only the first",
+    ),
+    **{
+        name: (
+            partial(save, pixels=smooth(3), format="JPEG", xmp=XMP.replace(b"xmp:Rating", name.encode())),
+            f"what the result does not have ({name.partition(':')[0]})",
+        )
+        for name in ("GPano:FullPanoWidthPixels", "hdrgm:Version", "GCamera:MotionPhoto")
+    },
+}
+
+
+@pytest.mark.parametrize("what", LEFT_OUT)
+def test_what_a_result_does_not_carry_is_said(tmp_path: Path, what: str) -> None:
+    write, notice = LEFT_OUT[what]
+    write(tmp_path / "a")
+    picture = read_picture(tmp_path / "a")
+    assert len(picture.notices) == bool(notice)
+    assert notice in "".join(picture.notices)
+    assert (picture.xmp, picture.icc_profile) == (None, None)
 
 
 @pytest.mark.parametrize("bits", DTYPES)
@@ -588,18 +552,6 @@ def test_texts_stay_in_png_and_are_missed_elsewhere(tmp_path: Path, bits: str) -
     assert write_picture(tmp_path / "b.tif", picture) == ["this TIFF has no place for its text 'Author', text 'Title'"]
 
 
-@pytest.mark.parametrize(
-    ("chunk", "notice"), [(GAMMA_1, "gamma (1)"), (HDR, "cICP"), ((b"gAMA", struct.pack(">I", 45455)), "")]
-)
-def test_colours_that_are_not_those_of_srgb_are_mentioned(
-    tmp_path: Path, chunk: tuple[bytes, bytes], notice: str
-) -> None:
-    (tmp_path / "a.png").write_bytes(png(noise(3, np.uint8), 2, chunk, depth=8))
-    notices = read_picture(tmp_path / "a.png").notices
-    assert len(notices) == bool(notice)
-    assert all(notice in found for found in notices)
-
-
 def test_the_comment_of_a_jpeg_is_kept(tmp_path: Path) -> None:
     Image.fromarray(noise(3, np.uint8)).save(tmp_path / "a.jpg", comment="sehr schön")
     picture = read_picture(tmp_path / "a.jpg")
@@ -609,24 +561,12 @@ def test_the_comment_of_a_jpeg_is_kept(tmp_path: Path) -> None:
         assert read_picture(tmp_path / name).texts == {"Comment": "sehr schön"}
 
 
-def test_a_profile_for_other_colours_is_left_out(tmp_path: Path) -> None:
-    save(tmp_path / "a.jpg", smooth(3), icc_profile=CMYK_ICC)
-    picture = read_picture(tmp_path / "a.jpg")
-    assert picture.icc_profile is None
-    assert "colour profile" in picture.notices[0]
-    assert "colour profile" in write_picture(tmp_path / "b.webp", Picture(smooth(1), GREY_ICC))[0]
-    assert "colour profile" in write_picture(tmp_path / "b.bmp", Picture(smooth(3), SRGB))[0]
-
-
 def test_jpeg_is_fine_and_has_full_colour(tmp_path: Path) -> None:
     chequered = np.zeros((64, 64, 3), np.uint8)
     chequered[::2, ::2] = chequered[1::2, 1::2] = (255, 0, 0)
     write_picture(tmp_path / "a.jpg", Picture(chequered))
     read = cv2.imread(str(tmp_path / "a.jpg"))[..., ::-1].astype(int)
     assert np.abs(read - chequered).mean() < 5  # with 4:2:0 it is far above
-    write_picture(tmp_path / "low.jpg", Picture(noise(3, np.uint8, 64, 64)), quality=20)
-    write_picture(tmp_path / "high.jpg", Picture(noise(3, np.uint8, 64, 64)))
-    assert (tmp_path / "low.jpg").stat().st_size * 2 < (tmp_path / "high.jpg").stat().st_size
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".bmp"])
@@ -659,6 +599,9 @@ def test_avif_keeps_colours_alpha_and_more_than_8_bits(tmp_path: Path, channels:
     assert any("12 bits" in notice for notice in told) == (bits == "16")
     picture = Picture(pixels, SRGB if channels > 2 else None, some_exif().tobytes())
     assert write_picture(tmp_path / "a.avif", picture, quality=100) == []
+    if channels == 1:
+        grey = Picture(pixels, GREY_ICC)
+        assert write_picture(tmp_path / "b.avif", grey) == ["this AVIF has no place for its colour profile"]
     again = read_picture(tmp_path / "a.avif")
     assert again.pixels.dtype == DTYPES[bits]
     assert again.icc_profile == picture.icc_profile
@@ -699,9 +642,3 @@ def test_a_large_tiff_has_wide_offsets_and_is_read_again(tmp_path: Path, monkeyp
     picture = read_picture(tmp_path / "a.tif")
     assert np.array_equal(picture.pixels, noise(4, np.uint16))
     assert picture.icc_profile == SRGB
-
-
-def test_a_picture_is_of_a_known_shape_and_depth() -> None:
-    for pixels in (np.zeros((2, 2, 5), np.uint8), np.zeros(4, np.uint8), np.zeros((2, 2), np.float32)):
-        with pytest.raises(ValueError, match="pixels must be"):
-            Picture(pixels)
