@@ -6,6 +6,7 @@ import os
 import struct
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin, features
 
 from rgt_arch.errors import UsageError, UserError
 from rgt_arch.inference.pictures import Picture, check_writable, picture_pixels, read_picture, write_picture
+from rgt_arch.inference.pictures.picture import DPI, EXIF, PROFILE, TEXT, XMP
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 GREY_ICC = SRGB[:16] + b"GRAY" + SRGB[20:]  # enough of a profile for what only carries it
@@ -94,6 +96,11 @@ def _write(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
+def texts(picture: Picture) -> dict[str, str]:
+    items = picture.metadata.items()
+    return {name.removeprefix(TEXT): value for name, value in items if name.startswith(TEXT)}
+
+
 def save(path: Path, pixels: NDArray[Any], **options: Any) -> Path:
     Image.fromarray(pixels).save(path, **options)
     return path
@@ -164,7 +171,7 @@ def test_what_other_programs_write_is_read_exactly(tmp_path: Path, name: str) ->
     if picture.has_alpha:
         assert np.array_equal(picture.pixels[..., -1], expected[..., -1])
     assert picture_pixels(tmp_path / name) == expected.shape[0] * expected.shape[1]
-    assert b"shape" not in (picture.exif or b"")  # tifffile's description would be wrong for another size
+    assert b"shape" not in (picture.metadata.get(EXIF) or b"")  # tifffile's description would be wrong for another size
 
 
 @pytest.mark.parametrize(("colour_type", "channels"), [(0, 1), (2, 3)])
@@ -212,8 +219,8 @@ def test_pictures_are_turned_upright(tmp_path: Path, name: str, orientation: int
     got = (picture.pixels >> (8 if deep else 0)).astype(int)
     assert got.shape == expected.shape
     assert np.abs(got - expected).max() <= (6 if name == "a.jpg" else 0)
-    if picture.exif:
-        assert tags(picture.exif).get(str(int(ExifTags.Base.Orientation)), 1) == 1
+    if picture.metadata.get(EXIF):
+        assert tags(picture.metadata.get(EXIF)).get(str(int(ExifTags.Base.Orientation)), 1) == 1
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
@@ -241,7 +248,7 @@ def test_cmyk_jpeg_of_adobe_becomes_rgb(tmp_path: Path) -> None:
     cmyk = Image.fromarray(smooth(3)).convert("CMYK")
     cmyk.save(tmp_path / "a.jpg", quality=100)  # Pillow writes the Adobe marker and inverted inks
     picture = read_picture(tmp_path / "a.jpg")
-    assert picture.icc_profile is None
+    assert picture.metadata.get(PROFILE) is None
     assert "guess" in picture.notices[0]
     assert np.corrcoef(picture.pixels.ravel(), smooth(3).ravel())[0, 1] > 0.8
 
@@ -272,7 +279,7 @@ def test_cmyk_goes_through_its_own_profile(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
     Image.fromarray(inks, mode="CMYK").save(path, icc_profile=cmyk_profile())
     picture = read_picture(path)
-    assert picture.icc_profile is None
+    assert picture.metadata.get(PROFILE) is None
     assert picture.notices == ()
     assert picture.pixels[8, 4].min() > 250
     red, green, blue = picture.pixels[8, 28]
@@ -401,7 +408,7 @@ def test_what_is_written_is_read_the_same_by_others(tmp_path: Path, channels: in
     pixels = noise(channels, DTYPES[bits], 300, 40)  # more rows than are compressed at once
     icc = GREY_ICC if channels < 3 else SRGB
     path = tmp_path / f"a{suffix}"
-    assert write_picture(path, Picture(pixels, icc, None, (300.0, 200.0))) == []
+    assert write_picture(path, Picture(pixels, {PROFILE: icc, DPI: (300.0, 200.0)})) == []
     if suffix == ".tif":
         other = tifffile.imread(path)
     else:
@@ -411,12 +418,12 @@ def test_what_is_written_is_read_the_same_by_others(tmp_path: Path, channels: in
     assert np.array_equal(other, pixels)
     again = read_picture(path)
     assert np.array_equal(again.pixels, pixels)
-    assert again.icc_profile == icc
-    assert again.dpi == pytest.approx((300, 200), abs=0.1)
+    assert again.metadata.get(PROFILE) == icc
+    assert again.metadata.get(DPI) == pytest.approx((300, 200), abs=0.1)
     assert again.notices == ()
 
 
-XMP = (
+XMP_DATA = (
     b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6" exif:PixelXDimension="13" '
     b'xmp:Rating="5"><exif:PixelYDimension>9</exif:PixelYDimension></rdf:Description></x:xmpmeta>'
 )
@@ -429,30 +436,34 @@ THUMBNAIL = b"\xff\xd8 the picture as it was \xff\xd9"
 def test_metadata_goes_through_every_format(tmp_path: Path, source: str, target: str, endian: str) -> None:
     exif = some_exif(6, endian)
     if source == "a.tif":
-        extra = [(700, "B", len(XMP), XMP, True), (34675, "B", len(SRGB), SRGB, True), (271, "s", 5, "Maker", True)]
+        extra = [
+            (700, "B", len(XMP_DATA), XMP_DATA, True),
+            (34675, "B", len(SRGB), SRGB, True),
+            (271, "s", 5, "Maker", True),
+        ]
         tifffile.imwrite(tmp_path / source, noise(3, np.uint8), photometric="rgb", extratags=extra, byteorder=endian)
     else:
         info = PngImagePlugin.PngInfo()
-        info.add_itxt("XML:com.adobe.xmp", XMP)
-        more = {"pnginfo": info} if source == "a.png" else {"xmp": XMP}
+        info.add_itxt("XML:com.adobe.xmp", XMP_DATA)
+        more = {"pnginfo": info} if source == "a.png" else {"xmp": XMP_DATA}
         data = with_thumbnail(exif.tobytes(), THUMBNAIL) if endian == "<" else exif.tobytes()
         Image.fromarray(noise(3, np.uint8)).save(tmp_path / source, icc_profile=SRGB, exif=data, **more)
     picture = read_picture(tmp_path / source)
     assert picture.notices == ()
-    larger = picture.replace_pixels(noise(3, np.uint16 if "16" in target else np.uint8, 40, 20))
+    larger = replace(picture, pixels=noise(3, np.uint16 if "16" in target else np.uint8, 40, 20))
     notices = write_picture(tmp_path / target, larger)
     again = read_picture(tmp_path / target)
     if target == "b.bmp":
-        assert notices == ["this BMP has no place for its colour profile, EXIF data, XMP data"]
-        assert (again.icc_profile, again.xmp) == (None, None)
+        assert notices == ["not kept in this BMP: EXIF data, XMP data, colour profile"]
+        assert (again.metadata.get(PROFILE), again.metadata.get(XMP)) == (None, None)
         return
-    assert (again.icc_profile, again.xmp) == (SRGB, XMP.replace(b'"6"', b'"1"'))
+    assert (again.metadata.get(PROFILE), again.metadata.get(XMP)) == (SRGB, XMP_DATA.replace(b'"6"', b'"1"'))
     if target.endswith(".tif"):
-        assert notices == ["this TIFF has no place for its EXIF data"]
+        assert notices == ["not kept in this TIFF: EXIF data"]
         return
     assert notices == []
     assert THUMBNAIL not in (tmp_path / target).read_bytes()
-    expected, got = tags(exif.tobytes()) | {"Exif.40962": 20, "Exif.40963": 40}, tags(again.exif)
+    expected, got = tags(exif.tobytes()) | {"Exif.40962": 20, "Exif.40963": 40}, tags(again.metadata.get(EXIF))
     assert (expected.pop("274"), got.pop("274", 1)) == (6, 1)
     if source == "a.tif":
         expected = {"271": "Maker"}
@@ -465,7 +476,7 @@ def test_exif_behind_the_pixels_of_a_png_is_carried(tmp_path: Path) -> None:
         33 : len(content[33:]) * -1
     ]
     (tmp_path / "a.png").write_bytes(content[:-12] + late + content[-12:])
-    assert tags(read_picture(tmp_path / "a.png").exif)["271"] == "Maker"
+    assert tags(read_picture(tmp_path / "a.png").metadata[EXIF])["271"] == "Maker"
 
 
 WHOLE = some_exif().tobytes()
@@ -481,8 +492,8 @@ def test_damaged_exif_does_not_keep_a_picture_from_being_read(tmp_path: Path, ex
         tifffile.imwrite(tmp_path / "a", smooth(3), photometric="rgb", extratags=[date])
     picture = read_picture(tmp_path / "a")
     np.testing.assert_array_equal(picture.pixels, smooth(3))
-    assert picture.exif is None
-    assert picture.notices == ("its EXIF data is damaged and is left out",)
+    assert picture.metadata.get(EXIF) is None
+    assert write_picture(tmp_path / "b.png", picture) == ["not kept in this PNG: EXIF data, which is damaged"]
 
 
 def test_exif_without_a_proper_end_is_kept(tmp_path: Path) -> None:
@@ -492,14 +503,14 @@ def test_exif_without_a_proper_end_is_kept(tmp_path: Path) -> None:
     exif[ExifTags.Base.ImageDescription] = "cat"
     picture = read_picture(save(tmp_path / "a.jpg", smooth(3), exif=exif.tobytes()[:-4] + b"\xff\xff\xff\x7f"))
     assert picture.notices == ()
-    assert tags(picture.exif) == {"270": "cat", "274": 1}
+    assert tags(picture.metadata.get(EXIF)) == {"270": "cat", "274": 1}
 
 
 @pytest.mark.parametrize("dpi", [4e9, 70000])
 def test_a_resolution_beyond_all_reason_is_left_out(tmp_path: Path, dpi: float) -> None:
     tifffile.imwrite(tmp_path / "a.tif", smooth(3), photometric="rgb", resolution=(dpi, dpi), resolutionunit="inch")
     picture = read_picture(tmp_path / "a.tif")
-    assert picture.dpi is None
+    assert picture.metadata.get(DPI) is None
     for name in ("a.png", "a.jpg", "a.bmp", "b.tif"):
         write_picture(tmp_path / name, picture)
 
@@ -508,19 +519,22 @@ HDR = (b"cICP", bytes([9, 16, 0, 1]))
 GAMMA_OF_SRGB = (b"gAMA", struct.pack(">I", 45455))
 # What a file has that a result does not get, and what is said of it.
 LEFT_OUT: dict[str, tuple[Callable[[Path], object], str]] = {
-    "gamma": (partial(_write, content=png(noise(3, np.uint8), 2, GAMMA_1, depth=8)), "gamma (1) is left out"),
-    "HDR": (partial(_write, content=png(noise(3, np.uint8), 2, HDR, depth=8)), "colour tags (cICP) are left out"),
+    "gamma": (partial(_write, content=png(noise(3, np.uint8), 2, GAMMA_1, depth=8)), "gamma (1)"),
+    "HDR": (partial(_write, content=png(noise(3, np.uint8), 2, HDR, depth=8)), "colour tags (cICP)"),
     "sRGB": (partial(_write, content=png(noise(3, np.uint8), 2, GAMMA_OF_SRGB, depth=8)), ""),
-    "profile": (partial(save, pixels=smooth(3), format="JPEG", icc_profile=CMYK_ICC), "colour profile is for other"),
-    "pages": (lambda path: tifffile.imwrite(path, np.stack([smooth(3)] * 2), photometric="rgb"), "has 2 pages; only"),
+    "profile": (partial(save, pixels=smooth(3), format="JPEG", icc_profile=CMYK_ICC), "colour profile"),
+    "pages": (
+        lambda path: tifffile.imwrite(path, np.stack([smooth(3)] * 2), photometric="rgb"),
+        "pages after the first (1)",
+    ),
     "pictures": (
         partial(save, pixels=smooth(3), format="MPO", save_all=True, append_images=[Image.new("RGB", (4, 4))]),
-        "has 2 pictures; only the first",
+        "pictures after the first (1)",
     ),
     **{
         name: (
-            partial(save, pixels=smooth(3), format="JPEG", xmp=XMP.replace(b"xmp:Rating", name.encode())),
-            f"what the result does not have ({name.partition(':')[0]})",
+            partial(save, pixels=smooth(3), format="JPEG", xmp=XMP_DATA.replace(b"xmp:Rating", name.encode())),
+            f"XMP data about what is not in the result ({name.partition(':')[0]})",
         )
         for name in ("GPano:FullPanoWidthPixels", "hdrgm:Version", "GCamera:MotionPhoto")
     },
@@ -529,12 +543,11 @@ LEFT_OUT: dict[str, tuple[Callable[[Path], object], str]] = {
 
 @pytest.mark.parametrize("what", LEFT_OUT)
 def test_what_a_result_does_not_carry_is_said(tmp_path: Path, what: str) -> None:
-    write, notice = LEFT_OUT[what]
+    write, name = LEFT_OUT[what]
     write(tmp_path / "a")
-    picture = read_picture(tmp_path / "a")
-    assert len(picture.notices) == bool(notice)
-    assert notice in "".join(picture.notices)
-    assert (picture.xmp, picture.icc_profile) == (None, None)
+    notices = write_picture(tmp_path / "b.png", read_picture(tmp_path / "a"))
+    assert notices == ([f"not kept in this PNG: {name}"] if name else [])
+    assert read_picture(tmp_path / "b.png").metadata.keys() <= {DPI, EXIF}
 
 
 @pytest.mark.parametrize("bits", DTYPES)
@@ -543,22 +556,22 @@ def test_texts_stay_in_png_and_are_missed_elsewhere(tmp_path: Path, bits: str) -
     content = png(pixels, 2, (b"tEXt", b"Author\0K\xe4the"), (b"tEXt", b"Title\0cat"), depth=int(bits))
     (tmp_path / "a.png").write_bytes(content)
     picture = read_picture(tmp_path / "a.png")
-    assert picture.texts == {"Author": "Käthe", "Title": "cat"}
-    lost = ["this PNG has no place for its text 'Author'"] if bits == "16" else []  # libvips writes ASCII alone
+    assert texts(picture) == {"Author": "Käthe", "Title": "cat"}
+    lost = ["not kept in this PNG: text Author"] if bits == "16" else []  # libvips writes ASCII alone
     assert write_picture(tmp_path / "b.png", picture) == lost
     again = read_picture(tmp_path / "b.png")
-    assert again.texts == ({"Title": "cat"} if lost else picture.texts)
+    assert texts(again) == ({"Title": "cat"} if lost else texts(picture))
     np.testing.assert_array_equal(again.pixels, pixels)
-    assert write_picture(tmp_path / "b.tif", picture) == ["this TIFF has no place for its text 'Author', text 'Title'"]
+    assert write_picture(tmp_path / "b.tif", picture) == ["not kept in this TIFF: text Author, text Title"]
 
 
 def test_the_comment_of_a_jpeg_is_kept(tmp_path: Path) -> None:
     Image.fromarray(noise(3, np.uint8)).save(tmp_path / "a.jpg", comment="sehr schön")
     picture = read_picture(tmp_path / "a.jpg")
-    assert picture.texts == {"Comment": "sehr schön"}
+    assert texts(picture) == {"Comment": "sehr schön"}
     for name in ("b.jpg", "b.png"):
         assert write_picture(tmp_path / name, picture) == []
-        assert read_picture(tmp_path / name).texts == {"Comment": "sehr schön"}
+        assert texts(read_picture(tmp_path / name)) == {"Comment": "sehr schön"}
 
 
 def test_jpeg_is_fine_and_has_full_colour(tmp_path: Path) -> None:
@@ -597,15 +610,16 @@ def test_avif_keeps_colours_alpha_and_more_than_8_bits(tmp_path: Path, channels:
     pixels, top = smooth(channels, DTYPES[bits]), np.iinfo(DTYPES[bits]).max
     told = check_writable(tmp_path / "a.avif", (64, 80), channels, DTYPES[bits])
     assert any("12 bits" in notice for notice in told) == (bits == "16")
-    picture = Picture(pixels, SRGB if channels > 2 else None, some_exif().tobytes())
+    profile = {PROFILE: SRGB} if channels > 2 else {}
+    picture = Picture(pixels, {**profile, EXIF: some_exif().tobytes()})
     assert write_picture(tmp_path / "a.avif", picture, quality=100) == []
     if channels == 1:
-        grey = Picture(pixels, GREY_ICC)
-        assert write_picture(tmp_path / "b.avif", grey) == ["this AVIF has no place for its colour profile"]
+        grey = Picture(pixels, {PROFILE: GREY_ICC})
+        assert write_picture(tmp_path / "b.avif", grey) == ["not kept in this AVIF: colour profile"]
     again = read_picture(tmp_path / "a.avif")
     assert again.pixels.dtype == DTYPES[bits]
-    assert again.icc_profile == picture.icc_profile
-    assert tags(again.exif)["271"] == "Maker"
+    assert again.metadata.get(PROFILE) == picture.metadata.get(PROFILE)
+    assert tags(again.metadata.get(EXIF))["271"] == "Maker"
     shown = pixels[..., None].repeat(3, 2) if channels == 1 else pixels  # AVIF has no grey
     assert np.abs(again.pixels.astype(int) - shown).max() <= top * 0.02
 
@@ -637,8 +651,8 @@ def test_a_refused_write_leaves_what_was_there(tmp_path: Path, name: str) -> Non
 
 def test_a_large_tiff_has_wide_offsets_and_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rgt_arch.inference.pictures.writing._SMALL_TIFF", 100)
-    write_picture(tmp_path / "a.tif", Picture(noise(4, np.uint16), SRGB))
+    write_picture(tmp_path / "a.tif", Picture(noise(4, np.uint16), {PROFILE: SRGB}))
     assert (tmp_path / "a.tif").read_bytes().startswith(b"II+\0")
     picture = read_picture(tmp_path / "a.tif")
     assert np.array_equal(picture.pixels, noise(4, np.uint16))
-    assert picture.icc_profile == SRGB
+    assert picture.metadata.get(PROFILE) == SRGB

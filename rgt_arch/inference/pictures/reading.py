@@ -19,7 +19,7 @@ from PIL import Image, PngImagePlugin
 
 from rgt_arch.data.images import decode, image_size, read_bytes
 from rgt_arch.errors import UserError
-from rgt_arch.inference.pictures.picture import Metadata, Picture, checked_xmp, icc_fits, read_metadata
+from rgt_arch.inference.pictures.picture import DPI, PROFILE, UNMARKED, Picture, named_xmp, read_metadata
 
 MAX_PIXELS = 2**30
 """A file that decodes to more is damaged or an attack."""
@@ -40,7 +40,7 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # nothing is 
 
 
 def read_picture(path: str | os.PathLike[str]) -> Picture:
-    """A picture file, upright, with nothing lost that `Picture` can hold; its `notices` name what is lost.
+    """A picture file, upright, with nothing lost that `Picture` can hold.
 
     16 bits stay 16, and 10 or 12 become 16; palettes become colours; alpha is straight; CMYK and Lab become sRGB; of a
     file with several pages the first is read. Raises UserError in one line for animations, other sample types, more
@@ -97,34 +97,27 @@ def _by_vips(content: bytes, kind: str, fail_on: str = "error") -> Picture:
     if image.width * image.height > MAX_PIXELS:
         raise UserError(f"{image.width}×{image.height} pixels are too many; the limit is {MAX_PIXELS}")
     metadata = read_metadata(content, kind)
-    notices = metadata.notices
-    frames = max(metadata.frames, _field(image, "n-pages", 1))
-    if frames > 1 and kind in ("jpeg", "tiff"):  # of a JPEG: depth, gain, what the other eye sees
-        notices.append(f"has {frames} {'pages' if kind == 'tiff' else 'pictures'}; only the first is read")
-    elif frames > 1:
-        raise UserError(f"is an animation of {frames} frames; save one as a picture, or all as a video")
-    orientation = _field(image, "orientation", 1)
-    icc, xmp = (image.get(name) if image.get_typeof(name) else None for name in ("icc-profile-data", "xmp-data"))
-    image, icc = _grey_or_rgb(image, icc, metadata)
-    pixels = (image if orientation == 1 else image.copy_memory().autorot()).numpy()
-    if icc and not icc_fits(icc, 1 if pixels.ndim == 2 else pixels.shape[2]):
-        notices.append("its colour profile is for other kinds of colours and is left out")
-        icc = None
-    dpi = metadata.dpi[::-1] if metadata.dpi and orientation in (5, 6, 7, 8) else metadata.dpi
-    xmp = checked_xmp(xmp, notices)
-    return Picture(pixels, icc, metadata.exif, dpi, tuple(notices), xmp, metadata.texts)
-
-
-def _grey_or_rgb(image: pyvips.Image, icc: bytes | None, metadata: Metadata) -> tuple[pyvips.Image, bytes | None]:
-    """Grey or RGB with or without alpha, of 8 or 16 bits, and its profile; inks and Lab become sRGB."""
+    if kind == "tiff" and (pages := _field(image, "n-pages", 1)) > 1:
+        metadata[f"pages after the first ({pages - 1})"] = None
+    turned = _field(image, "orientation", 1)
+    if DPI in metadata and turned in (5, 6, 7, 8):
+        metadata[DPI] = metadata[DPI][::-1]
+    if image.get_typeof("xmp-data"):
+        metadata |= named_xmp(image.get("xmp-data"))
+    has_profile = bool(image.get_typeof("icc-profile-data"))
+    notices = []
     if image.interpretation == "cmyk":
-        if not icc:
-            metadata.notices.append("CMYK without a colour profile: its colours are a guess")
-        depth = 16 if image.format == "ushort" else 8
-        options = {"intent": "relative", "black_point_compensation": True, "depth": depth}
+        if not has_profile:
+            notices.append("CMYK without a colour profile: its colours are a guess")
+        options = {
+            "intent": "relative",
+            "black_point_compensation": True,
+            "depth": 16 if image.format == "ushort" else 8,
+        }
         image = image.icc_transform("srgb", embedded=True, **options)
-        icc = None
-    elif image.interpretation in ("lab", "labs"):
+    elif has_profile:
+        metadata[PROFILE] = image.get("icc-profile-data")
+    if image.interpretation in ("lab", "labs"):
         image = image.colourspace("srgb")
     if image.format not in ("uchar", "ushort"):
         bits = _field(image, "bits-per-sample", 0)
@@ -132,10 +125,9 @@ def _grey_or_rgb(image: pyvips.Image, icc: bytes | None, metadata: Metadata) -> 
     colours = 1 if image.bands < 3 else 3
     if image.bands > 2 and image.interpretation not in ("srgb", "rgb16", "rgb"):
         raise UserError(f"has {image.bands} channels that are not said to be RGB; save it as RGB or RGBA")
-    kept = colours + (image.bands > colours and metadata.alpha_is_marked)
-    if kept < image.bands:
-        metadata.notices.append("channels that are not marked as transparency are left out")
-    return image.extract_band(0, n=kept), icc
+    image = image.extract_band(0, n=min(image.bands, colours + (UNMARKED not in metadata)))
+    pixels = (image if turned == 1 else image.copy_memory().autorot()).numpy()
+    return Picture(pixels, metadata, tuple(notices))
 
 
 def _field(image: pyvips.Image, name: str, default: int) -> int:
@@ -152,8 +144,8 @@ def _by_opencv(content: bytes) -> Picture:
         raise UserError(f"has {pixels.dtype} samples; convert it to 8 or 16 bits, grey or RGB")
     if pixels.ndim == 3:
         pixels = pixels[..., [2, 1, 0, 3][: pixels.shape[2]]]
-    lost = b"colr\x02" in content[:4096]  # a profile in JPEG 2000
-    return Picture(pixels, notices=("its colour profile is left out; colours may look different",) if lost else ())
+    has_profile = b"colr\x02" in content[:4096]  # in JPEG 2000
+    return Picture(pixels, {f"{PROFILE} of JPEG 2000": None} if has_profile else {})
 
 
 @contextmanager

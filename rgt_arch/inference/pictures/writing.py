@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Container
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,22 +16,34 @@ from PIL import Image, PngImagePlugin
 
 from rgt_arch.errors import UsageError, UserError
 from rgt_arch.files import written_whole
-from rgt_arch.inference.pictures.picture import COMMENT, XMP_IN_PNG, Picture, icc_fits, resized_exif
+from rgt_arch.inference.pictures.picture import (
+    COMMENT,
+    DPI,
+    EXIF,
+    PROFILE,
+    TEXT,
+    XMP,
+    XMP_IN_PNG,
+    Picture,
+    resized_exif,
+)
 
 
 @dataclass(frozen=True)
 class _Format:
     """What a kind of file can hold.
 
-    side: of the largest picture, a limit of the encoder. holds: fields of `Picture`. longest: EXIF or XMP in bytes.
+    side: of the largest picture, a limit of the encoder. holds: of `Picture.metadata`, besides texts. longest: EXIF or
+    XMP in bytes. channels: where it has no grey.
     """
 
     name: str
     side: int = 2**31 - 1
     bits: int = 16
     has_alpha: bool = True
-    holds: frozenset[str] = frozenset({"icc_profile", "exif", "xmp"})
+    holds: Container[str] = (PROFILE, EXIF, XMP)
     longest: int = 2**31 - 1
+    channels: int | None = None
 
 
 # One marker of a JPEG has 65,533 bytes, in which a name of 29 comes before XMP. BMP ends at 4 GiB.
@@ -38,11 +51,13 @@ _JPEG = _Format("JPEG", 65500, 8, False, longest=65533 - 29)
 _SUFFIXES = {
     ".png": _Format("PNG"),
     **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), _JPEG),
-    ".webp": _Format("WebP", 16383, 8),
-    ".avif": _Format("AVIF", 16384, 12),
-    **dict.fromkeys((".tif", ".tiff"), _Format("TIFF", holds=frozenset({"icc_profile", "xmp"}))),
-    ".bmp": _Format("BMP", 37000, 8, False, frozenset()),
+    ".webp": _Format("WebP", 16383, 8, channels=3),
+    ".avif": _Format("AVIF", 16384, 12, channels=3),
+    **dict.fromkeys((".tif", ".tiff"), _Format("TIFF", holds=(PROFILE, XMP))),
+    ".bmp": _Format("BMP", 37000, 8, False, ()),
 }
+_ICC_SPACES = {b"GRAY": (1, 2), b"RGB ": (3, 4)}  # the colour space of a profile, and the channels it can describe
+_FIELDS = {PROFILE: "icc-profile-data", EXIF: "exif-data", XMP: "xmp-data"}  # in libvips
 WRITABLE_SUFFIXES = tuple(_SUFFIXES)
 _SMALL_TIFF = 2**32 - 2**25  # bytes of pixels in a TIFF with 32-bit offsets; the rest is for tags
 
@@ -82,54 +97,46 @@ def write_picture(path: str | os.PathLike[str], picture: Picture, *, quality: in
     check_writable(path, picture.pixels.shape[:2], picture.channels, picture.pixels.dtype)
     form = _SUFFIXES[path.suffix.lower()]
     by_vips = form.name == "TIFF" or (form.bits > 8 and picture.pixels.dtype == np.uint16)
-    picture, notices = _fitting(picture, form, by_vips)
+    items = picture.metadata.items()
+    kept = {name: value for name, value in items if _holds(form, picture.channels, name, value, by_vips)}
+    if EXIF in kept:
+        kept[EXIF] = resized_exif(kept[EXIF], picture.pixels.shape[:2])
     try:
         with written_whole(path) as beside:
             if by_vips:
-                _write_by_vips(beside, picture, form.name, quality)
+                _write_by_vips(beside, replace(picture, metadata=kept), form.name, quality)
             else:
-                _write_by_pillow(beside, picture, form, quality)
+                _write_by_pillow(beside, replace(picture, metadata=kept), form, quality)
     except MemoryError:
         raise UserError(f"{path}: does not fit into memory when written as {form.name}") from None
     except (ValueError, struct.error, pyvips.Error) as error:
         raise UserError(f"{path}: cannot be written as {form.name} ({' '.join(str(error).split())})") from error
-    return notices
+    lost = [name for name in picture.metadata if name not in kept]
+    return [f"not kept in this {form.name}: {', '.join(lost)}"] if lost else []
 
 
-def _fitting(picture: Picture, form: _Format, by_vips: bool) -> tuple[Picture, list[str]]:
-    """The picture with the metadata that the format holds, and a notice that names the rest."""
-    lost: list[str] = []
-    channels = 3 if form.name in ("WebP", "AVIF") else picture.channels  # which have no grey
-    for name, what in (("icc_profile", "colour profile"), ("exif", "EXIF data"), ("xmp", "XMP data")):
-        value = getattr(picture, name)
-        if value and not (
-            name in form.holds and (icc_fits(value, channels) if name == "icc_profile" else len(value) <= form.longest)
-        ):
-            picture = replace(picture, **{name: None})  # type: ignore[arg-type]
-            lost.append(what)
-    if picture.exif:
-        picture = replace(picture, exif=resized_exif(picture.exif, picture.pixels.shape[:2]))
-    texts = {
-        key: text
-        for key, text in picture.texts.items()
-        if (form.name == "PNG" and (text.isascii() or not by_vips)) or (form.name == "JPEG" and key == COMMENT)
-    }
-    lost += [f"text {key!r}" for key in picture.texts if key not in texts]
-    return replace(picture, texts=texts), [f"this {form.name} has no place for its {', '.join(lost)}"] if lost else []
+def _holds(form: _Format, channels: int, name: str, value: Any, by_vips: bool) -> bool:
+    """Whether a format has a place for a piece of metadata."""
+    if name == PROFILE:
+        return name in form.holds and (form.channels or channels) in _ICC_SPACES.get(value[16:20], ())
+    if name.startswith(TEXT):
+        return (form.name == "PNG" and (value.isascii() or not by_vips)) or (form.name == "JPEG" and name == COMMENT)
+    return name == DPI or (name in form.holds and len(value) <= form.longest)
 
 
 def _write_by_vips(path: Path, picture: Picture, kind: str, quality: int) -> None:
-    pixels = np.ascontiguousarray(picture.pixels)
-    colours = {1: ("b-w", "grey16"), 3: ("srgb", "rgb16")}[3 if picture.channels > 2 else 1][pixels.itemsize - 1]
-    x, y = picture.dpi or (72.0, 72.0)
-    image = pyvips.Image.new_from_array(pixels, interpretation=colours).copy(xres=x / 25.4, yres=y / 25.4)
-    for name, value in (("icc-profile", picture.icc_profile), ("exif", picture.exif), ("xmp", picture.xmp)):
-        if value:
-            image.set_type(pyvips.GValue.blob_type, f"{name}-data", value)
-    for number, (key, text) in enumerate(picture.texts.items()):
-        image.set_type(pyvips.GValue.gstr_type, f"png-comment-{number}-{key}", text)
+    pixels, metadata = np.ascontiguousarray(picture.pixels), picture.metadata
+    colours = (("b-w", "grey16") if picture.channels < 3 else ("srgb", "rgb16"))[pixels.itemsize - 1]
+    image = pyvips.Image.new_from_array(pixels, interpretation=colours)
+    x, y = metadata.get(DPI, (72.0, 72.0))
+    image = image.copy(xres=x / 25.4, yres=y / 25.4)
+    for number, (name, value) in enumerate(metadata.items()):
+        if name in _FIELDS:
+            image.set_type(pyvips.GValue.blob_type, _FIELDS[name], value)
+        elif name.startswith(TEXT):
+            image.set_type(pyvips.GValue.gstr_type, f"png-comment-{number}-{name.removeprefix(TEXT)}", value)
     if kind == "PNG":
-        keep = "icc:xmp:other" + (":exif" if picture.exif else "")  # libvips would write some EXIF data of its own
+        keep = "icc:xmp:other" + (":exif" if EXIF in metadata else "")  # libvips would write some EXIF data of its own
         image.pngsave(str(path), filter="all", keep=keep)
     elif kind == "AVIF":
         image.heifsave(str(path), compression="av1", bitdepth=12, Q=quality, subsample_mode="off")
@@ -139,26 +146,20 @@ def _write_by_vips(path: Path, picture: Picture, kind: str, quality: int) -> Non
 
 
 def _write_by_pillow(path: Path, picture: Picture, form: _Format, quality: int) -> None:
-    pixels = rounded(picture.pixels)
+    pixels, metadata = rounded(picture.pixels), picture.metadata
     if picture.has_alpha and not form.has_alpha:
         pixels = on_white(pixels)
-    options: dict[str, Any] = {
-        "dpi": picture.dpi,
-        "icc_profile": picture.icc_profile,
-        "exif": picture.exif,
-        "xmp": picture.xmp,
-        "quality": quality,
-        "subsampling": "4:4:4",
-        "comment": picture.texts.get(COMMENT),
-    }
+    options: dict[str, Any] = {"quality": quality, "subsampling": "4:4:4"}
+    names = {DPI: "dpi", PROFILE: "icc_profile", EXIF: "exif", XMP: "xmp", COMMENT: "comment"}
+    options |= {option: metadata[name] for name, option in names.items() if name in metadata}
     if form.name == "PNG":
         info = options["pnginfo"] = PngImagePlugin.PngInfo()
-        for key, text in picture.texts.items():
-            info.add_text(key, text)
-        if picture.xmp:
-            info.add_itxt(XMP_IN_PNG, picture.xmp)
-    given = {name: value for name, value in options.items() if value is not None}
-    Image.fromarray(pixels).save(path, form.name, **given)  # which takes from them what the format has
+        for name, value in metadata.items():
+            if name.startswith(TEXT):
+                info.add_text(name.removeprefix(TEXT), value)
+            elif name == XMP:
+                info.add_itxt(XMP_IN_PNG, value)
+    Image.fromarray(pixels).save(path, form.name, **options)  # which takes from them what the format has
 
 
 def rounded(pixels: NDArray[Any]) -> NDArray[np.uint8]:
