@@ -111,10 +111,10 @@ def _read_tiff(content: bytes) -> dict[str, Any]:
 
 
 def named_xmp(xmp: bytes) -> dict[str, bytes]:
-    """XMP data with the orientation 1, under a name of its own if it describes more than a result has."""
+    """XMP data, if any, with the orientation 1, under a name of its own if it describes more than a result has."""
     match = _XMP_OF_THE_SOURCE.search(xmp)
     name = f"{XMP} about what is not in the result ({match[1].decode()})" if match else XMP
-    return {name: _XMP_ORIENTATION.sub(rb"\g<1>1", xmp)}
+    return {} if not xmp else {name: _XMP_ORIENTATION.sub(rb"\g<1>1", xmp)}
 
 
 def _plausible(x: float, y: float) -> dict[str, tuple[float, float]]:

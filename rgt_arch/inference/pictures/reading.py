@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 import warnings
@@ -32,6 +33,7 @@ _LOADERS = {
     b"GIF8": "gif",
     **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "tiff"),  # the latter two: BigTIFF
 }
+_FIELDS = ("n-pages", "orientation", "bits-per-sample", "xmp-data", "icc-profile-data")
 _READ = "PNG, JPEG, TIFF, WebP, AVIF, GIF, BMP, PNM or JPEG 2000"
 
 pyvips.cache_set_max(0)  # it would take a file that was written again for the one before
@@ -62,12 +64,13 @@ def read_picture(path: str | os.PathLike[str]) -> Picture:
 
 def picture_pixels(path: Path) -> int:
     """Pixels of a picture as far as its header says; 1 if that cannot be read."""
+    if not path.is_file():  # opening a FIFO would wait for ever
+        return 1
     try:
         image = pyvips.Image.new_from_file(str(path))
         return int(image.width * image.height)
     except pyvips.Error:
-        height, width = image_size(path) or (1, 1)
-        return height * width
+        return math.prod(image_size(path) or (1,))
 
 
 def _read(content: bytes) -> Picture:
@@ -96,42 +99,34 @@ def _by_vips(content: bytes, kind: str, fail_on: str = "error") -> Picture:
     image = load(content, **options)
     if image.width * image.height > MAX_PIXELS:
         raise UserError(f"{image.width}×{image.height} pixels are too many; the limit is {MAX_PIXELS}")
-    metadata = read_metadata(content, kind)
-    if kind == "tiff" and (pages := _field(image, "n-pages", 1)) > 1:
+    fields = {name: image.get(name) for name in _FIELDS if image.get_typeof(name)}
+    metadata, notices = read_metadata(content, kind), []
+    if kind == "tiff" and (pages := fields.get("n-pages", 1)) > 1:
         metadata[f"pages after the first ({pages - 1})"] = None
-    turned = _field(image, "orientation", 1)
+    turned = fields.get("orientation", 1)
     if DPI in metadata and turned in (5, 6, 7, 8):
         metadata[DPI] = metadata[DPI][::-1]
-    if image.get_typeof("xmp-data"):
-        metadata |= named_xmp(image.get("xmp-data"))
-    has_profile = bool(image.get_typeof("icc-profile-data"))
-    notices = []
+    metadata |= named_xmp(fields.get("xmp-data", b""))
     if image.interpretation == "cmyk":
-        if not has_profile:
+        if "icc-profile-data" not in fields:
             notices.append("CMYK without a colour profile: its colours are a guess")
-        options = {
-            "intent": "relative",
-            "black_point_compensation": True,
-            "depth": 16 if image.format == "ushort" else 8,
-        }
-        image = image.icc_transform("srgb", embedded=True, **options)
-    elif has_profile:
-        metadata[PROFILE] = image.get("icc-profile-data")
+        depth = 16 if image.format == "ushort" else 8
+        image = image.icc_transform(
+            "srgb", embedded=True, intent="relative", black_point_compensation=True, depth=depth
+        )
+    elif "icc-profile-data" in fields:
+        metadata[PROFILE] = fields["icc-profile-data"]
     if image.interpretation in ("lab", "labs"):
         image = image.colourspace("srgb")
     if image.format not in ("uchar", "ushort"):
-        bits = _field(image, "bits-per-sample", 0)
-        raise UserError(f"has {bits}-bit samples of type {image.format}; convert it to 8 or 16 bits, unsigned")
+        bits = f"{fields.get('bits-per-sample', 0)}-bit samples of type {image.format}"
+        raise UserError(f"has {bits}; convert it to 8 or 16 bits, unsigned")
     colours = 1 if image.bands < 3 else 3
     if image.bands > 2 and image.interpretation not in ("srgb", "rgb16", "rgb"):
         raise UserError(f"has {image.bands} channels that are not said to be RGB; save it as RGB or RGBA")
     image = image.extract_band(0, n=min(image.bands, colours + (UNMARKED not in metadata)))
     pixels = (image if turned == 1 else image.copy_memory().autorot()).numpy()
     return Picture(pixels, metadata, tuple(notices))
-
-
-def _field(image: pyvips.Image, name: str, default: int) -> int:
-    return int(image.get(name)) if image.get_typeof(name) else default
 
 
 def _by_opencv(content: bytes) -> Picture:
