@@ -78,14 +78,15 @@ def plan_jobs(inputs: Sequence[str | Path], output: Output, scale: int) -> list[
     outputs one file.
     """
     suffix = f"x{output.outscale or scale:g}" if output.suffix == "auto" else output.suffix
-    found = [(Path(name), match) for name in inputs for match in _matches(name)]
-    single = len(found) == 1 and found[0][1].is_file()
-    named = None if output.place is None else os.path.expanduser(output.place)
-    if named is not None and _is_file_name(named, single):
-        jobs = [_named_job([match for _, match in found], single, Path(named), output.extension)]
+    found = [match for name in inputs for match in _matches(name)]
+    place = None if output.place is None else os.path.expanduser(output.place)
+    single = len(found) == 1 and found[0].is_file()
+    if place is not None and _is_file_name(place, single):
+        if not single:
+            raise UsageError(f"-o {place}: is a file name, but there are several inputs; name a folder")
+        jobs = [_named_job(found[0], Path(place), output.extension)]
     else:
-        place = None if named is None else Path(named)
-        every = (job for _, match in found for job in _jobs_of(match, place, suffix, output.extension))
+        every = (job for match in found for job in _jobs_of(match, place, suffix, output.extension))
         # the same file may be named twice, by patterns for instance
         jobs = _told_apart(list({(_identity(job.source), _identity(job.target)): job for job in every}.values()))
     if not output.overwrite:  # results of an earlier run, as in `rgt upscale *.jpg`, run again
@@ -97,10 +98,8 @@ def plan_jobs(inputs: Sequence[str | Path], output: Output, scale: int) -> list[
     return jobs
 
 
-def _named_job(sources: Sequence[Path], single: bool, target: Path, extension: str) -> Job:
-    if not single:
-        raise UsageError(f"-o {target}: is a file name, but there are several inputs; name a folder")
-    job = Job(sources[0], target)
+def _named_job(source: Path, target: Path, extension: str) -> Job:
+    job = Job(source, target)
     known = TARGET_SUFFIXES if job.is_video else WRITABLE_SUFFIXES
     if target.suffix.lower() not in known:
         text = f"a {'video' if job.is_video else 'picture'} can be written as {', '.join(known)}"
@@ -147,10 +146,10 @@ def _matches(name: str | Path) -> list[Path]:
     return matches
 
 
-def _jobs_of(match: Path, place: Path | None, suffix: str, extension: str) -> list[Job]:
+def _jobs_of(match: Path, place: str | None, suffix: str, extension: str) -> list[Job]:
     if not match.is_dir():
-        return [Job(match, _target(match, place or match.parent, Path(match.name), suffix, extension))]
-    folder = place if place is not None else match.resolve().with_name(f"{match.resolve().name}_{suffix or 'out'}")
+        return [Job(match, _target(match, Path(place or match.parent), Path(match.name), suffix, extension))]
+    folder = Path(place or f"{match.resolve()}_{suffix or 'out'}")
     files = sorted(file for file in walk_files(match) if file.suffix.lower() in _READABLE)
     parents = {parent for file in files for parent in file.parents if match in parent.parents}
     results = {parent for parent in parents if _identity(parent) == _identity(folder)}
