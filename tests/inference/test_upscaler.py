@@ -57,25 +57,15 @@ def test_dtype_dimensions_and_values_are_kept(dtype, channels):
     np.testing.assert_allclose(result, expected, rtol=0, atol=0 if dtype.startswith("uint") else 1e-6)
 
 
-@pytest.mark.parametrize("size", [(1, 1), (5, 7), (3, 200), (20, 64)])
-def test_every_size_runs_through_the_real_network(network, size):
-    result = Upscaler(network, device="cpu").upscale(picture("uint8", *size, 3))
-    assert result.shape == (2 * size[0], 2 * size[1], 3)
-
-
 def test_result_is_the_network_s_own_rounded(network):
     image = data.astronaut()[40:70, 200:233]
     tensor = torch.from_numpy(image.copy()).permute(2, 0, 1)[None] / 255
     with torch.inference_mode():
         expected = (network(tensor)[0].clamp(0, 1) * 255).round().permute(1, 2, 0).numpy()
-    result = Upscaler(network, device="cpu").upscale(image)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # nothing is told where all is well
+        result = Upscaler(network, device="cpu").upscale(image)
     assert np.abs(result - expected)[but_corners(result)].max() <= 1  # 1: sums in another order
-
-
-def test_sixteen_bits_stay_sixteen_bits(network):
-    image = picture("uint16", 20, 20, 3)
-    result = Upscaler(network, device="cpu").upscale(image)
-    assert len(np.unique(result)) > 1000  # an 8-bit step anywhere would leave 256 values
 
 
 @pytest.mark.parametrize("weights", ["RGT_T_x2", "RGT_T_x4"])
@@ -318,13 +308,6 @@ def test_nan_in_float32_is_an_error():
         Upscaler(Broken(), device="cpu").upscale(picture("uint8", 8, 8, 3))
 
 
-def test_bf16_stays_close_to_float32(network):
-    image = data.astronaut()[40:72, 200:232] / np.float32(255)
-    exact, short = (Upscaler(network, device="cpu", precision=p).upscale(image) for p in ("fp32", "bf16"))
-    difference = np.mean((exact - short) ** 2)
-    assert 0 < difference < 10**-5.5  # 55 dB
-
-
 def test_a_network_for_grey_runs_colour_channel_by_channel():
     class Grey(Enlarge):
         in_chans = 1
@@ -389,9 +372,3 @@ def test_a_factor_that_makes_no_picture_is_refused(outscale):
 def test_numbers_of_numpy_are_numbers():
     upscaler = Upscaler(Enlarge(), device="cpu", tile=np.int64(16), overlap=np.int32(4))
     assert (upscaler.tile, upscaler.overlap) == (16, 4)
-
-
-def test_nothing_is_told_where_all_is_well(network):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        Upscaler(network, device="cpu").upscale(picture("uint8", 16, 16, 3))
