@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from contextlib import suppress
+from typing import Any, cast
 
 import numpy as np
+from av.sidedata.sidedata import SideData
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 from numpy.typing import NDArray
@@ -65,7 +68,7 @@ class Converter:
         self._to_yuv = VideoReformatter(), VideoReformatter()
 
     def to_upright_rgb(self, frame: VideoFrame) -> NDArray[Any]:
-        """(H, W, 3) uint8, or uint16 if the frame has more than 8 bits; turned as players show it."""
+        """(H, W, 3) uint8, or uint16 if the frame has more than 8 bits; turned and mirrored as players show it."""
         matrix = _MATRICES[colour_matrix(frame)]
         rgb = self._to_rgb.reformat(
             frame,
@@ -76,7 +79,10 @@ class Converter:
             dst_color_range=ColorRange.JPEG,
             interpolation=_SCALING,
         ).to_ndarray()
-        return np.ascontiguousarray(np.rot90(rgb, quarter_turns(frame)))
+        a, b, c, d = _display_matrix(frame)
+        if is_turned(frame):
+            rgb, a, d = rgb.swapaxes(0, 1), c, b
+        return np.ascontiguousarray(rgb[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
 
     def from_rgb(
         self, rgb: NDArray[Any], size: tuple[int, int], pixel_format: str, matrix: int, *, full: bool
@@ -100,6 +106,17 @@ class Converter:
         return frame
 
 
-def quarter_turns(frame: VideoFrame) -> int:
-    """How often a frame must be turned counter-clockwise to be upright; other angles are taken for the nearest."""
-    return round(frame.rotation / 90) % 4
+def is_turned(frame: VideoFrame) -> bool:
+    """Whether width and height change places; angles other than quarter turns are taken for the nearest of them."""
+    a, b, _, _ = _display_matrix(frame)
+    return abs(b) > abs(a)
+
+
+def _display_matrix(frame: VideoFrame) -> tuple[float, float, float, float]:
+    """(a, b, c, d), by which a point (p, q) is shown at (ap + cq, bp + dq)."""
+    with suppress(ValueError):  # side data that this PyAV has no name for (before 19) hides all of it
+        if matrix := frame.side_data.get("DISPLAYMATRIX"):
+            a, b, _, c, d = np.frombuffer(bytes(cast(SideData, matrix)), np.int32)[:5].tolist()
+            return a, b, c, d
+    angle = math.radians(frame.rotation)
+    return math.cos(angle), -math.sin(angle), math.sin(angle), math.cos(angle)

@@ -20,7 +20,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from rgt_arch.errors import UsageError, UserError
-from rgt_arch.inference.video.frames import Converter, bit_depth, colour_matrix, full_range, quarter_turns
+from rgt_arch.inference.video.frames import Converter, bit_depth, colour_matrix, full_range, is_turned
 
 _FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 TARGET_SUFFIXES = tuple(_FORMATS)
@@ -116,7 +116,7 @@ class VideoWriter:
         """Set the (width, height) of the result; returns the width of a pixel over its height."""
         height, width = size
         aspect = Fraction(video.sample_aspect_ratio or 1)
-        if quarter_turns(first) % 2:
+        if is_turned(first):
             aspect = 1 / aspect
         if aspect != 1 and self._output.format.name == "webm":  # its muxer cannot be told of other shapes
             width, height = (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))

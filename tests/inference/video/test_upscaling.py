@@ -205,12 +205,14 @@ def test_more_than_8_bits_become_10_and_a_loss_is_said(make_video: Make, bits: i
     assert notices == (["its 12 bits per channel become 10"] if bits == 12 else [])
 
 
-@pytest.mark.parametrize("rotation", [0, 90, 180, 270])
-def test_turned_videos_come_out_upright(make_video: Make, rotation: int) -> None:
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("angle", [0, 90, 180, 270])
+def test_turned_and_mirrored_videos_come_out_upright(make_video: Make, angle: int, mirrored: bool) -> None:
     corners = np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [0, 0, 0]]], np.uint8).repeat(32, 0).repeat(48, 1)
-    source = make_video(picture=lambda _: corners, times=[0, 40], rotation=(rotation, False), aspect=Fraction(4, 3))
+    source = make_video(picture=lambda _: corners, times=[0, 40], rotation=(angle, mirrored), aspect=Fraction(4, 3))
     target, _ = run(source)
-    expected = np.rot90(corners, rotation // 90).repeat(2, 0).repeat(2, 1)
+    turned = np.rot90(corners, angle // 90)  # the display matrix turns counter-clockwise first, then mirrors
+    expected = (turned[:, ::-1] if mirrored else turned).repeat(2, 0).repeat(2, 1)
     frame = first_frame(target)
     shown = frame.to_ndarray(format="rgb24")  # as stored: nothing is left to be turned
     assert shown.shape == expected.shape
@@ -218,7 +220,7 @@ def test_turned_videos_come_out_upright(make_video: Make, rotation: int) -> None
     assert frame.rotation == 0
     with av.open(str(target)) as container:
         aspect = container.streams.video[0].sample_aspect_ratio
-    assert aspect == (Fraction(3, 4) if rotation % 180 else Fraction(4, 3))
+    assert aspect == (Fraction(3, 4) if angle % 180 else Fraction(4, 3))
 
 
 def test_pixels_become_square_in_webm_which_has_no_others(make_video: Make) -> None:
