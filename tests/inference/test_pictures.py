@@ -493,6 +493,18 @@ LEFT_OUT: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda path: tifffile.imwrite(path, np.stack([smooth(3)] * 2), photometric="rgb"),
         "pages after the first (1)",
     ),
+    "unmarked channel": (
+        lambda path: tifffile.imwrite(
+            path, noise(4, np.uint8), photometric="rgb", extrasamples=["unspecified"], metadata=None, software=False
+        ),
+        "channels that are not marked as transparency",
+    ),
+    "unmarked channel of a BigTIFF": (
+        lambda path: tifffile.imwrite(
+            path, noise(4, np.uint8), photometric="rgb", extrasamples=["unspecified"], bigtiff=True
+        ),
+        "channels that are not marked as transparency",
+    ),
     "pictures": (
         partial(save, pixels=smooth(3), format="MPO", save_all=True, append_images=[Image.new("RGB", (4, 4))]),
         "pictures after the first (1)",

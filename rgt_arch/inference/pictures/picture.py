@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from rgt_arch.errors import UserError
 
@@ -82,7 +84,9 @@ def read_metadata(content: bytes, kind: str) -> dict[str, Any]:
             if abs(gamma - 0.45455) > 1e-3 and not image.info.keys() & {"icc_profile", "srgb"}:
                 found[f"gamma ({gamma:g})"] = None
         elif comment := image.info.get("comment") if kind == "jpeg" else None:
-            found[COMMENT] = comment.decode(errors="replace")
+            found[COMMENT] = comment.decode("latin-1")
+            with suppress(UnicodeDecodeError):
+                found[COMMENT] = comment.decode()
         tag = {"png": b"cICP", "heif": b"nclx"}.get(kind)
         if tag and (at := content.find(tag, 0, 4096)) >= 0 and not _is_srgb(content[at + 4 :], tag):
             found[f"colour tags ({tag.decode()})"] = None
@@ -92,22 +96,28 @@ def read_metadata(content: bytes, kind: str) -> dict[str, Any]:
 
 
 def _read_tiff(content: bytes) -> dict[str, Any]:
-    """From the first directory alone: Pillow opens fewer kinds of TIFF than libvips. Not for BigTIFF."""
-    if content[2:4] not in (b"*\0", b"\0*"):
-        return {}
-    tags = Image.Exif()
-    tags.load(content)
+    """From the first directory alone: Pillow opens fewer kinds of TIFF than libvips."""
+    is_large = b"+" in content[2:4]  # BigTIFF, whose descriptions Pillow does not read
+    tags = ImageFileDirectory_v2(content[: 16 if is_large else 8])
+    file = io.BytesIO(content)
+    file.seek(tags.next)
+    tags.load(file)
     if tags.get(_PHOTOMETRIC) == _CAMERA or (tags.get(_SAMPLES), tags.get(_PLANES)) == (2, 2):
         raise UserError("holds undeveloped camera data, or grey and alpha in separate planes; save it as PNG first")
     unit = {2: 1.0, 3: 2.54}.get(tags.get(_RESOLUTION_UNIT, 2), 0)
     found: dict[str, Any] = _plausible(*(float(tags.get(tag, 0)) * unit for tag in (0x11A, 0x11B)))
-    extra = tags.get(_EXTRA_SAMPLES, 2)
-    if {1, 2, 999}.isdisjoint(extra if isinstance(extra, tuple) else [extra]):
+    if {1, 2, 999}.isdisjoint(tags.get(_EXTRA_SAMPLES, (2,))):
         found[UNMARKED] = None
-    for tag in set(tags):
-        if tag not in _DESCRIPTIVE or (tag == _DESCRIPTION and str(tags[tag]).startswith(_LAYOUTS)):
-            del tags[tag]
-    return found | _upright(lambda: tags)
+    return found if is_large else found | _upright(lambda: _descriptions(content))
+
+
+def _descriptions(content: bytes) -> Image.Exif:
+    exif = Image.Exif()
+    exif.load(content)
+    for tag in set(exif):
+        if tag not in _DESCRIPTIVE or (tag == _DESCRIPTION and str(exif[tag]).startswith(_LAYOUTS)):
+            del exif[tag]
+    return exif
 
 
 def named_xmp(xmp: bytes) -> dict[str, bytes]:
