@@ -56,7 +56,7 @@ def run_jobs(jobs: Sequence[Job], upscaler: Upscaler, output: Output) -> Outcome
     """Do all jobs with a bar over their pixels; a file that fails is named on stderr and does not stop the others."""
     existing = {job.target for job in jobs if os.path.lexists(job.target)}
     todo = [job for job in jobs if output.overwrite or job.target not in existing]
-    outcome = Outcome(there=[job.target for job in jobs if job not in todo])
+    outcome = Outcome(there=[] if output.overwrite else [job.target for job in jobs if job.target in existing])
     sizes = [_pixels(job) for job in todo]
     done = 0
     with Progress(sum(sizes), "upscaling", "px", large=True) as progress:

@@ -107,8 +107,6 @@ def write_picture(path: str | os.PathLike[str], picture: Picture, *, quality: in
                 _write_by_vips(beside, replace(picture, metadata=kept), form.name, quality)
             else:
                 _write_by_pillow(beside, replace(picture, metadata=kept), form, quality)
-    except MemoryError:
-        raise UserError(f"{path}: does not fit into memory when written as {form.name}") from None
     except (ValueError, struct.error, pyvips.Error) as error:
         raise UserError(f"{path}: cannot be written as {form.name} ({' '.join(str(error).split())})") from error
     lost = [name for name in picture.metadata if name not in kept]
