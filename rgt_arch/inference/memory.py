@@ -12,7 +12,7 @@ import torch
 from rgt_arch.archs.rgt_arch import RGT
 from rgt_arch.errors import UserError
 
-# Peak memory above the loaded network, per input pixel: so many copies of the features and of the output, in float32.
+# Peak memory above the loaded network, per input pixel: copies of the features and of the output, in float32.
 # Measured at 256² to 750×1000 pixels, ×2 and ×4, 96 and 180 channels: the estimate is 1.1 to 1.7 times what was taken.
 _FEATURE_COPIES = 6.0
 _OUTPUT_COPIES = 4.0

@@ -71,9 +71,9 @@ class Output:
 def plan_jobs(inputs: Sequence[str | Path], output: Output, scale: int) -> list[Job]:
     """The files that the inputs stand for, in order, and where their results go.
 
-    inputs: files, folders (with their sub-folders; what is no picture or video by its suffix is passed over, and so
-    are hidden files and the output folder), or patterns such as `photos/*.png`. What an earlier run made of one of them
-    is no input, unless outputs are to be replaced. scale: for the names.
+    inputs: files, folders (with their sub-folders; hidden files, the output folder, and files without the suffix of a
+    picture or video are skipped), or patterns such as `photos/*.png`. A result that an earlier run made of one of them
+    is not an input, unless outputs are to be replaced. scale: for the names.
     Raises UsageError if there is nothing to do, a folder cannot be listed, an output would be one of the inputs, or two
     outputs one file.
     """

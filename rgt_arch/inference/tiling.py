@@ -94,7 +94,7 @@ def tiled_forward(
     (float64 if the network's output is).
 
     Guarantee: a network that looks at most overlap // 4 pixels far in each direction gives the same output as without
-    tiles, to rounding: so far from an inner edge a tile has no say. Half of the overlap is left to blend in, which
+    tiles, to rounding: so near to an inner edge a tile has no weight. Half of the overlap is left to blend in, which
     hides the seams of networks that look further, as RGT does.
     Memory: the output, one batch of tiles, and one weight per row and column.
 

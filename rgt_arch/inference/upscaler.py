@@ -44,7 +44,7 @@ Progress = Callable[[int, int], None]
 class Upscaler:
     """Super-resolves pictures with an RGT: `Upscaler("RGT_T_x4").upscale(image)`.
 
-    What is of one colour stays exactly so, up to the corners. Large pictures are run in overlapping tiles where the
+    Areas of one colour stay exactly so, up to the corners. Large pictures are run in overlapping tiles where the
     memory asks for it; where it runs out all the same, the tiles are halved, for the pictures after it too. A result
     with NaN or infinity is computed again in float32. Both are told by `warnings.warn`.
     """
@@ -236,16 +236,16 @@ def _advance(progress: Progress, number: int, parts: int, pixels: int, share: fl
 
 
 def _device(name: str) -> torch.device:
-    """The device of a name; raises UsageError if it is unknown or not there."""
+    """The device of a name; raises UsageError if it is unknown or not available."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:
         raise UsageError(f"device is {name!r}; it must be one of {', '.join(DEVICES)}") from None
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not there.get(device.type, False):
-        raise UsageError(f"device {name} is not there for torch {torch.__version__}; use auto or cpu")
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available.get(device.type, False):
+        raise UsageError(f"device {name} is not available to torch {torch.__version__}; use auto or cpu")
     return device
 
 

@@ -340,8 +340,8 @@ def test_wrong_options_are_named(options, text):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without a GPU")
-def test_a_device_that_is_not_there_is_named():
-    with pytest.raises(UsageError, match="device cuda is not there"):
+def test_a_device_that_is_not_available_is_named():
+    with pytest.raises(UsageError, match="device cuda is not available"):
         Upscaler(Enlarge(), device="cuda")
 
 

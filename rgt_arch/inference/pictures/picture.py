@@ -39,10 +39,10 @@ class Picture:
     """A decoded picture, upright.
 
     pixels: (H, W) grey, (H, W, 2) grey and alpha, (H, W, 3) RGB, (H, W, 4) RGBA; uint8 or uint16; alpha is straight.
-    metadata: what else its file has, by the name that is told where a result cannot hold it: PROFILE, EXIF (with
-    "Exif\\0\\0", upright, without a thumbnail) and XMP as bytes, DPI (x and y), TEXT and a key for a PNG's texts and a
-    JPEG's comment; any other name is that of something which no result carries.
-    notices: what to know about its pixels, in one line each, without the file's name.
+    metadata: what else its file has, by the names that notices of losses use: PROFILE, EXIF (it begins with
+    "Exif\\0\\0", is upright and has no thumbnail) and XMP as bytes, DPI (x and y), TEXT and a key for a PNG's texts and
+    a JPEG's comment. No result carries anything under another name.
+    notices: one line for each thing that the user should know about the pixels, without the file's name.
     """
 
     pixels: NDArray[Any]

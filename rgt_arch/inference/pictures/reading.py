@@ -145,7 +145,7 @@ def _by_opencv(content: bytes) -> Picture:
 
 @contextmanager
 def _quiet_and_unlimited() -> Iterator[None]:
-    """Large pictures and odd metadata are no faults: without Pillow's limits and what the libraries would print."""
+    """Lift Pillow's limits and silence warnings: large pictures and odd metadata are not faults."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         before = Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY

@@ -97,8 +97,8 @@ class Parts:
         """One line about a file whose end is missing, such as a download that broke off; None if it is whole."""
         length = (self._container.duration or 0) / av.time_base
         if length - self._reached > _SECONDS_MISSING_AT_END:
-            return f"ends after {self._reached:.1f} of {length:.1f} seconds: what is there was kept"
-        return f"could not be read to its end ({self._error}): what could was kept" if self._error else None
+            return f"ends after {self._reached:.1f} of {length:.1f} seconds; the rest is missing"
+        return f"could not be read to its end ({self._error})" if self._error else None
 
 
 def reason(error: FFmpegError) -> str:

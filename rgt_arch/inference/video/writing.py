@@ -37,7 +37,7 @@ _OWN_TAGS |= {"number_of_frames", "number_of_bytes", "vendor_id"}
 
 
 def target_suffix(suffix: str) -> str:
-    """The suffix for the result of a video with this one: the same, but .mkv for those that are only read (.avi)."""
+    """The suffix of a result: that of the source, or .mkv where the source's is only read (.avi)."""
     return suffix if suffix.lower() in TARGET_SUFFIXES else ".mkv"
 
 
