@@ -43,8 +43,8 @@ def split_alpha(image: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any] | None]
 def fill_transparent(colour: NDArray[Any], alpha: NDArray[Any]) -> NDArray[Any]:
     """Give invisible pixels the colour of the nearest visible one.
 
-    Whatever lies under full transparency, black more often than not, would else be drawn into the visible edge by
-    anything that looks at neighbours. colour: (H, W, C). alpha: (H, W, 1).
+    Colours under full transparency, often black, would otherwise reach the visible edge through a network that looks at
+    neighbours. colour: (H, W, C). alpha: (H, W, 1).
     """
     hidden = alpha[..., 0] == 0
     if not hidden.any() or hidden.all():
@@ -83,7 +83,7 @@ def keep_flat(image: Tensor, result: Tensor, scale: int) -> Tensor:
 
 @torch.inference_mode()
 def clamp_corners(image: Tensor, result: Tensor, scale: int) -> Tensor:
-    """Keep what is made of the four corner pixels within the values of the 3×3 pixels there; in place.
+    """Clamp the result of each corner pixel to the values of the 3×3 pixels at that corner; in place.
 
     The zeros that networks pad with reach a corner from two sides: in a scanned page, whose white has some noise and so
     is not flat, the corners came out tens of levels too dark. image: (1, C, H, W). result: (1, C, H·scale, W·scale).

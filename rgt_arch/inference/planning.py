@@ -71,50 +71,42 @@ class Output:
 def plan_jobs(inputs: Sequence[str | Path], output: Output, scale: int) -> list[Job]:
     """The files that the inputs stand for, in order, and where their results go.
 
-    inputs: files, folders (with their sub-folders; what is no picture or video by its suffix is passed over, and so
-    are hidden files and the output folder), or patterns such as `photos/*.png`. What an earlier run made of one of them
-    is no input, unless outputs are to be replaced. scale: for the names.
+    inputs: files, folders (with their sub-folders; hidden files, the output folder, and files without the suffix of a
+    picture or video are skipped), or patterns such as `photos/*.png`. A result that an earlier run made of one of them
+    is not an input, unless outputs are to be replaced. scale: for the names.
     Raises UsageError if there is nothing to do, a folder cannot be listed, an output would be one of the inputs, or two
     outputs one file.
     """
-    factor = output.outscale or scale
-    suffix = f"x{factor:g}" if output.suffix == "auto" else output.suffix
-    found = [(Path(name), match) for name in inputs for match in _matches(name)]
-    single = len(found) == 1 and found[0][1].is_file()
-    named = None if output.place is None else os.path.expanduser(output.place)
-    place = None if named is None else Path(named)
-    if named is not None and place is not None and _is_file_name(named, single):
+    suffix = f"x{output.outscale or scale:g}" if output.suffix == "auto" else output.suffix
+    found = [match for name in inputs for match in _matches(name)]
+    place = None if output.place is None else os.path.expanduser(output.place)
+    single = len(found) == 1 and found[0].is_file()
+    if place is not None and _is_file_name(place, single):
         if not single:
             raise UsageError(f"-o {place}: is a file name, but there are several inputs; name a folder")
-        jobs = [Job(found[0][1], place)]
-        known = TARGET_SUFFIXES if jobs[0].is_video else WRITABLE_SUFFIXES
-        if place.suffix.lower() not in known:
-            text = f"a {'video' if jobs[0].is_video else 'picture'} can be written as {', '.join(known)}"
-            raise UsageError(f"-o {place}: {text}; name one of these, or end a folder's name with a /")
-        if output.extension != "auto" and not jobs[0].is_video:
-            raise UsageError(
-                f"-o {place} names the format, and so does --ext {output.extension}; leave one of them out"
-            )
+        jobs = [_named_job(found[0], Path(place), output.extension)]
     else:
-        every = (job for _, match in found for job in _jobs_of(match, place, suffix, output.extension))
+        every = (job for match in found for job in _jobs_of(match, place, suffix, output.extension))
         # the same file may be named twice, by patterns for instance
-        jobs = list({(os.path.realpath(job.source), os.path.realpath(job.target)): job for job in every}.values())
-        jobs = _told_apart(jobs)
-    if not output.overwrite:  # then what is there already is skipped, so nothing can be lost
-        jobs = _without_results(jobs)
+        jobs = _told_apart(list({(_identity(job.source), _identity(job.target)): job for job in every}.values()))
+    if not output.overwrite:  # results of an earlier run, as in `rgt upscale *.jpg`, run again
+        results = {_identity(path): job for job in jobs for path in (job.target, comparison_path(job.target))}
+        jobs = [job for job in jobs if results.get(_identity(job.source), job) is job]
     if not jobs:
         raise UsageError(f"{', '.join(map(str, inputs))}: no pictures or videos there")
     _refuse_collisions(jobs, output.compare)
     return jobs
 
 
-def _without_results(jobs: list[Job]) -> list[Job]:
-    """Without those whose source is the result, or the comparison, of another job: `rgt upscale *.jpg`, run again."""
-    results: dict[str, Job] = {}
-    for job in jobs:
-        for result in (job.target, comparison_path(job.target)):
-            results[os.path.realpath(result)] = job
-    return [job for job in jobs if results.get(os.path.realpath(job.source), job) is job]
+def _named_job(source: Path, target: Path, extension: str) -> Job:
+    job = Job(source, target)
+    known = TARGET_SUFFIXES if job.is_video else WRITABLE_SUFFIXES
+    if target.suffix.lower() not in known:
+        text = f"a {'video' if job.is_video else 'picture'} can be written as {', '.join(known)}"
+        raise UsageError(f"-o {target}: {text}; name one of these, or end a folder's name with a /")
+    if extension != "auto" and not job.is_video:
+        raise UsageError(f"-o {target} names the format, and so does --ext {extension}; leave one of them out")
+    return job
 
 
 def _is_file_name(named: str, single: bool) -> bool:
@@ -130,12 +122,12 @@ def _told_apart(jobs: Sequence[Job]) -> list[Job]:
 
     What lies beside an input counts too: its result has the same name in every run.
     """
-    counts = Counter(os.path.realpath(job.target) for job in jobs)
+    counts = Counter(_identity(job.target) for job in jobs)
     apart = []
     for job in jobs:
         stem, kind = job.source.stem, job.source.suffix
         beside = job.source.with_suffix(job.target.suffix)
-        is_taken = counts[os.path.realpath(job.target)] > 1 or (os.path.lexists(beside) and beside != job.target)
+        is_taken = counts[_identity(job.target)] > 1 or (os.path.lexists(beside) and beside != job.target)
         if is_taken and kind.lower() != job.target.suffix.lower():
             job = replace(job, target=job.target.with_name(f"{stem}_{kind[1:]}{job.target.name[len(stem) :]}"))
         apart.append(job)
@@ -154,22 +146,18 @@ def _matches(name: str | Path) -> list[Path]:
     return matches
 
 
-def _jobs_of(match: Path, place: Path | None, suffix: str, extension: str) -> list[Job]:
+def _jobs_of(match: Path, place: str | None, suffix: str, extension: str) -> list[Job]:
     if not match.is_dir():
-        return [Job(match, _target(match, place or match.parent, Path(match.name), suffix, extension))]
-    folder = place if place is not None else match.resolve().with_name(f"{match.resolve().name}_{suffix or 'out'}")
+        return [Job(match, _target(match, Path(place or match.parent), Path(match.name), suffix, extension))]
+    folder = Path(place or f"{match.resolve()}_{suffix or 'out'}")
     files = sorted(file for file in walk_files(match) if file.suffix.lower() in _READABLE)
-    parents = {parent for file in files for parent in file.parents if parent != match and match in parent.parents}
-    results = {parent for parent in parents if _same(parent, folder)}
+    parents = {parent for file in files for parent in file.parents if match in parent.parents}
+    results = {parent for parent in parents if _identity(parent) == _identity(folder)}
     return [
         Job(file, _target(file, folder, file.relative_to(match), suffix, extension))
         for file in files
         if results.isdisjoint(file.parents)
     ]
-
-
-def _same(one: Path, other: Path) -> bool:
-    return one.exists() and other.exists() and one.samefile(other)
 
 
 def _target(source: Path, folder: Path, name: Path, suffix: str, extension: str) -> Path:
@@ -184,27 +172,25 @@ def _target(source: Path, folder: Path, name: Path, suffix: str, extension: str)
 
 
 def _refuse_collisions(jobs: Sequence[Job], compare: bool) -> None:
-    # by identity too: hard links, and names that differ in case or accents' coding alone where the disk ignores that
-    sources: set[object] = {os.path.realpath(job.source) for job in jobs} | {identity(job.source) for job in jobs}
-    sources.discard(None)
-    owners: dict[str, Path] = {}
+    sources = {_identity(job.source) for job in jobs}
+    owners: dict[object, Path] = {}
     for job in jobs:
         for target in (job.target, *([comparison_path(job.target)] if compare and not job.is_video else [])):
-            real = os.path.realpath(target)
-            if real in sources or identity(target) in sources:
+            key = _identity(target)
+            if key in sources:
                 raise UsageError(f"{target}: is an input; name another output with -o or --suffix")
-            if real in owners:
+            if key in owners:
                 raise UsageError(
-                    f"{job.source} and {owners[real]} would both become {target}; rename one of them, or upscale them "
+                    f"{job.source} and {owners[key]} would both become {target}; rename one of them, or upscale them "
                     "one after the other, each to a folder of its own with -o"
                 )
-            owners[real] = job.source
+            owners[key] = job.source
 
 
-def identity(path: Path) -> tuple[int, int] | None:
-    """(device, inode) of an existing file, else None."""
+def _identity(path: Path) -> tuple[int, int] | str:
+    """Equal for all names of one file, links and other spellings included; for a missing one its real path."""
     try:
         found = os.stat(path)
     except OSError:
-        return None
+        return os.path.realpath(path)
     return found.st_dev, found.st_ino

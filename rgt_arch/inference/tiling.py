@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
@@ -15,27 +14,18 @@ from rgt_arch.config.settings import SMALLEST_TILE, largest_overlap
 Network = Callable[[Tensor], Tensor]
 
 
-@dataclass(frozen=True)
-class Tile:
-    """Square tiles in input pixels, with the bounds that option files have too.
+def check_tile(size: int, overlap: int) -> None:
+    """Raise ValueError unless tiles of `size` pixels, overlap included, can share `overlap` pixels.
 
-    size: side of a tile, overlap included, at least 16. overlap: pixels that neighbours share, from 0 to half of size.
-    Raises ValueError for anything else.
+    The bounds are those of option files: size from 16 up, overlap from 0 to half of it; both whole numbers.
     """
-
-    size: int
-    overlap: int
-
-    def __post_init__(self) -> None:
-        if not _is_whole(self.size) or self.size < SMALLEST_TILE:
-            raise ValueError(f"tile is {self.size!r}; it must be a whole number of pixels from {SMALLEST_TILE} up")
-        most = largest_overlap(int(self.size))
-        if not _is_whole(self.overlap) or not 0 <= self.overlap <= most:
-            raise ValueError(
-                f"overlap is {self.overlap!r}; it must be a whole number of pixels from 0 to half of the tile ({most})"
-            )
-        object.__setattr__(self, "size", int(self.size))  # from NumPy's
-        object.__setattr__(self, "overlap", int(self.overlap))
+    if not _is_whole(size) or size < SMALLEST_TILE:
+        raise ValueError(f"tile is {size!r}; it must be a whole number of pixels from {SMALLEST_TILE} up")
+    most = largest_overlap(size)
+    if not _is_whole(overlap) or not 0 <= overlap <= most:
+        raise ValueError(
+            f"overlap is {overlap!r}; it must be a whole number of pixels from 0 to half of the tile ({most})"
+        )
 
 
 def _is_whole(value: Any) -> bool:
@@ -58,15 +48,15 @@ def tile_starts(length: int, tile: int, overlap: int) -> list[int]:
     return [*starts, length - tile]
 
 
-def blend_weights(length: int, tile: int, overlap: int, margin: int, scale: int) -> list[Tensor]:
-    """Weights of each tile along one axis, at output resolution; over the tiles they add up to 1 at every pixel.
+def blend_weights(length: int, tile: int, overlap: int, scale: int) -> list[tuple[int, Tensor]]:
+    """First pixel of each tile along one axis, and its weights at output resolution, which add up to 1 at every pixel.
 
-    Each is 0 within `margin` input pixels of an inner edge, then rises as a smoothstep over `overlap - 2 * margin`
-    pixels to 1. The edge of the image is not an inner edge; without overlap there is no rise, and pixels shared by the
-    last two tiles are averaged. Returns float64 tensors of min(tile, length) * scale.
+    Each is 0 within a quarter of the overlap of an inner edge, then rises as a smoothstep to 1. The edge of the image
+    is not an inner edge; without overlap there is no rise, and pixels shared by the last two tiles are averaged.
+    The weights are float64 tensors of min(tile, length) * scale.
     """
     starts = tile_starts(length, tile, overlap)
-    size = min(tile, length)
+    size, margin = min(tile, length), overlap // 4
     centres = (torch.arange(size * scale, dtype=torch.float64) + 0.5) / scale
     rise = ((centres - margin) / max(overlap - 2 * margin, 1)).clamp(0, 1)
     rise = rise * rise * (3 - 2 * rise)
@@ -81,7 +71,7 @@ def blend_weights(length: int, tile: int, overlap: int, margin: int, scale: int)
         total[start * scale : (start + size) * scale] += weight
         weights.append(weight)
     return [
-        weight / total[start * scale : (start + size) * scale] for start, weight in zip(starts, weights, strict=True)
+        (start, w / total[start * scale : (start + size) * scale]) for start, w in zip(starts, weights, strict=True)
     ]
 
 
@@ -92,7 +82,6 @@ def tiled_forward(
     tile: int,
     overlap: int,
     *,
-    margin: int | None = None,
     batch: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
@@ -100,41 +89,27 @@ def tiled_forward(
 
     network: (B, C, h, w) -> (B, C', h * scale, w * scale); it sees tiles of one size, min(tile, H) × min(tile, W).
     image: (B, C, H, W), any device; results are gathered on it, so the network may move tiles to another device and
-    a large image can stay in main memory. tile, overlap: see `Tile`. margin: input pixels. batch: tiles run
-    together, which keeps a GPU busy. progress(done, tiles) is called after each batch. Returns
-    (B, C', H * scale, W * scale), added up in float32 (float64 if the network's output is).
+    a large image can stay in main memory. tile, overlap: see `check_tile`. batch: tiles run together, which keeps a GPU
+    busy. progress(done, tiles) is called after each batch. Returns (B, C', H * scale, W * scale), added up in float32
+    (float64 if the network's output is).
 
-    Guarantee: a tile has no say within `margin` pixels of an inner edge, and every pixel is at least `margin` pixels
-    inside some tile. So a network that looks at most `margin` pixels far in each direction gives the same output as
-    without tiles, to rounding. The default, overlap // 4, leaves half of the overlap to blend in, which is what hides
-    seams of networks that look further, as RGT does; (overlap - 1) // 2 is the largest possible.
+    Guarantee: a network that looks at most overlap // 4 pixels far in each direction gives the same output as without
+    tiles, to rounding: so near to an inner edge a tile has no weight. Half of the overlap is left to blend in, which
+    hides the seams of networks that look further, as RGT does.
     Memory: the output, one batch of tiles, and one weight per row and column.
 
-    Raises ValueError where tile, overlap, margin, batch or scale are out of range, or the network's output has another
-    size.
+    Raises ValueError where tile or overlap are out of range, or the network's output has another size.
     """
-    Tile(tile, overlap)
-    margin = overlap // 4 if margin is None else margin
-    if scale < 1:
-        raise ValueError(f"scale must be at least 1, got {scale}")
-    if not 0 <= margin <= max(overlap - 1, 0) // 2:
-        raise ValueError(f"margin must be from 0 to (overlap - 1) // 2 = {max(overlap - 1, 0) // 2}, got {margin}")
-    if batch < 1:
-        raise ValueError(f"batch must be at least 1 tile, got {batch}")
+    check_tile(tile, overlap)
     height, width = image.shape[-2:]
-    if height <= tile and width <= tile:
+    if max(height, width) <= tile:
         result = _checked_call(network, image, scale).to(image.device)
         if progress:
             progress(1, 1)
         return result.to(torch.promote_types(result.dtype, torch.float32))
-    rows = list(
-        zip(tile_starts(height, tile, overlap), blend_weights(height, tile, overlap, margin, scale), strict=True)
-    )
-    columns = list(
-        zip(tile_starts(width, tile, overlap), blend_weights(width, tile, overlap, margin, scale), strict=True)
-    )
-    output: Tensor | None = None
+    rows, columns = (blend_weights(length, tile, overlap, scale) for length in (height, width))
     places = list(product(rows, columns))
+    output: Tensor | None = None
     for first in range(0, len(places), batch):
         group = places[first : first + batch]
         tiles = [image[..., top : top + tile, left : left + tile] for (top, _), (left, _) in group]
@@ -144,8 +119,7 @@ def tiled_forward(
             if output is None:
                 output = result.new_zeros((*result.shape[:-2], height * scale, width * scale), dtype=dtype)
             place = output[..., top * scale : (top + tile) * scale, left * scale : (left + tile) * scale]
-            weighted = result.to(dtype) * row_weight.to(place)[:, None]
-            place.addcmul_(weighted, column_weight.to(place))
+            place.addcmul_(result.to(dtype) * row_weight.to(place)[:, None], column_weight.to(place))
         if progress:
             progress(first + len(group), len(places))
     assert output is not None  # there is at least one tile
@@ -160,33 +134,23 @@ def chop_forward(network: Network, image: Tensor, scale: int) -> Tensor:
     Kept for comparison with published numbers; `tiled_forward` blends. Source: official RGTModel.test, use_chop.
     """
     height, width = image.shape[-2:]
-    counts = (height // CHOP_SIZE + 1, width // CHOP_SIZE + 1)
-    for axis, (length, count) in zip((-2, -1), zip((height, width), counts, strict=True), strict=True):
-        missing = -length % count
-        if missing:
-            mirrored = image.narrow(axis, length - missing, missing).flip(axis)
-            image = torch.cat([image, mirrored], axis)
-    piece = (image.shape[-2] // counts[0], image.shape[-1] // counts[1])
-    output: Tensor | None = None
-    for row in range(counts[0]):
-        for column in range(counts[1]):
-            top, bottom = _with_shave(row, counts[0], piece[0])
-            left, right = _with_shave(column, counts[1], piece[1])
-            result = _checked_call(network, image[..., top:bottom, left:right], scale)
-            if output is None:
-                shape = (*result.shape[:-2], image.shape[-2] * scale, image.shape[-1] * scale)
-                output = result.new_empty(shape, device=image.device)
-            y, x = row * piece[0], column * piece[1]
-            core = result[..., (y - top) * scale :, (x - left) * scale :][..., : piece[0] * scale, : piece[1] * scale]
-            output[..., y * scale : (y + piece[0]) * scale, x * scale : (x + piece[1]) * scale] = core
-    assert output is not None  # there is at least one piece
-    return output[..., : height * scale, : width * scale]
+    sides = []
+    for axis, length in ((-2, height), (-1, width)):
+        count = length // CHOP_SIZE + 1
+        sides.append(-(-length // count))
+        index = torch.arange(sides[-1] * count, device=image.device)
+        image = image.index_select(axis, torch.minimum(index, 2 * length - 1 - index))
 
+    def piece(top: int, left: int) -> Tensor:
+        shaves = [min(CHOP_SHAVE, start) for start in (top, left)]
+        ends = [start + side + CHOP_SHAVE for start, side in zip((top, left), sides, strict=True)]
+        result = _checked_call(network, image[..., top - shaves[0] : ends[0], left - shaves[1] : ends[1]], scale)
+        result = result[..., shaves[0] * scale :, shaves[1] * scale :]
+        return result[..., : sides[0] * scale, : sides[1] * scale].to(image.device)
 
-def _with_shave(index: int, count: int, size: int) -> tuple[int, int]:
-    """First pixel and end of a piece with its shave on inner sides."""
-    start = index * size - (CHOP_SHAVE if index else 0)
-    return start, (index + 1) * size + (CHOP_SHAVE if index < count - 1 else 0)
+    tops, lefts = (range(0, length, side) for length, side in zip(image.shape[-2:], sides, strict=True))
+    rows = [torch.cat([piece(top, left) for left in lefts], -1) for top in tops]
+    return torch.cat(rows, -2)[..., : height * scale, : width * scale]
 
 
 def _checked_call(network: Network, image: Tensor, scale: int) -> Tensor:

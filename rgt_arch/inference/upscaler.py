@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from rgt_arch.archs.rgt_arch import RGT
-from rgt_arch.config.settings import default_overlap
+from rgt_arch.config.settings import SMALLEST_TILE, default_overlap
 from rgt_arch.errors import UsageError, UserError
 from rgt_arch.inference.arrays import (
     clamp_corners,
@@ -29,7 +29,7 @@ from rgt_arch.inference.arrays import (
 )
 from rgt_arch.inference.ensemble import self_ensemble
 from rgt_arch.inference.memory import SMALLEST_AUTO_TILE, free_memory, image_memory, is_out_of_memory, largest_tile
-from rgt_arch.inference.tiling import Tile, tiled_forward
+from rgt_arch.inference.tiling import check_tile, tiled_forward
 from rgt_arch.weights.building import load_model
 
 ALPHA_MODES = ("rgt", "bicubic", "drop")
@@ -44,7 +44,7 @@ Progress = Callable[[int, int], None]
 class Upscaler:
     """Super-resolves pictures with an RGT: `Upscaler("RGT_T_x4").upscale(image)`.
 
-    What is of one colour stays exactly so, up to the corners. Large pictures are run in overlapping tiles where the
+    Areas of one colour stay exactly so, up to the corners. Large pictures are run in overlapping tiles where the
     memory asks for it; where it runs out all the same, the tiles are halved, for the pictures after it too. A result
     with NaN or infinity is computed again in float32. Both are told by `warnings.warn`.
     """
@@ -64,8 +64,8 @@ class Upscaler:
 
         device: auto (CUDA, else Apple's GPU, else CPU), or a device of torch. precision: fp32, bf16, fp16 (inside the
         network; in and out stay float32), or auto: bf16 or fp16 on CUDA, whichever it is made for, else fp32. tile:
-        side in input pixels (see `Tile`), 0 for the whole image at once, or auto: whole if the memory suffices, else
-        the largest that fits. overlap: input pixels that neighbouring tiles share (see `Tile`), by default 32.
+        side in input pixels, 16 or more, 0 for the whole image at once, or auto: whole if the memory suffices, else
+        the largest that fits. overlap: input pixels that neighbouring tiles share, by default 32.
         self_ensemble: mean over 8 flips and transposes, at 8 times the time. alpha: by the network, by bicubic, or
         dropped.
 
@@ -86,8 +86,6 @@ class Upscaler:
         self.self_ensemble = self_ensemble
         self.used_tile: int | None = None
         """Side of the tiles of the last picture, 0 if it was run whole."""
-        self._too_many: float = math.inf
-        """Pixels of the smallest tile that ran out of memory: the next picture need not try as many."""
 
     def upscale(
         self, image: NDArray[Any], outscale: float | None = None, progress: Progress | None = None
@@ -110,9 +108,7 @@ class Upscaler:
             colour, alpha = (colour if alpha is None else fill_transparent(colour, alpha)), None
         height, width = colour.shape[:2]
         size = self.output_size(height, width, outscale)
-
-        self._check_room(height, width, size, image)
-
+        self._check_room((height * self.scale, width * self.scale), size, image.size // (height * width))
         by_network = [colour if alpha is None else fill_transparent(colour, alpha)]
         even_alpha = alpha is not None and bool((alpha == alpha[0, 0]).all())
         if alpha is not None and self.alpha == "rgt" and not even_alpha:
@@ -134,12 +130,9 @@ class Upscaler:
         factor = self.scale if outscale is None else outscale
         return max(1, round(height * factor)), max(1, round(width * factor))
 
-    def _check_room(self, height: int, width: int, size: tuple[int, int], image: NDArray[Any]) -> None:
+    def _check_room(self, enlarged: tuple[int, int], size: tuple[int, int], channels: int) -> None:
         """Refuse a result that cannot fit: the system would end the process, with everything else it has to do."""
-        colours = image.size // (height * width)
-        enlarged = 4 * min(colours, 3) * height * width * self.scale**2
-        resized = 0 if size == (height * self.scale, width * self.scale) else 4 * min(colours, 3) * size[0] * size[1]
-        needed = max(enlarged + resized, resized + image.itemsize * colours * size[0] * size[1])
+        needed = 4 * min(channels, 3) * sum(height * width for height, width in {enlarged, size})
         free = free_memory(torch.device("cpu"))
         if needed > free:
             raise UserError(
@@ -166,68 +159,38 @@ class Upscaler:
         return keep_flat(image, clamp_corners(image, result, self.scale), self.scale)
 
     def _run(self, image: Tensor, advance: Callable[[float], None] | None) -> Tensor:
-        """Whole or in tiles, which are halved until the memory suffices."""
-        height, width = image.shape[-2:]
-        tile = self._first_tile(height, width)
+        """Whole or in tiles, which are halved until the memory suffices, for the pictures after it too."""
+        longer, smallest = max(image.shape[-2:]), max(SMALLEST_AUTO_TILE, 2 * self.overlap)
+        if self.tile == "auto":
+            tile = largest_tile(self.network, image.shape[-2], image.shape[-1], self.device)
+        else:
+            tile = min(int(self.tile) or longer, longer)
+        tile = max(tile, SMALLEST_TILE, 2 * self.overlap)
         while True:
-            self.used_tile = tile
+            self.used_tile = tile if tile < longer else 0
             try:
-                return self._run_tiles(image, tile, advance)
+                return tiled_forward(
+                    self._forward,
+                    image,
+                    self.scale,
+                    tile,
+                    self.overlap,
+                    batch=self._tiles_at_once(tile),
+                    progress=advance and (lambda done, tiles: advance(done / tiles)),
+                )
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                self._too_many = min(self._too_many, _tile_pixels(tile, height, width))
-                smaller = self._halved(tile, height, width)
-                if smaller is None:
+                if tile <= smallest:
                     raise UserError(
-                        f"{height}x{width} pixels do not fit into the memory of {self.device}, not even in tiles of "
-                        f"{tile or max(height, width)}; use --device cpu, or close other programs"
+                        f"{image.shape[-2]}x{image.shape[-1]} pixels do not fit into the memory of {self.device}, not "
+                        f"even in tiles of {tile}; use --device cpu, or close other programs"
                     ) from error
-                tile = smaller
+                tile = self.tile = max(smallest, tile // 2 // 8 * 8)
             # outside of `except`, whose exception keeps the tensors of the failed run alive
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
             warnings.warn(f"out of memory: going on with tiles of {tile} pixels", stacklevel=2)
-
-    def _first_tile(self, height: int, width: int) -> int:
-        tile = self._auto_tile(height, width) if self.tile == "auto" else int(self.tile)
-        while _tile_pixels(tile, height, width) >= self._too_many:
-            smaller = self._halved(tile, height, width)
-            if smaller is None:  # try it all the same: there may be more memory now
-                break
-            tile = smaller
-        return tile
-
-    def _auto_tile(self, height: int, width: int) -> int:
-        try:
-            # a GPU's tiles are gathered in the machine's memory
-            gathered = self.device.type != "cuda"
-            tile = largest_tile(self.network, height, width, free_memory(self.device), gathered=gathered)
-        except MemoryError as error:
-            raise UserError(f"{error}; use --device cpu, close other programs, or cut the picture") from error
-        return max(tile, 2 * self.overlap) if tile else 0
-
-    def _halved(self, tile: int, height: int, width: int) -> int | None:
-        """About half of a tile, 0 being the whole image; None if there is no smaller one."""
-        before = tile or max(height, width)
-        smaller = max(SMALLEST_AUTO_TILE, before // 2 // 8 * 8)
-        return smaller if 2 * self.overlap <= smaller < before else None
-
-    def _run_tiles(self, image: Tensor, tile: int, advance: Callable[[float], None] | None) -> Tensor:
-        if not tile:
-            result = self._forward(image)
-            if advance:
-                advance(1.0)
-            return result.float()
-        return tiled_forward(
-            self._forward,
-            image,
-            self.scale,
-            tile,
-            self.overlap,
-            batch=self._tiles_at_once(tile),
-            progress=advance and (lambda done, tiles: advance(done / tiles)),
-        )
 
     def _tiles_at_once(self, tile: int) -> int:
         """More than one tile keeps a GPU busy; a CPU gains nothing from it."""
@@ -254,24 +217,18 @@ class Upscaler:
 
 
 def _tiles(tile: int | str, overlap: int | None) -> tuple[int | str, int]:
-    """Size (0: whole, or auto) and overlap of the tiles. Raises UsageError for what `Tile` refuses."""
+    """Size (0: whole, or auto) and overlap of the tiles. Raises UsageError for what `check_tile` refuses."""
     try:
-        if isinstance(tile, str):
-            if tile != "auto":
-                raise ValueError(f"tile is {tile!r}; it must be auto, 0 (whole images) or a number of pixels")
-        elif tile or isinstance(tile, bool):
-            tiles = Tile(tile, default_overlap(tile) if overlap is None else overlap)
-            return tiles.size, tiles.overlap
-        wide = 2 * overlap if isinstance(overlap, int) else 0
-        return tile, Tile(
-            max(SMALLEST_AUTO_TILE, wide), default_overlap(SMALLEST_AUTO_TILE) if overlap is None else overlap
-        ).overlap
+        if tile in ("auto", 0):
+            overlap = default_overlap(SMALLEST_AUTO_TILE) if overlap is None else overlap
+            check_tile(max(SMALLEST_AUTO_TILE, 2 * int(overlap)), overlap)
+            return tile, int(overlap)
+        check_tile(tile, 0)  # type: ignore[arg-type]
+        overlap = default_overlap(int(tile)) if overlap is None else overlap
+        check_tile(int(tile), overlap)
     except ValueError as error:
-        raise UsageError(str(error)) from error
-
-
-def _tile_pixels(tile: int, height: int, width: int) -> int:
-    return min(tile or height, height) * min(tile or width, width)
+        raise UsageError(f"{error} (a tile may also be auto, or 0 for whole images)") from error
+    return int(tile), int(overlap)
 
 
 def _advance(progress: Progress, number: int, parts: int, pixels: int, share: float) -> None:
@@ -279,16 +236,16 @@ def _advance(progress: Progress, number: int, parts: int, pixels: int, share: fl
 
 
 def _device(name: str) -> torch.device:
-    """The device of a name; raises UsageError if it is unknown or not there."""
+    """The device of a name; raises UsageError if it is unknown or not available."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:
         raise UsageError(f"device is {name!r}; it must be one of {', '.join(DEVICES)}") from None
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not there.get(device.type, False):
-        raise UsageError(f"device {name} is not there for torch {torch.__version__}; use auto or cpu")
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available.get(device.type, False):
+        raise UsageError(f"device {name} is not available to torch {torch.__version__}; use auto or cpu")
     return device
 
 

@@ -35,20 +35,12 @@ def reference(image: Tensor) -> Tensor:
     return torch.from_numpy(np.mean(outputs, 0))
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("size", [(7, 12), (12, 7), (1, 5), (8, 8)])
-def test_equals_rotations_and_mirrors_in_numpy(size):
+def test_equals_rotations_and_mirrors_in_numpy(size, layout):
     image = torch.rand(2, 3, *size, dtype=torch.float64)
-    torch.testing.assert_close(self_ensemble(network, image), reference(image), rtol=0, atol=1e-14)
-
-
-@pytest.mark.parametrize(
-    "move", [lambda x: x.flip(-1), lambda x: x.flip(-2), lambda x: x.transpose(-2, -1), lambda x: x.rot90(1, (-2, -1))]
-)
-def test_output_turns_with_the_input(move):
-    image = torch.rand(1, 3, 9, 14, dtype=torch.float64)
-    moved, straight = self_ensemble(network, move(image)), move(self_ensemble(network, image))
-    torch.testing.assert_close(moved, straight, rtol=0, atol=1e-14)
-    assert not torch.allclose(network(move(image)), move(network(image)))
+    result = self_ensemble(lambda x: network(x).contiguous(memory_format=layout), image)
+    torch.testing.assert_close(result, reference(image), rtol=0, atol=1e-14)
 
 
 def test_tiles_inside_the_ensemble():
@@ -62,17 +54,9 @@ def test_half_precision_is_added_up_in_float32_and_the_input_is_left_alone():
     before = image.clone()
     result = self_ensemble(lambda x: x.half(), image)
     assert result.dtype == torch.float32
-    assert torch.equal(image, before)
     torch.testing.assert_close(result, image.half().float(), rtol=0, atol=1e-6)
-    same = self_ensemble(lambda x: x, image)
+    torch.testing.assert_close(self_ensemble(lambda x: x, image), image, rtol=0, atol=1e-6)
     assert torch.equal(image, before)
-    torch.testing.assert_close(same, image, rtol=0, atol=1e-6)
-
-
-def test_channels_last_outputs_are_added_up():
-    image = torch.rand(2, 3, 6, 10, dtype=torch.float64)
-    result = self_ensemble(lambda x: network(x).contiguous(memory_format=torch.channels_last), image)
-    torch.testing.assert_close(result, reference(image), rtol=0, atol=1e-14)
 
 
 def test_memory_is_two_outputs_not_eight():

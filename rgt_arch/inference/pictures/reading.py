@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
-import threading
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,18 +16,16 @@ from typing import Any
 import cv2
 import numpy as np
 import pyvips
-from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
-from rgt_arch.data.images import read_bytes
+from rgt_arch.data.images import decode, image_size, read_bytes
 from rgt_arch.errors import UserError
-from rgt_arch.inference.pictures.metadata import Metadata, checked_xmp, open_with_pillow, read_metadata
-from rgt_arch.inference.pictures.picture import Picture, icc_fits
+from rgt_arch.inference.pictures.picture import DPI, PROFILE, UNMARKED, Picture, named_xmp, read_metadata
 
 MAX_PIXELS = 2**30
 """A file that decodes to more is damaged or an attack."""
 _MAX_TEXT = 64 << 20  # bytes of metadata that Pillow unpacks
-# The first bytes of a file, and who reads it: a loader of libvips, or none for Pillow and OpenCV.
+# The first bytes of a file, and the loader of libvips that reads it; OpenCV reads all others.
 _LOADERS = {
     b"\x89PNG\r\n\x1a\n": "png",
     b"\xff\xd8\xff": "jpeg",
@@ -34,10 +33,8 @@ _LOADERS = {
     b"GIF8": "gif",
     **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "tiff"),  # the latter two: BigTIFF
 }
-_AVIF_BRANDS = (b"avif", b"avis")
-_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1", b"hevc")
+_FIELDS = ("n-pages", "orientation", "bits-per-sample", "xmp-data", "icc-profile-data")
 _READ = "PNG, JPEG, TIFF, WebP, AVIF, GIF, BMP, PNM or JPEG 2000"
-_lock = threading.RLock()  # Pillow's limits and Python's warning filters belong to the whole process
 
 pyvips.cache_set_max(0)  # it would take a file that was written again for the one before
 logging.getLogger("pyvips").setLevel(logging.ERROR)
@@ -45,7 +42,7 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # nothing is 
 
 
 def read_picture(path: str | os.PathLike[str]) -> Picture:
-    """A picture file, upright, with nothing lost that `Picture` can hold; its `notices` name what is lost.
+    """A picture file, upright, with nothing lost that `Picture` can hold.
 
     16 bits stay 16, and 10 or 12 become 16; palettes become colours; alpha is straight; CMYK and Lab become sRGB; of a
     file with several pages the first is read. Raises UserError in one line for animations, other sample types, more
@@ -55,139 +52,101 @@ def read_picture(path: str | os.PathLike[str]) -> Picture:
     content = read_bytes(path)
     try:
         with _quiet_and_unlimited():
-            return _read(content, path)
-    except UserError:
-        raise
+            return _read(content)
     except MemoryError:
         raise UserError(f"{path}: does not fit into memory") from None
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     except Exception as error:  # the readers trip over damage in many ways
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{path}: is truncated, damaged or of an unknown kind ({reason})") from error
 
 
-def picture_size(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """(height, width) that `read_picture` would give; for most files from their header alone.
-
-    Raises UserError where the file must be read to tell, and cannot be.
-    """
-    path = Path(path)
-    if path.is_file():  # opening a FIFO would wait for ever
-        try:
-            with path.open("rb") as file, _quiet_and_unlimited():
-                loader = _kind(file.read(12), path)
-                if loader and loader != "tiff":  # a TIFF's first page may be a preview
-                    image = pyvips.Image.new_from_source(pyvips.Source.new_from_file(str(path)), "")
-                    turned = _field(image, "orientation", 1) in (5, 6, 7, 8)
-                    return (image.width, image.height) if turned else (image.height, image.width)
-        except (OSError, pyvips.Error):
-            pass
-    height, width = read_picture(path).pixels.shape[:2]
-    return height, width
-
-
-def _kind(content: bytes, path: Path) -> str | None:
-    if content[4:8] == b"ftyp":
-        if content[8:12] in _AVIF_BRANDS:
-            return "heif"
-        if content[8:12] in _HEIC_BRANDS:
-            raise UserError(f"{path}: HEIC is not read; save it as PNG, TIFF or JPEG first")
-    return next((loader for start, loader in _LOADERS.items() if content.startswith(start)), None)
-
-
-def _read(content: bytes, path: Path) -> Picture:
-    kind = _kind(content, path)
-    if kind is None:
-        return _by_opencv(content, path)
+def picture_pixels(path: Path) -> int:
+    """Pixels of a picture as far as its header says; 1 if that cannot be read."""
+    if not path.is_file():  # opening a FIFO would wait for ever
+        return 1
     try:
-        return _by_vips(content, kind, path)
+        image = pyvips.Image.new_from_file(str(path))
+        return int(image.width * image.height)
+    except pyvips.Error:
+        return math.prod(image_size(path) or (1,))
+
+
+def _read(content: bytes) -> Picture:
+    kind = next((loader for start, loader in _LOADERS.items() if content.startswith(start)), None)
+    if content[4:8] == b"ftyp":  # then come the brands, those of HEIC or of videos among them
+        if not re.match(rb"(....)*(avif|avis)", content[8 : content[3]], re.DOTALL):
+            raise UserError("HEIC is not read; save it as PNG, TIFF or JPEG first")
+        kind = "heif"
+    if kind is None:
+        return _by_opencv(content)
+    try:
+        return _by_vips(content, kind)
     except pyvips.Error as error:
         if kind != "jpeg" or "premature end" not in str(error):
             raise
         # with the end mark in place, a warning says whether pixels are missing too
-        picture = _by_vips(content + b"\xff\xd9", kind, path, fail_on="warning")
+        picture = _by_vips(content + b"\xff\xd9", kind, fail_on="warning")
         return replace(picture, notices=(*picture.notices, "its end mark is missing, but no pixel is"))
 
 
-def _by_vips(content: bytes, kind: str, path: Path, fail_on: str = "error") -> Picture:
+def _by_vips(content: bytes, kind: str, fail_on: str = "error") -> Picture:
     options: dict[str, Any] = {"fail_on": fail_on, "access": "sequential"}
     if kind in ("png", "jpeg", "tiff", "heif"):
         options["unlimited"] = True  # metadata of any length, and large pictures
     load = getattr(pyvips.Image, f"{kind}load_buffer")
     image = load(content, **options)
     if image.width * image.height > MAX_PIXELS:
-        raise UserError(f"{path}: {image.width}×{image.height} pixels are too many; the limit is {MAX_PIXELS}")
-    metadata = read_metadata(content, kind)
-    notices = metadata.notices
-    if metadata.refusal:
-        raise UserError(f"{path}: {metadata.refusal}")
-    if metadata.page:
-        image = load(content, page=metadata.page, **options)
-    frames = max(metadata.frames, 1 if kind == "tiff" else _field(image, "n-pages", 1))
-    if frames > 1 and kind in ("jpeg", "tiff"):  # of a JPEG: depth, gain, what the other eye sees
-        notices.append(f"has {frames} {'pages' if kind == 'tiff' else 'pictures'}; only the first is read")
-    elif frames > 1:
-        raise UserError(f"{path}: is an animation of {frames} frames; save one as a picture, or all as a video")
-    orientation = _field(image, "orientation", 1)
-    icc, xmp = (image.get(name) if image.get_typeof(name) else None for name in ("icc-profile-data", "xmp-data"))
-    image, icc = _grey_or_rgb(image, icc, metadata, path)
-    pixels = (image if orientation == 1 else image.copy_memory().autorot()).numpy()
-    if icc and not icc_fits(icc, 1 if pixels.ndim == 2 else pixels.shape[2]):
-        notices.append("its colour profile is for other kinds of colours and is left out")
-        icc = None
-    dpi = metadata.dpi[::-1] if metadata.dpi and orientation in (5, 6, 7, 8) else metadata.dpi
-    xmp = checked_xmp(xmp, notices)
-    return Picture(pixels, icc, metadata.exif, dpi, tuple(notices), xmp, metadata.texts)
-
-
-def _grey_or_rgb(
-    image: pyvips.Image, icc: bytes | None, metadata: Metadata, path: Path
-) -> tuple[pyvips.Image, bytes | None]:
-    """Grey or RGB with or without alpha, of 8 or 16 bits, and its profile; inks and Lab become sRGB."""
+        raise UserError(f"{image.width}×{image.height} pixels are too many; the limit is {MAX_PIXELS}")
+    fields = {name: image.get(name) for name in _FIELDS if image.get_typeof(name)}
+    metadata, notices = read_metadata(content, kind), []
+    if kind == "tiff" and (pages := fields.get("n-pages", 1)) > 1:
+        metadata[f"pages after the first ({pages - 1})"] = None
+    turned = fields.get("orientation", 1)
+    if DPI in metadata and turned in (5, 6, 7, 8):
+        metadata[DPI] = metadata[DPI][::-1]
+    metadata |= named_xmp(fields.get("xmp-data", b""))
     if image.interpretation == "cmyk":
-        if not icc:
-            metadata.notices.append("CMYK without a colour profile: its colours are a guess")
+        if "icc-profile-data" not in fields:
+            notices.append("CMYK without a colour profile: its colours are a guess")
         depth = 16 if image.format == "ushort" else 8
-        options = {"intent": "relative", "black_point_compensation": True, "depth": depth}
-        image = image.icc_transform("srgb", embedded=True, **options)
-        icc = None
-    elif image.interpretation in ("lab", "labs"):
+        image = image.icc_transform(
+            "srgb", embedded=True, intent="relative", black_point_compensation=True, depth=depth
+        )
+    elif "icc-profile-data" in fields:
+        metadata[PROFILE] = fields["icc-profile-data"]
+    if image.interpretation in ("lab", "labs"):
         image = image.colourspace("srgb")
     if image.format not in ("uchar", "ushort"):
-        bits = _field(image, "bits-per-sample", 0)
-        raise UserError(f"{path}: has {bits}-bit samples of type {image.format}; convert it to 8 or 16 bits, unsigned")
+        bits = f"{fields.get('bits-per-sample', 0)}-bit samples of type {image.format}"
+        raise UserError(f"has {bits}; convert it to 8 or 16 bits, unsigned")
     colours = 1 if image.bands < 3 else 3
     if image.bands > 2 and image.interpretation not in ("srgb", "rgb16", "rgb"):
-        raise UserError(f"{path}: has {image.bands} channels that are not said to be RGB; save it as RGB or RGBA")
-    kept = colours + (image.bands > colours and metadata.alpha_is_marked)
-    if kept < image.bands:
-        metadata.notices.append("channels that are not marked as transparency are left out")
-    return image.extract_band(0, n=kept), icc
+        raise UserError(f"has {image.bands} channels that are not said to be RGB; save it as RGB or RGBA")
+    image = image.extract_band(0, n=min(image.bands, colours + (UNMARKED not in metadata)))
+    pixels = (image if turned == 1 else image.copy_memory().autorot()).numpy()
+    return Picture(pixels, metadata, tuple(notices))
 
 
-def _field(image: pyvips.Image, name: str, default: int) -> int:
-    return int(image.get(name)) if image.get_typeof(name) else default
-
-
-def _by_opencv(content: bytes, path: Path) -> Picture:
+def _by_opencv(content: bytes) -> Picture:
     """Kinds without metadata of interest: BMP, PNM, JPEG 2000 in 8 or 16 bits."""
-    if content.startswith(b"BM"):  # OpenCV does not notice a truncated one
-        with open_with_pillow(content, ("BMP",)) as image:
-            image.load()
-    pixels: NDArray[Any] | None = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
-    if pixels is None:
-        raise UserError(f"{path}: is damaged, or not a picture of a kind that is read: {_READ}")
+    try:
+        pixels = decode(content, Path(), cv2.IMREAD_UNCHANGED)
+    except UserError as error:
+        raise UserError(f"is truncated, damaged, or not a picture of a kind that is read: {_READ}") from error
     if pixels.dtype not in (np.uint8, np.uint16) or (pixels.ndim == 3 and pixels.shape[2] not in (3, 4)):
-        raise UserError(f"{path}: has {pixels.dtype} samples; convert it to 8 or 16 bits, grey or RGB")
+        raise UserError(f"has {pixels.dtype} samples; convert it to 8 or 16 bits, grey or RGB")
     if pixels.ndim == 3:
         pixels = pixels[..., [2, 1, 0, 3][: pixels.shape[2]]]
-    lost = b"colr\x02" in content[:4096]  # a profile in JPEG 2000
-    return Picture(pixels, notices=("its colour profile is left out; colours may look different",) if lost else ())
+    has_profile = b"colr\x02" in content[:4096]  # in JPEG 2000
+    return Picture(pixels, {f"{PROFILE} of JPEG 2000": None} if has_profile else {})
 
 
 @contextmanager
 def _quiet_and_unlimited() -> Iterator[None]:
-    """Large pictures and odd metadata are no faults: without Pillow's limits and what the libraries would print."""
-    with _lock, warnings.catch_warnings():
+    """Lift Pillow's limits and silence warnings: large pictures and odd metadata are not faults."""
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         before = Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY
         Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY = None, _MAX_TEXT, 2**30

@@ -1,7 +1,7 @@
 """Videos of every common kind: frame by frame through the upscaler, sound and subtitles copied as they are."""
 
-from rgt_arch.inference.video.reading import VIDEO_SUFFIXES, VideoInfo, probe_video
+from rgt_arch.inference.video.reading import VIDEO_SUFFIXES, video_pixels
 from rgt_arch.inference.video.upscaling import upscale_video
 from rgt_arch.inference.video.writing import TARGET_SUFFIXES, target_suffix
 
-__all__ = ["TARGET_SUFFIXES", "VIDEO_SUFFIXES", "VideoInfo", "probe_video", "target_suffix", "upscale_video"]
+__all__ = ["TARGET_SUFFIXES", "VIDEO_SUFFIXES", "target_suffix", "upscale_video", "video_pixels"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from contextlib import suppress
 from typing import Any, cast
 
 import numpy as np
@@ -77,14 +79,10 @@ class Converter:
             dst_color_range=ColorRange.JPEG,
             interpolation=_SCALING,
         ).to_ndarray()
-        transposed, mirrored, flipped = _orientation(frame)
-        if transposed:
-            rgb = rgb.swapaxes(0, 1)
-        if mirrored:
-            rgb = rgb[:, ::-1]
-        if flipped:
-            rgb = rgb[::-1]
-        return np.ascontiguousarray(rgb)
+        a, b, c, d = _display_matrix(frame)
+        if is_turned(frame):
+            rgb, a, d = rgb.swapaxes(0, 1), c, b
+        return np.ascontiguousarray(rgb[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
 
     def from_rgb(
         self, rgb: NDArray[Any], size: tuple[int, int], pixel_format: str, matrix: int, *, full: bool
@@ -108,29 +106,17 @@ class Converter:
         return frame
 
 
-def upright_size(frame: VideoFrame) -> tuple[int, int]:
-    """(width, height) as shown."""
-    return (frame.height, frame.width) if is_turned(frame) else (frame.width, frame.height)
-
-
 def is_turned(frame: VideoFrame) -> bool:
-    """Whether width and height change places."""
-    return _orientation(frame)[0]
+    """Whether width and height change places; angles other than quarter turns are taken for the nearest of them."""
+    a, b, _, _ = _display_matrix(frame)
+    return abs(b) > abs(a)
 
 
-def _orientation(frame: VideoFrame) -> tuple[bool, bool, bool]:
-    """Whether a frame must be transposed, then mirrored left to right, then flipped upside down, to be upright.
-
-    From the display matrix a b u, c d v, x y w in fixed point, by which a point (p, q) is shown at (ap + cq, bp + dq).
-    Angles other than quarter turns are taken for the nearest of them.
-    """
-    try:
-        matrix = cast(SideData | None, frame.side_data.get("DISPLAYMATRIX"))
-    except ValueError:  # side data that this PyAV has no name for (before 19) hides all of it
-        turns = round(frame.rotation / 90) % 4  # counter-clockwise
-        return turns % 2 == 1, turns in (2, 3), turns in (1, 2)
-    if matrix is None:
-        return False, False, False
-    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5]
-    transposed = abs(int(b)) > abs(int(a))
-    return (True, bool(c < 0), bool(b < 0)) if transposed else (False, bool(a < 0), bool(d < 0))
+def _display_matrix(frame: VideoFrame) -> tuple[float, float, float, float]:
+    """(a, b, c, d), by which a point (p, q) is shown at (ap + cq, bp + dq)."""
+    with suppress(ValueError):  # side data that this PyAV has no name for (before 19) hides all of it
+        if matrix := frame.side_data.get("DISPLAYMATRIX"):
+            a, b, _, c, d = np.frombuffer(bytes(cast(SideData, matrix)), np.int32)[:5].tolist()
+            return a, b, c, d
+    angle = math.radians(frame.rotation)
+    return math.cos(angle), -math.sin(angle), math.sin(angle), math.cos(angle)

@@ -4,95 +4,57 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
 import av
 from av.container import InputContainer
-from av.error import ArgumentError, FFmpegError
+from av.error import FFmpegError
 from av.packet import Packet
 from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from rgt_arch.errors import UsageError, UserError
-from rgt_arch.inference.video.frames import upright_size
+from rgt_arch.errors import UsageError
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
 # Playlists and scripts under a video's name (HLS, concat) could name other files and addresses: only these demuxers
 # are let in, and they open nothing but files.
 _OPTIONS = {"format_whitelist": "mov,matroska,webm,avi", "protocol_whitelist": "file"}
+_KINDS = "mp4, mov, mkv, webm and avi files can be read, if they are complete"
 _SECONDS_MISSING_AT_END = 0.5
-
-
-@dataclass(frozen=True)
-class VideoInfo:
-    """What is known before a video is read.
-
-    width, height: of a frame as it is shown upright, in its own pixels. frames: estimated where the container does not
-    say, 0 if it cannot be. duration: seconds, if known.
-    """
-
-    width: int
-    height: int
-    frames: int
-    rate: Fraction | None
-    duration: float | None
-    has_audio: bool
 
 
 @contextmanager
 def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """Open a local video; gives it with the stream that is shown, which is never a cover picture.
+    """Open a local video; gives it with its first stream of pictures that is not a cover.
 
-    Raises UsageError in one line for files that are missing, are no video, or have no stream that can be decoded.
+    Raises UsageError in one line for files that are missing, are not a video, or have no stream that can be decoded.
     """
     if not path.is_file():
-        raise UsageError(f"{path}: is not a file" if path.exists() else f"{path}: does not exist")
-    if path.stat().st_size == 0:
-        raise UsageError(f"{path}: is empty")
+        raise UsageError(f"{path}: is not a file")
     try:
         # With `file:` in front no part of the name is taken for a protocol, such as `concat:`.
         container = av.open(f"file:{path.absolute()}", "r", container_options=_OPTIONS, metadata_errors="replace")
     except FFmpegError as error:
-        # what FFmpeg says of kinds that are not let in is "Invalid argument"
-        reason = "it is of another kind" if isinstance(error, ArgumentError) else _reason(error)
-        raise UsageError(f"{path}: cannot be read as a video ({reason}); {_KINDS}") from error
+        raise UsageError(f"{path}: cannot be read as a video ({reason(error)}); {_KINDS}") from error
     with container:
-        streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
-        if not streams:
-            raise UsageError(f"{path}: has no video in it; {_KINDS}")
-        best = container.streams.best("video")
-        video = best if isinstance(best, VideoStream) and best in streams else streams[0]
-        if video.codec_context is None:
-            raise UsageError(f"{path}: PyAV has no decoder for its video; convert it to H.264 first")
-        yield container, video
+        for stream in container.streams.video:
+            if stream.codec_context is not None and not stream.disposition & Disposition.attached_pic:
+                yield container, stream
+                return
+    raise UsageError(f"{path}: has no video in it that can be decoded; {_KINDS}")
 
 
-_KINDS = "mp4, mov, mkv, webm and avi files can be read, if they are complete"
-
-
-def probe_video(path: Path) -> VideoInfo:
-    """What a video says about itself, and its first frame. Raises UsageError or UserError in one line."""
+def video_pixels(path: Path) -> int:
+    """Pixels of all frames, as far as the headers say. Raises UsageError where `open_video` does."""
     with open_video(path) as (container, video):
-        for part in Parts(container, video):
-            if isinstance(part, VideoFrame):
-                return video_info(container, video, part)
-    raise UserError(f"{path}: none of its frames can be decoded; it is damaged")
+        return estimated_frames(container, video) * video.width * video.height
 
 
-def video_info(container: InputContainer, video: VideoStream, first: VideoFrame) -> VideoInfo:
-    """As `probe_video`, of an open video and its first frame."""
-    rate = video.average_rate or video.guessed_rate or None
-    duration: float | None = None
-    if video.duration and video.time_base:
-        duration = float(video.duration * video.time_base)
-    elif container.duration:
-        duration = container.duration / av.time_base
-    frames = video.frames or (round(duration * rate) if duration and rate else 0)
-    width, height = upright_size(first)
-    return VideoInfo(width, height, frames, rate, duration, bool(container.streams.audio))
+def estimated_frames(container: InputContainer, video: VideoStream) -> int:
+    """The number of frames, from the duration where the container does not say it; 1 if that is unknown too."""
+    rate = video.average_rate or video.guessed_rate or 0
+    return video.frames or max(1, round((container.duration or 0) * rate / av.time_base))
 
 
 class Parts:
@@ -103,49 +65,42 @@ class Parts:
 
     def __init__(self, container: InputContainer, video: VideoStream) -> None:
         self._container, self._video = container, video
+        self._reached = 0.0
+        self._error: str | None = None
         self.damaged = 0
         """Packets that could not be decoded, and frames that the decoder could mend only in part."""
-        self.error: str | None = None
-        """Why reading ended before the end of the file."""
-        self._reached = 0.0
 
     def __iter__(self) -> Iterator[VideoFrame | Packet]:
-        packets = self._container.demux()
-        while True:
-            try:
-                packet = next(packets)
-            except StopIteration:
-                return
-            except FFmpegError as error:
-                self.error = _reason(error)
-                return
-            if packet.pts is not None:
-                self._reached = max(self._reached, float((packet.pts + (packet.duration or 0)) * packet.time_base))
-            if packet.stream is self._video:
-                yield from self._decoded(packet)
-            elif packet.size:  # the empty ones at the end only flush decoders
-                yield packet
+        try:
+            for packet in self._container.demux():
+                if packet.pts is not None:
+                    end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+                    self._reached = max(self._reached, end)
+                if packet.stream is self._video:
+                    yield from self._decoded(packet)
+                elif packet.size:  # the empty ones at the end only flush decoders
+                    yield packet
+        except FFmpegError as error:
+            self._error = reason(error)
 
     def _decoded(self, packet: Packet) -> Iterator[VideoFrame]:
         try:
-            frames = packet.decode()
+            frames = [frame for frame in packet.decode() if isinstance(frame, VideoFrame)]
         except FFmpegError:
             self.damaged += 1
             return
-        for frame in frames:
-            if isinstance(frame, VideoFrame):
-                self.damaged += frame.is_corrupt
-                yield frame
+        self.damaged += sum(frame.is_corrupt for frame in frames)
+        yield from frames
 
     @property
     def missing_end(self) -> str | None:
-        """What to say of a file whose end is missing, such as a download that broke off; None if it is whole."""
-        said = (self._container.duration or 0) / av.time_base
-        if said - self._reached > _SECONDS_MISSING_AT_END:
-            return f"ends after {self._reached:.1f} of {said:.1f} seconds: what is there was kept"
-        return f"could not be read to its end ({self.error}): what could was kept" if self.error else None
+        """One line about a file whose end is missing, such as a download that broke off; None if it is whole."""
+        length = (self._container.duration or 0) / av.time_base
+        if length - self._reached > _SECONDS_MISSING_AT_END:
+            return f"ends after {self._reached:.1f} of {length:.1f} seconds; the rest is missing"
+        return f"could not be read to its end ({self._error})" if self._error else None
 
 
-def _reason(error: FFmpegError) -> str:
+def reason(error: FFmpegError) -> str:
     """The reason alone, without FFmpeg's number and the file's name."""
     return error.strerror or str(error)

@@ -1,35 +1,35 @@
-"""The output video: an encoder for the frames, and copies of every other stream the container can hold."""
+"""The output video: an encoder for the pictures, and copies of every other stream that the container can hold."""
 
 from __future__ import annotations
 
 import io
 import os
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-from typing import cast
+from typing import Any, cast
 
 import av
-from av.container import Flags, InputContainer
+import numpy as np
+from av.container import Flags, InputContainer, OutputContainer
 from av.error import ArgumentError, FFmpegError, InvalidDataError
 from av.packet import Packet
 from av.stream import Disposition, Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
+from numpy.typing import NDArray
 
 from rgt_arch.errors import UsageError, UserError
+from rgt_arch.inference.video.frames import Converter, bit_depth, colour_matrix, full_range, is_turned
 
 _FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 TARGET_SUFFIXES = tuple(_FORMATS)
-_QUALITY = {"libx264": 17, "libvpx-vp9": 24, "libsvtav1": 24}  # `crf`, at which no loss is seen
+# `crf` is one at which no loss is seen.
 _OPTIONS = {
     # 20 frames ahead in place of 40: the difference cannot be seen, but frames of 8K take 50 MB each
-    "libx264": {"preset": "medium", "rc-lookahead": "20"},
-    "libvpx-vp9": {"deadline": "good", "cpu-used": "4", "row-mt": "1"},
-    "libsvtav1": {"preset": "8"},
+    "libx264": {"crf": "17", "preset": "medium", "rc-lookahead": "20"},
+    "libvpx-vp9": {"crf": "24", "deadline": "good", "cpu-used": "4", "row-mt": "1"},
+    "libsvtav1": {"crf": "24", "preset": "8"},
 }
 # Written by the muxers themselves, or true of the source's bytes only.
 _OWN_TAGS = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration", "rotate", "software", "bps"}
@@ -37,207 +37,168 @@ _OWN_TAGS |= {"number_of_frames", "number_of_bytes", "vendor_id"}
 
 
 def target_suffix(suffix: str) -> str:
-    """The suffix for the result of a video with this one: the same, but .mkv for those that are only read (.avi)."""
+    """The suffix of a result: that of the source, or .mkv where the source's is only read (.avi)."""
     return suffix if suffix.lower() in TARGET_SUFFIXES else ".mkv"
 
 
-def container_format(target: Path) -> str:
-    """FFmpeg's name of the container by the suffix. Raises UsageError for suffixes that are not of a video."""
-    try:
-        return _FORMATS[target.suffix.lower()]
-    except KeyError:
-        raise UsageError(f"{target}: videos are written as {', '.join(TARGET_SUFFIXES)}") from None
-
-
-@dataclass(frozen=True)
-class Encoding:
-    """How frames are coded. crf: constant quality in the encoder's own numbers, smaller is better.
-
-    The numbers of matrix, primaries and transfer are those of ITU-T H.273.
-    """
-
-    encoder: str
-    pixel_format: str
-    size: tuple[int, int]
-    time_base: Fraction
-    rate: Fraction
-    aspect: Fraction
-    """Width to height of a pixel."""
-    matrix: int
-    primaries: int
-    transfer: int
-    full_range: bool
-    crf: int | None
-
-
-def choose_encoder(container: str, bits: int) -> tuple[str, str]:
-    """The encoder for a container and its pixel format: 10 bits for more than 8 if one offers it, 4:2:0 always.
-
-    Raises UserError if this build of PyAV has none.
-    """
-    encoders = ("libvpx-vp9", "libsvtav1") if container == "webm" else ("libx264",)
-    for pixel_format in ("yuv420p10le", "yuv420p") if bits > 8 else ("yuv420p",):
-        for encoder in encoders:
-            if pixel_format in _pixel_formats(encoder):
-                return encoder, pixel_format
-    raise UserError(
-        f"this build of PyAV cannot write {container}: it lacks {' and '.join(encoders)}; the one of "
-        "`pip install --only-binary av av` has them"
+def open_output(path: Path, video: VideoStream) -> OutputContainer:
+    """A file in the container of its suffix, in the time base of `video`. Raises UsageError for other suffixes."""
+    container = _FORMATS.get(path.suffix.lower())
+    if container is None:
+        raise UsageError(f"{path}: videos are written as {', '.join(TARGET_SUFFIXES)}")
+    # mp4 keeps time in the units of the video then, in place of multiples of them
+    options = {"video_track_timescale": str(Fraction(video.time_base or 1).denominator)}
+    output = av.open(
+        f"file:{path.absolute()}",
+        "w",
+        format=container,
+        container_options=options if container in ("mp4", "mov") else {},
     )
-
-
-def _pixel_formats(encoder: str) -> set[str]:
-    try:
-        formats = av.Codec(encoder, "w").video_formats
-    except ValueError:  # av.codec.codec.UnknownCodecError
-        return set()
-    return {pixel_format.name for pixel_format in formats or ()}
+    output.flags |= cast(int, Flags.bitexact.value)  # the same bytes from the same frames: no random ids, no dates
+    return output
 
 
 class VideoWriter:
-    """Writes one video: frames by `write`, packets of the source's other streams by `copy`; a context manager.
-
-    Leaving it finishes the file. Streams keep their order. Raises UserError if the encoder refuses the frames.
-    """
+    """Writes one video: pictures by `write`, packets of the source's other streams by `copy`; `finish` ends it."""
 
     def __init__(
-        self, path: Path, source: InputContainer, video: VideoStream, encoding: Encoding, notify: Callable[[str], None]
+        self,
+        output: OutputContainer,
+        source: InputContainer,
+        video: VideoStream,
+        first: VideoFrame,
+        size: tuple[int, int],
+        crf: int | None,
+        tell: Callable[[str], None],
     ) -> None:
-        """path: where to write, with one of TARGET_SUFFIXES. notify: is told what could not be kept."""
-        self._container_format = container_format(path)
-        # mp4 keeps time in the units of the video then, in place of multiples of them
-        options = {"video_track_timescale": str(encoding.time_base.denominator)}
-        self._output = av.open(
-            f"file:{path.absolute()}",
-            "w",
-            format=self._container_format,
-            container_options=options if self._container_format in ("mp4", "mov") else {},
-        )
-        self._output.flags |= cast(
-            int, Flags.bitexact.value
-        )  # the same bytes from the same frames: no random ids, no dates
+        """first: a frame of `video`. size: (height, width) of the pictures. tell: gets what could not be kept.
+
+        Raises UserError if the encoder refuses the pictures.
+        """
+        self._output = output
+        self._converter = Converter()
+        self._matrix, self._full_range = colour_matrix(first), full_range(first)
+        bits = bit_depth(first)
+        self._pixel_format = "yuv420p10le" if bits > 8 else "yuv420p"
+        if bits > 10:
+            tell(f"its {bits} bits per channel become 10")
         self._copies: dict[int, Stream] = {}
         self._durations: dict[int, int] = {}
         self.refused = 0
         """Packets that the container refused, for their timestamps make no sense."""
+        aspect = self._choose_size(video, first, size, tell)
+        left_out = []
+        encoder = "libx264" if output.format.name != "webm" else "libsvtav1" if bits > 8 else "libvpx-vp9"
         try:
-            left_out = self._add_streams(source, video, encoding)
-            if left_out:
-                notify(f"{path.suffix[1:]} cannot hold all of its streams; left out: {', '.join(left_out)}")
-            self._output.metadata.update(_tags(source.metadata))
-            self._output.set_chapters(source.chapters())
-            self._start(encoding)
-        except BaseException:
-            self._abandon()
-            raise
+            for stream in source.streams:
+                if stream is video:
+                    self._add_video(video, first, encoder, aspect, crf)
+                elif self._holds(stream):
+                    self._copies[stream.index] = _described_as(output.add_stream_from_template(stream), stream)
+                elif not (stream.type == "data" and source.chapters()):  # mp4 keeps chapters in such a stream too
+                    left_out.append(_describe(stream))
+            output.metadata.update(_tags(source.metadata))
+            output.set_chapters(source.chapters())
+            output.start_encoding()
+        except (FFmpegError, ValueError) as error:
+            if isinstance(error, OSError):
+                raise
+            raise UserError(
+                f"this PyAV's {encoder} cannot write {self.size[0]}x{self.size[1]} pixels "
+                f"({getattr(error, 'strerror', error)}); try a smaller --outscale, or `pip install --only-binary av av`"
+            ) from error
+        if left_out:
+            tell(f"{Path(output.name).suffix[1:]} cannot hold all of its streams; left out: {', '.join(left_out)}")
 
-    def __enter__(self) -> VideoWriter:
-        return self
+    def _choose_size(
+        self, video: VideoStream, first: VideoFrame, size: tuple[int, int], tell: Callable[[str], None]
+    ) -> Fraction:
+        """Set the (width, height) of the result; returns the width of a pixel over its height."""
+        height, width = size
+        aspect = Fraction(video.sample_aspect_ratio or 1)
+        if is_turned(first):
+            aspect = 1 / aspect
+        if aspect != 1 and self._output.format.name == "webm":  # its muxer cannot be told of other shapes
+            width, height = (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))
+            tell(f"its pixels of shape {aspect} become square, as in webm they have to")
+            aspect = Fraction(1)
+        self.size = max(2, width // 2 * 2), max(2, height // 2 * 2)
+        if self.size != (width, height):
+            tell(f"{width}x{height} became {self.size[0]}x{self.size[1]}: video has even sizes")
+        return aspect
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    def _add_video(
+        self, video: VideoStream, first: VideoFrame, encoder: str, aspect: Fraction, crf: int | None
     ) -> None:
-        if kind is not None:
-            self._abandon()
-            return
-        try:
-            self._mux_video(self._video.encode(None))
-            self._output.close()
-        except BaseException:
-            self._abandon()
-            raise
+        os.environ.setdefault("SVT_LOG", "1")  # errors only: libsvtav1 would print its settings to stderr
+        self._video = cast(
+            VideoStream,
+            self._output.add_stream(
+                encoder,
+                rate=video.average_rate or video.guessed_rate or 25,
+                options=_OPTIONS[encoder] if crf is None else {**_OPTIONS[encoder], "crf": str(crf)},
+                time_base=video.time_base,
+            ),
+        )
+        context = self._video.codec_context
+        context.width, context.height = self.size
+        context.pix_fmt = self._pixel_format
+        context.sample_aspect_ratio = aspect
+        context.colorspace, context.color_primaries = self._matrix, first.color_primaries
+        context.color_trc, context.color_range = first.color_trc, 2 if self._full_range else 1
+        _described_as(self._video, video)
 
-    def write(self, frame: VideoFrame, pts: int, duration: int) -> None:
-        """Add a frame. pts, duration: in the encoding's time base; pts must grow."""
+    def _holds(self, stream: Stream) -> bool:
+        """Whether the container takes a copy: a header with this stream alone is written into memory."""
+        container = self._output.format.name
+        if stream.type == "attachment":
+            return container == "matroska"
+        if stream.type not in ("audio", "subtitle"):
+            return False
+        try:
+            with av.open(io.BytesIO(), "w", format=container) as trial:
+                trial.add_stream_from_template(stream)
+                trial.start_encoding()
+        except (FFmpegError, ValueError):
+            return False
+        return True
+
+    def write(self, picture: NDArray[Any], pts: int, duration: int) -> None:
+        """Add a picture, (H, W, 3) uint8 or uint16. pts, duration: in the source's time base; pts must grow."""
+        height, width = picture.shape[:2]
+        # one row or column too many is cut off: resizing for it would blur the whole
+        if 0 <= width - self.size[0] <= 1 and 0 <= height - self.size[1] <= 1:
+            picture = np.ascontiguousarray(picture[: self.size[1], : self.size[0]])
+        frame = self._converter.from_rgb(picture, self.size, self._pixel_format, self._matrix, full=self._full_range)
         frame.pts, frame.time_base = pts, self._video.codec_context.time_base
         self._durations[pts] = duration
-        self._mux_video(self._video.encode(frame))
+        self._mux(self._video.encode(frame))
 
     def copy(self, packet: Packet) -> None:
         """Add a packet of the source as it is, unless its stream is left out."""
-        stream = self._copies.get(packet.stream.index)
-        if stream is None:
+        if packet.stream.index not in self._copies:
             return
-        packet.stream = stream
+        packet.stream = self._copies[packet.stream.index]
         try:
             self._output.mux(packet)
         except (ArgumentError, InvalidDataError):
             self.refused += 1
 
-    def _abandon(self) -> None:
-        """Close the file, of which nothing is kept; what that fails with is not to hide why, Ctrl-C for instance."""
-        with suppress(FFmpegError):
-            self._output.close()
+    def finish(self) -> None:
+        """Write the frames that the encoder still holds; closing the output is left to its owner."""
+        self._mux(self._video.encode(None))
 
-    def _start(self, encoding: Encoding) -> None:
-        try:
-            self._output.start_encoding()
-        except (FFmpegError, ValueError) as error:
-            if isinstance(error, OSError):
-                raise
-            width, height = encoding.size
-            raise UserError(
-                f"{encoding.encoder} cannot write {width}x{height} pixels ({getattr(error, 'strerror', error)}); try a "
-                "smaller --outscale"
-            ) from error
-
-    def _add_streams(self, source: InputContainer, video: VideoStream, encoding: Encoding) -> list[str]:
-        """All streams of the source in their order; returns those that the container cannot hold, described."""
-        left_out = []
-        for stream in source.streams:
-            if stream is video:
-                self._video = self._add_video(video, encoding)
-            elif self._holds(stream):
-                self._copies[stream.index] = self._add_copy(stream)
-            elif not (stream.type == "data" and source.chapters()):  # mp4 keeps chapters in such a stream too
-                left_out.append(_describe(stream))
-        return left_out
-
-    def _mux_video(self, packets: list[Packet]) -> None:
+    def _mux(self, packets: list[Packet]) -> None:
         for packet in packets:
             packet.duration = self._durations.pop(packet.pts or 0, 0)
             self._output.mux(packet)
 
-    def _add_video(self, video: VideoStream, encoding: Encoding) -> VideoStream:
-        if encoding.encoder == "libsvtav1":
-            os.environ.setdefault("SVT_LOG", "1")  # errors only; it would print its settings to stderr
-        quality = _QUALITY[encoding.encoder] if encoding.crf is None else encoding.crf
-        stream = self._output.add_stream(
-            encoding.encoder,
-            rate=encoding.rate,
-            options={**_OPTIONS[encoding.encoder], "crf": str(quality)},
-            time_base=encoding.time_base,
-        )
-        assert isinstance(stream, VideoStream)
-        context = stream.codec_context
-        context.width, context.height = encoding.size
-        context.pix_fmt = encoding.pixel_format
-        context.sample_aspect_ratio = encoding.aspect
-        context.colorspace, context.color_primaries = encoding.matrix, encoding.primaries
-        context.color_trc, context.color_range = encoding.transfer, 2 if encoding.full_range else 1
-        stream.metadata.update(_tags(video.metadata))
-        stream.disposition = cast(Disposition, video.disposition.value)
-        return stream
 
-    def _add_copy(self, template: Stream) -> Stream:
-        stream = self._output.add_stream_from_template(template)
-        stream.metadata.update(_tags(template.metadata))
-        stream.disposition = cast(Disposition, template.disposition.value)
-        return stream
-
-    def _holds(self, stream: Stream) -> bool:
-        """Whether the container takes a copy: a header with this stream alone is written into memory."""
-        if stream.type not in ("audio", "subtitle", "attachment"):
-            return False
-        if self._container_format == "matroska" and stream.type == "attachment":
-            return True
-        try:
-            with av.open(io.BytesIO(), "w", format=self._container_format) as trial:
-                trial.add_stream_from_template(stream).metadata.update(_tags(stream.metadata))
-                trial.start_encoding()
-        except (FFmpegError, ValueError):
-            return False
-        return True
+def _described_as(stream: Any, template: Stream) -> Any:
+    """`stream`, with the tags and the disposition of another one."""
+    stream.metadata.update(_tags(template.metadata))
+    stream.disposition = cast(Disposition, template.disposition.value)
+    return stream
 
 
 def _tags(metadata: dict[str, str]) -> dict[str, str]:

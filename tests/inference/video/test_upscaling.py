@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
-import signal
-import subprocess
-import sys
+import weakref
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -84,13 +82,11 @@ def test_every_frame_keeps_its_time_also_where_times_are_irregular_and_do_not_st
 
 
 def test_the_time_base_is_kept(make_video: Make) -> None:
-    base = Fraction(1001, 30000)
-    source = make_video(
-        time_base=Fraction(1, 90), times=[3, 7, 8, 20, 50], container_options={"video_track_timescale": "90"}
-    )
-    target, _ = run(source)
+    options = {"video_track_timescale": "90"}
+    target, _ = run(make_video(time_base=Fraction(1, 90), times=[3, 7, 8, 20, 50], container_options=options))
     with av.open(str(target)) as container:
         assert container.streams.video[0].time_base == Fraction(1, 90)
+    base = Fraction(1001, 30000)
     ntsc, _ = run(make_video("ntsc.mp4", time_base=base, times=range(9)), "ntsc_out.mp4")
     assert times(ntsc) == [number * base for number in range(9)]
 
@@ -139,20 +135,23 @@ def test_sound_stays_in_time_with_the_picture_in_a_container_that_shifts_both(ma
     assert abs(distance(source) - distance(target)) < Fraction(1, 500)
 
 
-def test_subtitles_are_kept_where_the_container_has_such_else_named(make_video: Make) -> None:
-    source = make_video("source.mkv", subtitles=["subrip"])
-    kept, notices = run(source, "out.mkv")
-    assert packets(kept, "subtitle") == packets(source, "subtitle")
-    assert not notices
-    _, notices = run(source, "out.mp4")
-    assert len(notices) == 1
-    assert "subtitle (srt)" in notices[0]
-
-
-def test_sound_that_webm_cannot_hold_is_named(make_video: Make) -> None:
-    target, notices = run(make_video(audio="aac"), "out.webm")
-    assert [notice for notice in notices if "audio (aac)" in notice]
-    assert not packets(target, "audio")
+@pytest.mark.parametrize(
+    ("source", "target", "lost"),
+    [
+        ({"name": "a.mkv", "subtitles": ["subrip"]}, "out.mkv", None),
+        ({"name": "a.mkv", "subtitles": ["subrip"]}, "out.mp4", "subtitle (srt)"),
+        ({"name": "a.mp4", "audio": "aac"}, "out.webm", "audio (aac)"),
+    ],
+)
+def test_sound_and_subtitles_are_kept_where_the_container_has_such_else_named(
+    make_video: Make, source: dict[str, Any], target: str, lost: str | None
+) -> None:
+    before = make_video(**source)
+    after, notices = run(before, target)
+    for kind in ("audio", "subtitle"):
+        assert packets(after, kind) == ([] if lost else packets(before, kind))
+    assert len(notices) == bool(lost)
+    assert (lost or "") in "".join(notices)
 
 
 COLOURS = [(255, 255, 255), (255, 255, 0), (0, 255, 255), (0, 255, 0), (255, 0, 255), (255, 0, 0), (0, 0, 255)]
@@ -198,27 +197,22 @@ def test_colours_stay_for_every_matrix_and_range(
     assert not notices
 
 
-def test_10_bits_stay_10_bits_in_webm(make_video: Make) -> None:
-    target, notices = run(make_video(pixel_format="yuv420p10le", times=[0, 40]), "out.webm")
-    assert first_frame(target).format.name == "yuv420p10le"
-    assert not notices
+@pytest.mark.parametrize(("bits", "target"), [(10, "out.webm"), (12, "out.mp4")])
+def test_more_than_8_bits_become_10_and_a_loss_is_said(make_video: Make, bits: int, target: str) -> None:
+    source = make_video("source.mkv", codec="ffv1", pixel_format=f"yuv420p{bits}le", times=[0, 40])
+    result, notices = run(source, target)
+    assert first_frame(result).format.name == "yuv420p10le"
+    assert notices == (["its 12 bits per channel become 10"] if bits == 12 else [])
 
 
-def test_12_bits_become_10_and_that_is_said(make_video: Make) -> None:
-    source = make_video("source.mkv", codec="ffv1", pixel_format="yuv420p12le", times=[0, 40])
-    target, notices = run(source)
-    assert first_frame(target).format.name == "yuv420p10le"
-    assert "12 bits per channel become 10" in notices[0]
-
-
-@pytest.mark.parametrize("rotation", [(angle, mirrored) for angle in (0, 90, 180, 270) for mirrored in (False, True)])
-def test_turned_and_mirrored_videos_come_out_upright(make_video: Make, rotation: tuple[int, bool]) -> None:
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("angle", [0, 90, 180, 270])
+def test_turned_and_mirrored_videos_come_out_upright(make_video: Make, angle: int, mirrored: bool) -> None:
     corners = np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [0, 0, 0]]], np.uint8).repeat(32, 0).repeat(48, 1)
-    source = make_video(picture=lambda _: corners, times=[0, 40], rotation=rotation, aspect=Fraction(4, 3))
+    source = make_video(picture=lambda _: corners, times=[0, 40], rotation=(angle, mirrored), aspect=Fraction(4, 3))
     target, _ = run(source)
-    # the display matrix turns counter-clockwise first, then mirrors
-    turned = np.rot90(corners, rotation[0] // 90)
-    expected = (turned[:, ::-1] if rotation[1] else turned).repeat(2, 0).repeat(2, 1)
+    turned = np.rot90(corners, angle // 90)  # the display matrix turns counter-clockwise first, then mirrors
+    expected = (turned[:, ::-1] if mirrored else turned).repeat(2, 0).repeat(2, 1)
     frame = first_frame(target)
     shown = frame.to_ndarray(format="rgb24")  # as stored: nothing is left to be turned
     assert shown.shape == expected.shape
@@ -226,7 +220,7 @@ def test_turned_and_mirrored_videos_come_out_upright(make_video: Make, rotation:
     assert frame.rotation == 0
     with av.open(str(target)) as container:
         aspect = container.streams.video[0].sample_aspect_ratio
-    assert aspect == (Fraction(3, 4) if rotation[0] % 180 else Fraction(4, 3))
+    assert aspect == (Fraction(3, 4) if angle % 180 else Fraction(4, 3))
 
 
 def test_pixels_become_square_in_webm_which_has_no_others(make_video: Make) -> None:
@@ -298,38 +292,23 @@ def test_damaged_frames_are_left_out_and_the_others_keep_their_times(make_video:
     assert "damaged" in notices[0]
 
 
-def test_nothing_is_left_when_the_upscaler_fails(make_video: Make, tmp_path: Path) -> None:
+@pytest.mark.parametrize("error", [UserError, KeyboardInterrupt])
+def test_nothing_is_left_when_the_upscaler_fails(make_video: Make, tmp_path: Path, error: type[BaseException]) -> None:
     class Fails(Repeat):
         count = 0
 
         def upscale(self, *args: Any, **options: Any) -> NDArray[Any]:
             self.count += 1
             if self.count == 10:
-                raise UserError("no memory")
+                raise error("no memory")
             return super().upscale(*args, **options)
 
     source = make_video()
     (tmp_path / "out.mp4").write_bytes(b"before")
-    with pytest.raises(UserError, match=r"source\.mp4: no memory"):
+    with pytest.raises(error, match="no memory"):
         run(source, upscaler=Fails())
     assert (tmp_path / "out.mp4").read_bytes() == b"before"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mp4", "source.mp4"]
-
-
-def test_ctrl_c_leaves_nothing_behind(make_video: Make, tmp_path: Path) -> None:
-    class Interrupted(Repeat):
-        count = 0
-
-        def upscale(self, *args: Any, **options: Any) -> NDArray[Any]:
-            self.count += 1
-            if self.count == 10:
-                signal.raise_signal(signal.SIGINT)
-            return super().upscale(*args, **options)
-
-    source = make_video()
-    with pytest.raises(KeyboardInterrupt):
-        run(source, upscaler=Interrupted())
-    assert [path.name for path in tmp_path.iterdir()] == ["source.mp4"]
 
 
 @pytest.fixture
@@ -337,24 +316,6 @@ def disk_limit() -> Iterator[None]:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     yield
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-@pytest.mark.usefixtures("disk_limit")
-def test_ctrl_c_is_not_taken_for_a_full_disk(make_video: Make) -> None:
-    """Or a whole folder of videos would go on in spite of it."""
-
-    class Interrupted(Repeat):
-        count = 0
-
-        def upscale(self, *args: Any, **options: Any) -> NDArray[Any]:
-            self.count += 1
-            if self.count == 10:
-                resource.setrlimit(resource.RLIMIT_FSIZE, (1, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
-                signal.raise_signal(signal.SIGINT)
-            return super().upscale(*args, **options)
-
-    with pytest.raises(KeyboardInterrupt):
-        run(make_video(), upscaler=Interrupted())
 
 
 @pytest.mark.usefixtures("disk_limit")
@@ -368,47 +329,20 @@ def test_a_full_disk_ends_in_one_line(make_video: Make, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["source.mp4"]
 
 
-_PEAKS = """
-import sys
-from pathlib import Path
-from rgt_arch.inference.video import upscale_video
-class Double:
-    def upscale(self, image, outscale=None, progress=None):
-        return image.repeat(2, 0).repeat(2, 1)
-for source in sys.argv[1:]:
-    upscale_video(Path(source), Path(source + ".out.mp4"), Double(), notify=print)
-    lines = Path("/proc/self/status").read_text().splitlines()
-    print(next(line for line in lines if line.startswith("VmHWM")).split()[1])
-"""
+def test_no_picture_is_held_longer_than_it_takes_to_write_it(make_video: Make) -> None:
+    pictures: list[weakref.ref[NDArray[Any]]] = []
+
+    class Counting(Repeat):
+        def upscale(self, *args: Any, **options: Any) -> NDArray[Any]:
+            result = super().upscale(*args, **options).copy()
+            pictures.append(weakref.ref(result))
+            assert sum(picture() is not None for picture in pictures) <= 3
+            return result
+
+    run(make_video(), upscaler=Counting())
+    assert len(pictures) == 25
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak memory from /proc")
-def test_memory_does_not_grow_with_the_number_of_frames(make_video: Make) -> None:
-    sources = [
-        make_video(f"{count}.mp4", times=range(0, 40 * count, 40), picture=lambda _: np.zeros((240, 320, 3), np.uint8))
-        for count in (60, 240)  # the encoder's own look-ahead is full at 60
-    ]
-    command = [sys.executable, "-c", _PEAKS, *map(str, sources)]
-    result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
-    few, many = map(int, result.stdout.split())
-    assert many - few < 30_000, "kB; 180 more frames of the result are 83,000, and so are their pictures"
-
-
-def test_the_source_is_never_written_over(make_video: Make) -> None:
-    source = make_video()
-    before = source.read_bytes()
-    with pytest.raises(UsageError, match="is the source"):
-        run(source, source.name)
-    assert source.read_bytes() == before
-
-
-@pytest.mark.parametrize("name", ["out.png", "out.avi", "out"])
-def test_targets_that_are_no_videos_are_refused(make_video: Make, name: str) -> None:
+def test_targets_that_are_not_videos_are_refused(make_video: Make) -> None:
     with pytest.raises(UsageError, match=r"videos are written as \.mp4"):
-        run(make_video(), name)
-
-
-def test_an_encoder_that_is_missing_is_named(make_video: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rgt_arch.inference.video.writing._pixel_formats", lambda _encoder: set())
-    with pytest.raises(UserError, match="cannot write mp4: it lacks libx264"):
-        run(make_video())
+        run(make_video(), "out.avi")
