@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -111,7 +110,7 @@ def test_section_merges_with_the_one_it_names_and_shares_nothing_with_it(tmp_pat
         ("", "some.yml", "is empty"),
         ("- a\n- b\n", "some.yml", "list"),
         ("a: &a [*a]\n", ":1:", "without & and *"),
-        ("a: " + "[" * 5000 + "\n", "some.yml", "deeply"),
+        ("a: " + "[" * 5000 + "\n", "some.yml", "fewer levels"),
         ("a: \0\n", "some.yml", "plain text"),
     ],
 )
@@ -135,9 +134,3 @@ def test_file_that_cannot_be_read_is_one_line(tmp_path):
     latin.write_bytes("name: caf\xe9\n".encode("latin-1"))
     with pytest.raises(UsageError, match="UTF-8"):
         load_options(latin)
-
-
-def test_deep_nesting_leaves_the_interpreter_usable(tmp_path):
-    limit = sys.getrecursionlimit()
-    refusal(tmp_path, "a: " + "{a: " * 3000)
-    assert sys.getrecursionlimit() == limit

@@ -49,7 +49,6 @@ def test_values_are_converted_as_for_validated_options() -> None:
         ("val", {"tile": {"size": 4}}, "val:tile:size = 4: expected a value of 16 or more"),
         ("val", {"tile": {}}, "val:tile:size is missing; add size: 256"),
         ("val", {"tile": {"overlap": 4}}, "val:tile:size is missing; add size: 256"),
-        ("val", {"tile": {"size": 64, "pad": 4}}, "val:tile:pad is an unknown key; valid: overlap, size"),
         ("val", {"tile": {"size": 64, "overlap": 64}}, "val:tile:overlap = 64: is over half of size 64; take size 128"),
         ("val", {"tile": {"size": 64}, "use_chop": True}, "val:use_chop = True: cannot go with val:tile; remove one"),
         ("logger", {"keep_checkpoints": 0}, "logger:keep_checkpoints = 0: expected a value of 1 or more"),

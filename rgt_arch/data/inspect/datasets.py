@@ -121,7 +121,7 @@ class DataSet:
         if self.is_degrading:
             self._check_degrading()
         if self.is_paired and self.scale is None:
-            self.report.missing(("scale",), f"is missing, and {':'.join(self.path)} needs it; add scale: 4")
+            self.report.error(("scale",), f"is missing, and {':'.join(self.path)} needs it; add scale: 4")
         if not (self.is_paired or self.is_single or self.is_degrading):
             return None
         keys = list(_SIDES) if self.is_paired else [self.single_key]
@@ -281,7 +281,7 @@ class DataSet:
                 self.error(f"kernel_prob{order}", text, weights)
         if self.backend != "lmdb" and "meta_info" not in self.data:
             text = "is missing; add a text file with one image name a line"
-            self.report.missing((*self.path, "meta_info"), text)
+            self.report.error((*self.path, "meta_info"), text)
 
     def _check_pairs(self, last: Section, bicubic: bool, jobs: int) -> list[Section]:
         """The reports on HR and LR images; `last` gets how they fit together."""
