@@ -68,15 +68,12 @@ def init_dist(
         _translate_slurm(port)
     elif launcher != "pytorch":
         raise UsageError(f"--launcher {launcher}: no such launcher; take none, pytorch (for torchrun) or slurm")
-    missing = [name for name in _NEEDED if name not in os.environ]
-    if missing:
+    if missing := [name for name in _NEEDED if name not in os.environ]:
         raise UsageError(
             f"--launcher {launcher}: {', '.join(missing)} not set; start the command with torchrun, "
             "or drop --launcher for a single process"
         )
     rank, world_size = _number("RANK", 0), _number("WORLD_SIZE", 1)
-    if rank >= world_size:
-        raise UsageError(f"RANK {rank}: there are only ranks 0 to {world_size - 1} where WORLD_SIZE is {world_size}")
     on_gpu = torch.cuda.is_available() and not cpu
     if on_gpu:
         torch.cuda.set_device(_device(rank, local_rank, wrapping=launcher == "slurm"))
@@ -136,11 +133,11 @@ def leave() -> None:
 
 
 def _number(name: str, default: int) -> int:
-    """A whole number from 0 up in the environment; UsageError for anything else."""
-    text = os.environ.get(name) or str(default)
-    if not text.isdecimal():
-        raise UsageError(f"{name} is {text!r} in the environment; it must be a whole number from 0 up")
-    return int(text)
+    """A whole number in the environment; UsageError for anything else."""
+    try:
+        return int(os.environ.get(name) or default)
+    except ValueError as error:
+        raise UsageError(f"{name} in the environment: {error}; unset it, or start with torchrun") from error
 
 
 def _device(rank: int, local_rank: int | None, wrapping: bool) -> int:
