@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib.util
 from typing import Any
 
+import torch
+
 from rgt_arch.config.checks.networks import check_network
 from rgt_arch.config.checks.structure import check_structure
 from rgt_arch.config.checks.training import check_training, check_validation
-from rgt_arch.config.hardware import settle_devices
 from rgt_arch.config.report import Report
 from rgt_arch.config.tree import sections, subsection
 
@@ -38,7 +39,7 @@ def check_options(opt: dict[str, Any], report: Report, *, is_train: bool) -> Non
         check_training(opt, report)
     check_validation(opt, report, is_train)
     _check_names(opt, report, is_train)
-    settle_devices(opt, report)
+    _settle_devices(opt, report)
 
 
 def _fill_in(opt: dict[str, Any], is_train: bool) -> None:
@@ -74,3 +75,26 @@ def _check_names(opt: dict[str, Any], report: Report, is_train: bool) -> None:
 def _is_folder_name(name: Any, refused: str) -> bool:
     """Whether text is a name for a folder; other values have been reported."""
     return not isinstance(name, str) or bool(name.strip() and name not in (".", "..") and not set(name) & set(refused))
+
+
+def usable_gpus() -> int:
+    """Number of GPUs that PyTorch can use, 0 without CUDA."""
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def _settle_devices(opt: dict[str, Any], report: Report) -> None:
+    """Set `num_gpu` to the GPUs of this machine, with one warning where the options ask for more; on the CPU, drop the
+    data-loading options that need a GPU."""
+    wanted, present = opt.get("num_gpu"), usable_gpus()
+    if wanted == "auto":
+        opt["num_gpu"] = present
+    elif isinstance(wanted, int) and wanted > present:
+        what = f"only {present} GPUs are here; runs on those" if present else "no CUDA GPU is here; runs on the CPU"
+        report.warn(("num_gpu",), f"{what} (set num_gpu: {present} to say so)", wanted)
+        opt["num_gpu"] = present
+    if opt.get("num_gpu") == 0:
+        for _, data in sections(opt.get("datasets")):
+            if data.get("pin_memory"):
+                data["pin_memory"] = False
+            if data.get("prefetch_mode") == "cuda":
+                data["prefetch_mode"] = None
