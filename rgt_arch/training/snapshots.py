@@ -212,13 +212,17 @@ def network_labels(opt: Options) -> list[str]:
 def finished_iterations(opt: Options) -> int | None:
     """How many iterations the run of this name did, where its latest weights are of the last iteration, else None.
 
-    Files of BasicSR's models do not record theirs: such a run goes on, and does nothing.
+    Files of BasicSR's models do not record theirs: they are of the newest state if they were written after it.
     """
+    latest = Path(opt["path"]["models"], "net_g_latest.pth")
     try:
-        reached = read_checkpoint(Path(opt["path"]["models"], "net_g_latest.pth")).iteration or 0
+        reached = read_checkpoint(latest).iteration
     except UserError:  # a missing or damaged file
         return None
-    return reached if reached >= opt["train"]["total_iter"] else None
+    for state in _states(Path(opt["path"]["training_states"]))[:1]:
+        if reached is None and latest.stat().st_mtime >= state.stat().st_mtime:
+            reached = int(state.stem)
+    return reached if reached and reached >= opt["train"]["total_iter"] else None
 
 
 def _load(path: Path) -> Any:

@@ -234,20 +234,6 @@ def test_full_disk_keeps_the_last_checkpoint_and_the_next_save_tries_again(begin
     assert said[1].endswith("tries again (2 of 3 failures that end the run)")
 
 
-def test_third_failure_in_a_row_ends_the_run(begin, batch, tmp_path, full):
-    model, manager = begin()
-    step(model, batch, 1)
-    save(manager, 1)
-    full[:] = [".state"]
-    assert not save(manager, 2)
-    assert not save(manager, 3)
-    with pytest.raises(
-        UserError, match=r"4\.state: .*No space left.*3 saves in a row failed; the last checkpoint, 1, "
-    ):
-        save(manager, 4)
-    assert files(tmp_path) == ["1.state", "net_g_1.pth"]
-
-
 def test_a_checkpoint_and_the_best_weights_of_an_iteration_are_one_failure(begin, batch, full):
     model, manager = begin(logger={"keep_best": "psnr"}, datasets={"val": {"name": "Set"}})
     full[:] = [".pth", ".state"]

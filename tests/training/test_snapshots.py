@@ -154,9 +154,11 @@ def test_finished_is_a_run_whose_latest_weights_are_of_the_last_iteration(opt):
     for iteration, finished in ((4, None), (6, 6), (7, 7)):
         torch.save({"params": {"weight": torch.ones(1)}, "rgt_info": {"iteration": iteration}}, latest)
         assert finished_iterations(opt) == finished
+    torch.save({"params": {"weight": torch.ones(1)}}, latest)  # of BasicSR's models
+    assert finished_iterations(opt) == 6
     for state in Path(opt["path"]["training_states"]).iterdir():
         state.unlink()
-    assert finished_iterations(opt) == 7
+    assert finished_iterations(opt) is None
     latest.write_bytes(b"damaged")
     assert finished_iterations(opt) is None
 
