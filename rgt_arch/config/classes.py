@@ -144,10 +144,10 @@ def _documented(tables: Mapping[str, Mapping[str, Key]], kind: str, owner: Any, 
         keys.update(tables.get(name, {}) if isinstance(name, str) else {})
     # Backwards, so that of several classes that read a key the first and plainest is the one to propose.
     elsewhere = {key: other for other, table in reversed([*tables.items()]) for key in table if key not in keys}
-    names = kind if kind == "dataset" or not section else ""
     if not kind or set(tables) == {""}:
         return Section(keys, section)
     is_strict = found is None or (found.__name__ in KNOWN_OWNERS and is_known(found))
+    names = kind if kind == "dataset" or not section else ""
     return Section(keys, found.__name__ if found else str(owner), is_strict, None, elsewhere, names)
 
 
@@ -174,22 +174,21 @@ def signature_section(target: Callable[..., Any], skip: Collection[str] = ()) ->
 
 def _argument_key(argument: inspect.Parameter, of_known_class: bool) -> Key:
     default, annotation = argument.default, str(argument.annotation)
-    takes: Any
     is_needed = default is inspect.Parameter.empty
     if of_known_class and argument.name in ARGUMENTS:
         spec = ARGUMENTS[argument.name]
         takes = spec.takes | None if default is None else spec.takes
         return spec if is_needed else replace(spec, required="", takes=takes)
-    if is_needed:
-        return Key(Any, required="always")
-    takes = Any
-    if isinstance(default, str) and annotation in ("str", "<class 'str'>"):
-        return Key(str)  # "none" is a value of some of them, so it must not stand for nothing
-    if isinstance(default, bool):
-        takes = bool | None
-    elif isinstance(default, (int, float)) and not any(other in annotation for other in ("str", "tuple", "Sequence")):
-        takes = float | None
-    elif isinstance(default, (list, tuple)):
-        numeric = all(isinstance(item, (int, float)) and not isinstance(item, bool) for item in default)
-        takes = (list[float] if default and numeric else list) | None
-    return Key(takes)
+    match default:
+        case _ if is_needed:
+            return Key(Any, required="always")
+        case str() if annotation in ("str", "<class 'str'>"):
+            return Key(str)  # "none" is a value of some of them, so it must not stand for nothing
+        case bool():
+            return Key(bool | None)
+        case int() | float() if not any(other in annotation for other in ("str", "tuple", "Sequence")):
+            return Key(float | None)
+        case list() | tuple():
+            numeric = default and all(type(item) in (int, float) for item in default)
+            return Key((list[float] if numeric else list) | None)
+    return Key(Any)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from .conftest import GONE
 
 MISTAKES: list[tuple[str, Any, str]] = [
@@ -103,18 +101,15 @@ def test_misspelt_required_key_is_reported_once_with_its_line(training):
         training.edit(new, old)
 
 
-@pytest.mark.parametrize(
-    ("key", "value", "words"),
-    [
-        ("train:total_iter", 60000, "train:scheduler:milestones = [50000, 80000, 90000, 95000]: [80000, 90000, 95000]"),
+def test_what_is_odd_but_runs_is_a_warning(training):
+    for key, value, words in (
+        ("train:total_iter", 60000, "scheduler:milestones = [50000, 80000, 90000, 95000]: [80000, 90000, 95000] come"),
         ("datasets:train:gt_size", 96, "LR patches of 48 train RG-SA at another recursion depth"),
         ("datasets:train:gt_size", 126, "64 to 255 are safe: gt_size 128 to 510"),
         ("name", "debug_run", "contains 'debug'"),
         ("val", GONE, "is missing, so nothing is validated"),
-    ],
-)
-def test_what_is_odd_but_runs_is_a_warning(training, key, value, words):
-    assert words in training.warning(changes={key: value})
+    ):
+        assert words in training.warning(changes={key: value})
 
 
 def test_what_fits_is_taken_without_a_word(training):

@@ -22,9 +22,8 @@ def look_up(opt: dict[str, Any], path: str) -> Any:
     return reduce(dict.__getitem__, path.split(":"), opt)
 
 
-@pytest.mark.parametrize(
-    ("path", "text", "value"),
-    [
+def test_value_gets_the_type_it_looks_like(opt):
+    for path, text, value in (
         ("train:optim_g:lr", "2e-4", 2e-4),
         ("train:warmup_iter", "-1", -1),
         ("train:total_iter", "300", 300),
@@ -42,17 +41,14 @@ def look_up(opt: dict[str, Any], path: str) -> Any:
         ("val:tile", "{size: 64, overlap: 8}", {"size": 64, "overlap": 8}),
         ("network_g:recursion", "3", 3),
         ("network_g:depth", "[2, 2]", [2, 2]),
-    ],
-)
-def test_value_gets_the_type_it_looks_like(opt, path, text, value):
-    apply_overrides(opt, [f"{path}={text}"])
-    assert look_up(opt, path) == value
-    assert type(look_up(opt, path)) is type(value)
+    ):
+        apply_overrides(opt, [f"{path}={text}"])
+        assert (look_up(opt, path), type(look_up(opt, path))) == (value, type(value))
 
 
-@pytest.mark.parametrize(
-    ("entry", "value"),
-    [
+def test_key_that_the_schema_knows_is_made(opt):
+    opt["logger"].pop("wandb")
+    for entry, value in (
         ("val:self_ensemble=true", True),
         ("val:tile:size=128", 128),
         ("train:accumulate=4", 4),
@@ -61,17 +57,14 @@ def test_value_gets_the_type_it_looks_like(opt, path, text, value):
         ("logger:wandb:project=mine", "mine"),
         ("val:metrics:niqe:type=calculate_niqe", "calculate_niqe"),
         ("datasets:val_2:dataroot_lq=there", "there"),
-    ],
-)
-def test_key_that_the_schema_knows_is_made(opt, entry, value):
-    opt["logger"].pop("wandb")
-    apply_overrides(opt, [entry])
-    assert look_up(opt, entry.partition("=")[0]) == value
+    ):
+        apply_overrides(opt, [entry])
+        assert look_up(opt, entry.partition("=")[0]) == value
 
 
-@pytest.mark.parametrize(
-    ("entry", "nearest"),
-    [
+def test_unknown_key_is_refused_with_the_nearest(opt):
+    before = str(opt)
+    for entry, nearest in (
         ("train:optim_g:lrr=1", "did you mean lr?"),
         ("train:totaliter=1", "did you mean total_iter?"),
         ("trian:total_iter=1", "did you mean train?"),
@@ -80,16 +73,12 @@ def test_key_that_the_schema_knows_is_made(opt, entry, value):
         ("datasets:vall:name=x", "did you mean val?"),
         ("datasets:train:batchsize_per_gpu=1", "did you mean batch_size_per_gpu?"),
         ("path:pretrain_network=x.pth", "did you mean pretrain_network_g?"),
-    ],
-)
-def test_unknown_key_is_refused_with_the_nearest(opt, entry, nearest):
-    before = str(opt)
-    with pytest.raises(UsageError) as caught:
-        apply_overrides(opt, [entry])
-    assert nearest in str(caught.value)
-    assert entry in str(caught.value)
-    assert "\n" not in str(caught.value)
-    assert str(opt) == before
+    ):
+        with pytest.raises(UsageError) as caught:
+            apply_overrides(opt, [entry])
+        assert str(caught.value).startswith(f"--force_yml {entry}: unknown key ")
+        assert str(caught.value).endswith(nearest)
+        assert str(opt) == before
 
 
 def test_entry_without_key_and_value_or_below_a_value_is_refused(opt):

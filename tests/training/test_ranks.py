@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import signal
 import subprocess
 import sys
 import time
@@ -15,10 +14,8 @@ import psutil
 import pytest
 import torch
 
-from rgt_arch.cli import basicsr_command
 from rgt_arch.errors import UsageError, UserError
 from rgt_arch.training import failures, ranks
-from rgt_arch.training.signals import StopRequest
 
 NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 SLURM = ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_NODELIST", "SLURM_STEP_NODELIST", "SLURM_LOCALID")
@@ -98,15 +95,6 @@ def test_launcher_is_known_where_torchrun_started_several_processes(join, monkey
         assert ranks.launcher_here() == launcher
 
 
-@pytest.mark.parametrize("written", ["--local-rank=1", "--local_rank=1"])
-def test_rank_that_an_old_launcher_writes_before_the_command_stays_a_flag_of_it(written):
-    arguments = basicsr_command.command_first([written, "train", "-opt", "options.yml"])
-    assert arguments == ["train", written, "-opt", "options.yml"]
-    parser = basicsr_command.build_parser(basicsr_command.MAIN, basicsr_command.COMMANDS)
-    assert parser.parse_args(arguments).local_rank == 1
-    assert basicsr_command.command_first(["train", "-opt", "options.yml"])[0] == "train"
-
-
 def test_process_that_torchrun_may_start_anew_knows_when_torchrun_began(monkeypatch):
     for variable, value in (("MAX_RESTARTS", "0"), ("MAX_RESTARTS", "3"), ("RUN_ID", "none")):
         assert ranks.trying_since() is None  # torchrun sets a run's name too
@@ -119,20 +107,6 @@ def test_process_that_torchrun_may_start_anew_knows_when_torchrun_began(monkeypa
     outer = shlex.join(["sh", "-c", inner]) + "; true"
     printed = subprocess.run(["sh", "-c", outer], capture_output=True, text=True, check=True).stdout
     assert float(printed) == psutil.Process().create_time()
-
-
-def test_process_that_was_told_to_end_does_not_wait_to_be_told(monkeypatch):
-    """SIGTERM of torchrun comes while a rank still trains, and its error of the lost contact after that."""
-    now = [0.0]
-    monkeypatch.setattr(ranks.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(ranks.time, "sleep", lambda seconds: now.append(now.pop() + seconds))
-    for signals in (0, 1):
-        with StopRequest() as stop:
-            for _ in range(signals):
-                os.kill(os.getpid(), signal.SIGTERM)
-        now[0] = 0.0
-        ranks.let_others_speak(stop)
-        assert now[0] == (0.0 if signals else pytest.approx(10, abs=0.2))
 
 
 def test_processes_started_anew_meet_apart_from_those_that_died(monkeypatch):
@@ -195,34 +169,3 @@ def test_first_host_of_a_slurm_list_is_the_master(join, nodes, first):
     assert [os.environ[name] for name in NAMES] == ["3", "4", "1", first, "1234"]
     join("slurm", {**job, "SLURM_STEP_NODELIST": "gpu[05-06]", "MASTER_PORT": "4321"}, port=1234)
     assert [os.environ[name] for name in NAMES] == ["3", "4", "1", "gpu05", "4321"]
-
-
-@pytest.mark.parametrize(
-    ("outcome", "code"), [(7, None), (UserError("one line"), 1), (UsageError("one line"), 2)], ids=str
-)
-def test_what_rank_zero_finds_is_known_to_all(monkeypatch, outcome, code):
-    """Its error is raised on rank 0 alone; the others leave with its code."""
-    sent = []
-
-    def broadcast(objects, src, group):
-        if ranks.dist.get_rank() == src:
-            sent[:] = objects
-        objects[:] = sent
-
-    def work():
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
-
-    monkeypatch.setattr(ranks.dist, "is_initialized", lambda: True)
-    monkeypatch.setattr(ranks.dist, "get_world_size", lambda: 2)
-    monkeypatch.setattr(ranks.dist, "broadcast_object_list", broadcast)
-    monkeypatch.setattr(ranks, "let_others_speak", lambda: None)
-    for rank, error in enumerate((UserError, SystemExit)):
-        monkeypatch.setattr(ranks.dist, "get_rank", lambda rank=rank: rank)
-        if code is None:
-            assert ranks.on_rank_zero(work if rank == 0 else pytest.fail) == outcome
-            continue
-        with pytest.raises(error) as caught:
-            ranks.on_rank_zero(work if rank == 0 else pytest.fail)
-        assert caught.value is outcome if rank == 0 else caught.value.code == code

@@ -84,17 +84,6 @@ def test_a_signal_ends_all_ranks_together_after_numbers_and_state_are_saved(run,
     assert caplog.messages == ["SIGTERM: the run ends after iteration 4, which is saved; --auto_resume goes on"]
 
 
-def test_without_signal_nothing_happens_and_handlers_come_back(run, monkeypatch):
-    run, done = run
-    monkeypatch.setattr(ranks, "greatest", lambda values, _device: values)
-    run.leave_if_asked(0, 4)
-    assert done == []
-    before = signal.getsignal(signal.SIGTERM)
-    with StopRequest():
-        assert signal.getsignal(signal.SIGTERM) is not before
-    assert signal.getsignal(signal.SIGTERM) is before
-
-
 class Pids:
     def __len__(self):
         return 40
