@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -109,14 +110,14 @@ class CheckpointManager:
 
     def _save_state(self, iteration: int, owes_validation: bool) -> None:
         model = self._model
-        extra_state = getattr(model, "extra_state", dict)
         state = {
             "epoch": self._epoch,
             "iter": iteration,
             "optimizers": [optimizer.state_dict() for optimizer in model.optimizers],
             "schedulers": [scheduler.state_dict() for scheduler in model.schedulers],
-            **extra_state(),
-            "best_metric_results": _plain(getattr(model, "best_metric_results", {})),
+            **getattr(model, "extra_state", dict)(),
+            # with Python's numbers: `weights_only` loading would refuse NumPy's
+            "best_metric_results": json.loads(json.dumps(getattr(model, "best_metric_results", {}), default=float)),
             "generators": self._generators,
             "seed": self._opt["manual_seed"],
             "samples_per_iter": self._samples_per_iter,
@@ -174,17 +175,6 @@ def _are_finite(network: nn.Module) -> bool:
     """Whether no parameter is infinite or NaN."""
     norms = [parameter.detach().abs().amax() for parameter in network.parameters() if parameter.numel()]
     return not norms or bool(torch.stack(norms).isfinite().all())
-
-
-def _plain(best: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, Any]:
-    """Best results with Python numbers only: `weights_only` loading would refuse NumPy's."""
-    return {
-        dataset: {
-            metric: {"better": str(entry["better"]), "val": float(entry["val"]), "iter": entry["iter"]}
-            for metric, entry in record.items()
-        }
-        for dataset, record in best.items()
-    }
 
 
 def _delete(*paths: Path) -> None:
