@@ -139,16 +139,16 @@ def test_missing_weights_are_named_with_the_folder_looked_in(testing_file):
         testing_file.validate("path:pretrain_network_g=models/net_g_latst.pth")
 
 
-@pytest.mark.parametrize("layout", ["params", "params_ema", None])
-def test_weights_of_every_published_layout_are_accepted_for_rgt_model(testing_file, layout):
-    """The model finds them in a plain state dict, and in a file with averaged weights only."""
+def test_weights_are_found_in_every_published_layout_and_must_fit(testing_file):
+    """RGTModel finds them in a plain state dict, and in a file with averaged weights only; others look under a key."""
     weights = rgt_t(2).state_dict()
-    torch.save(weights if layout is None else {layout: weights}, testing_file.root / "mine.pth")
-    for param_key in ("params", "~"):
-        testing_file.validate("path:pretrain_network_g=mine.pth", f"path:param_key_g={param_key}")
-
-
-def test_weights_of_the_package_are_checked_against_the_network(testing_file):
+    for layout in ("params", "params_ema", None):
+        torch.save(weights if layout is None else {layout: weights}, testing_file.root / "mine.pth")
+        for param_key in ("params", "~"):
+            testing_file.validate("path:pretrain_network_g=mine.pth", f"path:param_key_g={param_key}")
+    message = testing_file.errors("path:pretrain_network_g=mine.pth", changes={"model_type": "SRModel"})[-1]
+    assert "path:param_key_g = 'params': is not there: " in message
+    assert message.endswith("mine.pth holds a plain state dict (~); name one of them")
     testing_file.validate("path:pretrain_network_g=RGT_T_x2")
     message = testing_file.error("path:pretrain_network_g=RGT_T_x2", "network_g:embed_dim=180")
     assert "path:pretrain_network_g = 'RGT_T_x2': does not fit RGT" in message
