@@ -15,6 +15,11 @@ from rgt_arch.config.tree import value_at
 
 # Accepted by the RGT constructor and ignored with a notice: official option files of this family carry it.
 _IGNORED_ARGUMENTS = {"RGT": {"upsampler": Key(Any, "accepted and ignored")}}
+# Arguments that BasicSR passes itself, and a class to propose, by kind.
+_PASSED = {"metric": ("img", "img2"), "optimizer": ("params",), "scheduler": ("optimizer", "last_epoch")}
+_EXAMPLES = {
+    "arch": "RGT", "loss": "L1Loss", "metric": "calculate_psnr", "optimizer": "Adam", "scheduler": "MultiStepLR",
+}  # fmt: skip
 _SUFFIX = "_basicsr"  # BasicSR registers some of its own classes so; Registry.get finds them without it
 # LBFGS calls the loss again by itself, SparseAdam wants sparse gradients, Muon takes matrices only: none fits
 # the single steps of a training loop over convolutions.
@@ -26,7 +31,8 @@ class Section:
     """The keys that one section of an option file may have.
 
     owner: who reads them, for messages. strict: an unknown key is an error, otherwise a warning. others: what keys take
-    whose names are the user's own (val:metrics). elsewhere: the classes that read other keys.
+    whose names are the user's own (val:metrics). elsewhere: the classes that read other keys. names: the kind of class
+    that its `type` (at the top level `model_type`) names.
     """
 
     keys: Mapping[str, Key]
@@ -34,6 +40,13 @@ class Section:
     strict: bool = True
     others: Key | None = None
     elsewhere: Mapping[str, str] = field(default_factory=dict)
+    names: str = ""
+
+    def may_have(self, key: str, path: KeyPath) -> bool:
+        """Whether the section, at `path`, may get the key although the file does not give it."""
+        if path == ("datasets",):
+            return key.split("_")[0] in ("train", "val", "test")
+        return self.others is not None or not self.strict or key in self.keys
 
 
 @cache
@@ -92,7 +105,7 @@ def parents(target: Any) -> list[str]:
 
 
 def section_at(opt: Mapping[str, Any], path: KeyPath) -> Section | None:
-    """The keys allowed in the section at `path` of `opt`; None where anything goes (arguments of unknown classes).
+    """The keys allowed in the section at `path` of `opt`; None where anything goes.
 
     Looks at `opt` for the types it names only; the section itself need not exist.
     """
@@ -102,13 +115,13 @@ def section_at(opt: Mapping[str, Any], path: KeyPath) -> Section | None:
             return Section({}, "", others=Key(dict))
         case ("val", "metrics", _):
             better = Key(Literal["higher", "lower"], "which value is the best one")
-            return _arguments("metric", named, ("img", "img2"), better=better)
+            return _arguments("metric", named, better=better)
         case (name,) if name.startswith("network_"):
             return _arguments("arch", named)
         case ("train", name) if name.startswith("optim_"):
-            return _arguments("optimizer", named, ("params",))
+            return _arguments("optimizer", named, lr=Key(float, "", "always", example="2e-4"))
         case ("train", "scheduler"):
-            return _arguments("scheduler", named, ("optimizer", "last_epoch"))
+            return _arguments("scheduler", named)
         case ("train", name) if name.endswith("_opt"):
             return _arguments("loss", named)
         case ("datasets", _, *below):
@@ -134,15 +147,18 @@ def _documented(tables: Mapping[str, Mapping[str, Key]], kind: str, owner: Any, 
     if not kind or set(tables) == {""}:
         return Section(keys, section)
     is_strict = found is None or (found.__name__ in KNOWN_OWNERS and is_known(found))
-    return Section(keys, found.__name__ if found else str(owner), is_strict, elsewhere=elsewhere)
+    names = kind if kind == "dataset" or not section else ""
+    return Section(keys, found.__name__ if found else str(owner), is_strict, None, elsewhere, names)
 
 
-def _arguments(kind: str, name: Any, skip: Collection[str] = (), **more: Key) -> Section | None:
-    found = find_class(kind, name)
-    return None if found is None else signature_section(found, skip, more)
+def _arguments(kind: str, name: Any, **more: Key) -> Section:
+    """The arguments of the class that a section names; any where there is no such class."""
+    found, more = find_class(kind, name), {"type": Key(str, "", "always", example=_EXAMPLES[kind]), **more}
+    section = Section({}, "", others=Key(Any)) if found is None else signature_section(found, _PASSED.get(kind, ()))
+    return replace(section, keys={**section.keys, **more}, names=kind)
 
 
-def signature_section(target: Callable[..., Any], skip: Collection[str] = (), more: Mapping[str, Key] = {}) -> Section:
+def signature_section(target: Callable[..., Any], skip: Collection[str] = ()) -> Section:
     """The arguments of a class or function as a section: names, and the types that defaults show.
 
     Strict unless `target` takes **kwargs and is somebody else's: BasicSR's and our classes make no use of **kwargs.
@@ -153,28 +169,26 @@ def signature_section(target: Callable[..., Any], skip: Collection[str] = (), mo
     named = [each for each in arguments if each.kind not in variable and each.name not in skip]
     keys = {each.name: _argument_key(each, known) for each in named}
     is_open = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in arguments)
-    more = {"type": Key(str, "class name", "always"), **more, **_IGNORED_ARGUMENTS.get(name, {})}
-    return Section({**keys, **more}, name, strict=known or not is_open)
+    return Section({**keys, **_IGNORED_ARGUMENTS.get(name, {})}, name, strict=known or not is_open)
 
 
 def _argument_key(argument: inspect.Parameter, of_known_class: bool) -> Key:
     default, annotation = argument.default, str(argument.annotation)
-    takes: Any
     is_needed = default is inspect.Parameter.empty
     if of_known_class and argument.name in ARGUMENTS:
         spec = ARGUMENTS[argument.name]
         takes = spec.takes | None if default is None else spec.takes
         return spec if is_needed else replace(spec, required="", takes=takes)
-    if is_needed:
-        return Key(Any, required="always")
-    takes = Any
-    if isinstance(default, str) and annotation in ("str", "<class 'str'>"):
-        return Key(str)  # "none" is a value of some of them, so it must not stand for nothing
-    if isinstance(default, bool):
-        takes = bool | None
-    elif isinstance(default, (int, float)) and not any(other in annotation for other in ("str", "tuple", "Sequence")):
-        takes = float | None
-    elif isinstance(default, (list, tuple)):
-        numeric = all(isinstance(item, (int, float)) and not isinstance(item, bool) for item in default)
-        takes = (list[float] if default and numeric else list) | None
-    return Key(takes)
+    match default:
+        case _ if is_needed:
+            return Key(Any, required="always")
+        case str() if annotation in ("str", "<class 'str'>"):
+            return Key(str)  # "none" is a value of some of them, so it must not stand for nothing
+        case bool():
+            return Key(bool | None)
+        case int() | float() if not any(other in annotation for other in ("str", "tuple", "Sequence")):
+            return Key(float | None)
+        case list() | tuple():
+            numeric = default and all(type(item) in (int, float) for item in default)
+            return Key((list[float] if numeric else list) | None)
+    return Key(Any)

@@ -26,8 +26,8 @@ _MAP_TAG = "tag:yaml.org,2002:map"
 _SEQ_TAG = "tag:yaml.org,2002:seq"
 _MERGE_TAG = "tag:yaml.org,2002:merge"
 _TIMESTAMP_TAG = "tag:yaml.org,2002:timestamp"
-NUMBER_TAGS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
-SCALAR_TAGS = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str"))
+_NUMBER_TAGS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+_SCALAR_TAGS = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str"))
 
 
 class OptionLoader(yaml.SafeLoader):
@@ -42,25 +42,23 @@ OptionLoader.add_implicit_resolver("tag:yaml.org,2002:float", _NUMBER, list("-+.
 
 
 class WrittenOptions(NamedTuple):
-    """An option file: its options as plain data, the line of each key (from 1), and the text of its numbers."""
+    """An option file: its options as plain data, and the line of each key (from 1)."""
 
     options: Any
     lines: dict[KeyPath, int]
-    numbers: dict[KeyPath, str]
-    """{("name",): "0012"}, for keys that take text."""
 
 
 class _Builder:
     """Turns composed YAML nodes into dicts, lists and scalars, noting the line of each key.
 
-    Every alias becomes a copy: BasicSR pops keys out of sections, which must not empty another one.
+    Every alias becomes a copy: BasicSR pops keys out of sections, which must not empty another one. A `name` that looks
+    like a number stays text: a run may be called 0012.
     """
 
     def __init__(self, loader: OptionLoader, source: str) -> None:
         self.loader = loader
         self.source = source
         self.lines: dict[KeyPath, int] = {}
-        self.numbers: dict[KeyPath, str] = {}
         self.count = 0
 
     def fail(self, node: yaml.Node, message: str) -> UsageError:
@@ -74,14 +72,14 @@ class _Builder:
             return self.mapping(node, path)
         if isinstance(node, yaml.SequenceNode) and node.tag == _SEQ_TAG:
             return [self.build(item, (*path, str(index))) for index, item in enumerate(node.value)]
-        if not isinstance(node, yaml.ScalarNode) or node.tag not in SCALAR_TAGS:
+        if not isinstance(node, yaml.ScalarNode) or node.tag not in _SCALAR_TAGS:
             raise self.fail(
                 node,
                 f"the tag {node.tag.replace('tag:yaml.org,2002:', '!!')} is refused, because option files hold plain "
                 "text, numbers, lists and sections only; write the value without a tag",
             )
-        if node.tag in NUMBER_TAGS:
-            self.numbers[path] = node.value
+        if path[-1:] == ("name",) and node.tag in _NUMBER_TAGS:
+            return node.value
         try:
             return self.loader.construct_object(node)
         except (ValueError, KeyError, yaml.YAMLError) as error:
@@ -120,24 +118,22 @@ def parse_yaml(text: str, source: str) -> WrittenOptions:
     """
     try:
         loader = OptionLoader(text)
-        node = loader.get_single_node()
-        builder = _Builder(loader, source)
-        options = None if node is None else builder.build(node, ())
-        return WrittenOptions(options, builder.lines, builder.numbers)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = f":{mark.line + 1}" if mark else ""
-        what = " ".join(str(part) for part in (error.context, error.problem) if part)
-        hint = "indent with spaces, not tabs" if "\\t" in what else "check its indentation, quotes and brackets"
-        raise UsageError(f"{source}{line}: not valid YAML: {' '.join(what.split())}; {hint}") from error
-    except yaml.YAMLError as error:
-        raise UsageError(f"{source}: not valid YAML: {' '.join(str(error).split())}; save it as plain text") from error
-    except RecursionError as error:
-        raise UsageError(f"{source}: the options are nested too deeply; write them with fewer levels") from error
+        node, builder = loader.get_single_node(), _Builder(loader, source)
+        return WrittenOptions(None if node is None else builder.build(node, ()), builder.lines)
+    except (yaml.YAMLError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+        parts = [getattr(error, name, None) for name in ("context", "problem")]
+        what = " ".join(" ".join(str(part) for part in parts if part).split()) or " ".join(str(error).split())
+        hint = "check its indentation, quotes and brackets"
+        if "\\t" in what:
+            hint = "indent with spaces, not tabs"
+        elif not mark:
+            hint = "save it as plain text, with fewer levels"
+        raise UsageError(f"{source}{f':{mark.line + 1}' if mark else ''}: not valid YAML: {what}; {hint}") from error
 
 
 def read_written(path: str | Path) -> WrittenOptions:
-    """`load_options`, with line numbers and the text of numbers; `options` is a dict."""
+    """`load_options`, with line numbers; `options` is a dict."""
     try:
         text = Path(path).expanduser().read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from rgt_arch.config.loading import KeyPath, WrittenOptions
@@ -21,8 +21,7 @@ def nearest(name: str, valid: Iterable[str]) -> str | None:
 def suggestion(name: str, valid: Iterable[str]) -> str:
     """'did you mean X?' or, when nothing is close, the valid names (the first 12)."""
     names = sorted(set(valid))
-    near = nearest(name, names)
-    if near is not None:
+    if (near := nearest(name, names)) is not None:
         return f"did you mean {near}?"
     listed = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
     return f"valid: {listed}" if names else "remove it"
@@ -41,49 +40,23 @@ class Report:
         self.file = file
         self.errors: list[str] = []
         self.warnings: list[str] = []
-        self._faulty: set[KeyPath] = set()
-        self._unusable: set[KeyPath] = set()
-        self._misspelt: set[KeyPath] = set()
-        self._written = written or WrittenOptions({}, {}, {})
+        self.faulty: set[KeyPath] = set()
+        """Keys with an error. Each key gets one: a wrong value is not also reported as inconsistent."""
+        self._written = written or WrittenOptions({}, {})
 
     def error(self, path: KeyPath, message: str, value: Any = None) -> None:
         """Note a problem that stops the run. `value` is quoted unless None."""
-        if path in self._unusable:
-            return  # a value already reported as invalid is not also reported as inconsistent
-        self._faulty.add(path)
-        self._add(self.errors, path, message, value)
-
-    def unusable(self, path: KeyPath, message: str, value: Any) -> None:
-        """Note a value that its key cannot take; later errors about it are left out."""
-        self.error(path, message, value)
-        self._unusable.add(path)
-
-    def unknown(self, path: KeyPath, owner: str, valid: Iterable[str]) -> None:
-        """Note a key that nobody reads as an error, with the key it may stand for, which `missing` then leaves out."""
-        names = list(valid)
-        near = nearest(path[-1], names)
-        if near is not None:
-            self._misspelt.add((*path[:-1], near))
-        self.error(path, f"unknown key of {owner}; {suggestion(path[-1], names)}")
-
-    def missing(self, path: KeyPath, message: str) -> None:
-        """Note that a key is missing, unless `unknown` has reported it as misspelt."""
-        if path not in self._misspelt:
-            self.error(path, message)
-
-    def is_faulty(self, path: KeyPath) -> bool:
-        """Whether there is an error about a key at `path` or below it, so that a closer look would only repeat it."""
-        return any(faulty[: len(path)] == path for faulty in self._faulty)
+        if path not in self.faulty:
+            self.faulty.add(path)
+            self.errors.append(self._line(path, message, value))
 
     def warn(self, path: KeyPath, message: str, value: Any = None) -> None:
         """Note a problem that lets the run go on."""
-        self._add(self.warnings, path, message, value)
+        self.warnings.append(self._line(path, message, value))
 
-    def as_written(self, path: KeyPath, value: Any) -> Any:
-        """A number as the text in the file (0012, 1e3, 1:30), unless --force_yml has replaced it."""
-        if isinstance(value, str) or value_at(self._written.options, path) != value:
-            return value
-        return self._written.numbers.get(path, value)
+    def is_faulty(self, path: KeyPath) -> bool:
+        """Whether there is an error about a key at `path` or below it, so that a closer look would only repeat it."""
+        return any(faulty[: len(path)] == path for faulty in self.faulty)
 
     def raise_errors(self) -> None:
         """Raise UsageError with all errors, one line each, if there are any."""
@@ -92,26 +65,15 @@ class Report:
         if self.errors:
             raise UsageError("\n  ".join([f"{len(self.errors)} problems in {self.file}:", *self.errors]))
 
-    def _add(self, to: list[str], path: KeyPath, message: str, value: Any) -> None:
+    def _line(self, path: KeyPath, message: str, value: Any) -> str:
+        """The line number is that of the key, or of the nearest section around it; a value of --force_yml has none."""
+        lines, written = self._written.lines, value_at(self._written.options, path)
+        number = next((lines[path[:end]] for end in range(len(path), 0, -1) if path[:end] in lines), None)
+        if value is not None and path in lines and str(written) != str(value) and not isinstance(written, (dict, list)):
+            number = None
         quoted = f" = {short(value)}" if value is not None else ""
-        where = f"{key_name(path)}{quoted}: " if path else ""
-        text = f"{self.file}{self._line(path, value)}: {where}{message}"
-        if text not in to:
-            to.append(text)
-
-    def _line(self, path: KeyPath, value: Any) -> str:
-        """':LINE' of the key, or of the nearest section around it; nothing where --force_yml has replaced the value."""
-        written: Any = self._written.options
-        for depth, key in enumerate(path):
-            if not isinstance(written, Mapping) or key not in written:
-                path = path[:depth]
-                break
-            written = written[key]
-        else:
-            if value is not None and not isinstance(written, (dict, list)) and str(written) != str(value):
-                return ""
-        line = self._written.lines.get(path)
-        return f":{line}" if line else ""
+        key = f"{key_name(path)}{quoted}: " if path else ""
+        return f"{self.file}{f':{number}' if number else ''}: {key}{message}"
 
 
 def short(value: Any) -> str:

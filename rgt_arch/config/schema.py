@@ -10,35 +10,23 @@ from types import NoneType, UnionType
 from typing import Any, Literal, NewType, Union, get_args, get_origin, get_type_hints
 
 FilePath = NewType("FilePath", str)
-# What a key of each kind expects, for messages.
-_WANTED = {
-    "text": "text",
-    "path": "a path",
-    "integer": "a whole number",
-    "number": "a number such as 2e-4",
-    "boolean": "true or false",
-    "section": "a section (its keys indented on the following lines)",
-    "list": "a list such as [1, 2]",
-    "numbers": "a list of numbers such as [0.9, 0.99]",
-    "integers": "a list of whole numbers such as [6, 6]",
-    "names": "a list of names such as [network_g]",
-    "count or auto": "a whole number or auto",
+# The kind of each type, and what messages say a key of it expects.
+_KINDS: Mapping[Any, tuple[str, str]] = {
+    str: ("text", "text"),
+    FilePath: ("path", "a path"),
+    int: ("integer", "a whole number"),
+    float: ("number", "a number such as 2e-4"),
+    bool: ("boolean", "true or false"),
+    dict: ("section", "a section (its keys indented on the following lines)"),
+    list: ("list", "a list such as [1, 2]"),
+    list[float]: ("numbers", "a list of numbers such as [0.9, 0.99]"),
+    list[int]: ("integers", "a list of whole numbers such as [6, 6]"),
+    list[str]: ("names", "a list of names such as [network_g]"),
+    (int | Literal["auto"]): ("count or auto", "a whole number or auto"),
+    Any: ("any", ""),
 }
-_KINDS: Mapping[Any, str] = {
-    str: "text",
-    FilePath: "path",
-    int: "integer",
-    float: "number",
-    bool: "boolean",
-    dict: "section",
-    list: "list",
-    list[float]: "numbers",
-    list[int]: "integers",
-    list[str]: "names",
-    (int | Literal["auto"]): "count or auto",
-    Any: "any",
-}
-_LISTS = ("list", "numbers", "integers", "names")
+_WANTED = dict(_KINDS.values())
+_ITEM_KINDS = {"list": "any", "numbers": "number", "integers": "integer", "names": "name"}
 _BOOLEANS = {"true": True, "false": False, "yes": True, "no": False, "on": True, "off": False, 1: True, 0: False}
 
 
@@ -77,7 +65,7 @@ class Key:
         """A value of `_KINDS`."""
         if self.choices:
             return "names" if get_origin(self._value) is list else "text"
-        return "section" if is_dataclass(self._value) else _KINDS[self._value]
+        return _KINDS[dict if is_dataclass(self._value) else self._value][0]
 
     @property
     def _value(self) -> Any:
@@ -119,13 +107,11 @@ def convert(spec: Key, value: Any) -> Any:
     if value is None:
         raise WrongValueError(f"{_expected(spec)}, not nothing; fill it in or remove the line")
     result = _convert(spec.kind, value)
-    if result is None:
-        raise WrongValueError(_expected(spec))
     items = result if isinstance(result, list) else [result]
+    if result is None or (spec.choices and not all(item in spec.choices for item in items)):
+        raise WrongValueError(_expected(spec))
     if spec.count is not None and len(items) != spec.count:
         raise WrongValueError(f"expected a list of {spec.count} values")
-    if spec.choices and not all(item in spec.choices for item in items):
-        raise WrongValueError(_expected(spec))
     if not all(_is_within(spec, item) for item in items if type(item) in (int, float)):
         raise WrongValueError(f"expected {'values' if isinstance(result, list) else 'a value'} {limits(spec)}")
     return result
@@ -160,35 +146,31 @@ def _expected(spec: Key) -> str:
 
 def _convert(kind: str, value: Any) -> Any:
     """`value` as that kind; None if it cannot be."""
-    if kind in _LISTS:
-        items = [value] if kind == "names" and isinstance(value, str) else value
-        if not isinstance(items, (list, tuple)):
-            return None
-        item_kind = {"numbers": "number", "integers": "integer", "names": "name"}.get(kind)
-        result = [_convert(item_kind, item) for item in items] if item_kind else list(items)
-        return None if item_kind and None in result else result
-    if kind == "count or auto":
-        return value if value == "auto" else _number(value, whole=True)
-    if kind in ("integer", "number"):
-        return _number(value, whole=kind == "integer")
-    if kind == "boolean":
-        return _BOOLEANS.get(value.lower() if isinstance(value, str) else value if value in (0, 1) else "")
-    if kind == "section":
-        return value if isinstance(value, dict) else None
-    if kind == "text" and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return str(value)
+    match kind:
+        case "list" | "numbers" | "integers" | "names":
+            items = [value] if kind == "names" and isinstance(value, str) else value
+            result = [_convert(_ITEM_KINDS[kind], item) for item in items] if isinstance(items, (list, tuple)) else None
+            return None if result is None or (kind != "list" and None in result) else result
+        case "any":
+            return value
+        case "integer" | "number" | "count or auto":
+            return value if kind == "count or auto" and value == "auto" else _number(value, whole=kind != "number")
+        case "boolean":
+            return _BOOLEANS.get(value.lower() if isinstance(value, str) else value if value in (0, 1) else "")
+        case "section":
+            return value if isinstance(value, dict) else None
+        case "text" if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return str(value)
     return value if isinstance(value, str) and (value or kind != "path") else None
 
 
 def _number(value: Any, *, whole: bool) -> int | float | None:
     """`value` as a finite number, or None."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        return None
     try:
-        number = float(value) if not isinstance(value, int) else value
-    except ValueError:
+        number = value if isinstance(value, int) else float(value)
+    except (TypeError, ValueError):
         return None
-    if not math.isfinite(number) or (whole and number != int(number)):
+    if isinstance(value, bool) or not math.isfinite(number) or (whole and number != int(number)):
         return None
     is_written_whole = isinstance(value, str) and value.strip().lstrip("+-").isdigit()
     return int(value) if is_written_whole else int(number) if whole else number

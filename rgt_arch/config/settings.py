@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
 from rgt_arch.config.loading import KeyPath
-from rgt_arch.config.report import key_name, short, suggestion
+from rgt_arch.config.report import key_name, short
 from rgt_arch.config.schema import WrongValueError, all_keys, convert, key
 from rgt_arch.config.tree import value_at
 from rgt_arch.errors import UsageError
 
 S = TypeVar("S")
-CHOP_PROBLEM = "cannot go with val:tile; remove one (tile has no seams)"
 
 
 @dataclass(frozen=True)
@@ -99,10 +98,16 @@ def train_settings(opt: Mapping[str, Any]) -> TrainSettings:
 
 def val_settings(opt: Mapping[str, Any]) -> ValSettings:
     """`val`, as RGTModel reads it. Raises UsageError naming the key and the value."""
-    settings = _read(ValSettings, opt, ("val",))
-    if settings.tile and settings.use_chop:
-        raise UsageError(f"val:use_chop = True: {CHOP_PROBLEM}")
-    return settings
+    val = _read(ValSettings, opt, ("val",))
+    if val.tile is None:
+        return val
+    tile = _read(Tile, opt, ("val", "tile"))
+    if tile.size is None:
+        raise UsageError("val:tile:size is missing; add size: 256")
+    tile = replace(tile, overlap=default_overlap(tile.size) if tile.overlap is None else tile.overlap)
+    for path, problem, value in tile_problems(tile.size, tile.overlap, val.use_chop):
+        raise UsageError(f"{key_name(path)} = {value}: {problem}")
+    return replace(val, tile=tile)
 
 
 def logger_settings(opt: Mapping[str, Any]) -> LoggerSettings:
@@ -110,12 +115,14 @@ def logger_settings(opt: Mapping[str, Any]) -> LoggerSettings:
     return _read(LoggerSettings, opt, ("logger",))
 
 
-def overlap_problem(size: int, overlap: int) -> str:
-    """Why tiles of a size cannot share that many pixels, and the remedy; "" if they can."""
-    if overlap <= largest_overlap(size):
-        return ""
-    other = f", or overlap {size // 8}" if size >= SMALLEST_TILE else ""
-    return f"is over half of size {size}; take size {max(2 * overlap, SMALLEST_TILE)} or more{other}"
+def tile_problems(size: int, overlap: int, use_chop: bool) -> Iterator[tuple[KeyPath, str, Any]]:
+    """What does not fit each other in `val`: the key, what is wrong with the remedy, and the value."""
+    if overlap > largest_overlap(size):
+        other = f", or overlap {size // 8}" if size >= SMALLEST_TILE else ""
+        text = f"is over half of size {size}; take size {max(2 * overlap, SMALLEST_TILE)} or more{other}"
+        yield ("val", "tile", "overlap"), text, overlap
+    if use_chop:
+        yield ("val", "use_chop"), "cannot go with val:tile; remove one (tile has no seams)", True
 
 
 def _read(settings: type[S], opt: Mapping[str, Any], path: KeyPath) -> S:
@@ -127,20 +134,4 @@ def _read(settings: type[S], opt: Mapping[str, Any], path: KeyPath) -> S:
                 values[name] = convert(spec, section[name])
             except WrongValueError as error:
                 raise UsageError(f"{key_name((*path, name))} = {short(section[name])}: {error}") from error
-    if values.get("tile") is not None:
-        values["tile"] = _tile(opt, ("val", "tile"))
     return settings(**values)
-
-
-def _tile(opt: Mapping[str, Any], path: KeyPath) -> Tile:
-    keys, tile = all_keys(Tile), _read(Tile, opt, path)
-    for name in value_at(opt, path):
-        if name not in keys:
-            raise UsageError(f"{key_name((*path, name))} is an unknown key; {suggestion(name, keys)}")
-    if tile.size is None:
-        raise UsageError(f"val:tile:size is missing; add size: {keys['size'].example}")
-    if tile.overlap is None:
-        return Tile(tile.size, default_overlap(tile.size))
-    if problem := overlap_problem(tile.size, tile.overlap):
-        raise UsageError(f"val:tile:overlap = {tile.overlap}: {problem}")
-    return tile

@@ -115,7 +115,7 @@ _DATASET = {
     "prefetch_mode": Key(Literal["cpu", "cuda"] | None, "~, cpu or cuda"),
     "num_prefetch_queue": Key(int, "batches that prefetch_mode: cpu holds", low=1),
     "pin_memory": Key(bool, "page-locked memory, for fast copies to the GPU"),
-    "persistent_workers": Key(bool, "keep loader processes between epochs"),
+    "persistent_workers": Key(bool, "not read: loader processes stay for the whole run"),
 }
 _BACKEND = {"type": Key(Literal["disk", "lmdb"], "disk or lmdb", "always", example="disk")}
 _LMDB = {  # arguments of BasicSR's LmdbBackend (utils/file_client.py)

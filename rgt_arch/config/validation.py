@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib.util
 from typing import Any
 
-from rgt_arch.config.checks.naming import check_classes
+import torch
+
 from rgt_arch.config.checks.networks import check_network
 from rgt_arch.config.checks.structure import check_structure
 from rgt_arch.config.checks.training import check_training, check_validation
-from rgt_arch.config.hardware import settle_devices
 from rgt_arch.config.report import Report
 from rgt_arch.config.tree import sections, subsection
 
@@ -22,8 +22,8 @@ def check_options(opt: dict[str, Any], report: Report, *, is_train: bool) -> Non
     """Every check that reads no files; problems go to `report`.
 
     Changes `opt` in place where BasicSR 1.4.2 would fail on a clear intention:
-    - numbers and booleans written as text become numbers and booleans, whole numbers such as `!!float 5e3` integers,
-      names such as 0012 text, as they are written; `amp: false` and `tile: false` become `~`;
+    - numbers and booleans written as text become numbers and booleans, whole numbers such as `!!float 5e3` integers;
+      `amp: false` and `tile: false` become `~`;
     - keys of early BasicSR get today's names (`use_flip`, `pretrain_model_g`, `strict_load`), each with a warning;
     - `num_gpu` becomes the number of GPUs to use, 0 without CUDA, with one warning where that is less than asked for;
       on the CPU `pin_memory` and `prefetch_mode: cuda` are dropped;
@@ -34,13 +34,12 @@ def check_options(opt: dict[str, Any], report: Report, *, is_train: bool) -> Non
     """
     _fill_in(opt, is_train)
     check_structure(opt, report, is_train)
-    check_classes(opt, report, is_train)
     check_network(opt, report)
     if is_train:
         check_training(opt, report)
     check_validation(opt, report, is_train)
     _check_names(opt, report, is_train)
-    settle_devices(opt, report)
+    _settle_devices(opt, report)
 
 
 def _fill_in(opt: dict[str, Any], is_train: bool) -> None:
@@ -59,23 +58,43 @@ def _fill_in(opt: dict[str, Any], is_train: bool) -> None:
 
 def _check_names(opt: dict[str, Any], report: Report, is_train: bool) -> None:
     """Names that become parts of paths must not lead out of the folder of the run."""
+    remedy = "use letters, digits, - and _"
     for phase, data in sections(opt.get("datasets")):
-        name = data.get("name")
-        if isinstance(name, str) and not _is_folder_name(name, _NOT_IN_PATHS):
-            report.error(
-                ("datasets", phase, "name"), "is the name of a folder of results; use letters, digits, - and _", name
-            )
-    suffix = subsection(opt, "val").get("suffix")
-    if isinstance(suffix, str) and any(character in suffix for character in _NOT_IN_PATHS):
-        report.error(("val", "suffix"), "ends the names of images; use letters, digits, - and _", suffix)
-    name = opt.get("name")
-    if not isinstance(name, str):
-        return
+        if not _is_folder_name(data.get("name"), _NOT_IN_PATHS):
+            text = f"is the name of a folder of results; {remedy}"
+            report.error(("datasets", phase, "name"), text, data["name"])
+    suffix, name = subsection(opt, "val").get("suffix"), opt.get("name")
+    if isinstance(suffix, str) and set(suffix) & set(_NOT_IN_PATHS):
+        report.error(("val", "suffix"), f"ends the names of images; {remedy}", suffix)
     if not _is_folder_name(name, _NOT_IN_RUN_NAMES):
-        report.error(("name",), "is the name of a folder and a log file; use letters, digits, - and _", name)
-    elif is_train and "debug" in name:
+        report.error(("name",), f"is the name of a folder and a log file; {remedy}", name)
+    elif is_train and "debug" in (name or ""):
         report.warn(("name",), "contains 'debug': BasicSR validates and saves every 8 steps and logs each one", name)
 
 
-def _is_folder_name(name: str, refused: str) -> bool:
-    return bool(name.strip()) and name not in (".", "..") and not any(character in name for character in refused)
+def _is_folder_name(name: Any, refused: str) -> bool:
+    """Whether text is a name for a folder; other values have been reported."""
+    return not isinstance(name, str) or bool(name.strip() and name not in (".", "..") and not set(name) & set(refused))
+
+
+def usable_gpus() -> int:
+    """Number of GPUs that PyTorch can use, 0 without CUDA."""
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def _settle_devices(opt: dict[str, Any], report: Report) -> None:
+    """Set `num_gpu` to the GPUs of this machine, with one warning where the options ask for more; on the CPU, drop the
+    data-loading options that need a GPU."""
+    wanted, present = opt.get("num_gpu"), usable_gpus()
+    if wanted == "auto":
+        opt["num_gpu"] = present
+    elif isinstance(wanted, int) and wanted > present:
+        what = f"only {present} GPUs are here; runs on those" if present else "no CUDA GPU is here; runs on the CPU"
+        report.warn(("num_gpu",), f"{what} (set num_gpu: {present} to say so)", wanted)
+        opt["num_gpu"] = present
+    if opt.get("num_gpu") == 0:
+        for _, data in sections(opt.get("datasets")):
+            if data.get("pin_memory"):
+                data["pin_memory"] = False
+            if data.get("prefetch_mode") == "cuda":
+                data["prefetch_mode"] = None

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from rgt_arch.config import check_files, check_options
+from rgt_arch.config.checks.networks import check_files
 from rgt_arch.config.loading import WrittenOptions
 from rgt_arch.config.report import Report
 from rgt_arch.config.tree import sections
+from rgt_arch.config.validation import check_options
 from rgt_arch.data.inspect.datasets import DataSet
 
 
@@ -24,7 +25,7 @@ def validate_options(
     """Check the options of a training or test run and return warnings, one line each.
 
     opt: as `load_options` and `apply_overrides` left it, before BasicSR adds keys of its own; changed in place as
-    `rgt_arch.config.check_options` says. file: its name for messages. root: the folder that relative paths start from.
+    `check_options` says. file: its name for messages. root: the folder that relative paths start from.
     resume_root: the folder whose experiments/ --auto_resume looks in, None without it; a run that goes on needs no
     weights to start from. written: what `read_written` found in the file, for line numbers in messages.
 

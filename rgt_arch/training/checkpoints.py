@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
-import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,9 @@ from rgt_arch.config import logger_settings
 from rgt_arch.errors import UserError
 from rgt_arch.models.rgt_model import RGTModel
 from rgt_arch.torch_files import load_data_only, save_whole
-from rgt_arch.training.generators import generator_states
 from rgt_arch.training.ranks import gathered, on_rank_zero
 from rgt_arch.training.run_folder import saved_iterations
-from rgt_arch.training.snapshots import Snapshot, digest, network_labels
+from rgt_arch.training.snapshots import Snapshot, digest, generator_states, network_labels
 
 Options = dict[str, Any]
 
@@ -111,14 +110,14 @@ class CheckpointManager:
 
     def _save_state(self, iteration: int, owes_validation: bool) -> None:
         model = self._model
-        extra_state = getattr(model, "extra_state", dict)
         state = {
             "epoch": self._epoch,
             "iter": iteration,
             "optimizers": [optimizer.state_dict() for optimizer in model.optimizers],
             "schedulers": [scheduler.state_dict() for scheduler in model.schedulers],
-            **extra_state(),
-            "best_metric_results": _plain(getattr(model, "best_metric_results", {})),
+            **getattr(model, "extra_state", dict)(),
+            # with Python's numbers: `weights_only` loading would refuse NumPy's
+            "best_metric_results": json.loads(json.dumps(getattr(model, "best_metric_results", {}), default=float)),
             "generators": self._generators,
             "seed": self._opt["manual_seed"],
             "samples_per_iter": self._samples_per_iter,
@@ -132,11 +131,9 @@ class CheckpointManager:
         metric = logger_settings(self._opt).keep_best
         first = next((data["name"] for phase, data in self._opt["datasets"].items() if phase.startswith("val")), None)
         best = getattr(self._model, "best_metric_results", {}).get(first, {}).get(metric)
-        if best is None or best["iter"] != iteration or not _are_finite(self._model.net_g):
+        if best is None or best["iter"] != iteration or not isinstance(self._model, RGTModel):
             return
-        if not isinstance(self._model, RGTModel):
-            return
-        if self._attempt(lambda: self._model.save_networks("best"), iteration):
+        if _are_finite(self._model.net_g) and self._attempt(lambda: self._model.save_networks("best"), iteration):
             self._logger.info(f"Saved net_g_best.pth: {metric} {best['val']:.4f} at iteration {iteration}")
 
     def _attempt(self, write: Callable[[], None], iteration: int) -> bool:
@@ -163,25 +160,15 @@ class CheckpointManager:
     def _drop_half(self, iteration: int) -> None:
         """Delete the networks of a save whose state could not be written: nobody can use them, and room is short."""
         if not (self._states / f"{iteration}.state").exists():
-            for path in self._models.glob(f"net_*_{iteration}.pth"):
-                with contextlib.suppress(OSError):
-                    path.unlink()
+            _delete(*self._models.glob(f"net_*_{iteration}.pth"))
 
     def _prune(self, iteration: int) -> None:
         """Keep the newest `logger.keep_checkpoints` checkpoints up to `iteration`. Later ones belong to another run."""
         keep = logger_settings(self._opt).keep_checkpoints
-        if keep is None:
-            return
-        for folder in (
-            self._models,
-            self._states,
-        ):  # or a power cut could bring back the old names without the new ones
-            _flush_folder(folder)
-        for old in [saved for saved in saved_iterations(self._states) if saved <= iteration][keep:]:
+        saved = [saved for saved in saved_iterations(self._states) if saved <= iteration]
+        for old in [] if keep is None else saved[keep:]:
             # the networks first: a state without them is noticed, and deleted at the next call
-            for path in (*self._models.glob(f"net_*_{old}.pth"), self._states / f"{old}.state"):
-                with contextlib.suppress(OSError):
-                    path.unlink(missing_ok=True)
+            _delete(*self._models.glob(f"net_*_{old}.pth"), self._states / f"{old}.state")
 
 
 def _are_finite(network: nn.Module) -> bool:
@@ -190,22 +177,7 @@ def _are_finite(network: nn.Module) -> bool:
     return not norms or bool(torch.stack(norms).isfinite().all())
 
 
-def _plain(best: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, Any]:
-    """Best results with Python numbers only: `weights_only` loading would refuse NumPy's."""
-    return {
-        dataset: {
-            metric: {"better": str(entry["better"]), "val": float(entry["val"]), "iter": entry["iter"]}
-            for metric, entry in record.items()
-        }
-        for dataset, record in best.items()
-    }
-
-
-def _flush_folder(folder: Path) -> None:
-    """Have the names in a folder written to the disk, where the system can."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+def _delete(*paths: Path) -> None:
+    for path in paths:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)

@@ -27,15 +27,10 @@ def _describe(error: Exception) -> str:
     """One line: what was raised, the value, where it comes from and what to do."""
     text = str(error).strip()
     first = " ".join(text.splitlines()[0].split()) if text else ""
-    if isinstance(error, FileNotFoundError) and error.filename:
-        return f"{error.filename}: no such file or folder; correct the option that names it"
     if isinstance(error, OSError) and error.filename:
-        return f"{error.filename}: {error.strerror}"
+        return f"{error.filename}: {error.strerror}; correct the option that names it, or its permissions"
     if isinstance(error, torch.OutOfMemoryError):
         return f"{first}; lower batch_size_per_gpu or gt_size, or set network_g: use_chk"
-    if isinstance(error, RuntimeError) and text.startswith("Error(s) in loading state_dict"):
-        wrong = [line.strip() for line in text.splitlines()[1:] if line.strip()]
-        return f"{first} {wrong[0][:200] if wrong else ''}; the weights belong to other network options"
     if isinstance(error, RuntimeError) and text.startswith("DataLoader worker"):
         return (
             f"a process that reads training images died ({first.rstrip('. ')}); where memory ran out, lower "

@@ -77,7 +77,7 @@ def _loader(opt: Options, dataset_opt: Options, dataset: Any, sampler: Iteration
     queue = dataset_opt.get("num_prefetch_queue", 1) if dataset_opt.get("prefetch_mode") == "cpu" else 0
     loader = build_dataloader(
         dataset,
-        {**dataset_opt, "prefetch_mode": None},
+        {**dataset_opt, "prefetch_mode": None, "persistent_workers": False},  # a training loader is run through once
         num_gpu=opt["num_gpu"],
         dist=opt["dist"],
         sampler=sampler,

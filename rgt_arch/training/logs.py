@@ -11,7 +11,6 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Mapping
 from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
@@ -143,8 +142,15 @@ def _join_wandb(opt: Options, start_iter: int) -> None:
         ) from error
 
 
+class _QuietTqdm(tqdm):
+    monitor_interval = 0  # no thread: data workers are forked
+
+
 class StepLog:
-    """BasicSR's line every `print_freq` iterations, the same numbers in the files, and the bar."""
+    """BasicSR's line every `print_freq` iterations, the same numbers in the files, and on a terminal a bar.
+
+    The bar, on rank 0, shows rate, ETA, losses, learning rate and memory below the log lines.
+    """
 
     def __init__(self, opt: Options, start_iter: int, numbers: Numbers, device: torch.device) -> None:
         # BasicSR's class takes one iteration off what is left to do
@@ -152,8 +158,22 @@ class StepLog:
         longer["logger"] = {**opt["logger"], "use_tb_logger": numbers.use_tb}
         self._lines = MessageLogger(longer, start_iter, numbers)
         self._start_iter, self._every, self._numbers = start_iter, opt["logger"]["print_freq"], numbers
-        self._iteration_timer, self._data_timer = AvgTimer(), AvgTimer()
-        self._bar = _Bar(start_iter, opt["train"]["total_iter"], device, opt["rank"])
+        self._iteration_timer, self._data_timer, self._device = AvgTimer(), AvgTimer(), device
+        self._open = ExitStack()
+        self._bar = self._open.enter_context(
+            _QuietTqdm(
+                initial=start_iter,
+                total=opt["train"]["total_iter"],
+                bar_format=_BAR_FORMAT,
+                dynamic_ncols=True,
+                miniters=1,
+                unit="it",
+                file=sys.stderr,
+                disable=opt["rank"] != 0 or not sys.stderr.isatty(),
+            )
+        )
+        if not self._bar.disable:
+            self._open.enter_context(logging_redirect_tqdm([get_root_logger()]))
 
     def batch_arrived(self) -> None:
         """Between waiting for data and the step."""
@@ -163,7 +183,10 @@ class StepLog:
         """After a step. epoch: from 0, that the iteration began in."""
         self._iteration_timer.record()
         losses, rates = model.get_current_log(), model.get_current_learning_rate()
-        self._bar.reach(iteration, losses, rates[0])
+        if not self._bar.disable:
+            shown = [f"{name} {value:.2e}" for name, value in losses.items()]
+            self._bar.set_postfix_str(", ".join([*shown, f"lr {rates[0]:.3g}", self._memory()]), refresh=False)
+            self._bar.update(iteration - self._bar.n)
         if iteration % self._every:
             return
         if self._numbers.csv is not None:
@@ -179,48 +202,7 @@ class StepLog:
         self._data_timer.start()
         self._iteration_timer.start()
         if after_pause:
-            self._bar.leave_out_pause()
-
-    def close(self) -> None:
-        """Leave the bar as it is."""
-        self._bar.close()
-
-
-class _QuietTqdm(tqdm):
-    monitor_interval = 0  # no thread: data workers are forked
-
-
-class _Bar:
-    """On a terminal, on rank 0: rate, ETA, losses, learning rate and memory below the log lines."""
-
-    def __init__(self, start: int, total: int, device: torch.device, rank: int) -> None:
-        self._device = device
-        self._open = ExitStack()
-        self._bar = self._open.enter_context(
-            _QuietTqdm(
-                initial=start,
-                total=total,
-                bar_format=_BAR_FORMAT,
-                dynamic_ncols=True,
-                miniters=1,
-                unit="it",
-                file=sys.stderr,
-                disable=rank != 0 or not sys.stderr.isatty(),
-            )
-        )
-        if not self._bar.disable:
-            self._open.enter_context(logging_redirect_tqdm([get_root_logger()]))
-
-    def reach(self, iteration: int, losses: Mapping[str, float], rate: float) -> None:
-        if self._bar.disable:
-            return
-        shown = [f"{name} {value:.2e}" for name, value in losses.items()]
-        self._bar.set_postfix_str(", ".join([*shown, f"lr {rate:.3g}", self._memory()]), refresh=False)
-        self._bar.update(iteration - self._bar.n)
-
-    def leave_out_pause(self) -> None:
-        """Do not count the time since the last iteration."""
-        self._bar.unpause()
+            self._bar.unpause()
 
     def close(self) -> None:
         """Leave the bar as it is; log lines go to the terminal as before."""

@@ -16,12 +16,17 @@ from basicsr.models import build_model
 from rgt_arch.models.rgt_model import RGTModel
 from rgt_arch.training import ranks, run_folder
 from rgt_arch.training.checkpoints import CheckpointManager
-from rgt_arch.training.generators import generator_states, restore_generators
 from rgt_arch.training.loaders import UnreadableImages, batches, training_loader, validation_loaders
 from rgt_arch.training.logs import Numbers, StepLog, open_log
 from rgt_arch.training.options import Flags, Options, read_options
 from rgt_arch.training.signals import StopRequest
-from rgt_arch.training.snapshots import Snapshot, find_snapshot, finished_iterations
+from rgt_arch.training.snapshots import (
+    Snapshot,
+    find_snapshot,
+    finished_iterations,
+    generator_states,
+    restore_generators,
+)
 
 
 def train(flags: Flags, root: str, notices: list[str], stop: StopRequest) -> None:

@@ -59,20 +59,15 @@ class MetricsCsv:
             content = self._path.read_bytes()
         except OSError as error:
             raise UserError(f"{self._path}: cannot be read: {error.strerror}; mend that, or drop logger.csv") from error
-        lines = content.splitlines(keepends=True)
-        if lines and lines[0] != _line(HEADER) and not _line(HEADER).startswith(content):
+        if content[: len(header := _line(HEADER))] != header[: len(content)]:  # also of a header that was only begun
             raise UserError(f"{self._path}: does not begin as a log of this run does; move it away, or drop logger.csv")
-        kept = [_line(HEADER)]
-        for line in lines[1:]:
-            row = _row(line)
-            if row is None or int(row[0]) > start_iter:
-                continue
-            kept.append(line)
-            if int(row[0]) == start_iter:
-                self._there.add(tuple(row[:3]))
-        if kept != lines:
+        lines = content.splitlines(keepends=True)[1:]
+        rows = [(line, row) for line in lines if (row := _row(line)) is not None and int(row[0]) <= start_iter]
+        self._there = {tuple(row[:3]) for _, row in rows if int(row[0]) == start_iter}
+        kept = b"".join([header, *(line for line, _ in rows)])
+        if kept != content:
             with written_whole(self._path) as beside:
-                beside.write_bytes(b"".join(kept))
+                beside.write_bytes(kept)
 
     def _write(self, to_disk: bool = False) -> None:
         try:

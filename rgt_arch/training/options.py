@@ -101,16 +101,12 @@ def _complete(opt: Options, flags: Flags, root: str, is_train: bool) -> None:
     for key, value in opt["path"].items():
         if value is not None and ("resume_state" in key or "pretrain_network" in key):
             opt["path"][key] = os.path.expanduser(value)
-    _set_folders(opt, Path(root), is_train)
-    if is_train and "debug" in opt["name"]:
-        if opt.get("val"):
-            opt["val"]["val_freq"] = 8
-        opt["logger"].update(print_freq=1, save_checkpoint_freq=8)
-
-
-def _set_folders(opt: Options, root: Path, is_train: bool) -> None:
-    run = root / ("experiments" if is_train else "results") / opt["name"]
+    run = Path(root, "experiments" if is_train else "results", opt["name"])
     opt["path"]["experiments_root" if is_train else "results_root"] = str(run)
     opt["path"].update(log=str(run), visualization=str(run / "visualization"))
     if is_train:
         opt["path"].update(models=str(run / "models"), training_states=str(run / "training_states"))
+    if is_train and "debug" in opt["name"]:
+        if opt.get("val"):
+            opt["val"]["val_freq"] = 8
+        opt["logger"].update(print_freq=1, save_checkpoint_freq=8)

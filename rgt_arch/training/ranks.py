@@ -55,28 +55,24 @@ def init_dist(
     """Join the process group that `launcher` ("pytorch" for torchrun, "slurm") describes in the environment.
 
     backend: nccl on GPUs and gloo on CPUs unless given; nccl without a GPU becomes gloo. port: of the first machine,
-    for Slurm, unless MASTER_PORT is set. timeout: of collectives, in seconds. cpu: leave the GPUs alone. local_rank:
-    stands in for LOCAL_RANK where that is not set. Does nothing in a process that has joined already. Raises UsageError
-    when the environment lacks what the launcher sets, or this machine has fewer GPUs than processes, and UserError when
-    the processes do not find each other.
+    for Slurm, unless MASTER_PORT is set. timeout: of collectives, in seconds. cpu: leave the GPUs alone. local_rank: of
+    an old launcher, where LOCAL_RANK is not set. Raises UsageError for an environment that does not fit, and UserError
+    when the processes do not find each other.
     """
     if dist.is_initialized():
-        return
+        return  # an earlier run in this process
     if mp.get_start_method(allow_none=True) is None:
         mp.set_start_method("spawn")  # as BasicSR: CUDA and gloo threads do not survive a fork
     if launcher == "slurm":
         _translate_slurm(port)
     elif launcher != "pytorch":
         raise UsageError(f"--launcher {launcher}: no such launcher; take none, pytorch (for torchrun) or slurm")
-    missing = [name for name in _NEEDED if name not in os.environ]
-    if missing:
+    if missing := [name for name in _NEEDED if name not in os.environ]:
         raise UsageError(
             f"--launcher {launcher}: {', '.join(missing)} not set; start the command with torchrun, "
             "or drop --launcher for a single process"
         )
     rank, world_size = _number("RANK", 0), _number("WORLD_SIZE", 1)
-    if rank >= world_size:
-        raise UsageError(f"RANK {rank}: there are only ranks 0 to {world_size - 1} where WORLD_SIZE is {world_size}")
     on_gpu = torch.cuda.is_available() and not cpu
     if on_gpu:
         torch.cuda.set_device(_device(rank, local_rank, wrapping=launcher == "slurm"))
@@ -99,9 +95,8 @@ def init_dist(
 def _meeting(rank: int, world_size: int, patience: timedelta | None) -> dict[str, Any]:
     """Arguments of init_process_group that say where the processes meet; none where the environment is enough.
 
-    torchrun keeps its store when it starts processes again (`--max-restarts`), and gloo and NCCL would take the
-    addresses in it, of processes that are dead, for those of the new ones. So the processes that are there now agree on
-    a part of the store for themselves: each waits for an answer to its own question, which nobody asked before.
+    torchrun keeps its store when it starts processes again (`--max-restarts`), with the addresses of the dead ones. So
+    the new processes agree on a part of the store of their own: each waits for an answer to its own new question.
     """
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != str(True):
         return {}
@@ -136,11 +131,11 @@ def leave() -> None:
 
 
 def _number(name: str, default: int) -> int:
-    """A whole number from 0 up in the environment; UsageError for anything else."""
-    text = os.environ.get(name) or str(default)
-    if not text.isdecimal():
-        raise UsageError(f"{name} is {text!r} in the environment; it must be a whole number from 0 up")
-    return int(text)
+    """A whole number in the environment; UsageError for anything else."""
+    try:
+        return int(os.environ.get(name) or default)
+    except ValueError as error:
+        raise UsageError(f"{name} in the environment: {error}; unset it, or start with torchrun") from error
 
 
 def _device(rank: int, local_rank: int | None, wrapping: bool) -> int:
@@ -183,12 +178,11 @@ def environment_rank() -> int:
 
 
 def trying_since() -> float | None:
-    """When torchrun itself started (seconds since the epoch), in a process that may be one of several tries of it
-    (`--max-restarts`), else None.
+    """When torchrun itself started (seconds since the epoch), in a process that it may start again (`--max-restarts`),
+    else None.
 
-    Which try this is TORCHELASTIC_RESTART_COUNT does not say for sure: each machine counts its own deaths. torchrun, or
-    its replacement (accelerate), may have started a script that started this process: it is the nearest ancestor
-    that does not have the variables it gives its processes itself. None where that cannot be seen.
+    TORCHELASTIC_RESTART_COUNT is of one machine only. torchrun is the nearest ancestor without the variables that it
+    gives its processes, perhaps through a script. None where that cannot be seen.
     """
     if not _number("TORCHELASTIC_MAX_RESTARTS", 0):
         return None
@@ -204,12 +198,11 @@ def trying_since() -> float | None:
 
 def lost_contact(error: BaseException) -> bool:
     """Whether an error of a run of several processes says that another one is gone."""
-    return (
-        dist.is_initialized()
-        and dist.get_world_size() > 1
-        and isinstance(error, RuntimeError)
-        and _LOST.search(str(error)) is not None
-    )
+    return _are_several() and isinstance(error, RuntimeError) and _LOST.search(str(error)) is not None
+
+
+def _are_several() -> bool:
+    return dist.is_initialized() and dist.get_world_size() > 1
 
 
 def let_others_speak(stop: StopRequest | None = None) -> None:
@@ -224,7 +217,7 @@ def let_others_speak(stop: StopRequest | None = None) -> None:
 
 def greatest(values: list[int], device: torch.device) -> list[int]:
     """The largest of each value over all ranks, on every rank; all of them must call it at the same place."""
-    if not (dist.is_initialized() and dist.get_world_size() > 1):
+    if not _are_several():
         return values
     shared = torch.tensor(values, device=device)
     dist.all_reduce(shared, op=dist.ReduceOp.MAX)
@@ -233,7 +226,7 @@ def greatest(values: list[int], device: torch.device) -> list[int]:
 
 def gathered(value: T) -> list[T]:
     """The values of all ranks, in their order; all of them must call it at the same place."""
-    if not (dist.is_initialized() and dist.get_world_size() > 1):
+    if not _are_several():
         return [value]
     values: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(values, value)
@@ -245,7 +238,7 @@ def on_rank_zero(work: Callable[[], T], group: dist.ProcessGroup | None = None) 
 
     Its UserError is raised on rank 0; the others exit with its code.
     """
-    if not dist.is_initialized() or dist.get_world_size() == 1:
+    if not _are_several():
         return work()
     outcome: list[Any] = [None, 0]
     failure: UserError | None = None

@@ -12,7 +12,6 @@ import os
 import re
 import sys
 import time
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -46,25 +45,21 @@ class FolderLock:
         self.close()
         if fcntl is None or not os.path.isdir(self._path):
             return
-        descriptor = os.open(self._path, os.O_RDONLY)
+        self._descriptor = os.open(self._path, os.O_RDONLY)
         patience = time.monotonic() + _WORKERS_LAST
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() > patience:
-                    os.close(descriptor)
-                    raise UsageError(
-                        f"{self._path}: another process is training this run; wait until it ends, end it, or choose "
-                        "another name"
-                    ) from None
-                time.sleep(0.2)
-            except OSError:
-                os.close(descriptor)
-                return
-            else:
-                self._descriptor = descriptor
-                return
+        with contextlib.suppress(OSError):  # a file system without locks
+            while True:
+                try:
+                    fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    return
+                except BlockingIOError:
+                    if time.monotonic() > patience:
+                        self.close()
+                        raise UsageError(
+                            f"{self._path}: another process is training this run; wait until it ends, end it, or "
+                            "choose another name"
+                        ) from None
+                    time.sleep(0.2)
 
     def close(self) -> None:
         """Give the lock back, if this process has it."""
@@ -102,11 +97,11 @@ def prepare_results(opt: Options, notices: list[str]) -> None:
 
 
 def _archive(folder: str) -> None:
-    """Rename a folder that exists with the time; two archived within a second get two names."""
+    """Rename a folder that exists with the time."""
     if os.path.exists(folder):
-        name = f"{folder}_archived_{time.strftime('%Y%m%d_%H%M%S')}"
-        names = (name if number == 1 else f"{name}_{number}" for number in count(1))
-        new_name = next(name for name in names if not os.path.exists(name))
+        new_name = f"{folder}_archived_{time.strftime('%Y%m%d_%H%M%S')}"
+        while os.path.exists(new_name):
+            new_name += "_2"
         print(f"Path already exists. Rename it to {new_name}", flush=True)
         os.rename(folder, new_name)
 
@@ -161,10 +156,8 @@ def refuse_unfinished(opt: Options) -> None:
     if belongs_to_run(opt, opt["path"].get("resume_state")):
         return
     total, iterations = opt["train"]["total_iter"], saved_iterations(opt["path"]["training_states"])
-    newest = root / "training_states" / f"{iterations[0]}.state" if iterations else None
-    ended = any(
-        newest is None or newest.stat().st_mtime <= file.stat().st_mtime for file in models.glob("net_*_latest.pth")
-    )
+    newest = (root / "training_states" / f"{iterations[0]}.state").stat().st_mtime if iterations else 0
+    ended = any(newest <= file.stat().st_mtime for file in models.glob("net_*_latest.pth"))
     if ended or (iterations and iterations[0] >= total):
         return
     if iterations or any(models.glob("*.pth")) or has_rows(root):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ import pytest
 import torch
 from PIL import Image
 
-from rgt_arch.config import apply_overrides, check_options, load_options
+from rgt_arch.config import apply_overrides, load_options
 from rgt_arch.config.classes import find_class
 from rgt_arch.config.loading import read_written
 from rgt_arch.config.report import Report
+from rgt_arch.config.validation import check_options
 from rgt_arch.data.lmdb import create_lmdb
 from rgt_arch.data.option_checks import validate_options
 from rgt_arch.errors import UsageError
@@ -23,6 +25,8 @@ from rgt_arch.errors import UsageError
 OPTIONS = Path(__file__).parents[2] / "options"
 LAYOUTS = Path(__file__).parent / "layouts"
 NAMES = ("0001", "baby")
+GONE = object()
+"""In the place of a value: the key is taken out."""
 
 
 def write_image(path: Path, height: int, width: int) -> Path:
@@ -84,31 +88,38 @@ class OptionFile:
         self.file.write_text(text.replace(old, new))
         return self
 
-    def validate(self, *overrides: str, **sections: Any) -> tuple[dict[str, Any], list[str]]:
-        """The options after the checks, and the warnings. sections: take the place of those of the file."""
-        written = read_written(self.file)
-        opt = {**deepcopy(written.options), **sections}
+    def options(self, *overrides: str, changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The options before the checks. changes: values, or GONE, by key such as `train:total_iter`."""
+        opt = load_options(self.file)
+        for key, value in (changes or {}).items():
+            *parents, name = key.split(":")
+            section = reduce(dict.__getitem__, parents, opt)
+            section.pop(name) if value is GONE else section.update({name: deepcopy(value)})
         apply_overrides(opt, overrides)
-        report = Report(str(self.file), written)
+        return opt
+
+    def validate(self, *overrides: str, **changed: Any) -> tuple[dict[str, Any], list[str]]:
+        """The options after the checks, and the warnings; the arguments are those of `options`."""
+        opt, report = self.options(*overrides, **changed), Report(str(self.file), read_written(self.file))
         check_options(opt, report, is_train=self.is_train)
         report.raise_errors()
         return opt, report.warnings
 
-    def warning(self, *overrides: str, **sections: Any) -> str:
+    def warning(self, *overrides: str, **changed: Any) -> str:
         """The one warning there is."""
-        (warning,) = self.validate(*overrides, **sections)[1]
+        (warning,) = self.validate(*overrides, **changed)[1]
         return warning
 
-    def errors(self, *overrides: str, **sections: Any) -> list[str]:
+    def errors(self, *overrides: str, **changed: Any) -> list[str]:
         """The lines of the error that the checks end in, without the heading and the folder."""
         with pytest.raises(UsageError) as caught:
-            self.validate(*overrides, **sections)
+            self.validate(*overrides, **changed)
         lines = [line.strip().replace(f"{self.root}/", "") for line in str(caught.value).splitlines()]
         return [line for line in lines if "problems in" not in line]
 
-    def error(self, *overrides: str, **sections: Any) -> str:
+    def error(self, *overrides: str, **changed: Any) -> str:
         """The one error there is."""
-        lines = self.errors(*overrides, **sections)
+        lines = self.errors(*overrides, **changed)
         assert len(lines) == 1, lines
         return lines[0]
 
@@ -120,13 +131,10 @@ class Checker(OptionFile):
         super().__init__(root, source)
         make_data(load_options(self.file), root)
 
-    def validate(self, *overrides: str, **sections: Any) -> tuple[dict[str, Any], list[str]]:
+    def validate(self, *overrides: str, **changed: Any) -> tuple[dict[str, Any], list[str]]:
         """As OptionFile, with the data and the weights."""
-        opt = {**load_options(self.file), **sections}
-        apply_overrides(opt, overrides)
-        return opt, validate_options(
-            opt, file=self.file, is_train=self.is_train, root=self.root, written=read_written(self.file)
-        )
+        opt, written = self.options(*overrides, **changed), read_written(self.file)
+        return opt, validate_options(opt, file=self.file, is_train=self.is_train, root=self.root, written=written)
 
 
 @pytest.fixture
@@ -147,11 +155,6 @@ def train_file(tmp_path: Path) -> Checker:
 @pytest.fixture
 def testing_file(tmp_path: Path) -> Checker:
     return Checker(tmp_path, OPTIONS / "test_RGT_T_x2.yml")
-
-
-@pytest.fixture
-def single_file(tmp_path: Path) -> Checker:
-    return Checker(tmp_path, OPTIONS / "test_single_x2.yml")
 
 
 @pytest.fixture

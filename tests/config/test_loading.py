@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -27,45 +26,21 @@ def refusal(folder: Path, text: str) -> str:
     return message
 
 
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("2e-4", 2e-4),
-        ("1E5", 1e5),
-        ("-1e-2", -0.01),
-        ("!!float 2e-4", 2e-4),
-        ("!!float 5e3", 5000.0),
-        (".5", 0.5),
-        ("1.", 1.0),
-        ("-1", -1),
-        ("0", 0),
-        ("1_000", 1000),
-        ("[2e-4, 1, 0.9]", [2e-4, 1, 0.9]),
-        ("~", None),
-        ("True", True),
-        ("y", "y"),
-        ("'2e-4'", "2e-4"),
-        ("'{}x4'", "{}x4"),
-        ("1e", "1e"),
-        ("e5", "e5"),
-        ("2024-05-01", "2024-05-01"),
-        ("1.2.3", "1.2.3"),
-    ],
-)
-def test_scalars_are_what_they_look_like(tmp_path, text, value):
-    loaded = load_options(write(tmp_path, f"key: {text}\n"))["key"]
-    assert loaded == value
-    assert type(loaded) is type(value)
+def test_scalars_are_what_they_look_like(tmp_path):
+    cases = {
+        "2e-4": 2e-4, "1E5": 1e5, "-1e-2": -0.01, "!!float 2e-4": 2e-4, "!!float 5e3": 5000.0, ".5": 0.5, "1.": 1.0,
+        "-1": -1, "0": 0, "1_000": 1000, "[2e-4, 1, 0.9]": [2e-4, 1, 0.9], "~": None, "True": True, "y": "y",
+        "'2e-4'": "2e-4", "'{}x4'": "{}x4", "1e": "1e", "e5": "e5", "2024-05-01": "2024-05-01", "1.2.3": "1.2.3",
+    }  # fmt: skip
+    for text, value in cases.items():
+        loaded = load_options(write(tmp_path, f"key: {text}\n"))["key"]
+        assert (loaded, type(loaded)) == (value, type(value)), text
 
 
-def test_order_of_the_file_is_kept(tmp_path):
-    text = "".join(f"{name}: 1\n" for name in ("zebra", "apple", "mango", "kiwi"))
-    assert list(load_options(write(tmp_path, text))) == ["zebra", "apple", "mango", "kiwi"]
-
-
-def test_lines_are_those_of_the_keys(tmp_path):
-    file = write(tmp_path, "# comment\na: 1\nb:\n\n  c: 2\n  d: [1,\n      2]\n")
-    assert read_written(file).lines == {("a",): 2, ("b",): 3, ("b", "c"): 5, ("b", "d"): 6}
+def test_lines_and_order_are_those_of_the_keys(tmp_path):
+    file = write(tmp_path, "# comment\nz: 1\nb:\n\n  c: 2\n  d: [1,\n      2]\n")
+    assert read_written(file).lines == {("z",): 2, ("b",): 3, ("b", "c"): 5, ("b", "d"): 6}
+    assert list(load_options(file)) == ["z", "b"]
 
 
 def test_file_with_a_byte_order_mark_and_windows_line_ends_loads(tmp_path):
@@ -111,7 +86,7 @@ def test_section_merges_with_the_one_it_names_and_shares_nothing_with_it(tmp_pat
         ("", "some.yml", "is empty"),
         ("- a\n- b\n", "some.yml", "list"),
         ("a: &a [*a]\n", ":1:", "without & and *"),
-        ("a: " + "[" * 5000 + "\n", "some.yml", "deeply"),
+        ("a: " + "[" * 5000 + "\n", "some.yml", "fewer levels"),
         ("a: \0\n", "some.yml", "plain text"),
     ],
 )
@@ -135,9 +110,3 @@ def test_file_that_cannot_be_read_is_one_line(tmp_path):
     latin.write_bytes("name: caf\xe9\n".encode("latin-1"))
     with pytest.raises(UsageError, match="UTF-8"):
         load_options(latin)
-
-
-def test_deep_nesting_leaves_the_interpreter_usable(tmp_path):
-    limit = sys.getrecursionlimit()
-    refusal(tmp_path, "a: " + "{a: " * 3000)
-    assert sys.getrecursionlimit() == limit

@@ -15,7 +15,7 @@ from rgt_arch.config import load_options
 from rgt_arch.data.option_checks import validate_options
 from rgt_arch.errors import UsageError
 
-from .conftest import LAYOUTS, OptionFile
+from .conftest import GONE, LAYOUTS, OPTIONS, OptionFile
 
 
 def test_all_mistakes_are_reported_at_once_each_on_a_line_of_its_own(train_file):
@@ -50,21 +50,17 @@ def test_nothing_is_made_on_disk_and_paths_are_relative_to_the_root(train_file, 
 
 
 def test_key_that_the_model_would_ignore_names_the_model_that_reads_it(training):
-    training.edit("model_type: RGTModel", "model_type: SRModel")
-    training.edit("  warmup_iter: -1", "  warmup_iter: -1\n  amp: bf16\n  grad_clip: 1\n  accumulate: 2")
-    training.edit("  val_freq: 5000", "  val_freq: 5000\n  tile: {size: 64}\n  self_ensemble: true\n  use_chop: true")
-    training.edit("  use_tb_logger: true\n", "  use_tb_logger: true\n  keep_checkpoints: 3\n  keep_best: psnr\n")
-    lines = training.errors()
-    keys = ("train:amp", "train:grad_clip", "train:accumulate", "val:tile", "val:self_ensemble", "val:use_chop")
+    changes = {"train:amp": "bf16", "train:accumulate": 2, "val:tile": {"size": 64}, "logger:keep_best": "psnr"}
+    lines = training.errors(changes={"model_type": "SRModel", "logger:keep_checkpoints": 3, **changes})
     assert not any("keep_checkpoints" in line for line in lines)  # every class has it
-    for key in (*keys, "logger:keep_best"):
+    for key in changes:
         line = next(line for line in lines if f" {key}: " in line)
         assert line.endswith("SRModel would ignore it; set model_type: RGTModel, which reads it, or remove it")
 
 
 def test_optimiser_that_the_model_does_not_know_is_refused(training):
-    training.edit("    type: Adam", "    type: AdamW").edit("model_type: RGTModel", "model_type: SRModel")
-    assert "SRModel knows Adam only; set model_type: RGTModel" in training.error()
+    message = training.error(changes={"train:optim_g:type": "AdamW", "model_type": "SRModel"})
+    assert "SRModel knows Adam only; set model_type: RGTModel" in message
 
 
 @pytest.mark.parametrize("name", ["0012", "1e3", "0x10", "1_000", "2024.10"])
@@ -72,64 +68,35 @@ def test_name_that_looks_like_a_number_stays_as_it_is_written(training, name):
     training.edit("name: train_RGT_T_x2", f"name: {name}").edit("    name: Set5\n", "    name: 1:30\n")
     assert training.validate()[0]["name"] == name
     opt, _ = training.validate("name=7")
-    assert opt["name"] == "7"
-    assert opt["datasets"]["val"]["name"] == "1:30"
-
-
-@pytest.mark.parametrize("name", ["LBFGS", "SparseAdam", "Muon", "NoSuch"])
-def test_optimiser_that_cannot_train_a_network_is_refused(training, name):
-    """LBFGS calls the loss by itself, SparseAdam wants sparse gradients, Muon refuses biases and convolutions."""
-    message = training.edit("    type: Adam", f"    type: {name}").edit("    betas: [0.9, 0.99]\n", "").error()
-    assert f"train:optim_g:type = {name!r}: no optimiser of torch.optim that fits training" in message
-    assert not re.search("(mean|valid:.*) (LBFGS|SparseAdam|Muon)", message)
-
-
-def test_convolutions_count_when_an_optimiser_is_tried(training, monkeypatch):
-    from rgt_arch.models.rgt_model import RGTModel
-
-    seen = []
-    monkeypatch.setattr(RGTModel, "get_optimizer", lambda self, name, params, **_: seen.extend(params))
-    training.validate()
-    assert {parameter.dim() for parameter in seen} == {1, 2, 4}
+    assert (opt["name"], opt["datasets"]["val"]["name"]) == ("7", "1:30")
 
 
 def test_numbers_and_booleans_written_as_text_are_converted(training):
-    training.edit("    lr: 5e-4", "    lr: '5e-4'").edit("  total_iter: 100000", "  total_iter: !!float 1e5")
-    training.edit("  save_img: false", "  save_img: 'False'").edit("  val_freq: 5000", "  val_freq: '5000'")
-    training.edit("  embed_dim: 96", "  embed_dim: '96'").edit("name: train_RGT_T_x2", "name: 2024")
-    opt, warnings = training.validate()
+    texts = {"train:optim_g:lr": "5e-4", "val:save_img": "False", "val:val_freq": "5000", "network_g:embed_dim": "96"}
+    opt, warnings = training.validate(changes={**texts, "train:total_iter": 1e5})
     assert warnings == []
     assert opt["train"]["optim_g"]["lr"] == 5e-4
     assert (opt["train"]["total_iter"], type(opt["train"]["total_iter"])) == (100000, int)
     assert opt["val"]["save_img"] is False
-    assert (opt["val"]["val_freq"], opt["network_g"]["embed_dim"], opt["name"]) == (5000, 96, "2024")
+    assert (opt["val"]["val_freq"], opt["network_g"]["embed_dim"]) == (5000, 96)
 
 
 def test_keys_that_basicsr_looks_up_unconditionally_are_filled_in(training, testing):
-    opt, _ = training.edit("  use_tb_logger: true\n", "").validate("train:amp=false", "val:tile=false")
+    opt, _ = training.validate("train:amp=false", "val:tile=false", changes={"logger:use_tb_logger": GONE})
     assert opt["logger"]["use_tb_logger"] is True
     assert (opt["train"]["amp"], opt["val"]["tile"]) == (None, None)
-    opt, _ = testing.edit("  suffix: ~  # ending of image names; ~ is the name of this run\n", "").validate()
-    assert opt["val"]["suffix"] is None
+    assert testing.validate(changes={"val:suffix": GONE})[0]["val"]["suffix"] is None
     for val in (None, False):
-        opt, _ = testing.validate(val=val, path=None)
+        opt, _ = testing.validate(changes={"val": val, "path": None})
         assert (opt["val"], opt["path"]) == ({"save_img": True, "suffix": None}, {})
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_missing_gpus_fall_back_to_the_cpu_with_one_warning(training):
-    training.edit("num_gpu: auto", "num_gpu: 4")
-    training.edit("    prefetch_mode: ~", "    prefetch_mode: cuda\n    pin_memory: true")
-    opt, (warning,) = training.validate()
+    data = {"datasets:train:prefetch_mode": "cuda", "datasets:train:pin_memory": True}
+    opt, (warning,) = training.validate(changes={"num_gpu": 4, **data})
     assert (opt["num_gpu"], opt["datasets"]["train"]["prefetch_mode"]) == (0, None)
     assert "num_gpu = 4: no CUDA GPU is here; runs on the CPU" in warning
-
-
-def test_training_data_without_hr_images_is_refused(training):
-    data = {"name": "x", "type": "SingleImageDataset", "dataroot_lq": "x", "io_backend": {"type": "disk"}}
-    data.update(num_worker_per_gpu=0, batch_size_per_gpu=1)
-    message = training.error(datasets={"train": data})
-    assert "datasets:train:type = 'SingleImageDataset': has no HR images to learn from" in message
 
 
 def test_recursion_warning_ends_where_it_ends(training):
@@ -137,57 +104,51 @@ def test_recursion_warning_ends_where_it_ends(training):
         _, warnings = training.validate(f"datasets:train:gt_size={2 * patch}")
         differs = recursion_depth(patch, patch, True) != recursion_depth(512, 512, False)
         assert any("recursion depth" in warning for warning in warnings) is differs
+    for argument in ("recursion=2", "global_blocks=none"):  # it is for the automatic depth alone
+        assert training.validate("datasets:train:gt_size=96", f"network_g:{argument}")[1] == []
 
 
-@pytest.mark.parametrize("argument", ["recursion=2", "global_blocks=none"])
-def test_recursion_warning_is_for_the_automatic_depth_alone(training, argument):
-    assert training.validate("datasets:train:gt_size=96", f"network_g:{argument}")[1] == []
-
-
-@pytest.mark.parametrize(
-    ("gt_size", "arguments", "unused"),
-    [
+def test_weights_that_small_patches_leave_unused_are_announced(training):
+    for gt_size, arguments, unused in (
         (30, [], True),
         (32, [], None),
         (30, ["network_g:recursion=1"], None),
         (30, ["network_g:recursion=0"], True),
         (30, ["network_g:global_blocks=none"], None),
-    ],
-)
-def test_weights_that_small_patches_leave_unused_are_announced(training, gt_size, arguments, unused):
-    entries = [f"datasets:train:gt_size={gt_size}", *arguments]
-    assert training.validate(*entries)[0].get("find_unused_parameters") is unused
-    assert training.validate(*entries, "find_unused_parameters=false")[0]["find_unused_parameters"] is False
+    ):
+        entries = [f"datasets:train:gt_size={gt_size}", *arguments]
+        assert training.validate(*entries)[0].get("find_unused_parameters") is unused
+        assert training.validate(*entries, "find_unused_parameters=false")[0]["find_unused_parameters"] is False
 
 
-def test_periods_must_cover_the_run(training):
-    block = "type: MultiStepLR\n    milestones: [50000, 80000, 90000, 95000]\n    gamma: 0.5"
-    cosine = "type: CosineAnnealingRestartLR\n    periods: [40000, 50000]\n    restart_weights: [1]"
-    weights, end = training.edit(block, cosine).errors()
-    assert "restart_weights: has 1 entries, periods has 2" in weights
-    assert "end at 90000, before total_iter 100000" in end
+def test_periods_must_fit_their_weights_and_cover_the_run(training):
+    cosine = {"type": "CosineAnnealingRestartLR", "periods": [40000, 50000], "restart_weights": [1]}
+    message = training.error(changes={"train:scheduler": cosine})
+    assert "CosineAnnealingRestartLR refuses its arguments: periods and restart_weights should have the same" in message
+    cosine["restart_weights"] = [1, 1]
+    assert "end at 90000, before total_iter 100000" in training.error(changes={"train:scheduler": cosine})
 
 
-def test_test_run_without_weights_says_so(testing):
+def test_test_run_without_weights_or_data_says_so(testing):
     assert "a network with random weights is tested" in testing.warning("path:pretrain_network_g=~")
+    assert "datasets: no data set to test on; add test_1" in testing.error(changes={"datasets": {}})
 
 
 def test_missing_weights_are_named_with_the_folder_looked_in(testing_file):
-    testing_file.edit("pretrain_network_g: RGT_T_x2", "pretrain_network_g: models/net_g_latst.pth")
     with pytest.raises(UsageError, match=f"path:pretrain_network_g = .*: no such file under {testing_file.root}"):
-        testing_file.validate()
+        testing_file.validate("path:pretrain_network_g=models/net_g_latst.pth")
 
 
-@pytest.mark.parametrize("layout", ["params", "params_ema", None])
-def test_weights_of_every_published_layout_are_accepted_for_rgt_model(testing_file, layout):
-    """The model finds them in a plain state dict, and in a file with averaged weights only."""
+def test_weights_are_found_in_every_published_layout_and_must_fit(testing_file):
+    """RGTModel finds them in a plain state dict, and in a file with averaged weights only; others look under a key."""
     weights = rgt_t(2).state_dict()
-    torch.save(weights if layout is None else {layout: weights}, testing_file.root / "mine.pth")
-    for param_key in ("params", "~"):
-        testing_file.validate("path:pretrain_network_g=mine.pth", f"path:param_key_g={param_key}")
-
-
-def test_weights_of_the_package_are_checked_against_the_network(testing_file):
+    for layout in ("params", "params_ema", None):
+        torch.save(weights if layout is None else {layout: weights}, testing_file.root / "mine.pth")
+        for param_key in ("params", "~"):
+            testing_file.validate("path:pretrain_network_g=mine.pth", f"path:param_key_g={param_key}")
+    message = testing_file.errors("path:pretrain_network_g=mine.pth", changes={"model_type": "SRModel"})[-1]
+    assert "path:param_key_g = 'params': is not there: " in message
+    assert message.endswith("mine.pth holds a plain state dict (~); name one of them")
     testing_file.validate("path:pretrain_network_g=RGT_T_x2")
     message = testing_file.error("path:pretrain_network_g=RGT_T_x2", "network_g:embed_dim=180")
     assert "path:pretrain_network_g = 'RGT_T_x2': does not fit RGT" in message
@@ -225,42 +186,23 @@ def test_weights_to_start_from_may_be_gone_when_a_run_goes_on(train_file, state)
         validate_options(opt, **settings)
 
 
-def test_metrics_without_hr_images_are_an_error_or_with_rgt_model_a_warning(tmp_path):
-    single = OptionFile(tmp_path, Path(__file__).parents[2] / "options/test_single_x2.yml")
-    metrics = {"psnr": {"type": "calculate_psnr", "crop_border": 2}, "niqe": {"type": "calculate_niqe"}}
-    metrics["niqe"]["crop_border"] = 2
-    val = {"save_img": True, "metrics": metrics}
-    assert "val:metrics:psnr: needs HR images" in single.warning(val=deepcopy(val))
-    assert "needs HR images, and datasets:test_1 (SingleImageDataset) has none" in single.error(
-        "model_type=SRModel", val=val
-    )
-
-
-def test_hr_images_of_a_single_image_data_set_ask_for_the_plain_paired_one(tmp_path):
-    single = OptionFile(tmp_path, Path(__file__).parents[2] / "options/test_single_x2.yml")
-    single.edit("    io_backend:", "    dataroot_gt: datasets/single\n    io_backend:")
-    assert "set type: PairedImageDataset, which reads it" in single.error()
-
-
-def test_runs_without_the_data_they_are_about_are_refused(training, testing):
-    val = load_options(training.file)["datasets"]["val"]
-    assert "datasets:train: is missing; add the training data" in training.errors(datasets={"val": val})[0]
-    assert "datasets: no data set to test on; add test_1" in testing.error(datasets={})
-
-
-def test_validation_data_without_validation_is_a_warning(training):
-    text = training.file.read_text()
-    training.file.write_text(re.sub(r"\nval:\n(  .*\n)+", "\n", text))
-    assert "val: is missing, so nothing is validated" in training.warning()
+def test_single_images_have_no_hr_images_for_metrics(tmp_path):
+    single = OptionFile(tmp_path, OPTIONS / "test_single_x2.yml")
+    psnr = {"val:metrics": {"psnr": {"type": "calculate_psnr", "crop_border": 2}}}
+    assert "val:metrics:psnr: needs HR images" in single.warning(changes=psnr)
+    plain = {"val": {"save_img": True, **{"metrics": psnr["val:metrics"]}}, "model_type": "SRModel"}
+    words = "needs HR images, and datasets:test_1 (SingleImageDataset) has none; remove the metric"
+    assert words in single.error(changes=plain)
+    message = single.error(changes={"datasets:test_1:dataroot_gt": "datasets/single"})
+    assert "set type: PairedImageDataset, which reads it" in message
 
 
 def test_loggers_that_are_not_installed_are_named(training, monkeypatch):
     find_spec, missing = importlib.util.find_spec, {"tensorboard", "wandb"}
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in missing else find_spec(name))
     assert "logger:use_tb_logger = True: tensorboard is not installed" in training.error()
-    needs, install = training.errors("logger:use_tb_logger=false", "logger:wandb:project=mine")
-    assert "logger:wandb:project = 'mine': needs use_tb_logger: true" in needs
-    assert "pip install wandb" in install
+    message = training.error("logger:use_tb_logger=false", "logger:wandb:project=mine")
+    assert "logger:wandb:project = 'mine': needs use_tb_logger: true" in message
 
 
 def test_keys_of_foreign_classes_are_warnings(training, monkeypatch):
@@ -277,9 +219,8 @@ def test_keys_of_foreign_classes_are_warnings(training, monkeypatch):
     for registry, made in ((MODEL_REGISTRY, ForeignModel), (ARCH_REGISTRY, ForeignNet)):
         made.__module__ = "somebody.else"
         monkeypatch.setitem(registry._obj_map, made.__name__, made)
-    training.edit("model_type: RGTModel", "model_type: ForeignModel").edit("  type: RGT\n", "  type: ForeignNet\n")
-    training.edit("  warmup_iter: -1", "  warmup_iter: -1\n  own_key: 1\n  totaliter: 3")
-    _, warnings = training.validate()
+    own = {"train:own_key": 1, "train:totaliter": 3}
+    _, warnings = training.validate(changes={"model_type": "ForeignModel", "network_g:type": "ForeignNet", **own})
     assert any("train:own_key: unknown here; train (ForeignModel) may read it" in warning for warning in warnings)
     assert any("train:totaliter" in warning and "did you mean total_iter?" in warning for warning in warnings)
     assert any("network_g:embed_dim" in warning for warning in warnings)
@@ -287,13 +228,8 @@ def test_keys_of_foreign_classes_are_warnings(training, monkeypatch):
 
 def test_unknown_class_does_not_make_its_keys_unknown(training):
     """Only the class is reported, and values of wrong types."""
-    training.edit("model_type: RGTModel", "model_type: RGTModl").edit(
-        "  warmup_iter: -1", "  warmup_iter: -1\n  amp: 8"
-    )
-    training.edit(
-        "    type: PairedImageDataset\n    dataroot_gt: datasets/DF2K", "    type: X\n    dataroot_gt: datasets/DF2K"
-    )
-    assert len(training.errors()) == 3
+    changes = {"model_type": "RGTModl", "train:amp": 8, "datasets:train:type": "X"}
+    assert len(training.errors(changes=changes)) == 3
 
 
 def test_basicsr_networks_are_strict_although_they_take_kwargs(tmp_path):

@@ -209,7 +209,7 @@ YAML_ROWS = [
         change(model_type="SRModel", train={"amp": "bf16"}),
         ("train:amp", "model_type: RGTModel"),
     ),
-    Row("key that BasicSR sets", TRAIN, change(path={"models": "x"}), ("path:models", "remove it")),
+    Row("key that BasicSR sets", TRAIN, change(path={"models": "x"}), ("path:models", "unknown key")),
     Row("training file in a test", TEST, good, ("datasets:train", "basicsr train")),
     Row(
         "test file in a training",

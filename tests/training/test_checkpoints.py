@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import random
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,9 +13,10 @@ from basicsr.models.sr_model import SRModel
 
 from rgt_arch.errors import UserError
 from rgt_arch.torch_files import load_data_only
-from rgt_arch.training import checkpoints
 
 from ..models.conftest import RGT
+
+STATE = "training_states/1.state"
 
 
 def step(model, batch, iteration):
@@ -87,20 +87,8 @@ def test_state_of_another_optimiser_is_a_user_error(begin, go_on, batch, tmp_pat
     model, manager = begin(train={"optim_g": {"type": "SGD", "lr": 1e-3}})
     step(model, batch, 1)
     save(manager, 1)
-    torch.save({**state(tmp_path, 1), "optimizers": []}, tmp_path / "training_states/1.state")
+    torch.save({**state(tmp_path, 1), "optimizers": []}, tmp_path / STATE)
     with pytest.raises(UserError, match=r"path\.resume_state: the state of iteration 1 does not fit train\.optim_g"):
-        go_on(1)
-
-
-@pytest.mark.parametrize("spoilt", [{"python": "text"}, {"torch": torch.zeros(3)}, {"numpy": [[1], 2, 3]}])
-def test_generators_that_cannot_be_restored_are_a_user_error(begin, go_on, batch, tmp_path, spoilt):
-    model, manager = begin()
-    step(model, batch, 1)
-    save(manager, 1)
-    content = state(tmp_path, 1)
-    content["generators"][0].update(spoilt)
-    torch.save(content, tmp_path / "training_states/1.state")
-    with pytest.raises(UserError, match=r"path\.resume_state: the random generators in the state of iteration 1"):
         go_on(1)
 
 
@@ -119,7 +107,7 @@ def test_best_results_survive_new_metrics_in_the_options(begin, go_on, batch, lo
     assert lower.best_metric_results["Set"]["psnr"]["iter"] == -1
 
 
-def test_only_the_newest_checkpoints_stay(begin, batch, tmp_path):
+def test_only_the_newest_checkpoints_stay(begin, batch, tmp_path, log):
     model, manager = begin(logger={"keep_checkpoints": 2})
     (tmp_path / "models/net_g_9.pth").write_text("of a longer run before")
     (tmp_path / "training_states/9.state").write_text("of a longer run before")
@@ -128,16 +116,10 @@ def test_only_the_newest_checkpoints_stay(begin, batch, tmp_path):
         step(model, batch, iteration)
         assert save(manager, iteration)
     manager.save_latest(4)
+    assert log[-1] == "Saved iteration 4 as net_g_latest.pth"
+    assert load_data_only(tmp_path / "models/net_g_latest.pth")["rgt_info"] == {"iteration": 4}
     networks = ["net_g_1.pth", "net_g_3.pth", "net_g_4.pth", "net_g_9.pth", "net_g_latest.pth"]
     assert files(tmp_path) == ["3.state", "4.state", "9.state", *networks]
-
-
-def test_all_ranks_agree_on_what_is_saved(begin, batch, monkeypatch):
-    """Else one would save again, and the others wait for it elsewhere, when a signal ends the run."""
-    model, manager = begin()
-    step(model, batch, 1)
-    monkeypatch.setattr(checkpoints, "on_rank_zero", lambda _save: False)  # rank 0 could not
-    assert not save(manager, 1)
 
 
 def test_network_of_basicsr_that_is_not_written_is_a_failed_save(begin, options, tmp_path, monkeypatch, log):
@@ -159,15 +141,6 @@ def test_a_frozen_network_needs_no_file(begin, batch, tmp_path):
     step(model, batch, 1)
     assert save(manager, 1)
     assert list(state(tmp_path, 1)["networks"]) == ["network_g"]
-
-
-def test_latest_is_logged_with_its_iteration(begin, batch, tmp_path, log):
-    model, manager = begin()
-    for iteration in (1, 2, 3):
-        step(model, batch, iteration)
-    manager.save_latest(3)
-    assert log[-1] == "Saved iteration 3 as net_g_latest.pth"
-    assert load_data_only(tmp_path / "models/net_g_latest.pth")["rgt_info"] == {"iteration": 3}
 
 
 def test_a_validation_is_added_to_the_state_saved_before_it(begin, go_on, batch, loader, tmp_path):
@@ -261,20 +234,6 @@ def test_full_disk_keeps_the_last_checkpoint_and_the_next_save_tries_again(begin
     assert said[1].endswith("tries again (2 of 3 failures that end the run)")
 
 
-def test_third_failure_in_a_row_ends_the_run(begin, batch, tmp_path, full):
-    model, manager = begin()
-    step(model, batch, 1)
-    save(manager, 1)
-    full[:] = [".state"]
-    assert not save(manager, 2)
-    assert not save(manager, 3)
-    with pytest.raises(
-        UserError, match=r"4\.state: .*No space left.*3 saves in a row failed; the last checkpoint, 1, "
-    ):
-        save(manager, 4)
-    assert files(tmp_path) == ["1.state", "net_g_1.pth"]
-
-
 def test_a_checkpoint_and_the_best_weights_of_an_iteration_are_one_failure(begin, batch, full):
     model, manager = begin(logger={"keep_best": "psnr"}, datasets={"val": {"name": "Set"}})
     full[:] = [".pth", ".state"]
@@ -286,52 +245,19 @@ def test_a_checkpoint_and_the_best_weights_of_an_iteration_are_one_failure(begin
         save(manager, 30)
 
 
-@pytest.mark.parametrize("failing", ["torch.save", "os.replace", "os.fsync"])
-def test_failed_save_leaves_the_old_files_and_is_an_error(begin, batch, monkeypatch, tmp_path, failing):
+def test_what_goes_on_otherwise_than_the_options_say_is_told(begin, go_on, batch, tmp_path, log):
     model, manager = begin()
     step(model, batch, 1)
     save(manager, 1)
-    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    step(model, batch, 2)
-
-    def fail(*arguments):
-        if failing == "torch.save":
-            arguments[1].write(b"half of it")
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(failing, fail)
-        with pytest.raises(OSError if failing == "torch.save" else UserError, match="No space left"):
-            manager.save_latest(2)
-        with pytest.raises(OSError if failing == "torch.save" else UserError, match="No space left"):
-            model.save(0, 1)
-    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
-    save(manager, 1)
-    assert (tmp_path / "models/net_g_1.pth").read_bytes() != before[tmp_path / "models/net_g_1.pth"]
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"train": {"optim_g": {"type": "Adam", "lr": 7e-3}}}, "the 0.007 of the option file is not used"),
-        ({"samples": 8}, "Saved with 4 images an iteration, goes on with 8"),
-        ({"ranks": 2}, "Saved by 2 processes: drop path draws other numbers from here on"),
-        ({}, None),
-    ],
-)
-def test_what_goes_on_otherwise_than_the_options_say_is_told(begin, go_on, batch, tmp_path, log, changes, words):
-    model, manager = begin()
-    step(model, batch, 1)
-    save(manager, 1)
-    content = state(tmp_path, 1)
-    if "samples" in changes:
-        content["samples_per_iter"] = 4
-    if "ranks" in changes:
-        content["generators"] *= 2
-    torch.save(content, tmp_path / "training_states/1.state")
-    log.clear()
-    go_on(1, **{key: value for key, value in changes.items() if key == "train"})
-    told = [line for line in log if "not used" in line or "goes on with" in line or "drop path" in line]
-    assert len(told) == (words is not None)
-    assert words is None or words in told[0]
-    assert Path(tmp_path / "training_states/1.state").is_file()
+    saved = state(tmp_path, 1)
+    go_on(1)
+    assert not [line for line in log if "not used" in line or "goes on with" in line or "drop path" in line]
+    go_on(1, train={"optim_g": {"type": "Adam", "lr": 7e-3}})
+    torch.save({**saved, "samples_per_iter": 4, "generators": saved["generators"] * 2}, tmp_path / STATE)
+    go_on(1)
+    for words in (
+        "the 0.007 of the option file is not used",
+        "Saved with 4 images an iteration, goes on with 8",
+        "Saved by 2 processes: drop path draws other numbers from here on",
+    ):
+        assert len([line for line in log if words in line]) == 1

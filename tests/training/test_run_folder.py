@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import time
 
 import pytest
@@ -35,29 +33,23 @@ def write(opt, key, name, age=0, content=""):
     os.utime(path, (1_000_000 - age, 1_000_000 - age))
 
 
-def test_folder_without_saved_training_may_be_archived(opt):
+def test_a_run_is_unfinished_from_its_first_checkpoint_to_its_last_weights(opt):
     write(opt, "experiments_root", "train_run_1.log", content="INFO: Start training from epoch: 0, iter: 0\n")
     run_folder.refuse_unfinished(opt)
-
-
-@pytest.mark.parametrize(("key", "name"), [("training_states", "4.state"), ("models", "net_g_4.pth")])
-def test_saved_training_is_not_archived_unasked(opt, key, name):
-    write(opt, key, name)
-    with pytest.raises(UsageError, match=r"an unfinished run has this name .*--auto_resume .*--restart"):
-        run_folder.refuse_unfinished(opt)
-
-
-def test_run_is_finished_at_total_iter_or_when_its_last_weights_are_newest(opt):
-    write(opt, "training_states", "10.state")
-    run_folder.refuse_unfinished(opt)
-    opt["train"]["total_iter"] = 20
-    with pytest.raises(UsageError):
-        run_folder.refuse_unfinished(opt)
-    write(opt, "models", "net_g_latest.pth")
-    run_folder.refuse_unfinished(opt)
-    write(opt, "models", "net_g_latest.pth", age=10)  # resumed with more iterations, and stopped again
-    with pytest.raises(UsageError):
-        run_folder.refuse_unfinished(opt)
+    for key, name, age, total_iter, is_unfinished in (
+        ("models", "net_g_10.pth", 0, 10, True),
+        ("training_states", "10.state", 0, 10, False),
+        ("training_states", "10.state", 0, 20, True),
+        ("models", "net_g_latest.pth", 0, 20, False),
+        ("models", "net_g_latest.pth", 10, 20, True),  # resumed with more iterations, and stopped again
+    ):
+        write(opt, key, name, age)
+        opt["train"]["total_iter"] = total_iter
+        if not is_unfinished:
+            run_folder.refuse_unfinished(opt)
+            continue
+        with pytest.raises(UsageError, match=r"an unfinished run has this name .*--auto_resume .*--restart"):
+            run_folder.refuse_unfinished(opt)
 
 
 def test_naming_a_state_of_the_run_continues_it(opt):
@@ -67,7 +59,6 @@ def test_naming_a_state_of_the_run_continues_it(opt):
 
 
 def test_two_runs_archived_within_a_second_get_two_names(opt, tmp_path):
-    opt["path"]["experiments_root"] = str(tmp_path / "experiments/run")
     curves = tmp_path / "tb_logger/run"
     for number in range(3):
         run_folder.prepare_run(opt, goes_on=False)
@@ -119,55 +110,34 @@ def test_copy_of_the_option_file_is_its_bytes_below_time_and_command(opt, tmp_pa
     assert rest == content.removeprefix(b"\xef\xbb\xbf")
 
 
-@pytest.mark.parametrize("name", ["train_run_20260102_030405.log", "train_run_20260102_030405_2.log"])
-def test_names_of_logs_say_whether_a_run_was_begun_since(opt, name):
+def test_names_of_logs_say_whether_a_run_was_begun_since(opt):
     moment = time.mktime((2026, 1, 2, 3, 4, 5, 0, 0, -1))
     write(opt, "experiments_root", "train_run_latest.log")
     assert not run_folder.begun_since(opt, moment - 1)
-    write(opt, "experiments_root", name)
+    write(opt, "experiments_root", "train_run_20260102_030405_2.log")
     assert run_folder.begun_since(opt, moment - 1)
     assert not run_folder.begun_since(opt, moment + 1)
 
 
-LOCK = """
-import sys
-from rgt_arch.training.run_folder import FolderLock
-lock = FolderLock(sys.argv[1])
-lock.take()
-print("locked", flush=True)
-sys.stdin.read()
-"""
-
-
 @pytest.mark.skipif(run_folder.fcntl is None, reason="folders cannot be locked here")
 def test_one_process_at_a_time_trains_in_a_folder(opt, monkeypatch):
+    """Two locks exclude each other in one process as in two."""
     monkeypatch.setattr(run_folder, "_WORKERS_LAST", 0.0)
     root = opt["path"]["experiments_root"]
     before = sorted(os.listdir(root))
-    lock, old = run_folder.FolderLock(root), run_folder.FolderLock(root + "_archived")
-    command = [sys.executable, "-c", LOCK, root]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
-        assert other.stdout.readline() == "locked\n"
-        with pytest.raises(UsageError, match=r"run: another process is training this run"):
-            lock.take()
-        os.rename(root, root + "_archived")  # as --restart does
-        os.mkdir(root)
+    other, lock, old = (run_folder.FolderLock(path) for path in (root, root, root + "_archived"))
+    other.take()
+    with pytest.raises(UsageError, match=r"run: another process is training this run"):
         lock.take()
-        lock.take()  # a process may ask again
-        with pytest.raises(UsageError, match=r"run_archived: another process"):
-            old.take()
-        other.kill()
-        other.wait()
-    old.take()  # the dead hold nothing
+    os.rename(root, root + "_archived")  # as --restart does
+    os.mkdir(root)
+    lock.take()
+    lock.take()  # a process may ask again
+    with pytest.raises(UsageError, match=r"run_archived: another process"):
+        old.take()
+    other.close()
+    old.take()
     assert sorted(os.listdir(root + "_archived")) == before
-    old.close()
-    old.close()
-    other_lock = run_folder.FolderLock(root)
-    with pytest.raises(UsageError, match="another process"):
-        other_lock.take()
-    lock.close()
-    other_lock.take()
-    other_lock.close()
     run_folder.FolderLock(os.path.join(root, "no such folder")).take()  # nothing is there to lock
 
 

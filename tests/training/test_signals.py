@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import threading
 import types
 
 import pytest
@@ -39,15 +38,11 @@ class Loader:
         raise RuntimeError("DataLoader worker (pid 1) exited unexpectedly")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_workers_that_die_of_a_signal_end_the_batches(stop, number):
-    assert list(batches(Loader(number), OPT, stop)) == [{}]
-    assert (stop.signal, stop.exit_code) == (number, 128 + number)
-
-
-def test_dead_workers_are_an_error_where_no_signal_came(stop):
+def test_workers_that_die_of_a_signal_end_the_batches_and_others_are_an_error(stop):
     with pytest.raises(RuntimeError, match="exited unexpectedly"):
         list(batches(Loader(), OPT, stop))
+    assert list(batches(Loader(signal.SIGTERM), OPT, stop)) == [{}]
+    assert (stop.signal, stop.exit_code) == (signal.SIGTERM, 143)
 
 
 @pytest.fixture
@@ -87,44 +82,6 @@ def test_a_signal_ends_all_ranks_together_after_numbers_and_state_are_saved(run,
         run.leave_if_asked(0, 4, owes_validation=True)
     assert (left.value.code, done) == (143, ["report", "flush", ("save", 4, True), "barrier", "leave"])
     assert caplog.messages == ["SIGTERM: the run ends after iteration 4, which is saved; --auto_resume goes on"]
-
-
-@pytest.mark.parametrize(
-    ("iteration", "words"),
-    [(3, "after iteration 3, which is saved; --auto_resume goes on"), (0, "before its first iteration")],
-)
-def test_nothing_is_saved_twice(run, caplog, iteration, words):
-    run, done = run
-    run.stop.signal = signal.SIGTERM
-    with pytest.raises(SystemExit):
-        run.leave(0, iteration)
-    assert done == ["barrier", "leave"]
-    assert caplog.messages == [f"SIGTERM: the run ends {words}"]
-
-
-def test_without_signal_nothing_happens_and_handlers_come_back(run, monkeypatch):
-    run, done = run
-    monkeypatch.setattr(ranks, "greatest", lambda values, _device: values)
-    run.leave_if_asked(0, 4)
-    assert done == []
-    before = signal.getsignal(signal.SIGTERM)
-    with StopRequest():
-        assert signal.getsignal(signal.SIGTERM) is not before
-    assert signal.getsignal(signal.SIGTERM) is before
-
-
-def test_another_thread_than_the_main_one_changes_no_handlers():
-    before = signal.getsignal(signal.SIGTERM)
-    seen = []
-
-    def work():
-        with StopRequest():
-            seen.append(signal.getsignal(signal.SIGTERM))
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    assert seen == [before]
 
 
 class Pids:

@@ -105,6 +105,7 @@ def test_where_all_are_damaged_the_run_begins_again_and_says_so(opt):
     for iteration in (2, 4):
         flip_a_byte(state_file(opt, iteration))
     notices: list[str] = []
+    assert find(opt, auto_resume=False) is None
     assert find(opt, notices) is None
     [line] = notices
     assert "2.state" in line
@@ -146,39 +147,20 @@ def test_a_state_whose_iteration_is_no_number_is_none(opt, value):
         Snapshot.open(state_file(opt, 4), opt)
 
 
-def latest(opt, iteration):
-    torch.save({"params": {}, "rgt_info": {"iteration": iteration}}, f"{opt['path']['models']}/net_g_latest.pth")
-
-
-@pytest.mark.parametrize(
-    ("saved", "owes_validation", "weights_of", "finished"),
-    [
-        (6, False, 6, 6),
-        (6, False, None, None),  # killed before the last weights
-        (6, True, 6, None),  # killed in the last validation, by a version that wrote the weights before it
-        (4, False, 4, None),  # total_iter was raised
-        (6, False, 4, None),  # it was raised, and the run was killed before the last weights
-        (4, False, 6, 6),  # no state of the last iteration is kept
-        (6, False, "BasicSR", 6),  # whose files do not record the iteration
-        (4, False, "BasicSR", None),
-    ],
-)
-def test_finished_is_a_run_whose_latest_weights_are_of_the_last_iteration(
-    opt, saved, owes_validation, weights_of, finished
-):
-    save(opt, saved, owes_validation=owes_validation)
-    if weights_of == "BasicSR":
-        torch.save({"params": {}}, f"{opt['path']['models']}/net_g_latest.pth")
-    elif weights_of:
-        latest(opt, weights_of)
-    assert finished_iterations(opt) == finished
-
-
-def test_a_finished_run_without_states_is_finished(opt):
-    latest(opt, 6)
+def test_finished_is_a_run_whose_latest_weights_are_of_the_last_iteration(opt):
+    save(opt, 6)
+    assert finished_iterations(opt) is None  # killed before the last weights
+    latest = Path(opt["path"]["models"], "net_g_latest.pth")
+    for iteration, finished in ((4, None), (6, 6), (7, 7)):
+        torch.save({"params": {"weight": torch.ones(1)}, "rgt_info": {"iteration": iteration}}, latest)
+        assert finished_iterations(opt) == finished
+    torch.save({"params": {"weight": torch.ones(1)}}, latest)  # of BasicSR's models
+    assert finished_iterations(opt) == 6
     for state in Path(opt["path"]["training_states"]).iterdir():
         state.unlink()
-    assert finished_iterations(opt) == 6
+    assert finished_iterations(opt) is None
+    latest.write_bytes(b"damaged")
+    assert finished_iterations(opt) is None
 
 
 @pytest.mark.parametrize("drawn", [True, False])
@@ -219,13 +201,6 @@ def test_a_state_of_another_run_brings_its_networks_and_owes_it_nothing(opt, tmp
     assert found.networks["g"]["params"]["weight"][0] == 4
     own = find(opt)
     assert (own.in_run, own.owes_validation) == (True, True)
-
-
-def test_nothing_to_resume_begins(opt):
-    for iteration in (2, 4):
-        state_file(opt, iteration).unlink()
-    assert find(opt) is None
-    assert find(opt, auto_resume=False) is None
 
 
 def test_optimisers_are_counted_for_models_whose_sections_are_known(opt, monkeypatch):

@@ -16,7 +16,7 @@ from rgt_arch.config.report import Report
 from rgt_arch.config.tree import subsection
 from rgt_arch.errors import UsageError
 from rgt_arch.weights.building import misfits
-from rgt_arch.weights.reading import PLAIN, Checkpoint, read_checkpoint
+from rgt_arch.weights.reading import PLAIN, read_checkpoint
 from rgt_arch.weights.zoo import find_entry, require
 
 
@@ -43,61 +43,57 @@ def check_files(opt: dict[str, Any], report: Report, root: Path, resume_root: Pa
     root: the folder that relative paths start from. resume_root: the folder whose experiments/ --auto_resume looks in.
     Published weights go by their names, which the model looks up.
     """
-    paths = subsection(opt, "path")
-    resumed = isinstance(paths.get("resume_state"), str) or _has_states(opt, resume_root)
+    paths, states = subsection(opt, "path"), "[0-9]*.state"
+    resumed = isinstance(paths.get("resume_state"), str)
+    if resume_root is not None and isinstance(opt.get("name"), str):
+        resumed |= any((resume_root / "experiments" / opt["name"] / "training_states").glob(states))
     kept = paths.get("ignore_resume_networks") or ()
     for key, value in paths.items():
         is_weights = key.startswith("pretrain_network") and not (resumed and key.removeprefix("pretrain_") not in kept)
-        if isinstance(value, str) and (is_weights or key == "resume_state"):
-            file = root / Path(value).expanduser()
-            entry = find_entry(value) if is_weights and not file.exists() else None
+        if not isinstance(value, str) or not (is_weights or key == "resume_state"):
+            continue
+        file = root / Path(value).expanduser()
+        entry = find_entry(value) if is_weights and not file.exists() else None
+        try:
             if entry:
-                try:
-                    known = require(entry)
-                except UsageError as error:
-                    report.error(("path", key), str(error).removeprefix(f"{entry.name}: "), value)
-                else:
-                    if known and entry.bundled:  # a download is verified when it is used
-                        check_weights(opt, key, known, report)
+                known = require(entry)
+                if known and entry.bundled:  # a download is verified when it is used
+                    check_weights(opt, key, known, report)
             elif not file.is_file():
-                what = "is a folder, not a file" if file.is_dir() else f"no such file{_under(root, value)}"
-                report.error(("path", key), f"{what}; correct the path, or ~ for none", value)
+                under = "" if Path(value).expanduser().is_absolute() else f" under {root}"
+                what = "is a folder, not a file" if file.is_dir() else f"no such file{under}"
+                raise UsageError(f"{what}; correct the path, or ~ for none")
             elif is_weights:
                 check_weights(opt, key, file, report)
-
-
-def _has_states(opt: dict[str, Any], resume_root: Path | None) -> bool:
-    """Whether --auto_resume finds a state of this run."""
-    if resume_root is None or not isinstance(opt.get("name"), str):
-        return False
-    states = resume_root / "experiments" / opt["name"] / "training_states"
-    return any(states.glob("[0-9]*.state"))
-
-
-def _under(root: Path, value: str) -> str:
-    return "" if Path(value).expanduser().is_absolute() else f" under {root}"
+        except UsageError as error:
+            message = str(error).removeprefix(f"{file}: ").removeprefix(f"{value}: ")
+            report.error(("path", key), message, value)
 
 
 def check_weights(opt: dict[str, Any], key: str, file: Path, report: Report) -> None:
-    """Report weights that cannot be read, or do not fit their network. `key`: of `path`; `file`: what it names."""
-    value, name = opt["path"][key], key.removeprefix("pretrain_")
+    """Check weights against their network. `key`: of `path`; `file`: what it names.
+
+    RGTModel finds the weights in files of every layout; BasicSR's own models look under the key. Raises UsageError for
+    weights that cannot be read or do not fit.
+    """
+    name = key.removeprefix("pretrain_")
     label = name.removeprefix("network_")
-    where = ("path", key)
-    try:
-        checkpoint = read_checkpoint(file)
-        checkpoint.resolve_key()  # refuses training states
-    except UsageError as error:
-        report.error(where, str(error).removeprefix(f"{file}: "), value)
+    option = f"param_key_{label}"
+    checkpoint = read_checkpoint(file)
+    checkpoint.resolve_key()  # refuses training states
+    wanted, weights = opt["path"].get(option, "params"), checkpoint.weights
+    reads_all = "RGTModel" in parents(find_class("model", opt.get("model_type")))
+    held = f"{checkpoint.path} holds {' and '.join(key or 'a plain state dict (~)' for key in weights)}"
+    if wanted == "params_ema" and "params_ema" not in weights and "params" in weights:
+        report.warn(("path", option), f"is not there, and params is taken: {held}", wanted)
+    elif (PLAIN if wanted is None else wanted) not in weights and not (
+        reads_all and wanted in (None, "params", "params_ema")
+    ):
+        report.error(("path", option), f"is not there: {held}; name one of them", wanted or "~")
+    elif report.is_faulty((name,)) or report.is_faulty(("path", f"strict_load_{label}")):
         return
-    param_key = opt["path"].get(f"param_key_{label}", "params")
-    model = find_class("model", opt.get("model_type"))
-    reads_all = "RGTModel" in parents(model)
-    if not _has_key(checkpoint, param_key, reads_all, f"param_key_{label}", report):
-        return
-    if report.is_faulty((name,)) or report.is_faulty(("path", f"strict_load_{label}")):
-        return
-    if (problem := unfit(opt, name, checkpoint.state_dict(param_key))) is not None:
-        report.error(where, problem, value)
+    elif (problem := unfit(opt, name, checkpoint.state_dict(wanted))) is not None:
+        raise UsageError(problem)
 
 
 def unfit(opt: Mapping[str, Any], name: str, weights: Mapping[str, Tensor]) -> str | None:
@@ -115,30 +111,6 @@ def unfit(opt: Mapping[str, Any], name: str, weights: Mapping[str, Tensor]) -> s
     words = misfits(built, weights, strict=True)
     remedy = f"set {name} as the file was trained, or path:{option}: false to take what fits"
     return f"does not fit {network.__name__}: {', '.join(words)}; {remedy}" if words else None
-
-
-def _has_key(checkpoint: Checkpoint, param_key: Any, reads_all: bool, option: str, report: Report) -> bool:
-    """Whether the weights that the options ask for are in the file; weights that are taken instead are a warning.
-
-    reads_all: whether the model finds the weights in files of every layout; BasicSR's own models look under the key.
-    """
-    held = " and ".join(key or "a plain state dict" for key in checkpoint.weights)
-    where = ("path", option)
-    if param_key is None:
-        if reads_all or PLAIN in checkpoint.weights:
-            return True
-        report.error(where, f"~ asks for a plain state dict, and {checkpoint.path} holds {held}; name one of them")
-    elif param_key in checkpoint.weights:
-        return True
-    elif param_key == "params_ema" and "params" in checkpoint.weights:
-        report.warn(where, f"is not in {checkpoint.path}, which holds {held}: params is taken", param_key)
-        return True
-    elif param_key in ("params", "params_ema") and reads_all:
-        return True
-    else:
-        text = f"is not in {checkpoint.path}, which holds {held}; "
-        report.error(where, text + ("set it to ~" if PLAIN in checkpoint.weights else "name what it holds"), param_key)
-    return False
 
 
 def _check_scale(opt: dict[str, Any], network: Any, arguments: dict[str, Any], report: Report) -> None:

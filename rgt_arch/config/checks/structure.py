@@ -1,48 +1,65 @@
-"""Key by key: unknown and misspelt names, wrong types, missing keys; puts values into the type their key takes."""
+"""Section by section: unknown and misspelt keys, wrong types, missing keys, unknown classes and wrong arguments.
+
+Values are put into the type that their key takes.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from rgt_arch.config.classes import Section, section_at
-from rgt_arch.config.loading import KeyPath
-from rgt_arch.config.report import Report, key_name, nearest
-from rgt_arch.config.schema import Key, WrongValueError, convert
-from rgt_arch.config.tables import RENAMED
+import torch
 
-# BasicSR sets these itself and overwrites the values of a file (utils/options.py:134-165).
-_SET_BY_BASICSR: dict[KeyPath, tuple[str, ...]] = {
-    (): ("is_train", "dist", "rank", "world_size", "auto_resume", "root_path"),
-    ("path",): ("experiments_root", "results_root", "models", "training_states", "log", "visualization"),
+from rgt_arch.config.classes import Section, class_names, find_class, section_at, signature_section
+from rgt_arch.config.loading import KeyPath
+from rgt_arch.config.report import Report, key_name, nearest, suggestion
+from rgt_arch.config.schema import WrongValueError, convert
+from rgt_arch.config.tables import RENAMED
+from rgt_arch.config.tree import sections, subsection
+from rgt_arch.errors import UserError
+
+_UNKNOWN = {
+    "arch": "no such network class",
+    "dataset": "no such data set class",
+    "optimizer": "no optimiser of torch.optim that fits training step by step",
+    "scheduler": "no such scheduler",
 }
 
 
 def check_structure(opt: dict[str, Any], report: Report, is_train: bool) -> None:
     """Check the whole option tree against the tables and signatures; converts and renames values in place."""
     _check_section(opt, opt, (), report, is_train)
+    for name, section in sections(opt.get("train")) if is_train else ():
+        if name.startswith("optim_") and not report.is_faulty(("train", name)):
+            _check_steps(opt, section, ("train", name), report)
 
 
 def _check_section(opt: dict[str, Any], section: dict[str, Any], path: KeyPath, report: Report, train: bool) -> None:
     known = section_at(opt, path)
-    if known is None:
+    if known is None or (path == ("train",) and not train):
         return
     _rename(section, known, path, report)
     for key, value in list(section.items()):
         where, spec = (*path, key), known.keys.get(key, known.others)
         if spec is None:
-            _unknown(known, where, report)
+            _unknown(known, section, where, report)
             continue
         try:
-            section[key] = convert(spec, report.as_written(where, value) if spec.kind == "text" else value)
+            section[key] = convert(spec, value)
         except WrongValueError as error:
-            report.unusable(where, str(error), value)
+            report.error(where, str(error), value)
             continue
         if isinstance(section[key], dict):
             _check_section(opt, section[key], where, report, train)
+    is_training = train and (len(path) < 2 or path[0] != "datasets" or path[1].split("_")[0] == "train")
     for key, spec in known.keys.items():
-        if key not in section and _is_required(spec, path, train):
-            example = f"{key}: {spec.example}" if spec.example else f"'{key}: ...'"
-            report.missing((*path, key), f"is missing; add {example}")
+        if key not in section and (spec.required == "always" or (spec.required == "train" and is_training)):
+            report.error((*path, key), f"is missing; add {key}: {spec.example or '...'}")
+    name_key = "type" if path else "model_type"
+    kind, name = known.names, section.get(name_key)
+    if kind and isinstance(name, str) and find_class(kind, name) is None:
+        own = "" if kind in ("optimizer", "scheduler") else " (a class of your own: --import its module)"
+        text = f"{_UNKNOWN.get(kind, f'no such {kind} class')}; {suggestion(name, class_names(kind))}{own}"
+        report.error((*path, name_key), text, name)
 
 
 def _rename(section: dict[str, Any], known: Section, path: KeyPath, report: Report) -> None:
@@ -55,23 +72,38 @@ def _rename(section: dict[str, Any], known: Section, path: KeyPath, report: Repo
         report.warn((*path, old), f"is called {new} in BasicSR 1.4.2 and read as that; rename it")
 
 
-def _is_required(spec: Key, path: KeyPath, train: bool) -> bool:
-    if path[:1] == ("datasets",) and len(path) > 1:
-        train = train and path[1].split("_")[0] == "train"
-    return spec.required == "always" or (spec.required == "train" and train)
-
-
-def _unknown(known: Section, where: KeyPath, report: Report) -> None:
-    key, section = where[-1], key_name(where[:-1]) or "the top level"
-    of = section if section == known.owner else f"{section} ({known.owner})"
-    if key in _SET_BY_BASICSR.get(where[:-1], ()):
-        report.error(where, "is set by BasicSR itself; remove it")
-    elif key in known.elsewhere:
-        kind, other = "type" if where[0] == "datasets" else "model_type", known.elsewhere[key]
-        text = f"{known.owner} would ignore it; set {kind}: {other}, which reads it, or remove it"
+def _unknown(known: Section, section: dict[str, Any], where: KeyPath, report: Report) -> None:
+    key, place, near = where[-1], key_name(where[:-1]) or "the top level", nearest(where[-1], known.keys)
+    of = place if place == known.owner else f"{place} ({known.owner})"
+    if key in known.elsewhere:
+        kind = "type" if where[0] == "datasets" else "model_type"
+        text = f"{known.owner} would ignore it; set {kind}: {known.elsewhere[key]}, which reads it, or remove it"
         (report.error if known.strict else report.warn)(where, text)
     elif known.strict:
-        report.unknown(where, of, known.keys)
+        report.error(where, f"unknown key of {of}; {suggestion(key, known.keys)}")
+        if near is not None and near not in section:
+            report.faulty.add((*where[:-1], near))  # it is not also reported as missing
     else:
-        near = nearest(key, known.keys)
         report.warn(where, f"unknown here; {of} may read it" + (f" (did you mean {near}?)" if near else ""))
+
+
+def _check_steps(opt: dict[str, Any], section: dict[str, Any], path: KeyPath, report: Report) -> None:
+    """Build the optimiser, for parameters of the shapes that networks have (biases, linear layers, convolutions), and
+    the scheduler as the model would: that checks names, arguments, ranges and shapes at once."""
+    name, model = section["type"], find_class("model", opt.get("model_type"))
+    known = signature_section(find_class("optimizer", name)).keys
+    arguments = {key: value for key, value in section.items() if key in known}
+    parameters = [torch.nn.Parameter(torch.zeros(shape)) for shape in ((2,), (2, 2), (2, 2, 1, 1))]
+    if model is None:
+        return
+    try:
+        # get_optimizer (models/base_model.py:101) uses nothing of the model: one without __init__ will do.
+        optimizer = model.get_optimizer(model.__new__(model), name, parameters, **arguments)
+        path, scheduler = ("train", "scheduler"), subsection(opt["train"], "scheduler")
+        if (made := find_class("scheduler", name := scheduler.get("type"))) and not report.is_faulty(path):
+            made(optimizer, **{key: value for key, value in scheduler.items() if key != "type"})
+    except NotImplementedError:
+        report.error((*path, "type"), f"{model.__name__} knows Adam only; set model_type: RGTModel or type: Adam", name)
+    except (AssertionError, ValueError, TypeError, RuntimeError, UserError) as error:
+        reason = " ".join(str(error).split()).rpartition("refuses its arguments: ")[2].rstrip(".")
+        report.error(path, f"{name} refuses its arguments: {reason}; correct them, or take another type")

@@ -54,7 +54,7 @@ class DataSet:
         self.exact = self.is_train or "PairedImageDataset" not in kinds
         self.meta_key = "meta_info" if kinds & {"RealESRGANPairedDataset", "RealESRGANDataset"} else "meta_info_file"
         if self.is_paired and scale is None:
-            report.missing(("scale",), f"is missing, and datasets:{phase} needs it; add scale: 4")
+            report.error(("scale",), f"is missing, and datasets:{phase} needs it; add scale: 4")
         self.images: dict[str, Images] = {}
         """Of the folders that exist, by key."""
         self.pairing: Pairing | None = None
@@ -108,7 +108,7 @@ class DataSet:
         before = len(self.report.errors)
         if "meta_info" not in self.data and self.keys == ["dataroot_gt"] and self.backend != "lmdb":
             text = "is missing; add a text file with one image name a line"
-            self.report.missing(("datasets", self.phase, "meta_info"), text)
+            self.report.error(("datasets", self.phase, "meta_info"), text)
         lines = self._list()
         for key in self.keys:
             self._open(key, is_listed=lines is not None)

@@ -6,10 +6,11 @@ import copy
 from collections.abc import Sequence
 from pathlib import Path
 
-from rgt_arch import config
+from rgt_arch.config.checks.networks import check_files
 from rgt_arch.config.loading import read_written
 from rgt_arch.config.report import Report
 from rgt_arch.config.tree import sections, subsection
+from rgt_arch.config.validation import check_options
 from rgt_arch.data.images import find_files
 from rgt_arch.data.inspect.datasets import DataSet
 from rgt_arch.data.inspect.looks import Images, is_lmdb
@@ -150,9 +151,9 @@ def _check_options(file: Path, *, bicubic: bool, jobs: int) -> list[Section]:
     head.facts.append(counted("{n} data set{s}: ", len(datasets)) + ", ".join(phase for phase, _ in datasets))
     is_train = "train" in opt or "train" in subsection(opt, "datasets")
     report = Report(str(file), written)
-    config.check_options(opt, report, is_train=is_train)
+    check_options(opt, report, is_train=is_train)
     found = len(report.errors)
-    config.check_files(opt, report, Path.cwd())
+    check_files(opt, report, Path.cwd())
     report.errors, weights = report.errors[:found], report.errors[found:]
     result = [head]
     trained: dict[bytes, str] = {}

@@ -12,7 +12,7 @@ from typing import Any
 
 from basicsr.utils import get_root_logger
 
-from rgt_arch.config.hardware import usable_gpus
+from rgt_arch.config.validation import usable_gpus
 from rgt_arch.data.images import image_size
 from rgt_arch.errors import UsageError
 from rgt_arch.evaluation.tables.images import Images, MissingError, lr_images, scales_of, sr_images
