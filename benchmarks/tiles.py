@@ -7,16 +7,17 @@ import rgt_arch  # noqa: F401  (makes BasicSR importable)
 # isort: split
 
 import argparse
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from basicsr.metrics import calculate_psnr
-from common import Result, make_parser, positive, run_script, seconds
+from common import Result, make_parser, positive, run_script
+from PIL import Image
 
 from rgt_arch.data.bicubic import hr_lr_pair
 from rgt_arch.errors import UsageError
-from rgt_arch.evaluation.figures.pictures import read_rgb
 from rgt_arch.inference.pictures import PICTURE_SUFFIXES
 from rgt_arch.inference.upscaler import Upscaler
 from rgt_arch.progress import Progress
@@ -49,13 +50,12 @@ def measure(args: argparse.Namespace) -> Result:
     times = np.zeros_like(psnr)
     with Progress(psnr.size, "upscaling", "image") as progress:
         for column, file in enumerate(files):
-            hr, lr = hr_lr_pair(read_rgb(file), scale)
+            hr, lr = hr_lr_pair(np.asarray(Image.open(file).convert("RGB")), scale)
             for row, (upscaler.tile, upscaler.overlap) in enumerate([(0, 0), *tilings]):
-                results = []
-                times[row, column] = seconds(
-                    lambda lr=lr, results=results: results.append(upscaler.upscale(lr)), upscaler.device
-                )
-                psnr[row, column] = calculate_psnr(results[0][..., ::-1], hr[..., ::-1], scale, test_y_channel=True)
+                start = time.perf_counter()
+                sr = upscaler.upscale(lr)
+                times[row, column] = time.perf_counter() - start
+                psnr[row, column] = calculate_psnr(sr[..., ::-1], hr[..., ::-1], scale, test_y_channel=True)
                 progress.advance()
     lost = psnr[0] - psnr
     rows = [

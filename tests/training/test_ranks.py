@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from rgt_arch.cli import basicsr_command
+from rgt_arch.cli.commands import build_parser
 from rgt_arch.errors import UsageError, UserError
 from rgt_arch.training import failures, ranks
 from rgt_arch.training.signals import StopRequest
@@ -147,7 +148,7 @@ def test_launcher_is_known_where_torchrun_started_several_processes(joined, monk
 def test_rank_that_an_old_launcher_writes_before_the_command_stays_a_flag_of_it(written):
     arguments = basicsr_command.command_first([written, "train", "-opt", "options.yml"])
     assert arguments == ["train", written, "-opt", "options.yml"]
-    parser = basicsr_command.build_parser(basicsr_command.MAIN, basicsr_command.COMMANDS)
+    parser = build_parser(basicsr_command.MAIN, basicsr_command.COMMANDS)
     assert parser.parse_args(arguments).local_rank == 1
     assert basicsr_command.command_first(["train", "-opt", "options.yml"])[0] == "train"
 
