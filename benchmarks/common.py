@@ -88,13 +88,11 @@ def seconds(work: Callable[[], object], device: torch.device) -> float:
 def table(rows: Sequence[Row]) -> str:
     """Rows as text; a column in which nothing is known is left out."""
     keys = dict.fromkeys(key for row in rows for key, value in row.items() if not isinstance(value, (list, type(None))))
-    body = [[cell(row.get(key)) for key in keys] for row in rows]
+    body = [
+        ["–" if value is None else f"{value:.5g}" if isinstance(value, float) else str(value) for value in row]
+        for row in ([row.get(key) for key in keys] for row in rows)
+    ]
     return text_table([key.replace("_", " ") for key in keys], body)
-
-
-def cell(value: object) -> str:
-    """A value as the tables show it."""
-    return "–" if value is None else f"{value:.5g}" if isinstance(value, float) else str(value)
 
 
 def describe_machine(device: torch.device) -> str:
@@ -106,6 +104,6 @@ def describe_machine(device: torch.device) -> str:
         next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine()),
         f"{torch.get_num_threads()} torch threads on {os.cpu_count()} cores",
         f"torch {torch.__version__}, Python {platform.python_version()}, load {os.getloadavg()[0]:.1f}",
-        f"LD_PRELOAD {os.environ['LD_PRELOAD']}" if "LD_PRELOAD" in os.environ else "",
+        os.environ.get("LD_PRELOAD", ""),
     ]
     return ", ".join(filter(None, facts))

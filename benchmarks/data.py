@@ -156,13 +156,17 @@ def batches(loader: str, data: dict[str, Any], steps: int) -> Iterator[dict[str,
 # --- measuring ---
 
 
+def in_turns(rounds: int) -> list[str]:
+    """The loaders of `rounds` runs of each, forwards and backwards, so that a busy moment meets both."""
+    return [loader for turn in range(rounds) for loader in LOADERS[:: 1 if turn % 2 == 0 else -1]]
+
+
 def measure_rates(data: dict[str, Any], steps: int, rounds: int) -> dict[str, float]:
     """Images per second of one core's time by loader: medians, in turns, each in a process of its own."""
     rates: dict[str, list[float]] = {loader: [] for loader in LOADERS}
-    for turn in range(rounds):
-        for loader in LOADERS[:: 1 if turn % 2 == 0 else -1]:
-            with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as process:
-                rates[loader].append(process.submit(_images_per_second, loader, data, steps).result())
+    for loader in in_turns(rounds):
+        with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as process:
+            rates[loader].append(process.submit(_images_per_second, loader, data, steps).result())
     return {loader: median(values) for loader, values in rates.items()}
 
 
@@ -185,15 +189,14 @@ def measure_waits(data: dict[str, Any], args: argparse.Namespace) -> list[dict[s
     step: Any = partial(time.sleep, args.step_ms / 1000) if args.step_ms else case.work(case.build())
     found: dict[str, dict[str, list[float]]] = {loader: {"inside": [], "end": [], "step": []} for loader in LOADERS}
     with Progress(args.rounds * args.steps * len(LOADERS), "training", "it") as progress:
-        for turn in range(args.rounds):
-            for loader in LOADERS[:: 1 if turn % 2 == 0 else -1]:
-                with closing(batches(loader, data, args.steps + 1)) as stream:  # type: ignore[type-var]
-                    next(stream)
-                    for number in range(1, args.steps + 1):
-                        found[loader]["step"].append(1000 * seconds(step, device))
-                        wait = 1000 * seconds(partial(next, stream), device)
-                        found[loader]["inside" if number % EPOCH_STEPS else "end"].append(wait)
-                        progress.advance()
+        for loader in in_turns(args.rounds):
+            with closing(batches(loader, data, args.steps + 1)) as stream:  # type: ignore[type-var]
+                next(stream)
+                for number in range(1, args.steps + 1):
+                    found[loader]["step"].append(1000 * seconds(step, device))
+                    wait = 1000 * seconds(partial(next, stream), device)
+                    found[loader]["inside" if number % EPOCH_STEPS else "end"].append(wait)
+                    progress.advance()
     waits = {loader: sum(of["inside"]) + sum(of["end"]) for loader, of in found.items()}
     shares = {loader: 100 * waits[loader] / (waits[loader] + sum(found[loader]["step"])) for loader in LOADERS}
     rows: list[dict[str, Any]] = [{"measured": "waiting for data, % of time", **shares}]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import re
 import resource
 import statistics
 import sys
@@ -56,7 +55,7 @@ def measure(sizes: Sequence[Sequence[Case]], rounds: int, *, apart: bool, in_tur
                 if case.train:
                     row["use_chk"] = case.config["use_chk"]
                 if apart:
-                    row.update(measure_apart(case, rounds))
+                    row.update(measure_apart(case, 1 if in_turns else rounds))
                     progress.advance()
             if in_turns:
                 fitting = [number for number, row in enumerate(of_size) if row.get("GB", 0) is not None]
@@ -154,14 +153,11 @@ def _measure_here(case: Case, rounds: int, allowed: int) -> Row:
     times = [seconds(work, device)]
     times = times if times[0] >= _WARM_UP_SECONDS and not case.train else []  # a second step has Adam's moments
     times += [seconds(work, device) for _ in range(rounds - len(times))]
-    peak = torch.cuda.max_memory_allocated(device) if cuda else _resident_peak()
+    if cuda:
+        peak = torch.cuda.max_memory_allocated(device)
+    elif sys.platform == "linux":
+        status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+        peak = 1024 * int(status["VmHWM"].split()[0])
+    else:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
     return {"seconds": statistics.median(times), "GB": max(0, peak - before) / 1e9}
-
-
-def _resident_peak() -> int:
-    """The largest number of bytes that this process has held."""
-    if sys.platform == "linux":
-        match = re.search(r"^VmHWM:\s*(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
-        assert match
-        return int(match[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
