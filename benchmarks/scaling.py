@@ -51,21 +51,20 @@ def scaling(args: argparse.Namespace) -> Result:
     if len(set(pixels.values())) < 2:
         raise UsageError("--sizes: growth needs two sizes with different numbers of pixels")
     if args.layers:
-        rows, quantities = [row for cases in sizes for row in count_layers(cases[0])], ("multiply-adds, G",)
+        rows, quantities = [row for cases in sizes for row in count_layers(cases[0])], ["multiply-adds, G"]
     else:
-        rows, quantities = measure(sizes, args.rounds, apart=True, in_turns=False), ("seconds", "GB")
+        rows, quantities = measure(sizes, args.rounds, apart=True, in_turns=False), ["seconds", "GB"]
     panels: dict[str, Curves] = {quantity: {} for quantity in quantities}
+    growth: list[Row] = []
     for quantity, curves in panels.items():
         for row in rows:
             if row[quantity]:
-                points = curves.setdefault(row["layer"] if args.layers else f"{row['engine']} {row['dtype']}", [])
-                points.append((pixels[row["size"]], row[quantity]))
-    growth = [
-        {"curve": curve, "quantity": quantity, "exponent": float(np.polyfit(*np.log(points).T, 1)[0])}
-        for quantity, curves in panels.items()
-        for curve, points in curves.items()
-        if len(points) > 1
-    ]
+                curve = curves.setdefault(row["layer"] if args.layers else f"{row['engine']} {row['dtype']}", [])
+                curve.append((pixels[row["size"]], row[quantity]))
+        for label, points in curves.items():
+            logs = np.log(points)
+            exponent = float(np.polyfit(logs[:, 0], logs[:, 1], 1)[0]) if len(points) > 1 else None
+            growth.append({"curve": label, "quantity": quantity, "exponent": exponent})
     if args.plot:
         plot(Path(args.plot), name, panels)
     return f"{name}; growth: pixels to the power of the exponent", {"rows": rows, "growth": growth}
