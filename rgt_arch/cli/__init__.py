@@ -6,12 +6,12 @@ import io
 import os
 import signal
 import sys
-import threading
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rgt_arch.cli import evaluation, prepare, upscale, weights
-from rgt_arch.cli.commands import Command, build_parser
+from rgt_arch.cli.commands import Command, parse
 from rgt_arch.errors import UserError
 
 MAIN = Command(
@@ -33,55 +33,52 @@ _NEEDS_BASICSR = "this command needs BasicSR: pip install basicsr==1.4.2, on Pyt
 
 
 def run_guarded(work: Callable[[], int | None], prog: str, verbose: bool = False) -> int:
-    """Call `work` and return its exit code; a UserError becomes its text on stderr and its exit code.
+    """Call `work` and return its exit code; an error that a user can cause becomes one line on stderr and a code.
 
-    With `verbose` the traceback is let through. Ctrl-C gives 130. It is not a failure if nobody reads stdout any more,
+    With `verbose` the traceback is printed too. Ctrl-C gives 130. It is not a failure if nobody reads stdout any more,
     as behind `| head`. Streams that the process was started without are opened on os.devnull.
     """
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # from a file manager, or with `2>&-`: else a file of ours would get its number
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
+    failure: Exception
     try:
         code = work() or 0
         sys.stdout.flush()
         return code
-    except BrokenPipeError:
-        try:
-            print(flush=True)  # to flush alone would try nothing where stdout is unbuffered
-        except BrokenPipeError:  # else Python would complain of it at its end
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
-        raise
-    except UserError as error:
-        if verbose:
-            raise
-        print(f"{prog}: error: {error}", file=sys.stderr)
-        return error.exit_code
-    except ImportError as error:
-        if verbose or (error.name or "").partition(".")[0] != "basicsr":
-            raise
-        print(f"{prog}: error: {error}; {_NEEDS_BASICSR}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        if verbose:
-            raise
-        print(f"{prog}: error: {error.filename or 'stdout'}: {error.strerror or error}", file=sys.stderr)
-        try:
-            sys.stdout.flush()
-        except OSError:  # a full disk, of which Python would complain again at its end
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except KeyboardInterrupt:
         print(f"{prog}: interrupted", file=sys.stderr)
         return 130
+    except UserError as error:
+        failure, text, code = error, str(error), error.exit_code
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] != "basicsr":
+            raise
+        failure, text, code = error, f"{error}; {_NEEDS_BASICSR}", 2
+    except OSError as error:
+        if error.filename is None and _is_stdout_lost() and isinstance(error, BrokenPipeError):
+            return 0
+        failure, text, code = error, f"{error.filename or 'stdout'}: {error.strerror or error}", 1
+    if verbose:
+        traceback.print_exception(failure)
+    print(f"{prog}: error: {text}", file=sys.stderr)
+    return code
+
+
+def _is_stdout_lost() -> bool:
+    """Whether stdout cannot be written to. Then it is redirected: Python would complain again at its end."""
+    try:
+        print(flush=True)  # to flush alone would try nothing where stdout is unbuffered
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 @contextmanager
 def ending_in_order() -> Iterator[None]:
     """Remove half-written files on SIGTERM and on a closed terminal, as on Ctrl-C; exit 143 and 129."""
     numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    if threading.current_thread() is not threading.main_thread():
-        numbers = []  # Python lets the main thread alone set handlers
     taken = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
     for number in taken:
         signal.signal(number, lambda received, _frame: sys.exit(128 + received))
@@ -97,7 +94,5 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # for characters that a terminal's encoding lacks
-    given = vars(build_parser(MAIN, COMMANDS).parse_args(argv))
-    command, prog, verbose = given.pop("command"), given.pop("prog"), given.pop("verbose", False)
     with ending_in_order():
-        return run_guarded(lambda: command.run(**given), prog, verbose)
+        return run_guarded(*parse(MAIN, COMMANDS, argv))

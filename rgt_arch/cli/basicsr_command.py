@@ -6,15 +6,11 @@ import argparse
 import os
 import re
 import sys
-import traceback
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rgt_arch.cli import run_guarded
-from rgt_arch.cli.commands import Command, build_parser, flag
-
-if TYPE_CHECKING:
-    from rgt_arch.training.signals import StopRequest
+from rgt_arch.cli.commands import Command, command, flag, parse
 
 _EPILOG = """examples:
   basicsr train -opt options/train_RGT_x2.yml
@@ -74,124 +70,98 @@ def put_current_directory_last() -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `basicsr`; returns the exit code."""
-    arguments = command_first(list(sys.argv[1:] if argv is None else argv))
-    given = vars(build_parser(MAIN, COMMANDS, allow_abbrev=False).parse_args(arguments))
-    command, prog = given.pop("command"), given.pop("prog")
-    before = sys.argv
-    sys.argv = [prog, *arguments[arguments.index(command.name) + 1 :]]  # for the head of the option file's copy
+    work, prog, verbose = parse(MAIN, COMMANDS, command_first(list(sys.argv[1:] if argv is None else argv)))
     put_current_directory_last()
-    try:
-        return run_guarded(lambda: command.run(**given), prog)
-    finally:
-        sys.argv = before
+    return run_guarded(work, prog, verbose)
 
 
-def _options(verbose: bool = False) -> None:
+@command(
+    "train",
+    "train the network of an option file; a run does exactly its total_iter iterations",
+    "Train the network of an option file; a run does exactly its total_iter iterations.",
+    _EPILOG,
+    _OPTION_FILE,
+    [
+        flag(
+            "--auto_resume --auto-resume",
+            "continue from the newest complete checkpoint in experiments/NAME; start when there is none",
+        ),
+        flag("--restart", "archive an unfinished run of the same name and begin again"),
+    ],
+    flag("--debug", "BasicSR's debug run: validate and save every 8 iterations"),
+    *_SHARED,
+)
+def train(**given: Any) -> int:
+    """Train."""
+    return _run("train", **given)
+
+
+@command(
+    "test",
+    "run a trained network over the data sets of an option file",
+    "Run a trained network over the data sets of an option file.",
+    _EPILOG,
+    _OPTION_FILE,
+    flag("--auto_resume", argparse.SUPPRESS),  # BasicSR takes both here, too
+    flag("--debug", argparse.SUPPRESS),
+    *_SHARED,
+)
+def test(**given: Any) -> int:
+    """Test."""
+    return _run("test", **given)
+
+
+@command(
+    "options",
+    "print every key that option files may have, as Markdown tables",
+    "Print every key that option files may have, as Markdown tables.",
+    "examples:\n  basicsr options > keys.md\n",
+)
+def options() -> None:
+    """Print the reference."""
     from rgt_arch.config import describe_options
 
     print(describe_options())
 
 
-def _train(**given: Any) -> int:
-    return _run("train", **given)
+COMMANDS = (train, test, options)
 
 
-def _test(**given: Any) -> int:
-    return _run("test", **given)
-
-
-def _run(name: str, verbose: bool = False, launcher: str | None = None, **given: Any) -> int:
-    """Train or test. Warnings that no log has taken are printed before an error: the error is to be the last line."""
-    from rgt_arch.basicsr_compat.patches import prefer_ours
-    from rgt_arch.training import loop, ranks
-    from rgt_arch.training.options import Flags
-    from rgt_arch.training.signals import StopRequest
-
-    prog = f"basicsr {name}"
-    flags = Flags(launcher=launcher or ranks.launcher_here(), **given)
-    rank = ranks.environment_rank() if flags.launcher != "none" else 0
-    notices, stop = prefer_ours(), StopRequest()
-    try:
-        if name == "train":
-            loop.train(flags, os.getcwd(), notices, stop)
-        else:
-            loop.test(flags, os.getcwd(), notices)
-    except Exception as error:  # BasicSR and users' modules raise anything; users get one line
-        if verbose:
-            traceback.print_exc()
-        _print_notices(notices, rank, prog)
-        return _fail(error, rank, prog, stop)
-    _print_notices(notices, rank, prog)
-    ranks.leave()
-    return 0
-
-
-def _print_notices(notices: list[str], rank: int, prog: str) -> None:
-    for text in notices if rank == 0 else ():
-        print(f"{prog}: warning: {text}", file=sys.stderr)
-
-
-def _fail(error: Exception, rank: int, prog: str, stop: StopRequest) -> int:
-    """Raise `error` as a UserError, or print it and return its exit code.
+def _run(name: str, launcher: str | None = None, **given: Any) -> int:
+    """Train or test; raises UserError for every failure. Warnings that no log has taken are printed before it.
 
     Errors raised before the process group exists are printed by rank 0 only. If contact to another rank is lost, that
     rank reports its error first.
     """
     import torch.distributed as dist
 
-    from rgt_arch.training import ranks
+    from rgt_arch.basicsr_compat.patches import prefer_ours
+    from rgt_arch.training import loop, ranks
     from rgt_arch.training.failures import as_user_error
+    from rgt_arch.training.options import Flags
+    from rgt_arch.training.signals import StopRequest
 
-    known = as_user_error(error)
+    flags = Flags(launcher=launcher or ranks.launcher_here(), **given)
+    rank = ranks.environment_rank() if flags.launcher != "none" else 0
+    notices, stop, failure = prefer_ours(), StopRequest(), None
+    try:
+        if name == "train":
+            loop.train(flags, os.getcwd(), notices, stop)
+        else:
+            loop.test(flags, os.getcwd(), notices)
+    except Exception as error:  # BasicSR and users' modules raise anything; users get one line
+        failure = error
+    for text in notices if rank == 0 else ():
+        print(f"basicsr {name}: warning: {text}", file=sys.stderr)
+    if failure is None:
+        ranks.leave()
+        return 0
+    known = as_user_error(failure)
     said = known if rank == 0 else type(known)(f"rank {rank}: {known}")
-    if ranks.lost_contact(error):
-        print(f"{prog}: error: {said}", file=sys.stderr, flush=True)
+    if ranks.lost_contact(failure):
+        print(f"basicsr {name}: error: {said}", file=sys.stderr, flush=True)
         ranks.let_others_speak(stop)
         return known.exit_code
     if rank != 0 and not dist.is_initialized():
         ranks.let_others_speak()
-    raise said from error
-
-
-COMMANDS = (
-    Command(
-        "train",
-        "train the network of an option file; a run does exactly its total_iter iterations",
-        "Train the network of an option file; a run does exactly its total_iter iterations.",
-        _EPILOG,
-        (
-            _OPTION_FILE,
-            [
-                flag(
-                    "--auto_resume --auto-resume",
-                    "continue from the newest complete checkpoint in experiments/NAME; start when there is none",
-                ),
-                flag("--restart", "archive an unfinished run of the same name and begin again"),
-            ],
-            flag("--debug", "BasicSR's debug run: validate and save every 8 iterations"),
-            *_SHARED,
-        ),
-        _train,
-    ),
-    Command(
-        "test",
-        "run a trained network over the data sets of an option file",
-        "Run a trained network over the data sets of an option file.",
-        _EPILOG,
-        (
-            _OPTION_FILE,
-            flag("--auto_resume", argparse.SUPPRESS),  # BasicSR takes both here, too
-            flag("--debug", argparse.SUPPRESS),
-            *_SHARED,
-        ),
-        _test,
-    ),
-    Command(
-        "options",
-        "print every key that option files may have, as Markdown tables",
-        "Print every key that option files may have, as Markdown tables.",
-        "examples:\n  basicsr options > keys.md\n",
-        (),
-        _options,
-    ),
-)
+    raise said from failure

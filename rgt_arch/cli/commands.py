@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from rgt_arch.version import __version__
@@ -62,16 +63,26 @@ class _Formatter(argparse.HelpFormatter):
         return text.rstrip() if "\n" in text else super()._fill_text(text, width, indent)
 
 
-def build_parser(main: Command, commands: Sequence[Command], *, allow_abbrev: bool = True) -> argparse.ArgumentParser:
+def parse(
+    main: Command, commands: Sequence[Command], argv: Sequence[str] | None
+) -> tuple[Callable[[], int | None], str, bool]:
+    """What the arguments (default: those of the process) ask for: the call of a command, its name, and --verbose."""
+    given = vars(build_parser(main, commands).parse_args(argv))
+    command, prog, verbose = given.pop("command"), given.pop("prog"), given.pop("verbose", False)
+    return partial(command.run, **given), prog, verbose
+
+
+def build_parser(main: Command, commands: Sequence[Command]) -> argparse.ArgumentParser:
     """The parser of the console command `main`. It sets `command` and `prog` beside the flags that were given."""
-    parser = argparse.ArgumentParser(prog=main.name, **_texts(main))
+    parser = argparse.ArgumentParser(
+        main.name, description=main.description, epilog=main.epilog, formatter_class=_Formatter
+    )
     parser.add_argument("--version", action="version", version=f"rgt-arch {__version__}")
     groups = {"": _add_subparsers(parser, "", commands)}
     for command in commands:
         group, _, name = command.name.rpartition(" ")
-        member = groups[group].add_parser(
-            name, help=command.summary, **_texts(command), argument_default=argparse.SUPPRESS, allow_abbrev=allow_abbrev
-        )
+        texts = {"help": command.summary, "description": command.description, "epilog": command.epilog}
+        member = groups[group].add_parser(name, argument_default=argparse.SUPPRESS, **texts, formatter_class=_Formatter)
         for item in command.flags:
             container = member.add_mutually_exclusive_group() if isinstance(item, list) else member
             for names, settings in item if isinstance(item, list) else [item]:
@@ -87,7 +98,3 @@ def build_parser(main: Command, commands: Sequence[Command], *, allow_abbrev: bo
 def _add_subparsers(parser: argparse.ArgumentParser, group: str, commands: Sequence[Command]) -> Any:
     names = [command.name.split()[-1] for command in commands if command.name.rpartition(" ")[0] == group]
     return parser.add_subparsers(required=True, metavar="|".join(names) if len(names) < 6 else "COMMAND")
-
-
-def _texts(command: Command) -> dict[str, Any]:
-    return {"description": command.description, "epilog": command.epilog, "formatter_class": _Formatter}

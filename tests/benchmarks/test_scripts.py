@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,152 +18,121 @@ from rgt_arch import rgt_t
 
 SCRIPTS = Path(__file__).parents[2] / "benchmarks"
 TINY = "network_g: {type: RGT, upscale: 2, embed_dim: 96, depth: [2], num_heads: [4], split_size: [4, 8], mlp_ratio: 1}"
+Run = Callable[..., Any]
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    file = tmp_path_factory.mktemp("network") / "tiny.yml"
-    file.write_text(TINY)
-    return str(file)
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """run(script, *flags): the exit code of a script."""
+    monkeypatch.syspath_prepend(SCRIPTS)
+    monkeypatch.chdir(tmp_path)
+    Path("tiny.yml").write_text(TINY)
+    return lambda script, *flags: importlib.import_module(script).main([*map(str, flags), "--device", "cpu"])
 
 
-def run(script: str, *arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
-    process = subprocess.run(
-        [sys.executable, SCRIPTS / f"{script}.py", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert process.returncode == code, process.stderr
-    return process
+@pytest.fixture
+def rows(run: Run, capsys: pytest.CaptureFixture[str]) -> Run:
+    """rows(script, *flags, table="rows"): a table of what a script measures, for a tiny network."""
+
+    def call(script: str, *flags: object, table: str = "rows") -> Any:
+        network = () if script in ("tiles", "data") else ("--network", "tiny.yml")
+        assert run(script, *network, *flags, "--json", "-") == 0
+        report = json.loads(capsys.readouterr().out)
+        assert "torch threads" in report["machine"]
+        return report[table]
+
+    return call
 
 
-def figures(script: str, *arguments: object) -> Any:
-    report = json.loads(run(script, *arguments, "--json", "-").stdout)
-    assert "torch threads" in report["machine"]
-    return report
-
-
-def test_latency_compares_engines_with_equal_weights_in_turns(tiny):
-    engines = ["official", "ours", "openvino"]
-    command = (
-        "latency",
-        "--network",
-        tiny,
-        "--sizes",
-        "24x40",
-        "--rounds",
-        2,
-        "--device",
-        "cpu",
-        "--engines",
-        *engines,
-    )
-    report = figures(*command)
-    rows = {(row["engine"], row["dtype"]): row for row in report["rows"]}
-    present = engines if importlib.util.find_spec("openvino") else engines[:2]
-    assert list(rows) == [(engine, dtype) for dtype in ("fp32", "bf16") for engine in present]
-    base = rows["official", "fp32"]
-    for (engine, dtype), row in rows.items():
-        assert len(row["times"]) == 2
+def test_latency_compares_engines_with_equal_weights_in_turns(rows: Run) -> None:
+    engines = ["official", "ours", "openvino"][: 3 if importlib.util.find_spec("openvino") else 2]
+    found = rows("latency", "--sizes", "24x40", "--rounds", 2, "--engines", "official", "ours", "openvino")
+    assert [(row["engine"], row["dtype"]) for row in found] == [
+        (e, dtype) for dtype in ("fp32", "bf16") for e in engines
+    ]
+    for row in found:
         assert row["seconds"] == pytest.approx(sum(row["times"]) / 2)
-        assert row["speedup"] == pytest.approx(base["seconds"] / row["seconds"])
-        best = max(report["best_flops_per_second"][dtype].values())
-        assert row["share_of_best"] == pytest.approx(row["flops_per_second"] / best)
-        if dtype == "fp32" and engine != "official":
-            assert row["agreement"]["difference"] < 1e-4
-    assert base["agreement"] is None
-    assert 40 < rows["ours", "bf16"]["agreement"]["psnr"] < 90, "bfloat16 was on"
+        assert row["speedup"] == pytest.approx(found[0]["seconds"] / row["seconds"])
+        assert row["difference"] < 1e-4 if row["dtype"] == "fp32" else 40 < row["psnr"] < 90, "bfloat16 was on"
 
 
-def test_memory_is_measured_in_fresh_processes_and_a_shortage_is_no_abort(tiny):
-    rows = figures("memory", "--network", tiny, "--sizes", "64x64", "--device", "cpu")["rows"]
-    assert [row["engine"] for row in rows] == ["official", "ours"]
-    assert rows[0]["ratio"] == 1
-    assert all(row["memory"] > 4 * 96 * 64 * 64 for row in rows), "a feature map is the least"
-    limited = ("--sizes", "512x512", "--engines", "ours", "--memory-limit", 0.05, "--device", "cpu")
-    (row,) = figures("memory", "--network", tiny, *limited)["rows"]
-    assert (row["memory"], row["needed"]) == (None, 50_000_000)
+def test_memory_is_measured_in_fresh_processes_and_a_shortage_is_no_abort(
+    rows: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    official, ours = rows("memory", "--sizes", "64x64")
+    assert (official["engine"], ours["engine"], official["memory_ratio"]) == ("official", "ours", 1)
+    assert min(official["GB"], ours["GB"]) > 4 * 96 * 64 * 64 / 1e9, "a feature map is the least"
+    monkeypatch.setattr("measuring.free_memory", lambda device: 10**9 + 50_000_000)
+    (row,) = rows("memory", "--sizes", "512x512", "--engines", "ours")
+    assert (row["GB"], row["more_than_GB"]) == (None, 0.05)
 
 
-def test_scaling_fits_growth_and_draws_it(tiny, tmp_path):
-    plot = tmp_path / "growth.png"
-    report = figures("scaling", "--network", tiny, "--sizes", "16x16", "64x64", "--device", "cpu", "--plot", plot)
-    assert [(row["engine"], row["height"]) for row in report["rows"]] == [("ours", 16), ("ours", 64)]
-    assert 0 < report["growth"]["time, s"]["ours"]["exponent"] < 2
-    with Image.open(plot) as picture:
+def test_scaling_fits_growth_and_draws_it(rows: Run) -> None:
+    growth = rows("scaling", "--sizes", "64x64", "16x16", "--plot", "growth.png", table="growth")
+    assert [(fit["curve"], fit["quantity"]) for fit in growth] == [("ours fp32", "seconds"), ("ours fp32", "GB")]
+    with Image.open("growth.png") as picture:
         assert picture.width > picture.height
 
 
-def test_layers_jump_where_the_recursion_rule_has_it(tiny):
-    report = figures("scaling", "--network", tiny, "--layers", "--sizes", "64x64", "255x255", "1023x1023", "1024x1024")
-    a_pixel = [
-        {name: products / (row["height"] * row["width"]) for name, products in row["multiply_adds"].items()}
-        for row in report["rows"]
-    ]
-    assert [row["recursion_depth"] for row in report["rows"]] == [2, 2, 2, 3]
-    assert a_pixel[2]["RG-SA"] > 5 * a_pixel[3]["RG-SA"]
-    assert a_pixel[0]["L-SA"] == pytest.approx(a_pixel[3]["L-SA"], rel=1e-3)
-    exponents = {name: fit["exponent"] for name, fit in report["growth"]["multiply-adds, G"].items()}
+def test_layers_jump_where_the_recursion_rule_has_it(rows: Run) -> None:
+    flags = ("scaling", "--layers", "--sizes", "64x64", "1023x1023", "1024x1024")
+    a_pixel = {(row["layer"], row["size"]): row["thousands_a_pixel"] for row in rows(*flags)}
+    assert a_pixel["RG-SA", "1023×1023"] > 5 * a_pixel["RG-SA", "1024×1024"]
+    exponents = {fit["curve"]: fit["exponent"] for fit in rows(*flags, table="growth")}
     assert exponents["L-SA"] == pytest.approx(1, abs=0.01)
-    assert exponents["global attention"] == pytest.approx(2, abs=0.03)
+    assert exponents["global attention"] == pytest.approx(2, abs=0.05)
 
 
-def test_layers_are_timed_up_to_the_limit(tiny):
-    sizes = ("--sizes", "16x16", "24x16", "--limit", 60, "--device", "cpu")
-    rows = figures("scaling", "--network", tiny, "--layers", *sizes)["rows"]
-    assert all(set(row["seconds"]) == {"global attention", "L-SA", "RG-SA"} for row in rows)
+def test_train_measures_every_variant(rows: Run) -> None:
+    found = rows("train", "--sizes", "16x16", "--rounds", 1, "--dtypes", "fp32")
+    assert [(row["engine"], row["use_chk"]) for row in found] == [("official", False), ("ours", False), ("ours", True)]
+    assert found[0]["speedup"] == found[0]["memory_ratio"] == 1
+    assert all(row["seconds"] > 0 and row["GB"] > 0 for row in found)
 
 
-def test_train_measures_every_variant_after_comparing_gradients(tiny):
-    report = figures("train", "--network", tiny, "--patch", 16, "--rounds", 1, "--batch", 2, "--device", "cpu")
-    names = [(row["engine"], row["dtype"], row["use_chk"]) for row in report["rows"]]
-    assert names == [("official", "fp32", False), ("official", "bf16", False)] + [
-        ("ours", dtype, use_chk) for use_chk in (False, True) for dtype in ("fp32", "bf16")
-    ]
-    assert report["rows"][0]["speedup"] == report["rows"][0]["memory_ratio"] == 1
-    assert all(row["seconds"] > 0 and row["memory"] > 0 for row in report["rows"])
+def test_train_refuses_gradients_that_differ(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("measuring.measure_apart", lambda case, rounds: {"seconds": 1, "GB": 1})
+    monkeypatch.setattr("measuring.MOST_GRADIENT_DIFFERENCE", 0.0)
+    assert run("train", "--network", "tiny.yml", "--sizes", "16x16", "--dtypes", "fp32") == 1
+    assert "ours in fp32 at 16×16 differs from official" in capsys.readouterr().err
 
 
-def test_tiles_lose_against_the_same_images_run_whole(tmp_path):
+def test_tiles_lose_against_the_same_images_run_whole(rows: Run) -> None:
     torch.manual_seed(1)
-    torch.save({"params": rgt_t(2, depth=[2], num_heads=[6]).state_dict()}, tmp_path / "tiny.pth")
-    Image.fromarray(data.chelsea()[:96, :128]).save(tmp_path / "cat.png")
-    report = figures("tiles", tmp_path, "-w", tmp_path / "tiny.pth", "--tiles", 16, 1000, "--overlaps", 0, 4, 600)
-    whole, coarse, _, larger, _ = report["rows"]
-    assert (whole["tile"], coarse["tile"], larger["tile"]) == (0, 16, 1000)
+    torch.save({"params": rgt_t(2, depth=[2], num_heads=[6]).state_dict()}, "tiny.pth")
+    Image.fromarray(data.chelsea()[:96, :128]).save("cat.png")
+    whole, coarse, larger = rows("tiles", ".", "-w", "tiny.pth", "--tiles", 16, 1000, "--overlaps", 4, 600)
+    assert (whole["tile"], coarse["tile"], larger["tile"]) == ("whole", 16, 1000)
     assert whole["psnr"] == larger["psnr"], "a tile larger than the image is the image"
     assert coarse["psnr"] == pytest.approx(whole["psnr"] - coarse["lost"])
     assert coarse["lost"] != 0
 
 
-def test_data_is_read_by_both_loaders_and_removed(tmp_path):
-    flags = ("--full-images", 1, "--batch", 1, "--steps", 9, "--samples", 8, "--rounds", 1, "--workers", 1)
-    report = figures("data", *flags, "--step-ms", 1, "--device", "cpu", "--work-dir", tmp_path)
-    assert list(report["reading"]) == ["full images, disk", "sub-images, disk", "sub-images, LMDB"]
-    assert all(of["ours"] > 0 and of["BasicSR"] > 0 for of in report["reading"].values())
-    assert 0 <= report["training"]["ours"]["waiting for data, % of time"] < 100
-    assert not any(tmp_path.iterdir())
+def test_data_is_read_by_both_loaders(rows: Run) -> None:
+    Path("images").mkdir()
+    Image.fromarray(data.astronaut()).save("images/astronaut.png")
+    flags = ("--images", "images", "--batch", 1, "--steps", 9, "--rounds", 1, "--workers", 1, "--step-ms", 1)
+    found = {row["measured"]: row for row in rows("data", *flags)}
+    assert all(row["ours"] > 0 and row["BasicSR"] > 0 for row in found.values())
+    assert found["waiting for data, % of time"]["ours"] < 100
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "words"),
-    [
-        (("latency", "--sizes", "big"), 2, "'big' is not a size"),
-        (("latency", "--sizes", "15x15"), 2, "the official forward crashes on so small or thin images"),
-        (("latency", "--sizes", "9000x9000"), 2, "the official forward needs more than"),
-        (("memory", "--groups", "9"), 2, "--groups is 9; RGT has 1 to 8 residual groups"),
-        (("train", "--scale", "5"), 2, "no RGT has these arguments"),
-        (("train", "--json", "no_such/x.json"), 2, "there is no folder no_such"),
-        (("scaling", "--sizes", "8x8"), 2, "growth needs two sizes"),
-        (("tiles", "nowhere"), 2, "nowhere: no such folder"),
-        (("data", "--size", "3000"), 2, "--size is 3000; give a multiple of --scale 2 from 128 to 1356"),
-    ],
-    ids=lambda value: value[0] if isinstance(value, tuple) else "",
-)
-def test_wrong_usage_is_one_line(arguments, code, words, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    error = run(*arguments, code=code).stderr
-    assert words in error
-    assert error.count("\n") == 1
+WRONG = [
+    (2, "'big' is not a size", "latency", "--sizes", "big"),
+    (1, "choose other --sizes, or --engines ours", "latency", "--sizes", "15x15", "--groups", 1),
+    (2, "--groups is 9; RGT has 1 to 8 residual groups", "memory", "--groups", 9),
+    (2, "no RGT has these arguments", "train", "--scale", 5),
+    (2, "there is no folder no_such", "train", "--json", "no_such/x.json"),
+    (2, "growth needs two sizes", "scaling", "--sizes", "8x8"),
+    (2, "nowhere: there are no pictures in it", "tiles", "nowhere"),
+]
+
+
+def test_wrong_usage_is_one_line(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    for code, words, *command in WRONG:
+        assert run(*command) == code, command
+        error = capsys.readouterr().err
+        assert words in error
+        assert error.count("\n") == 1

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import json
+import os
 import re
 import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from skimage import data
 from rgt_arch import cli, rgt_t
 from rgt_arch.cli import basicsr_command, ending_in_order, main, run_guarded
 from rgt_arch.cli.commands import Command, build_parser
+from rgt_arch.config import describe_options
 from rgt_arch.data.downsampling import SCALES, make_lr_images
 from rgt_arch.data.outputs import Cutting
 from rgt_arch.errors import UsageError, UserError
@@ -35,18 +38,9 @@ from rgt_arch.evaluation.tables.results import SCALES as TABLE_SCALES
 from rgt_arch.evaluation.tables.running import TableSettings
 from rgt_arch.inference.planning import EXTENSIONS, Output
 from rgt_arch.inference.upscaler import ALPHA_MODES, PRECISIONS, Upscaler
-from rgt_arch.version import __version__
 from rgt_arch.weights.writing import convert_checkpoint
 
-EVERY = [
-    *((main, command) for command in cli.COMMANDS),
-    *((basicsr_command.main, command) for command in basicsr_command.COMMANDS),
-]
-"""All commands with their entry points."""
-
-
-def fail(error: BaseException) -> int:
-    raise error
+CONSOLE = [(main, cli.MAIN, cli.COMMANDS), (basicsr_command.main, basicsr_command.MAIN, basicsr_command.COMMANDS)]
 
 
 def python(code: str, *arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -55,37 +49,27 @@ def python(code: str, *arguments: object, cwd: Path | None = None) -> subprocess
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=300)
 
 
-@pytest.mark.parametrize("entry", [main, basicsr_command.main])
-def test_help_lists_every_command_and_an_example(entry: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        entry(["--help"])
-    assert ended.value.code == 0
-    listed = capsys.readouterr().out
-    assert "examples:\n" in listed
-    for known, command in EVERY:
-        if known is entry and " " not in command.name:
-            assert re.search(rf"^    {command.name}\s", listed, re.MULTILINE)
-
-
-@pytest.mark.parametrize(("entry", "command"), EVERY, ids=lambda value: getattr(value, "name", ""))
-def test_every_command_has_help_with_an_example_and_a_verbose_flag(
-    entry: Callable[..., int], command: Command, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("entry", "console", "commands"), CONSOLE, ids=["rgt", "basicsr"])
+def test_every_command_is_listed_and_its_help_has_examples_that_parse(
+    entry: Callable[..., int], console: Command, commands: Sequence[Command], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as ended:
-        entry([*command.name.split(), "--help"])
-    assert ended.value.code == 0
-    text = capsys.readouterr().out
-    assert "--verbose" in text
-    prog = "rgt" if entry is main else "basicsr"
-    examples = re.findall(
-        rf"^  ({prog} {command.name}.*?)(?:  .*| >.*)?$", text.partition("examples:\n")[2], re.MULTILINE
-    )
-    assert examples
-    parser = build_parser(
-        *((cli.MAIN, cli.COMMANDS) if entry is main else (basicsr_command.MAIN, basicsr_command.COMMANDS))
-    )
-    for example in examples:  # its flags exist
-        parser.parse_args(shlex.split(example)[1:])
+    def help_of(*words: str) -> str:
+        with pytest.raises(SystemExit) as ended:
+            entry([*words, "--help"])
+        assert ended.value.code == 0
+        return capsys.readouterr().out
+
+    listed, parser = help_of(), build_parser(console, commands)
+    assert "examples:\n" in listed
+    for command in commands:
+        assert " " in command.name or re.search(rf"^    {command.name}\s", listed, re.MULTILINE)
+        text = help_of(*command.name.split())
+        assert "--verbose" in text
+        pattern = rf"^  ({console.name} {command.name}.*?)(?:  .*| >.*)?$"
+        examples = re.findall(pattern, text.partition("examples:\n")[2], re.MULTILINE)
+        assert examples, command.name
+        for example in examples:
+            parser.parse_args(shlex.split(example)[1:])
 
 
 def test_help_imports_none_of_the_large_libraries() -> None:
@@ -104,19 +88,6 @@ print({"torch", "numpy", "cv2", "PIL", "basicsr", "yaml", "tqdm"} & set(sys.modu
 
 # --- what is used without BasicSR ---
 
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Small weights, and photographs with their LR images."""
-    folder = tmp_path_factory.mktemp("work")
-    torch.manual_seed(0)
-    torch.save({"params": rgt_t(2, depth=[2], num_heads=[6]).state_dict()}, folder / "net.pth")
-    for place, name, size in (("HR", "cat", 32), ("LR", "catx2", 16)):
-        (folder / place).mkdir()
-        Image.fromarray(data.chelsea()[60:92, 100:132]).resize((size, size)).save(folder / place / f"{name}.png")
-    return folder
-
-
 WITHOUT_BASICSR = [
     "upscale LR -w net.pth -o larger --device cpu",
     "info net.pth",
@@ -129,32 +100,36 @@ WITHOUT_BASICSR = [
     "prepare lmdb HR -j 1",
     "prepare check HR --lr LR -j 1",
 ]
-BLOCKED = "import sys; sys.modules['basicsr'] = None; from rgt_arch.cli import main; sys.exit(main(sys.argv[1:]))"
-
-
-@pytest.mark.parametrize("line", WITHOUT_BASICSR)
-def test_basicsr_is_not_needed_for(line: str, folder: Path) -> None:
-    process = python(BLOCKED, *line.split(), cwd=folder)
-    assert process.returncode == 0, process.stderr
-
-
-@pytest.mark.parametrize("fork", [False, True])
-@pytest.mark.parametrize("line", ["rgt table bicubic", "basicsr train -opt a.yml", "basicsr test -opt a.yml"])
-def test_without_basicsr_or_with_a_fork_one_line_names_the_way_to_get_it(line: str, fork: bool, tmp_path: Path) -> None:
-    (tmp_path / "basicsr").mkdir()
-    (tmp_path / "basicsr/__init__.py").touch()  # a fork without the modules of 1.4.2
-    name, *arguments = line.split()
-    code = f"""
-import sys
-{f"sys.path.insert(0, {str(tmp_path)!r})" if fork else "sys.modules['basicsr'] = None"}
+CODES = """
+import json, sys
+{}
 from rgt_arch.cli import basicsr_command, main
-sys.exit({"main" if name == "rgt" else "basicsr_command.main"}(sys.argv[1:]))
+lines = [line.split() for line in sys.argv[1:]]
+codes = [(basicsr_command.main if line[0] in ("train", "test") else main)(line) for line in lines]
+print(json.dumps(codes), file=sys.stderr)
 """
-    (tmp_path / "work").mkdir()
-    process = python(code, *arguments, cwd=tmp_path / "work")
-    assert process.returncode == 2, process.stderr
-    expected = rf"{name} {arguments[0]}: error: .*basicsr.*; .* pip install basicsr==1\.4\.2.*\n"
-    assert re.fullmatch(expected, process.stderr)
+BLOCK = "sys.modules['basicsr'] = None"
+
+
+def test_basicsr_is_not_needed_for_pictures_weights_and_data(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    torch.save({"params": rgt_t(2, depth=[2], num_heads=[6]).state_dict()}, tmp_path / "net.pth")
+    for place, name, size in (("HR", "cat", 32), ("LR", "catx2", 16)):
+        (tmp_path / place).mkdir()
+        Image.fromarray(data.chelsea()[60:92, 100:132]).resize((size, size)).save(tmp_path / place / f"{name}.png")
+    process = python(CODES.format(BLOCK), *WITHOUT_BASICSR, cwd=tmp_path)
+    assert json.loads(process.stderr.splitlines()[-1]) == [0] * len(WITHOUT_BASICSR), process.stderr
+
+
+@pytest.mark.parametrize("setup", [BLOCK, "sys.path.insert(0, 'fork')"], ids=["without", "fork"])
+def test_without_basicsr_or_with_a_fork_one_line_names_the_way_to_get_it(setup: str, tmp_path: Path) -> None:
+    (tmp_path / "fork/basicsr").mkdir(parents=True)
+    (tmp_path / "fork/basicsr/__init__.py").touch()  # a fork without the modules of 1.4.2
+    process = python(CODES.format(setup), "table bicubic", "train -opt a.yml", "test -opt a.yml", cwd=tmp_path)
+    *lines, codes = process.stderr.splitlines()
+    assert codes == "[2, 2, 2]", process.stderr
+    for line, command in zip(lines, ("rgt table", "basicsr train", "basicsr test"), strict=True):
+        assert re.fullmatch(rf"{command}: error: .*basicsr.*; .* pip install basicsr==1\.4\.2.*", line)
 
 
 # --- defaults and choices ---
@@ -209,57 +184,67 @@ def test_help_names_the_defaults_and_choices_of_the_library(command: Command) ->
 # --- how commands end ---
 
 
-@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["prepare"], ["demo", "--iterations", "many"]])
-def test_wrong_usage_exits_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main(arguments)
-    assert ended.value.code == 2
-    assert "usage: rgt" in capsys.readouterr().err
+def test_wrong_usage_exits_2(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in ([], ["nonsense"], ["prepare"], ["demo", "--iterations", "many"]):
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert ended.value.code == 2
+        assert "usage: rgt" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("error", "code", "text"),
-    [
+def test_errors_of_users_are_one_line_and_an_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(error: BaseException) -> int:
+        raise error
+
+    for error, code, text in (
         (UserError("broken"), 1, "prog: error: broken\n"),
         (UsageError("a.yml: lr"), 2, "prog: error: a.yml: lr\n"),
         (KeyboardInterrupt(), 130, "prog: interrupted\n"),
-    ],
-)
-def test_errors_of_users_are_one_line_and_an_exit_code(
-    error: BaseException, code: int, text: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run_guarded(lambda: fail(error), "prog") == code
-    assert capsys.readouterr().err == text
+    ):
+        assert run_guarded(lambda error=error: fail(error), "prog") == code  # type: ignore[misc]
+        assert capsys.readouterr().err == text
 
 
-def test_verbose_lets_the_traceback_through() -> None:
-    with pytest.raises(UserError):
-        run_guarded(lambda: fail(UserError("broken")), "prog", verbose=True)
+@pytest.mark.parametrize("place", [1, 2, 3])
+def test_verbose_shows_the_traceback_wherever_it_stands(place: int, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["prepare", "check", "no"]
+    assert main([*arguments[:place], "--verbose", *arguments[place:]]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("Traceback")
+    assert error.splitlines()[-1].startswith("rgt prepare check: error: ")
 
 
-@pytest.mark.parametrize("arguments", [["prepare", "meta", "no", "-o", "a.txt"], ["prepare", "check", "no"]])
-@pytest.mark.parametrize("place", [1, 2, 6])
-def test_verbose_may_stand_anywhere_behind_the_command(arguments: list[str], place: int) -> None:
-    with pytest.raises(UserError):
-        main([*arguments[:place], "--verbose", *arguments[place:]])
+def test_reference_of_options_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert basicsr_command.main(["options"]) == 0
+    assert capsys.readouterr().out == f"{describe_options()}\n"
 
 
-@pytest.mark.parametrize("arguments", [["--version"], ["train", "--help"]])
-def test_the_module_serves_both_commands(arguments: list[str]) -> None:
-    command = [sys.executable, "-m", "rgt_arch.cli", *arguments]
-    process = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert process.returncode == 0, process.stderr
-    assert __version__ in process.stdout or "-opt" in process.stdout
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_may_leave_early_and_a_full_disk_behind_stdout_is_one_line(unbuffered: str) -> None:
+    command = [sys.executable, "-m", "rgt_arch.cli", "options"]
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "wb") as nobody:
+        process = subprocess.run(
+            command, env=environment, stdout=nobody, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert (process.returncode, process.stderr) == (0, "")
+    if Path("/dev/full").exists():
+        with open("/dev/full", "w") as full:
+            process = subprocess.run(
+                command, env=environment, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+            )
+        assert process.stderr == "basicsr options: error: stdout: No space left on device\n"
+        assert process.returncode == 1
 
 
 def test_signals_are_the_host_s_again_when_the_work_is_done() -> None:
-    seen = []
-    before = signal.getsignal(signal.SIGTERM)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    try:
-        with ending_in_order():
-            seen.append(signal.getsignal(signal.SIGTERM))
-        assert callable(seen[0])
-        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        before = signal.signal(number, signal.SIG_DFL)
+        try:
+            with ending_in_order():
+                assert callable(signal.getsignal(number))
+            assert signal.getsignal(number) is signal.SIG_DFL
+        finally:
+            signal.signal(number, before)

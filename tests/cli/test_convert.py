@@ -55,11 +55,13 @@ def test_a_training_file_becomes_a_release_file(
         assert torch.equal(load_model(release)(image), expected)
 
 
-def test_key_picks_the_weights(training_file: Path, network: RGT) -> None:
-    target = training_file.with_name("live.pth")
-    assert convert(training_file, target, "--key", "params") == 0
-    taken = read_checkpoint(target).state_dict()["norm.weight"]
+def test_key_picks_the_weights(training_file: Path, network: RGT, capsys: pytest.CaptureFixture[str]) -> None:
+    live = training_file.with_name("live.pth")
+    assert convert(training_file, live, "--key", "params") == 0
+    taken = read_checkpoint(live).state_dict()["norm.weight"]
     assert torch.equal(taken, network.state_dict()["norm.weight"] + 1)
+    assert convert(live, training_file.with_name("a.pth"), "--key", "params_ema") == 2
+    assert "has no params_ema, it holds params" in capsys.readouterr().err
 
 
 def test_half_halves_and_slim_is_a_choice(training_file: Path) -> None:
@@ -91,19 +93,14 @@ def test_half_refuses_values_that_float16_cannot_hold(
     assert not (tmp_path / "half.pth").exists()
 
 
-def test_set_records_what_the_file_cannot_tell(training_file: Path) -> None:
+def test_set_records_what_the_file_cannot_tell_and_reads_numbers_as_option_files_do(training_file: Path) -> None:
     target = training_file.with_name("a.safetensors")
-    assert convert(training_file, target, "--set", "img_range=255.0", "--set", "qk_scale=~") == 0
-    assert read_checkpoint(target).config["img_range"] == 255.0
-    assert load_model(target).img_range == 255.0
-
-
-@pytest.mark.parametrize(("text", "value"), [("1e-1", 0.1), ("2.5e2", 250.0), ("255", 255), (".5", 0.5)])
-def test_set_reads_numbers_as_option_files_do(training_file: Path, text: str, value: float) -> None:
-    target = training_file.with_name("a.safetensors")
-    assert convert(training_file, target, "--set", f"img_range={text}") == 0
-    assert read_checkpoint(target).config["img_range"] == value
-    assert load_model(target).img_range == value
+    target.write_bytes(b"old")
+    for text, value in (("1e-1", 0.1), ("2.5e2", 250.0), ("255", 255), (".5", 0.5)):
+        flags = ("--set", f"img_range={text}", "--set", "qk_scale=~", "--overwrite")
+        assert convert(training_file, target, *flags) == 0
+        assert read_checkpoint(target).config["img_range"] == value
+        assert load_model(target).img_range == value
 
 
 @pytest.mark.parametrize(
@@ -133,17 +130,3 @@ def test_refusals_end_in_one_line_and_write_nothing(
     assert words in error
     assert error.count("\n") == 1
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
-
-
-def test_a_key_that_is_not_there_is_named(training_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    release = training_file.with_name("release.pth")
-    assert convert(training_file, release) == 0
-    assert convert(release, training_file.with_name("a.pth"), "--key", "params_ema") == 2
-    assert "has no params_ema, it holds params" in capsys.readouterr().err
-
-
-def test_overwrite_replaces(training_file: Path) -> None:
-    target = training_file.with_name("there.safetensors")
-    target.write_bytes(b"old")
-    assert convert(training_file, target, "--overwrite") == 0
-    assert load_model(target).upscale == 2

@@ -72,58 +72,29 @@ def test_every_option_reaches_the_upscaler(cat, weights, tmp_path):
 
 def test_quality_and_format(cat, weights, tmp_path):
     for quality in (30, 95):
-        assert upscale(cat, "-w", weights, "-o", tmp_path / str(quality), "--ext", "jpg", "--quality", quality) == 0
-    sizes = [(tmp_path / quality / "cat_x2.jpg").stat().st_size for quality in ("30", "95")]
-    assert sizes[0] < sizes[1]
+        assert upscale(cat, "-w", weights, "-o", tmp_path / f"{quality}.jpg", "--quality", quality) == 0
+    assert (tmp_path / "30.jpg").stat().st_size < (tmp_path / "95.jpg").stat().st_size
 
 
-@pytest.mark.parametrize(
-    ("flags", "text"),
-    [
+def test_mistakes_are_one_line_and_change_nothing(cat, weights, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    for flags, text in (
         (["--quality", 0], "--quality is 0"),
-        (["-s", 0], "--outscale is 0"),
         (["--crf", 99], "--crf is 99"),
         (["-w", "no.pth"], "no.pth"),
         (["-s", 0, "-w", "no.pth"], "--outscale is 0"),
         (["-o", "a.gif"], "a.gif"),
-    ],
-)
-def test_mistakes_are_one_line_and_change_nothing(cat, weights, flags, text, capsys, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    before = sorted(tmp_path.rglob("*"))
-    assert upscale(cat, *(flags if "-w" in flags else ["-w", weights, *flags])) in (1, 2)
-    err = capsys.readouterr().err
-    assert text in err
-    assert "Traceback" not in err
-    assert [path for path in sorted(tmp_path.rglob("*")) if path.is_file()] == [p for p in before if p.is_file()]
-
-
-def test_alpha_and_sixteen_bits_go_through(tmp_path, weights):
-    rgba = np.dstack([data.chelsea()[:20, :24], np.full((20, 24), 128, np.uint8)])
-    Image.fromarray(rgba).save(tmp_path / "glass.png")
-    Image.fromarray((data.camera()[:20, :24].astype(np.uint16) << 8) + 77).save(tmp_path / "deep.png")
-    assert upscale(tmp_path, "-w", weights, "-o", tmp_path / "out", "--alpha", "bicubic") == 0
-    glass = pixels(tmp_path / "out/glass_x2.png")
-    assert glass.shape == (40, 48, 4)
-    assert (glass[..., 3] == 128).all()
-    deep = pixels(tmp_path / "out/deep_x2.png")
-    assert deep.shape == (40, 48)
-    assert len(np.unique(deep % 256)) > 50
-
-
-def test_a_video_becomes_a_larger_video(tmp_path, weights):
-    source = tmp_path / "clip.mkv"
-    with av.open(str(source), "w") as container:
-        stream = container.add_stream("libx264", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 32, 24, "yuv420p"
-        for shift in range(3):
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(data.chelsea()[60:84, shift : 32 + shift]))
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    assert upscale(source, "-w", weights, "--crf", 30) == 0
-    with av.open(str(tmp_path / "clip_x2.mkv")) as container:
-        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    assert [frame.shape for frame in frames] == [(48, 64, 3)] * 3
+    ):
+        assert upscale(cat, *(flags if "-w" in flags else ["-w", weights, *flags])) in (1, 2)
+        err = capsys.readouterr().err
+        assert text in err
+        assert err.count("\n") == 1
+    for tile in ("abc", "-8", "1.5"):
+        with pytest.raises(SystemExit):
+            upscale(cat, "-w", weights, f"--tile={tile}")
+        assert f"{tile} is neither auto nor a number of pixels" in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 # --- the script ---
@@ -149,38 +120,15 @@ def test_real_esrgans_flags_each_do_something(cat, weights, tmp_path, monkeypatc
     assert pixels(out / "cat.jpg").shape == (96, 120, 3)
 
 
-@pytest.mark.parametrize("factor", ["0", "-2", "1000000", "nan"])
-def test_factors_out_of_range_are_one_line_in_the_script_too(cat, weights, monkeypatch, capsys, factor):
-    assert script(monkeypatch, "-i", cat, "-n", weights, f"--outscale={factor}") == 2
-    assert capsys.readouterr().err.startswith("inference_rgt.py: error: --outscale is ")
-
-
-@pytest.mark.parametrize("flag", ["--tile=-1", "--tile_pad=-1"])
-def test_tiles_below_zero_are_one_line_in_the_script(cat, weights, monkeypatch, capsys, flag):
-    assert script(monkeypatch, "-i", cat, "-n", weights, flag) == 2
-    assert capsys.readouterr().err.startswith("inference_rgt.py: error: --tile is ")
-
-
-def test_names_that_the_terminal_cannot_show_do_not_end_the_run(weights, tmp_path):
-    (tmp_path / "é.png").write_bytes(b"damaged")
-    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
-    process = subprocess.run(
-        [sys.executable, "-m", "rgt_arch.cli", "upscale", tmp_path, "-w", weights],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert process.returncode == 1
-    assert "Traceback" not in process.stderr
-    assert r"\xe9.png" in process.stdout
-
-
-@pytest.mark.parametrize("tile", ["abc", "-8", "1.5"])
-def test_tiles_that_are_no_numbers_are_named(cat, weights, capsys, tile):
-    with pytest.raises(SystemExit):
-        upscale(cat, "-w", weights, f"--tile={tile}")
-    assert f"{tile} is neither auto nor a number of pixels" in capsys.readouterr().err
+def test_numbers_out_of_range_are_one_line_in_the_script_too(cat, weights, monkeypatch, capsys):
+    for flag, words in (
+        ("--outscale=0", "rgt upscale: error: --outscale is 0"),
+        ("--outscale=nan", "rgt upscale: error: --outscale is nan"),
+        ("--tile=-1", "error: --tile is -1"),
+        ("--tile_pad=-1", "--tile_pad -1; neither can be below 0"),
+    ):
+        assert script(monkeypatch, "-i", cat, "-n", weights, flag) == 2
+        assert words in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_real_esrgans_alpha_flag(tmp_path, weights, monkeypatch):
@@ -193,11 +141,22 @@ def test_real_esrgans_alpha_flag(tmp_path, weights, monkeypatch):
         np.testing.assert_array_equal(pixels(tmp_path / f"glass_{name}.png"), expected)
 
 
-@pytest.mark.parametrize("number", ["SIGTERM", "SIGHUP", "SIGINT"])
+# --- processes ---
+
+
+def test_names_that_the_terminal_cannot_show_do_not_end_the_run(weights, tmp_path):
+    (tmp_path / "é.png").write_bytes(b"damaged")
+    command = [sys.executable, "-m", "rgt_arch.cli", "upscale", tmp_path, "-w", weights]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    process = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert process.returncode == 1
+    assert "Traceback" not in process.stderr
+    assert r"\xe9.png" in process.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_run_that_is_ended_leaves_no_half_file(weights, tmp_path, number):
-    """In the middle of a video, the part of which that is done stands beside the target until the end."""
-    if not hasattr(signal, number):
-        pytest.skip(f"{number} is of other systems")
+    """In the middle of a video, whose finished part is beside the target until the end."""
     with av.open(tmp_path / "in.mp4", "w") as container:
         stream = container.add_stream("libx264", rate=10)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
@@ -210,9 +169,9 @@ def test_a_run_that_is_ended_leaves_no_half_file(weights, tmp_path, number):
         while not (out.exists() and any(file.stat().st_size for file in out.iterdir())):
             assert process.poll() is None, process.stderr.read()
             time.sleep(0.05)
-        process.send_signal(getattr(signal, number))
+        process.send_signal(number)
         told = process.communicate(timeout=60)[1]
-    assert process.returncode == 128 + getattr(signal, number)
+    assert process.returncode == 128 + number
     assert "Traceback" not in told
     assert list(out.iterdir()) == []
 
@@ -221,21 +180,4 @@ def test_without_a_terminal_s_streams_the_work_is_done(cat, weights):
     """As from a file manager, or with `2>&-`."""
     command = f'exec "{sys.executable}" -m rgt_arch.cli upscale "{cat}" -w "{weights}" --device cpu >&- 2>&-'
     assert subprocess.run(["sh", "-c", command], check=False, timeout=120).returncode == 0
-    assert pixels(cat.with_name("cat_x2.png")).shape == (64, 80, 3)
-
-
-@pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_results_are_made_where_nobody_reads_what_is_printed(cat, weights, unbuffered):
-    """As behind `| head`: what was to be done is done, so that is what the exit code says."""
-    command = [sys.executable, "-m", "rgt_arch.cli", "upscale", cat, "-w", weights, "--device", "cpu"]
-    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
-    reader, writer = os.pipe()
-    os.close(reader)
-    with open(writer, "wb") as nobody:
-        result = subprocess.run(
-            command, env=environment, stdout=nobody, stderr=subprocess.PIPE, text=True, check=False, timeout=120
-        )
-    assert result.returncode == 0, result.stderr
-    assert "Traceback" not in result.stderr
-    assert "Exception ignored" not in result.stderr
     assert pixels(cat.with_name("cat_x2.png")).shape == (64, 80, 3)

@@ -6,7 +6,8 @@ import pytest
 import torch
 import yaml
 
-from rgt_arch.cli.basicsr_command import COMMANDS, MAIN, build_parser
+from rgt_arch.cli.basicsr_command import COMMANDS, MAIN
+from rgt_arch.cli.commands import build_parser
 from rgt_arch.errors import UsageError
 from rgt_arch.training import options, ranks
 from rgt_arch.training.options import Flags, read_options
