@@ -6,9 +6,10 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,11 @@ from skimage import data
 
 from rgt_arch.cli.basicsr_command import main
 
+from .. import warm
+
 SCALE = 2
+HERE = str(Path(__file__).parent)
+TRAIN = ("train", "-opt", "options.yml", "--import", "watched")
 
 
 def _pairs(folder: Path, count: int, size: int) -> None:
@@ -49,6 +54,19 @@ def _dataset(folder: str, **options: Any) -> dict[str, Any]:
         "io_backend": {"type": "disk"},
         **options,
     }
+
+
+def two_ranks(**variables: str) -> dict[str, list[str]]:
+    """The variables that torchrun gives two processes, and more of them."""
+    meeting = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    ranks = {"RANK": ["0", "1"], "LOCAL_RANK": ["0", "1"]}
+    return {**ranks, **{name: [value] * 2 for name, value in {**meeting, **variables}.items()}}
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 def edsr_options() -> dict[str, Any]:
@@ -120,20 +138,38 @@ class Project:
         for dataset in self.options["datasets"].values():
             dataset.update(dataroot_gt="train/hr.lmdb", dataroot_lq="train/lr.lmdb", io_backend={"type": "lmdb"})
 
+    def begin(self, *arguments: str, **variables: str | list[str]) -> list[warm.Process]:
+        """Start `python -m rgt_arch.cli ARGUMENTS` here, stderr on stdout, with watched.py in reach.
+
+        variables: more of the environment. Lists hold a value for each of several processes.
+        """
+        ranks = max((len(values) for values in variables.values() if isinstance(values, list)), default=1)
+        return [
+            warm.start(
+                *("-m", "rgt_arch.cli", *arguments),
+                **{"cwd": self.root, "merged": True, "PYTHONPATH": HERE},
+                **{name: value if isinstance(value, str) else value[rank] for name, value in variables.items()},
+            )
+            for rank in range(ranks)
+        ]
+
     def start(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run a command here to its end; its output is text in `stdout`, stderr included."""
+        """Run `basicsr …` or `rgt …` here to its end; its output is text in `stdout`, stderr included."""
+        [process] = self.begin(*command[1:], **environment)
+        return subprocess.CompletedProcess(command, process.wait(), process.stdout)
+
+    def train(self, *arguments: str, blows: Sequence[dict[str, Any]] = ()) -> tuple[int, str]:
+        """Exit code and output of `basicsr train` with the options as they are, and with watched.py."""
+        self.write()
+        done = self.start("basicsr", *TRAIN, *arguments, BLOWS=json.dumps(blows))
+        return done.returncode, done.stdout
+
+    def start_from_shell(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run any command here to its end, as users start it."""
         env = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
         env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", "")])
-        return subprocess.run(
-            command,
-            cwd=self.root,
-            env=env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+        pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        return subprocess.run(command, cwd=self.root, env=env, timeout=300, check=False, **pipes)
 
     def logged_iterations(self) -> list[int]:
         """Iterations in the newest log, in order."""
@@ -176,34 +212,6 @@ def basicsr_command(
         return code, printed.out + printed.err
 
     return call
-
-
-@pytest.fixture(scope="session")
-def server() -> Iterator[subprocess.Popen[str]]:
-    """The process that runs are forked from, runs.py."""
-    script = str(Path(__file__).with_name("runs.py"))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen([sys.executable, script], env=environment, text=True, **pipes) as process:
-        yield process
-        assert process.stdin is not None
-        process.stdin.close()
-
-
-@pytest.fixture
-def forked(server: subprocess.Popen[str], project: Project) -> Callable[..., tuple[int, str, str | None]]:
-    """forked(*arguments, **request): exit code of `basicsr train` in the project, what it printed, and the phase it
-    was struck in; the request is that of runs.py."""
-
-    def start(*arguments: str, **request: Any) -> tuple[int, str, str | None]:
-        project.write()
-        assert server.stdin is not None
-        assert server.stdout is not None
-        print(json.dumps({"root": str(project.root), "arguments": arguments, **request}), file=server.stdin, flush=True)
-        answer = json.loads(server.stdout.readline())
-        return answer["code"], (project.root / "output.txt").read_text(), answer["struck"]
-
-    return start
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import random
 import re
 import shutil
 import signal
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,10 +19,10 @@ from typing import Any
 import pytest
 import torch
 
+from ..warm import end_together
 from .comparisons import assert_same_curves, assert_same_runs
-
-if not hasattr(os, "fork"):
-    pytest.skip("runs.py forks, and systems without it have no such signals either", allow_module_level=True)
+from .conftest import TRAIN, two_ranks
+from .phases import Watch
 
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 EXIT_CODES = {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}
@@ -75,18 +76,18 @@ CHAINS = [
 
 @pytest.mark.drill
 @pytest.mark.parametrize("chain", CHAINS, ids=lambda chain: chain.name)
-def test_runs_killed_at_random_points_end_as_unbroken_ones(run, forked, record_property, chain):
-    phases = drill(run, forked, record_property, chain, SEED, check)
+def test_runs_killed_at_random_points_end_as_unbroken_ones(run, record_property, chain):
+    phases = drill(run, record_property, chain, SEED, check)
     assert sum(phases.values()) >= chain.kills - 2
 
 
-def test_a_short_drill(run, forked, record_property):
+def test_a_short_drill(run, record_property):
     """Asserts nothing that the machine's pace could change, as how many kills there are and how each run ends."""
     chain = Chain("short: LMDB, 2 workers", 13, kills=4, options={"data": {"num_worker_per_gpu": 2}}, lmdb=True)
-    assert drill(run, forked, record_property, chain, seed=5), "no signal met a run"
+    assert drill(run, record_property, chain, seed=5), "no signal met a run"
 
 
-def drill(run, forked, record_property, chain, seed, check_end=None):
+def drill(run, record_property, chain, seed, check_end=None):
     """Kill the chain's run, resume it until it is finished, and compare it with a run that nobody killed.
 
     A run that was finished before a first kill met it is begun again. `check_end` is called after each kill. Returns
@@ -98,7 +99,7 @@ def drill(run, forked, record_property, chain, seed, check_end=None):
     try:
         for number in range(chain.kills):
             strike = draw(points, chain, number)
-            code, printed, struck = forked("--auto_resume", strike=strike, ranks=chain.ranks)
+            code, printed, struck = train(run, chain, "--auto_resume", strike=strike)
             resumes += "Resuming training from" in printed
             if code == 0:  # the signal came after the end
                 if phases:
@@ -108,10 +109,10 @@ def drill(run, forked, record_property, chain, seed, check_end=None):
                 continue
             if check_end is not None:
                 check_end(code, printed, struck, strike)
-            if code in (-strike["signal"], EXIT_CODES[strike["signal"]]):
+            if code in (-strike["number"], EXIT_CODES[strike["number"]]):
                 phases[struck] += 1
-                signals[signal.Signals(strike["signal"]).name] += 1
-        code, printed, _ = forked("--auto_resume", ranks=chain.ranks)
+                signals[signal.Signals(strike["number"]).name] += 1
+        code, printed, _ = train(run, chain, "--auto_resume")
         assert code == 0, printed
         resumes += "Resuming training from" in printed
         run.run_folder.rename(run.root / "broken")
@@ -120,7 +121,7 @@ def drill(run, forked, record_property, chain, seed, check_end=None):
         outcome = "NOT EQUAL"
         state = torch.load(run.root / f"broken/training_states/{chain.total_iter}.state", weights_only=True)
         run.options["manual_seed"] = state["seed"]
-        code, printed, _ = forked(ranks=chain.ranks)
+        code, printed, _ = train(run, chain)
         assert code == 0, printed
         assert_same_runs(run.root / "broken", run.run_folder, chain.total_iter)
         assert_same_curves(run.root / "broken_curves", run.root / "tb_logger/tiny")
@@ -129,6 +130,37 @@ def drill(run, forked, record_property, chain, seed, check_end=None):
         counts = {"phases": dict(phases), "signals": dict(signals), "resumes": resumes}
         record_property("drill", {"chain": chain.name, "seed": seed, "outcome": outcome, **counts})
     return phases
+
+
+def train(run, chain, *arguments, strike=None):
+    """Exit code of a run, what it printed, and the phase that a strike came in (None where it had ended before)."""
+    watch = Watch(run.root / "watch")
+    watch.enter("start", 0)
+    watch.took("start", watch.duration("start") or 0.5)
+    run.write()
+    processes = run.begin(*TRAIN, *arguments, WATCH="watch", **(two_ranks() if chain.ranks == 2 else {}))
+    struck = strike and strike_once(watch, processes, **strike)
+    return end_together(processes), processes[0].stdout, struck
+
+
+def strike_once(watch, processes, *, number, phase, iteration, last, fraction, whom):
+    """Send a signal at a point of a phase in or after an iteration, or, from iteration `last` on, of any phase.
+
+    fraction: the point, of what the phase took the last time. whom: a rank, or "group": all ranks with their data
+    workers, as a terminal or Slurm does.
+    """
+    while True:
+        if any(process.poll() is not None for process in processes):
+            return None
+        now, done = watch.now()
+        if (now == phase and done >= iteration) or done >= last:
+            break
+        time.sleep(0.0003)
+    time.sleep(fraction * watch.duration(now))
+    struck = watch.now()[0]
+    for process in processes if whom == "group" else [processes[whom]]:
+        process.send_signal(number, group=whom == "group")
+    return struck
 
 
 def configure(run, chain):
@@ -148,7 +180,7 @@ def draw(points, chain, number):
     phase = PHASES[number % len(PHASES)]
     iteration = (chain.total_iter - 2) * number // chain.kills + points.randrange(2)
     return {
-        "signal": points.choice(SIGNALS),
+        "number": points.choice(SIGNALS),
         "phase": phase,
         "iteration": 0 if phase == "start" else iteration,
         "last": chain.total_iter,
@@ -159,9 +191,9 @@ def draw(points, chain, number):
 
 def check(code, printed, struck, strike):
     """A process that is killed says nothing; one that is told to end saves, and says so."""
-    expected = {EXIT_CODES[strike["signal"]]}
+    expected = {EXIT_CODES[strike["number"]]}
     if struck == "start":
-        expected.add(-strike["signal"])  # before Python listens
+        expected.add(-strike["number"])  # before Python listens
     assert code in expected, f"{strike}, struck in {struck}: {code}\n{printed}"
     if code > 0:
         assert "Traceback" not in printed
