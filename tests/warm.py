@@ -1,7 +1,7 @@
 """`python ARGUMENTS` in processes that start warm: forked from one that has imported torch, BasicSR and this package.
 
-A start from a shell imports for five seconds. Tests of the start itself use subprocess: entry points, torchrun, locales,
-closed streams, and what a module imports.
+A start from a shell imports for five seconds. Tests of the start itself use subprocess: entry points, torchrun, closed
+streams, locales, and what a module imports.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def start(
     words = tuple(map(str, arguments))
     streams: list[BinaryIO] = []
     if terminal is None:
-        streams = [tempfile.TemporaryFile() for _ in range(1 if merged else 2)]
+        streams = [tempfile.TemporaryFile() for _ in range(1 if merged else 2)]  # noqa: SIM115 - open until the end
         out, err = streams[0].fileno(), streams[-1].fileno()
         descriptors = [os.open(os.devnull, os.O_RDONLY), out, err]
     else:
