@@ -2,7 +2,6 @@
 
 import multiprocessing
 import signal
-from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -31,33 +30,3 @@ def start_method() -> Iterator[None]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The files that start many processes come first: at the end, no worker of xdist is left alone with one."""
     items.sort(key=lambda item: not item.nodeid.startswith(("tests/end_to_end/", "tests/benchmarks/")))
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """The tally of the fault drill (tests/end_to_end/test_drill.py), from what its tests recorded."""
-    chains = [
-        value
-        for reports in terminalreporter.stats.values()
-        for report in reports
-        if isinstance(report, pytest.TestReport) and report.when == "call"
-        for name, value in report.user_properties
-        if name == "drill"
-    ]
-    if not chains:
-        return
-    terminalreporter.section("fault drill")
-    phases: Counter[str] = Counter()
-    for chain in chains:
-        phases.update(chain["phases"])
-        signals = ", ".join(f"{name} {count}" for name, count in chain["signals"].items())
-        terminalreporter.line(f"{chain['chain']} (seed {chain['seed']}): {_kills(chain['phases'])}; {signals};")
-        terminalreporter.line(f"    {chain['resumes']} resumes; next to an unbroken run: {chain['outcome']}")
-    equal = sum(chain["outcome"] == "equal" for chain in chains)
-    resumes = sum(chain["resumes"] for chain in chains)
-    terminalreporter.line(f"in all {_kills(phases)}; {resumes} resumes; {equal} of {len(chains)} runs equal")
-
-
-def _kills(phases: dict[str, int]) -> str:
-    order = ("start", "between", "step", "validation", "save", "end")
-    counted = ", ".join(f"{phase} {phases[phase]}" for phase in order if phases.get(phase))
-    return f"{sum(phases.values())} kills ({counted})"

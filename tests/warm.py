@@ -16,6 +16,7 @@ import json
 import os
 import runpy
 import select
+import shutil
 import signal
 import socket
 import struct
@@ -164,7 +165,7 @@ def _server() -> str:
 
 
 def serve(address: str) -> None:
-    """Fork a process for each request until stdin is closed."""
+    """Fork a process with a session of its own for each request, until stdin is closed."""
     for name in IMPORTED:
         importlib.import_module(name)
     gc.freeze()
@@ -198,24 +199,26 @@ def serve(address: str) -> None:
             if child == 0:
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                os.setsid()
+                connection.send(struct.pack("i", os.getpid()))
                 for other in (listener, ended, wake, connection, *running.values()):
                     other.close()
                 become(descriptors, path, **request)
-            connection.send(struct.pack("i", child))
             running[child] = connection
             for descriptor in descriptors:
                 os.close(descriptor)
     for child in running:
         os.kill(child, signal.SIGKILL)
+    shutil.rmtree(Path(address).parent)
+    os._exit(0)
 
 
 def become(
     descriptors: list[int], path: list[str], arguments: list[str], cwd: str, environment: dict[str, str]
 ) -> None:
-    """Go on as `python ARGUMENTS`, in a session of its own; does not return."""
+    """Go on as `python ARGUMENTS`; does not return."""
     import torch
 
-    os.setsid()
     for number, descriptor in enumerate(descriptors):
         os.dup2(descriptor, number)
         os.close(descriptor)

@@ -1,7 +1,6 @@
 """The fault drill: training processes killed at random points, again and again, end with the bits of unbroken runs.
 
-`pytest -m drill` runs all of it, in under ten minutes on two cores. The tally at the end is printed by
-tests/conftest.py.
+`pytest -m drill` runs all of it, in under ten minutes on two cores, and prints a tally.
 """
 
 from __future__ import annotations
@@ -76,18 +75,18 @@ CHAINS = [
 
 @pytest.mark.drill
 @pytest.mark.parametrize("chain", CHAINS, ids=lambda chain: chain.name)
-def test_runs_killed_at_random_points_end_as_unbroken_ones(run, record_property, chain):
-    phases = drill(run, record_property, chain, SEED, check)
+def test_runs_killed_at_random_points_end_as_unbroken_ones(run, capsys, chain):
+    phases = drill(run, capsys, chain, SEED, check)
     assert sum(phases.values()) >= chain.kills - 2
 
 
-def test_a_short_drill(run, record_property):
+def test_a_short_drill(run, capsys):
     """Asserts nothing that the machine's pace could change, as how many kills there are and how each run ends."""
     chain = Chain("short: LMDB, 2 workers", 13, kills=4, options={"data": {"num_worker_per_gpu": 2}}, lmdb=True)
-    assert drill(run, record_property, chain, seed=5), "no signal met a run"
+    assert drill(run, capsys, chain, seed=5), "no signal met a run"
 
 
-def drill(run, record_property, chain, seed, check_end=None):
+def drill(run, capsys, chain, seed, check_end=None):
     """Kill the chain's run, resume it until it is finished, and compare it with a run that nobody killed.
 
     A run that was finished before a first kill met it is begun again. `check_end` is called after each kill. Returns
@@ -127,9 +126,13 @@ def drill(run, record_property, chain, seed, check_end=None):
         assert_same_curves(run.root / "broken_curves", run.root / "tb_logger/tiny")
         outcome = "equal"
     finally:
-        counts = {"phases": dict(phases), "signals": dict(signals), "resumes": resumes}
-        record_property("drill", {"chain": chain.name, "seed": seed, "outcome": outcome, **counts})
+        with capsys.disabled():
+            print(f"\n{chain.name} (seed {seed}): {_tally(phases)}; {_tally(signals)}; {resumes} resumes: {outcome}")
     return phases
+
+
+def _tally(counts):
+    return ", ".join(f"{name} {counts[name]}" for name in sorted(counts))
 
 
 def train(run, chain, *arguments, strike=None):

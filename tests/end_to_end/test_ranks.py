@@ -16,6 +16,7 @@ import torch
 from rgt_arch.cli.basicsr_command import main
 from rgt_arch.training import ranks
 
+from .. import warm
 from .comparisons import assert_same_content
 from .conftest import HERE, TRAIN, Project, free_port, two_ranks
 
@@ -123,7 +124,7 @@ def test_runs_of_two_ranks_that_die_end_as_an_unbroken_one_bit_for_bit(make):
     def torchrun(*arguments: str, blows: list[dict]) -> str:
         launch = ("-m", "torch.distributed.run", "--nproc_per_node=2", f"--master_port={free_port()}")
         variables = {"PYTHONPATH": HERE, "BLOWS": json.dumps(blows)}
-        run = broken.start_from_shell(sys.executable, *launch, *arguments, **variables)
+        run = warm.run(*launch, *arguments, cwd=broken.root, merged=True, **variables)  # its ranks start from a shell
         assert run.returncode == 1, run.stdout  # torchrun's own
         return run.stdout
 

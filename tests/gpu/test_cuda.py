@@ -5,6 +5,7 @@ Each test runs on the CPU too, on something smaller, so that it is not broken wh
 
 import json
 import math
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -118,7 +119,9 @@ def benchmark(device: torch.device, folder: Path, script: str, *arguments: str) 
     """The rows that a script of benchmarks/ measures on a device."""
     file = folder / "figures.json"
     path = Path(__file__).parents[2] / f"benchmarks/{script}.py"
-    subprocess.run([sys.executable, path, *arguments, "--device", device.type, "--json", file], check=True)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # every thread has memory of its own
+    command = [sys.executable, path, *arguments, "--device", device.type, "--json", file]
+    subprocess.run(command, env=environment, check=True)
     rows: list[dict[str, Any]] = json.loads(file.read_text())["rows"]
     return rows
 
