@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import lmdb
 import pytest
 import yaml
 from skimage import data
 
 from rgt_arch.cli.basicsr_command import main
+from rgt_arch.data.lmdb import create_lmdb
 
 from .. import warm
 
@@ -30,20 +30,13 @@ TRAIN = ("train", "-opt", "options.yml", "--import", "watched")
 
 def _pairs(folder: Path, count: int, size: int) -> None:
     """`count` crops of a photograph as HR images of size×size, and their halves as LR images, as files and as LMDBs."""
-    photograph = data.astronaut()[:, :, ::-1]
     for kind, side in (("hr", size), ("lr", size // SCALE)):
         (folder / kind).mkdir(parents=True)
-        names = []
-        with lmdb.open(str(folder / f"{kind}.lmdb"), map_size=1 << 22) as environment:
-            for index in range(count):
-                crop = photograph[40 * index : 40 * index + size, 100 : 100 + size]
-                crop = cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA)
-                png = cv2.imencode(".png", crop)[1].tobytes()
-                (folder / kind / f"img{index}.png").write_bytes(png)
-                with environment.begin(write=True) as transaction:
-                    transaction.put(f"img{index}".encode(), png)
-                names.append(f"img{index}.png ({side},{side},3) 1")
-        (folder / f"{kind}.lmdb" / "meta_info.txt").write_text("\n".join(names) + "\n")
+        files = [folder / kind / f"img{index}.png" for index in range(count)]
+        for index, file in enumerate(files):
+            crop = data.astronaut()[40 * index : 40 * index + size, 100 : 100 + size, ::-1]
+            cv2.imwrite(str(file), cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA))
+        create_lmdb(files, folder / f"{kind}.lmdb", progress=False)
 
 
 def _dataset(folder: str, **options: Any) -> dict[str, Any]:
