@@ -38,15 +38,12 @@ class Row:
     code: int = 2
 
 
-def train(what: str, spoil: Spoil, *says: str, flags: str = "", code: int = 2) -> Row:
+def in_training(what: str, spoil: Spoil, *says: str, flags: str = "", code: int = 2) -> Row:
     return Row(what, TRAIN + flags, spoil, says, code)
 
 
-def test(what: str, spoil: Spoil, *says: str) -> Row:
+def in_test(what: str, spoil: Spoil, *says: str) -> Row:
     return Row(what, TEST, spoil, says)
-
-
-test.__test__ = False  # type: ignore[attr-defined]
 
 
 def good(project: Project) -> None:
@@ -207,28 +204,28 @@ def for_a_test(project: Project) -> None:
 
 HTML = "<!DOCTYPE html><html><title>Google Drive - Virus scan warning</title></html>"
 YAML_ROWS = [
-    train("empty option file", write("options.yml", ""), "options.yml: is empty", "see options/"),
-    train("YAML nested deeply", write("options.yml", "[" * 5000), "options.yml", "fewer levels"),
+    in_training("empty option file", write("options.yml", ""), "options.yml: is empty", "see options/"),
+    in_training("YAML nested deeply", write("options.yml", "[" * 5000), "options.yml", "fewer levels"),
     *(
         row(f"YAML with {tag}", write("options.yml", f"name: {tag} [{CANARY}]\n"), "options.yml:1", "tag")
-        for row in (train, test)
+        for row in (in_training, in_test)
         for tag in ("!!python/object/apply:os.mkdir", "!!python/object/new:os.mkdir", "!mine")
     ),
-    train("YAML with a Python name", write("options.yml", "name: !!python/name:os.mkdir\n"), ":1: ", "tag"),
-    train("misspelt key", change(train={"totl_iter": 3}), "train:totl_iter", "did you mean total_iter?"),
-    train(
+    in_training("YAML with a Python name", write("options.yml", "name: !!python/name:os.mkdir\n"), ":1: ", "tag"),
+    in_training("misspelt key", change(train={"totl_iter": 3}), "train:totl_iter", "did you mean total_iter?"),
+    in_training(
         "key of another model",
         change(model_type="SRModel", train={"amp": "bf16"}),
         *("train:amp", "model_type: RGTModel"),
     ),
-    train("key that BasicSR sets", change(path={"models": "x"}), "path:models"),
-    test("training file in a test", good, "datasets:train", "basicsr train"),
-    train(
+    in_training("key that BasicSR sets", change(path={"models": "x"}), "path:models"),
+    in_test("training file in a test", good, "datasets:train", "basicsr train"),
+    in_training(
         "test file in a training",
         then(for_a_test, change(val={"val_freq": 1})),
         *("datasets:train", "basicsr test"),
     ),
-    train("name that leaves its folder", change(name="../x"), ":1: name = '../x'", "letters, digits"),
+    in_training("name that leaves its folder", change(name="../x"), ":1: name = '../x'", "letters, digits"),
 ]
 COMMAND_ROWS = [
     Row(what, command, good, tuple(says))
@@ -289,31 +286,31 @@ COMMAND_ROWS = [
 ]
 FLAG_ROWS = [
     *COMMAND_ROWS,
-    train("module that fails", write("failing.py", "1 / 0\n"), "ZeroDivisionError", flags=" --import failing"),
+    in_training("module that fails", write("failing.py", "1 / 0\n"), "ZeroDivisionError", flags=" --import failing"),
     Row("output that exists", "rgt convert RGT_T_x2 a.pth", write("a.pth", "x"), ("a.pth: exists", "--overwrite")),
     Row("LMDB over something else", "rgt prepare lmdb val/hr -o val/hr.lmdb", at("val/hr.lmdb/x", Path.touch), ("x",)),
     Row("list of nothing", "rgt ablation l.yml", write("l.yml", "seeds: [1]\n"), ("l.yml: base is None",)),
 ]
 IMAGE_ROWS = [
-    train("text for an image", write("train/hr/img0.png", "x"), "dataroot_gt", "img0.png", "replace"),
-    train("text for an image", write("val/lr/img0.png", "x"), "val:dataroot_lq", "img0.png", "replace"),
-    train("empty image", write("train/lr/img1.png", ""), "dataroot_lq", "img1.png", "replace"),
-    train("truncated image", at("train/hr/img2.png", cut), "dataroot_gt", "img2.png", "replace"),
-    train("no image of the HR image", at("train/lr/img3.png", Path.unlink), "img3.png", "add or rem"),
-    train("image of another size", at("train/lr/img0.png", lambda path: picture(path, 20, 24)), "img0.png"),
-    train("images below the patch", change(data={"gt_size": 64}), "train:gt_size", "48 or less"),
-    train("patch of no whole pixels", change(data={"gt_size": 33}), "train:gt_size = 33", "take 32"),
-    train("file among the images", write("train/hr/notes.txt", "x"), "dataroot_gt", "notes.txt", "move it away"),
-    train("empty folder", at("train/lr", empty_folder), "train:dataroot_lq = 'train/lr'", "fill it"),
-    train("file for a folder", change(data={"dataroot_gt": "train/hr/img0.png"}), "dataroot_gt", "is a file"),
-    train("template of nothing", change(data={"filename_tmpl": "x2"}), "filename_tmpl = 'x2'", "'{}x4'"),
-    test("text for an image", at("val/lr/img0.png", text("x"), first=for_a_test), "test_1:dataroot_lq", "img0.png"),
-    test("truncated image", at("val/lr/img1.png", cut, first=for_a_test), "test_1:dataroot_lq", "img1.png"),
-    test("empty folder", at("val/lr", empty_folder, first=for_a_test), "test_1:dataroot_lq = 'val/lr'", "fill it"),
+    in_training("text for an image", write("train/hr/img0.png", "x"), "dataroot_gt", "img0.png", "replace"),
+    in_training("text for an image", write("val/lr/img0.png", "x"), "val:dataroot_lq", "img0.png", "replace"),
+    in_training("empty image", write("train/lr/img1.png", ""), "dataroot_lq", "img1.png", "replace"),
+    in_training("truncated image", at("train/hr/img2.png", cut), "dataroot_gt", "img2.png", "replace"),
+    in_training("no image of the HR image", at("train/lr/img3.png", Path.unlink), "img3.png", "add or rem"),
+    in_training("image of another size", at("train/lr/img0.png", lambda path: picture(path, 20, 24)), "img0.png"),
+    in_training("images below the patch", change(data={"gt_size": 64}), "train:gt_size", "48 or less"),
+    in_training("patch of no whole pixels", change(data={"gt_size": 33}), "train:gt_size = 33", "take 32"),
+    in_training("file among the images", write("train/hr/notes.txt", "x"), "dataroot_gt", "notes.txt", "move it away"),
+    in_training("empty folder", at("train/lr", empty_folder), "train:dataroot_lq = 'train/lr'", "fill it"),
+    in_training("file for a folder", change(data={"dataroot_gt": "train/hr/img0.png"}), "dataroot_gt", "is a file"),
+    in_training("template of nothing", change(data={"filename_tmpl": "x2"}), "filename_tmpl = 'x2'", "'{}x4'"),
+    in_test("text for an image", at("val/lr/img0.png", text("x"), first=for_a_test), "test_1:dataroot_lq", "img0.png"),
+    in_test("truncated image", at("val/lr/img1.png", cut, first=for_a_test), "test_1:dataroot_lq", "img1.png"),
+    in_test("empty folder", at("val/lr", empty_folder, first=for_a_test), "test_1:dataroot_lq = 'val/lr'", "fill it"),
 ]
 LMDB_ROWS = [
     *(
-        train(what, at(f"train/{file}", make, first=use_lmdb), *says)
+        in_training(what, at(f"train/{file}", make, first=use_lmdb), *says)
         for what, file, make, *says in (
             ("LMDB without data", "hr.lmdb/data.mdb", Path.unlink, "no data.mdb", "gt"),
             ("LMDB without a list", "lr.lmdb/meta_info.txt", Path.unlink, "no meta_info"),
@@ -325,8 +322,8 @@ LMDB_ROWS = [
             ("empty list of an LMDB", "hr.lmdb/meta_info.txt", text(""), "is empty"),
         )
     ),
-    train("folder for an LMDB", then(use_lmdb, change(data={"dataroot_gt": "train/hr"})), "dataroot_gt", ".lmdb"),
-    train("LMDB for a folder", change(data={"dataroot_gt": "train/hr.lmdb"}), "dataroot_gt", "type: lmdb"),
+    in_training("folder for an LMDB", then(use_lmdb, change(data={"dataroot_gt": "train/hr"})), "dataroot_gt", ".lmdb"),
+    in_training("LMDB for a folder", change(data={"dataroot_gt": "train/hr.lmdb"}), "dataroot_gt", "type: lmdb"),
 ]
 TRAINING_STATE = "training state for weights"
 # What it is, its name, what makes it, and what must be said.
@@ -357,25 +354,25 @@ BAD_WEIGHTS: tuple[Any, ...] = (
 )
 COMMANDS_WITH_WEIGHTS = ("rgt info {}", "rgt convert {} c.pth", "rgt upscale val/lr -w {}")
 CHECKPOINT_ROWS = [
-    train("weights that are not there", change(path={"pretrain_network_g": "no.pth"}), "network_g", "correct"),
+    in_training("weights that are not there", change(path={"pretrain_network_g": "no.pth"}), "network_g", "correct"),
     *(
         row(what, then(prepare, start_from(name, *make)), "path:pretrain_network_g = ", *says)
         for what, name, make, *says in BAD_WEIGHTS
-        for row, prepare in ((train, good), (test, for_a_test))
+        for row, prepare in ((in_training, good), (in_test, for_a_test))
     ),
     *(
         Row(what, command.format(name), at(name, *make), (name, *says))
         for what, name, make, *says in BAD_WEIGHTS
         for command in COMMANDS_WITH_WEIGHTS[what == TRAINING_STATE :]  # `rgt info` shows it
     ),
-    train("weights of another size", start_from("w.pth", wider), "w.pth", "strict_load"),
+    in_training("weights of another size", start_from("w.pth", wider), "w.pth", "strict_load"),
     Row("weights of another network", "rgt upscale val/lr -w w.pth", at("w.pth", weights), ("w.pth", "look like EDSR")),
-    train(
+    in_training(
         "state dict where params are looked for",
         then(start_from("w.pth", lambda path: weights(path, key="")), change(model_type="SRModel")),
         *("path:param_key_g = 'params'", "set it to ~"),
     ),
-    train(
+    in_training(
         "weights under no such name",
         then(start_from("w.pth", weights), change(path={"param_key_g": "parms"})),
         *("path:param_key_g = 'parms'", "holds params"),
@@ -384,30 +381,34 @@ CHECKPOINT_ROWS = [
 OWN_STATE = "experiments/tiny/training_states/9.state"
 NET = "old/models/net_g_9.pth"
 STATE_ROWS = [
-    train("state that is not there", change(path={"resume_state": "9.state"}), "resume_state", "correct"),
+    in_training("state that is not there", change(path={"resume_state": "9.state"}), "resume_state", "correct"),
     *(
-        train(f"{what}, as a state", resume_from(STATE, *make), "9.state: ", code=1)
+        in_training(f"{what}, as a state", resume_from(STATE, *make), "9.state: ", code=1)
         for what, _, make, *_ in BAD_CHECKPOINTS
     ),
-    train("weights for a state", resume_from("w.pth", weights), "w.pth: no BasicSR training state", code=1),
-    train(
+    in_training("weights for a state", resume_from("w.pth", weights), "w.pth: no BasicSR training state", code=1),
+    in_training(
         "state without its network",
         then(resume_from(STATE, state_of(9)), lambda project: (project.root / NET).unlink()),
         *("net_g_9.pth: no such file", "name another one"),
         code=1,
     ),
-    train(
+    in_training(
         "state with another one's network",
         then(resume_from(STATE, state_of(9)), lambda project: wider(project.root / NET)),
         *("net_g_9.pth: does not fit EDSR", "network_g"),
     ),
-    train("state of two optimisers", resume_from(STATE, state_of(9, 2)), "9.state: is of 2 optimisers", "resume with"),
-    train("restart and state", resume_from(OWN_STATE, state_of(9)), "--restart", "drop one", flags=" --restart"),
+    in_training(
+        "state of two optimisers", resume_from(STATE, state_of(9, 2)), "9.state: is of 2 optimisers", "resume with"
+    ),
+    in_training("restart and state", resume_from(OWN_STATE, state_of(9)), "--restart", "drop one", flags=" --restart"),
 ]
 META_ROWS = [
-    train("list that is not there", change(data={"meta_info_file": "no.txt"}), "meta_info_file", "correct"),
+    in_training("list that is not there", change(data={"meta_info_file": "no.txt"}), "meta_info_file", "correct"),
     *(
-        train(what, then(change(data={"meta_info_file": "m.txt"}), write("m.txt", lines)), "meta_info_file", *says)
+        in_training(
+            what, then(change(data={"meta_info_file": "m.txt"}), write("m.txt", lines)), "meta_info_file", *says
+        )
         for what, lines, *says in (
             ("empty list", "", "is empty", "one image name a line"),
             ("empty line in a list", "img0.png\n\nimg1.png\n", "line 2 is empty", "remove it"),
@@ -415,7 +416,7 @@ META_ROWS = [
             ("picture for a list", b"\x89PNG\r\n\x1a\n\0\0", "is not text", "rgt prepare meta"),
         )
     ),
-    train(
+    in_training(
         "pair that is none",
         then(
             change(data={"type": "RealESRGANPairedDataset", "meta_info": "m.txt"}),
@@ -423,6 +424,6 @@ META_ROWS = [
         ),
         *("train:meta_info", "line 2", "correct it"),
     ),
-    train("folder for a list", change(data={"meta_info_file": "train"}), "meta_info_file", "is a folder"),
+    in_training("folder for a list", change(data={"meta_info_file": "train"}), "meta_info_file", "is a folder"),
 ]
 ROWS = [*YAML_ROWS, *FLAG_ROWS, *IMAGE_ROWS, *LMDB_ROWS, *CHECKPOINT_ROWS, *STATE_ROWS, *META_ROWS]
