@@ -12,7 +12,7 @@ import rgt_arch  # noqa: F401
 # The networks here are tiny: a second thread costs more than it gives, and very much more on a busy machine.
 torch.set_num_threads(1)
 
-# Shells start background jobs with Ctrl-C ignored, nohup with SIGHUP; all that the tests start would inherit that.
+# Shells start background jobs with Ctrl-C ignored, nohup with SIGHUP; processes of the tests would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 if hasattr(signal, "SIGHUP"):
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -20,7 +20,7 @@ if hasattr(signal, "SIGHUP"):
 
 @pytest.fixture(autouse=True)
 def start_method() -> Iterator[None]:
-    """Ranks choose for the whole process that workers are spawned, as BasicSR does: not for the tests after them."""
+    """Restore the start method of processes, which ranks set for the whole process as BasicSR does."""
     before = multiprocessing.get_start_method(allow_none=True)
     yield
     if multiprocessing.get_start_method(allow_none=True) != before:
@@ -28,5 +28,5 @@ def start_method() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files that start many processes come first: at the end, no worker of xdist is left alone with one."""
+    """Slow files come first, so that both workers of xdist end at about the same time."""
     items.sort(key=lambda item: not item.nodeid.startswith(("tests/end_to_end/", "tests/benchmarks/")))

@@ -22,14 +22,14 @@ from .conftest import Project
 
 TRAIN, TEST = "basicsr train -opt options.yml", "basicsr test -opt options.yml"
 CANARY = "executed"
-"""What code in a file would leave in the current directory."""
+"""The folder that code in a file creates in the current directory, if it is executed."""
 Spoil: TypeAlias = Callable[[Project], object]
 Make: TypeAlias = Callable[[Path], object]
 
 
 @dataclass(frozen=True)
 class Row:
-    """One thing that a user gets wrong: what it is, what makes it so, and what must be said."""
+    """One mistake: its name, the command, what prepares the project, and parts of the message."""
 
     what: str
     command: str
@@ -51,7 +51,7 @@ def good(project: Project) -> None:
 
 
 def write(name: str, content: str | bytes) -> Spoil:
-    """Make a file of the project, and its options unless they are that file."""
+    """Write a file of the project, and the option file unless it is that file."""
 
     def spoil(project: Project) -> None:
         if name != "options.yml":
@@ -64,7 +64,7 @@ def write(name: str, content: str | bytes) -> Spoil:
 
 
 def change(**sections: Any) -> Spoil:
-    """Change options: sections are merged, `data` into the training set."""
+    """Change options. Sections are merged; `data` is merged into the training set."""
 
     def spoil(project: Project) -> None:
         for name, value in sections.items():
@@ -78,7 +78,7 @@ def change(**sections: Any) -> Spoil:
 
 
 def at(name: str, *steps: Make, first: Spoil = good) -> Spoil:
-    """Do something to a path of the project."""
+    """Call `steps` with a path of the project, after `first`."""
 
     def spoil(project: Project) -> None:
         first(project)
@@ -89,7 +89,7 @@ def at(name: str, *steps: Make, first: Spoil = good) -> Spoil:
 
 
 def then(*steps: Spoil) -> Spoil:
-    """One after the other."""
+    """Call all steps in order."""
 
     def spoil(project: Project) -> None:
         for step in steps:
@@ -99,7 +99,7 @@ def then(*steps: Spoil) -> Spoil:
 
 
 class Execute:
-    """Unpickled, it makes a folder called CANARY."""
+    """An object that creates the folder CANARY when it is unpickled."""
 
     def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
         return os.mkdir, (CANARY,)
@@ -131,7 +131,7 @@ def script(path: Path) -> None:
 
 
 def weights(path: Path, features: int = 8, key: str = "params") -> None:
-    """Weights of an EDSR, those that the options ask for with 8 features."""
+    """Weights of an EDSR. With 8 features they fit the options."""
     from basicsr.archs.edsr_arch import EDSR
 
     state = EDSR(3, 3, num_feat=features, num_block=1, upscale=2).state_dict()
@@ -143,7 +143,7 @@ def wider(path: Path) -> None:
 
 
 def state_of(iteration: int, optimizers: int = 1) -> Make:
-    """A training state, and the network of it in the models folder beside its own."""
+    """A training state, and its network in the models folder beside it."""
 
     def save(path: Path) -> None:
         models = path.parent.parent / "models"
@@ -156,7 +156,7 @@ def state_of(iteration: int, optimizers: int = 1) -> Make:
 
 
 def cut(path: Path, keep: float = 0.5) -> None:
-    """Leave the first half of a file."""
+    """Truncate a file to half its size."""
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * keep)])
 
@@ -326,7 +326,7 @@ LMDB_ROWS = [
     in_training("LMDB for a folder", change(data={"dataroot_gt": "train/hr.lmdb"}), "dataroot_gt", "type: lmdb"),
 ]
 TRAINING_STATE = "training state for weights"
-# What it is, its name, what makes it, and what must be said.
+# Name of the mistake, file name, functions that write the file, parts of the message.
 BAD_CHECKPOINTS: tuple[Any, ...] = (
     ("checkpoint that executes", "bad.pth", [zip_that_executes], "would run code", "trust"),
     ("old checkpoint that executes", "bad.pth", [legacy_file_that_executes], "would run code", "trust"),

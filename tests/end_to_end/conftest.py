@@ -50,7 +50,7 @@ def _dataset(folder: str, **options: Any) -> dict[str, Any]:
 
 
 def two_ranks(**variables: str) -> dict[str, list[str]]:
-    """The variables that torchrun gives two processes, and more of them."""
+    """Environment variables that torchrun sets for two processes, and `variables` for both."""
     meeting = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     ranks = {"RANK": ["0", "1"], "LOCAL_RANK": ["0", "1"]}
     return {**ranks, **{name: [value] * 2 for name, value in {**meeting, **variables}.items()}}
@@ -132,9 +132,9 @@ class Project:
             dataset.update(dataroot_gt="train/hr.lmdb", dataroot_lq="train/lr.lmdb", io_backend={"type": "lmdb"})
 
     def begin(self, *arguments: str, **variables: str | list[str]) -> list[warm.Process]:
-        """Start `python -m rgt_arch.cli ARGUMENTS` here, stderr on stdout, with watched.py in reach.
+        """Start `python -m rgt_arch.cli ARGUMENTS` here, with stderr on stdout; watched.py can be imported.
 
-        variables: more of the environment. Lists hold a value for each of several processes.
+        variables: environment variables. A list holds one value per process.
         """
         ranks = max((len(values) for values in variables.values() if isinstance(values, list)), default=1)
         return [
@@ -147,18 +147,18 @@ class Project:
         ]
 
     def start(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run `basicsr …` or `rgt …` here to its end; its output is text in `stdout`, stderr included."""
+        """Run `basicsr …` or `rgt …` in the project and wait. `stdout` of the result includes stderr."""
         [process] = self.begin(*command[1:], **environment)
         return subprocess.CompletedProcess(command, process.wait(), process.stdout)
 
     def train(self, *arguments: str, blows: Sequence[dict[str, Any]] = ()) -> tuple[int, str]:
-        """Exit code and output of `basicsr train` with the options as they are, and with watched.py."""
+        """Exit code and output of `basicsr train` with the current options and watched.py."""
         self.write()
         done = self.start("basicsr", *TRAIN, *arguments, BLOWS=json.dumps(blows))
         return done.returncode, done.stdout
 
     def start_from_shell(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run any command here to its end, as users start it."""
+        """Run any command in the project as users start it, and wait."""
         env = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
         env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", "")])
         pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
@@ -190,8 +190,7 @@ def project(photographs: Path, tmp_path: Path) -> Project:
 def basicsr_command(
     project: Project, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, str]]:
-    """basicsr_command(*arguments, command="train"): `basicsr` in the project, in this process; its exit code, and
-    everything it printed."""
+    """basicsr_command(*arguments, command="train"): exit code and output of `basicsr` in this process."""
     monkeypatch.chdir(project.root)
     monkeypatch.setattr("sys.path", [*sys.path])
 
@@ -209,7 +208,7 @@ def basicsr_command(
 
 @pytest.fixture
 def run(project: Project) -> Project:
-    """The project, with a tiny RGT whose every step draws random numbers, in runs of 8 iterations."""
+    """The project with a tiny RGT that draws random numbers in every step, and runs of 8 iterations."""
     network = {"type": "RGT", "upscale": SCALE, "depth": [2], "embed_dim": 12, "num_heads": [2], "mlp_ratio": 1}
     project.options.update(model_type="RGTModel", network_g={**network, "drop_path_rate": 0.5})
     project.options["train"].update(total_iter=8, ema_decay=0.9, grad_clip=1.0)

@@ -1,4 +1,4 @@
-"""Phase and iteration of a run, in memory that it shares with the test that strikes it, and how long phases take."""
+"""Phase and iteration of a run, and durations of its phases, in memory shared with the test that sends signals."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import struct
 from pathlib import Path
 
 PHASES = ("start", "between", "step", "validation", "save", "end")
-"""What a run is doing: `between` is logging and waiting for data, `end` after the last validation."""
+"""`between` is logging and waiting for data; `end` is after the last validation."""
 _NOW, _DURATIONS = "=BxxxI", 16
 
 
 class Watch:
-    """The shared memory is a file."""
+    """Shared memory in a file."""
 
     def __init__(self, path: Path) -> None:
         path.touch()
@@ -29,7 +29,7 @@ class Watch:
         struct.pack_into(_NOW, self._memory, 0, PHASES.index(phase), iteration)
 
     def duration(self, phase: str) -> float:
-        """Seconds that the phase took the last time."""
+        """Seconds of the last time in this phase."""
         return float(struct.unpack_from("=d", self._memory, _DURATIONS + 8 * PHASES.index(phase))[0])
 
     def took(self, phase: str, seconds: float) -> None:

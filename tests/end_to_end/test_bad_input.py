@@ -1,4 +1,4 @@
-"""What users get wrong ends in one line with the place and a remedy, changes nothing, and executes nothing."""
+"""A mistake ends in one line with place and remedy, changes no file, and executes no code."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Outcome(NamedTuple):
 
 @pytest.fixture(autouse=True)
 def apart(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No weights of the user's, and no launcher's environment."""
+    """Hide the user's weights and the variables of launchers."""
     monkeypatch.setenv("RGT_CACHE", str(tmp_path_factory.mktemp("cache")))
     for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_NODELIST"):
         monkeypatch.delenv(name, raising=False)
@@ -60,7 +60,7 @@ def prepared(project: Project) -> Project:
 
 
 def contents(root: Path) -> dict[str, str]:
-    """What lies in a folder: of files the SHA-256, of folders and links that they are there."""
+    """SHA-256 of every file in a folder, and the names of folders and links."""
     return {
         str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "no file"
         for path in sorted(root.rglob("*"))
@@ -84,9 +84,9 @@ def run(root: Path, command: str) -> Outcome:
 
 
 def refused(project: Project, command: str, code: int = 2) -> str:
-    """The one line of the error, without the command's name, of a command that must leave everything as it was.
+    """The error line of a command that must change no file, without the command's name.
 
-    What argparse writes above it is left out.
+    The usage lines of argparse are skipped.
     """
     before = contents(project.root)
     outcome = run(project.root, command)
@@ -114,13 +114,13 @@ def test_bad_file_or_flag_is_refused(prepared: Project, row: Row) -> None:
 @pytest.mark.parametrize(
     "make", [zip_that_executes, legacy_file_that_executes, tar_that_executes, pickle_that_executes, None]
 )
-def test_files_that_execute_would(
+def test_unsafe_loading_executes_these_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], object] | None
 ) -> None:
-    """Loaded without care, the files of the rows above do what the rows look for."""
+    """The rows above would detect execution."""
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "bad.pth"
-    with contextlib.suppress(Exception):  # what comes after the code may fail
+    with contextlib.suppress(Exception):  # loading may fail after the execution
         if make is None:
             yaml.unsafe_load(f"name: !!python/object/apply:os.mkdir [{CANARY}]\n")
         else:
@@ -143,7 +143,7 @@ def test_files_that_execute_would(
     ],
 )
 def test_damaged_image_is_named_and_leaves_only_whole_files(prepared: Project, command: str) -> None:
-    """Pixels are decoded in the middle of the work: exit code 1, the image's name, and what is there is whole."""
+    """Pixels are decoded while results are written: exit code 1, the image's name, and no partial file."""
     (for_a_test if command == TEST else good)(prepared)
     for folder in ("train/hr", "train/lr") if command == TRAIN else ("val/hr", "val/lr"):
         for image in sorted((prepared.root / folder).iterdir())[1:]:
@@ -168,8 +168,8 @@ def test_damaged_image_is_named_and_leaves_only_whole_files(prepared: Project, c
     ("what", "command"),
     [("checkpoint that executes", TRAIN), ("web page for a checkpoint", "rgt upscale val/lr -w bad.pth")],
 )
-def test_processes_say_the_same(prepared: Project, what: str, command: str) -> None:
-    """A process started from a shell ends with the code and the words of the function, and changes nothing."""
+def test_console_scripts_print_the_same(prepared: Project, what: str, command: str) -> None:
+    """A process started from a shell returns the code and prints the text of the function, and changes no file."""
     [row] = [row for row in ROWS if (row.what, row.command) == (what, command)]
     row.spoil(prepared)
     here = run(prepared.root, row.command)

@@ -1,4 +1,4 @@
-"""Wrong values for every option key, made by rules from the tables behind `basicsr options`, each end in one line."""
+"""Wrong values of every key in the tables of `basicsr options` end in one line."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from rgt_arch.errors import UsageError
 from .conftest import Project, edsr_options
 
 MISSING = object()
-"""In the place of a value: the key is taken out."""
-# A value of a wrong type for every kind of key. A new kind needs its own here: KeyError says so.
+"""Stands for a key that is left out."""
+# A value of a wrong type for every kind of key. A new kind without an entry here raises KeyError.
 _WRONG: Mapping[str, Any] = {
     "text": [1],
     "path": 5,
@@ -61,7 +61,7 @@ SECTIONS = [
 
 
 def wrong_values(key: Key) -> Iterator[tuple[Any, str]]:
-    """A value of a wrong type, values out of range, and none at all, each with a word of its message."""
+    """A value of a wrong type, values out of range, and a missing value, each with a part of the message."""
     in_list = key.kind in ("numbers", "integers", "names", "list")
     yield _WRONG[key.kind], "expected"
     if key.choices:
@@ -84,12 +84,12 @@ def wrong_values(key: Key) -> Iterator[tuple[Any, str]]:
 
 
 def training_options() -> dict[str, Any]:
-    """Options of a run on the CPU that `basicsr train` would take as they are."""
+    """Valid options of a run on the CPU."""
     return {**edsr_options(), "model_type": "RGTModel", "num_gpu": 0}
 
 
 def options_for(table: Table) -> tuple[dict[str, Any], str]:
-    """The options that let a table's keys be read, and the data set to put them into."""
+    """Options that use the keys of a table, and the phase of their data set."""
     options, owner = training_options(), table.owner
     train = options["datasets"]["train"]
     if table.path[:1] != ("datasets",):
@@ -143,7 +143,7 @@ def root(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def check(root: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """check(options, section's path, its keys): each wrong value is named in one line, and without it there is none."""
+    """check(options, path, keys): the options are valid, and every wrong value of a key is reported in one line."""
     monkeypatch.chdir(root)
     monkeypatch.syspath_prepend(root)  # with a client for memcached
 
@@ -180,7 +180,7 @@ def test_wrong_values_of_every_documented_key_are_refused(check: Callable[..., N
 def test_wrong_arguments_of_classes_are_refused(
     check: Callable[..., None], path: tuple[str, ...], section: dict[str, Any]
 ) -> None:
-    """As far as their signatures tell types."""
+    """For arguments whose types are known from signatures."""
     options = spoilt(training_options(), path, section)
     known = section_at(options, path)
     assert known is not None
@@ -188,7 +188,7 @@ def test_wrong_arguments_of_classes_are_refused(
 
 
 def test_the_command_refuses_what_the_check_refuses(project: Project) -> None:
-    """With the line of the file, and nothing is made."""
+    """With the line number; no file is created."""
     before = sorted(project.root.rglob("*"))
     project.options = spoilt(training_options(), ("train", "total_iter"), 0)
     text = yaml.safe_dump(project.options, sort_keys=False)

@@ -1,4 +1,4 @@
-"""`basicsr-fixed`, the fork that BasicSR's users install today, as host: what it has fixed is not provided again."""
+"""`basicsr-fixed`, a fork that BasicSR's users install today, as host: our fallbacks for what it has fixed stay unused."""
 
 from __future__ import annotations
 

@@ -13,8 +13,8 @@ ASCII_ONLY = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
 
 
 def test_run_without_gpu_does_exactly_total_iter_then_resumes(project):
-    """6 images and batch 8, where BasicSR trains not at all; a GPU in the file, and letters that the locale lacks; a
-    folder called basicsr, which must shadow nothing; then unfinished, refused, resumed."""
+    """6 images and batch 8, for which BasicSR's loop does not train; a GPU in the file, letters that the locale lacks,
+    and a folder called basicsr, which must shadow nothing; then unfinished, refused, resumed."""
     (project.root / "basicsr").mkdir()
     (project.root / "basicsr" / "__init__.py").write_text("raise RuntimeError('the folder in the current directory')")
     options = project.write()
@@ -42,7 +42,7 @@ def test_run_without_gpu_does_exactly_total_iter_then_resumes(project):
     assert re.findall(r"@ (\d+) iter", resumed.stdout) == ["7"]
 
 
-def test_error_of_all_ranks_is_said_once_and_by_rank_zero(project):
+def test_error_of_all_ranks_is_printed_by_rank_zero_only(project):
     ranks = project.begin("train", "-opt", "missing.yml", "--launcher", "pytorch", **two_ranks())
     assert end_together(ranks) == 2
     assert [rank.stdout.count("missing.yml: no such option file") for rank in ranks] == [1, 0]

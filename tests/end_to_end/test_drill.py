@@ -1,4 +1,4 @@
-"""The fault drill: training processes killed at random points, again and again, end with the bits of unbroken runs.
+"""The fault drill: trainings that are killed repeatedly at random points end as uninterrupted ones, bit for bit.
 
 `pytest -m drill` runs all of it, in under ten minutes on two cores, and prints a tally.
 """
@@ -27,14 +27,14 @@ SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signa
 EXIT_CODES = {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}
 # In turn, so that each is met; the points in them are random.
 PHASES = ("step", "save", "validation", "start", "save", "step", "validation", "between")
-# RGT_DRILL_SEED has the strikes of an earlier drill drawn again: signals, the phases and iterations they wait for, how
-# much of a phase they then let pass, and the ranks they are for. What a run is at by then is up to the machine's pace.
+# RGT_DRILL_SEED repeats the signals of an earlier drill: number, phase, iteration, delay and rank. The exact point
+# still depends on the speed of the machine.
 SEED = int(os.environ.get("RGT_DRILL_SEED") or random.SystemRandom().randrange(1000000))
 
 
 @dataclass
 class Chain:
-    """One run, in pieces: options beyond those of the `run` fixture, and how often it is killed."""
+    """One run with interruptions: options beyond those of the `run` fixture, and the number of kills."""
 
     name: str
     total_iter: int
@@ -81,7 +81,7 @@ def test_runs_killed_at_random_points_end_as_unbroken_ones(run, capsys, chain):
 
 
 def test_a_short_drill(run, capsys):
-    """Asserts nothing that the machine's pace could change, as how many kills there are and how each run ends."""
+    """Asserts nothing that depends on the speed of the machine, such as the number of kills."""
     chain = Chain("short: LMDB, 2 workers", 13, kills=4, options={"data": {"num_worker_per_gpu": 2}}, lmdb=True)
     assert drill(run, capsys, chain, seed=5), "no signal met a run"
 
@@ -136,7 +136,7 @@ def _tally(counts):
 
 
 def train(run, chain, *arguments, strike=None):
-    """Exit code of a run, what it printed, and the phase that a strike came in (None where it had ended before)."""
+    """Exit code, output, and the phase in which the signal came (None if the run had ended before)."""
     watch = Watch(run.root / "watch")
     watch.enter("start", 0)
     watch.took("start", watch.duration("start") or 0.5)
@@ -179,7 +179,7 @@ def configure(run, chain):
 
 
 def draw(points, chain, number):
-    """The strike of a chain's `number`-th run; its iterations are spread over the whole run."""
+    """The signal for the `number`-th run of a chain. Iterations are spread over the whole run."""
     phase = PHASES[number % len(PHASES)]
     iteration = (chain.total_iter - 2) * number // chain.kills + points.randrange(2)
     return {
@@ -193,7 +193,7 @@ def draw(points, chain, number):
 
 
 def check(code, printed, struck, strike):
-    """A process that is killed says nothing; one that is told to end saves, and says so."""
+    """A killed process prints nothing. A process that is asked to end saves and prints a line."""
     expected = {EXIT_CODES[strike["number"]]}
     if struck == "start":
         expected.add(-strike["number"])  # before Python listens

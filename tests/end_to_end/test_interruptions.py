@@ -1,4 +1,4 @@
-"""Runs that are killed, stopped, or short of images, and what they leave and go on to."""
+"""Runs that are killed, stopped, or miss images: what they leave, and how they continue."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def blow(*values):
 
 
 @pytest.mark.parametrize("chain", CHAINS)
-def test_killed_runs_end_as_an_unbroken_one_bit_for_bit(run, chain):
+def test_killed_runs_end_as_an_uninterrupted_one_bit_for_bit(run, chain):
     """From disk without workers, with bf16 and accumulation; from LMDB with workers, and with a seed that is drawn."""
     if chain == "disk":
         run.options["train"].update(amp="bf16", accumulate=2)
@@ -114,7 +114,7 @@ def test_one_unreadable_image_in_a_hundred_is_named_once_and_replaced(run, worke
 
 @pytest.mark.parametrize("bad", [1, 100])
 def test_steps_that_are_not_finite_end_a_run_only_where_they_go_on(run, bad):
-    """A learning rate that no training survives, and one that it does."""
+    """With a learning rate that makes every step infinite, and a normal one."""
     run.options["train"].update(nan_patience=2)
     run.options["train"]["optim_g"]["lr"] = 1e-3 if bad == 1 else 1e37
     code, printed = run.train()

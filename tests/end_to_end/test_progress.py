@@ -1,4 +1,4 @@
-"""What a training shows: a bar on a terminal, BasicSR's lines elsewhere, and both sorts of curves in files."""
+"""Output of a training: a bar on a terminal, BasicSR's lines elsewhere, curves in files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from .. import warm
 
-# A terminal of ours is what Unix alone has.
+# Pseudo-terminals exist on Unix only.
 fcntl = pytest.importorskip("fcntl")
 pty = pytest.importorskip("pty")
 termios = pytest.importorskip("termios")
@@ -21,7 +21,7 @@ BAR = r" *\d+%\|.*\| +(\d+)/(\d+), +\S+(it/s|s/it), ETA \d+:\d+, l_pix \S+, grad
 
 
 def on_a_terminal(project):
-    """Exit code of a training, and what it has sent to a terminal of COLUMNS columns."""
+    """Exit code of a training, and its output to a terminal of COLUMNS columns."""
     terminal, end = pty.openpty()
     fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 40, COLUMNS, 0, 0))
     command = ("-m", "rgt_arch.cli", "train", "-opt", project.write())
@@ -37,12 +37,12 @@ def on_a_terminal(project):
 def read(terminal):
     try:
         return os.read(terminal, 65536)
-    except OSError:  # Linux's way to say that nobody has the other end open
+    except OSError:  # on Linux: the other end is closed
         return b""
 
 
 def screen(sent):
-    """The lines that such a terminal shows in the end, and all states of the line that the cursor was in."""
+    """The final lines of such a terminal, and all states of the line with the cursor."""
     lines, states, row, column = [[]], [], 0, 0
     for piece in re.findall(r"\x1b\[\w|\r|\n|[^\x1b\r\n]+", sent):
         if piece == "\r":
@@ -69,7 +69,7 @@ def test_a_terminal_shows_a_bar_below_whole_log_lines(run):
     bars = [re.fullmatch(BAR, state) for state in states]
     assert {int(bar[1]) for bar in bars if bar} >= {8}
     assert {int(bar[2]) for bar in bars if bar} == {8}
-    assert len([line for line in lines if re.fullmatch(BAR, line)]) == 1  # what is left of it in the end
+    assert len([line for line in lines if re.fullmatch(BAR, line)]) == 1  # its final state
     assert all(len(line) <= COLUMNS for line in lines if re.search(r"\d%\|", line))
     [log] = run.run_folder.glob("train_*.log")
     told = re.compile(r"iter: .* lr:|INFO: (Sav|Val)")

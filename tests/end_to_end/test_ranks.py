@@ -1,4 +1,4 @@
-"""Training by two processes: as one with twice the batch, through deaths and signals, however they are started."""
+"""Training by two processes: equal to one with twice the batch, exact after deaths and signals, with every launcher."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ METRICS = {name: {"type": f"calculate_{name}", "crop_border": 2} for name in ("p
 
 @pytest.fixture
 def make(photographs, tmp_path):
-    """make(name, batch): a project that trains a small RGT with so many images in a process's batch."""
+    """make(name, batch): a project that trains a small RGT with `batch` images per process."""
 
     def project(name: str, batch: int) -> Project:
         shutil.copytree(photographs, tmp_path / name)
@@ -52,7 +52,7 @@ def make(photographs, tmp_path):
 
 
 def samples(project: Project) -> dict[int, list]:
-    """What all ranks together trained on, by iteration."""
+    """Samples of all ranks by iteration."""
     seen: dict[int, list] = {}
     for file in project.root.glob("samples-*.jsonl"):
         for line in file.read_text().splitlines():
@@ -71,7 +71,7 @@ def pictures(folder: Path) -> dict[str, bytes]:
 
 
 def outputs(project: Project, *arguments: str, code: int = 0, **variables: str | list[str]) -> list[str]:
-    """What the processes of a command print, all of which end with the code."""
+    """Outputs of the processes of a command, which must all return `code`."""
     processes = project.begin(*arguments, **variables)
     assert [process.wait() for process in processes] == [code] * len(processes), [each.stdout for each in processes]
     return [process.stdout for process in processes]
@@ -110,7 +110,7 @@ def test_two_ranks_equal_one_process_of_twice_the_batch(make, kind, optimizer, b
         )
 
 
-def test_runs_of_two_ranks_that_die_end_as_an_unbroken_one_bit_for_bit(make):
+def test_interrupted_runs_of_two_ranks_end_as_an_uninterrupted_one_bit_for_bit(make):
     """Drop path draws on each rank. A rank dies while it trains, is started anew by torchrun, dies while it validates;
     torchrun gets SIGTERM; one of Slurm's processes gets Ctrl-C; and each is started in another way. All processes
     train and validate from one LMDB."""

@@ -110,7 +110,7 @@ def write_pictures(folder: Path) -> None:
 
 
 def command_line(line: str, kind: str) -> list[str]:
-    """What a line of README gives to Python, made cheaper."""
+    """The arguments of Python for a line of README, with fewer iterations and smaller networks."""
     program, *arguments = shlex.split(line)
     if CHEAPER[kind]:
         arguments += [*([] if "--force_yml" in arguments else ["--force_yml"]), *CHEAPER[kind].split()]
@@ -135,7 +135,7 @@ def run(arguments: list[str], project: Path) -> str:
 
 @pytest.fixture(scope="module")
 def done():
-    """The lines that have been run: documents repeat some."""
+    """Lines that have been run. Documents repeat some."""
     return set()
 
 

@@ -145,7 +145,7 @@ def test_imported_module_registers_and_cannot_take_our_names(basicsr_command, pr
 
 
 def test_samples_leave_the_generators_of_training_alone(basicsr_command, project, monkeypatch):
-    """Iterators, samplers and samples (drawn in this process) must not use up the randomness of drop path."""
+    """Iterators, samplers and samples (drawn in this process) must not advance the generators of drop path."""
     project.options["val"]["val_freq"] = 1
     torch_states, states = [], []
     build = loop.build_model

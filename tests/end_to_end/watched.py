@@ -1,9 +1,9 @@
-"""What runs of the tests import (`--import watched`): they write down what they train on, and meet signals.
+"""Imported by runs of the tests (`--import watched`): records samples, and sends signals at chosen points.
 
-The environment says more: FLOAT64=1 has a run compute in float64. BLOWS is a JSON list of {"signal", "iteration" (or
+Environment variables: FLOAT64=1 makes a run compute in float64. BLOWS is a JSON list of {"signal", "iteration" (or
 later), "before" (a method of the model, or `_save_state` of the checkpoint manager)}, and where it differs "rank" (0),
 "attempt" (of torchrun; 0) and "whom": "self", "group", "worker" (a process that loads data) or "parent". WATCH is the
-file in which a run says what it does (phases.py).
+file in which a run records its phase (phases.py).
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from rgt_arch.training.checkpoints import CheckpointManager
 from rgt_arch.training.ranks import environment_rank
 from rgt_arch.training.signals import StopRequest
 
-stops: list[StopRequest] = []  # the run's own
+stops: list[StopRequest] = []  # of this run
 RANK, ATTEMPT = environment_rank(), int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
 
 
-def write_samples_down() -> None:
+def record_samples() -> None:
     """Every step adds a line to samples-RANK.jsonl: its iteration, and names and sums of the GT patches."""
     step = RGTModel.optimize_parameters
 
@@ -53,7 +53,7 @@ def compute_in_float64() -> None:
     RGTModel.feed_data = feed_data  # type: ignore[method-assign]
 
 
-def expect(signal: int, iteration: int, before: str, whom: str = "self") -> None:
+def send_before(signal: int, iteration: int, before: str, whom: str = "self") -> None:
     """Send a signal, once, when a method is called in an iteration or after it."""
     owner: Any = CheckpointManager if hasattr(CheckpointManager, before) else RGTModel
     method, sent = getattr(owner, before), []
@@ -71,14 +71,14 @@ def expect(signal: int, iteration: int, before: str, whom: str = "self") -> None
                 os.kill(os.getppid() if whom == "parent" else os.getpid(), signal)
             limit = time.monotonic() + 60
             while whom == "parent" and not stops[0].signal and time.monotonic() < limit:
-                time.sleep(0.01)  # until it has passed the signal on
+                time.sleep(0.01)  # until the parent has passed the signal on
         return method(self, *arguments, **keywords)
 
     setattr(owner, before, call)
 
 
-def note_stop_request() -> None:
-    """The run's StopRequest, which the command makes, and hands to everything that asks it."""
+def record_stop_request() -> None:
+    """Keep the StopRequest that the command creates."""
     wait = loop.batches
 
     def batches(loader: Any, opt: dict[str, Any], stop: StopRequest) -> Any:
@@ -88,7 +88,7 @@ def note_stop_request() -> None:
     loop.batches = batches
 
 
-def tell_phases(watch: Watch) -> None:
+def record_phases(watch: Watch) -> None:
     began = time.monotonic()
 
     def during(phase: str, owner: type, name: str) -> None:
@@ -117,12 +117,12 @@ def tell_phases(watch: Watch) -> None:
         during("save", CheckpointManager, name)
 
 
-note_stop_request()
-write_samples_down()
+record_stop_request()
+record_samples()
 if os.environ.get("FLOAT64"):
     compute_in_float64()
 for blow in json.loads(os.environ.get("BLOWS", "[]")):
     if (blow.pop("rank", 0), blow.pop("attempt", 0)) == (RANK, ATTEMPT):
-        expect(**blow)
+        send_before(**blow)
 if os.environ.get("WATCH") and RANK == 0:
-    tell_phases(Watch(Path(os.environ["WATCH"])))
+    record_phases(Watch(Path(os.environ["WATCH"])))
