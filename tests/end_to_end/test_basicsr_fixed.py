@@ -1,4 +1,4 @@
-"""`basicsr-fixed`, a fork that BasicSR's users install today, as host: our fallbacks for what it has fixed stay unused."""
+"""`basicsr-fixed`, a fork that users of BasicSR install today, as host: our fallbacks for it stay unused."""
 
 from __future__ import annotations
 
