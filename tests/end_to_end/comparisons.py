@@ -1,4 +1,4 @@
-"""Whether a run that was broken and resumed ended as one that never was, to the last bit."""
+"""Compare an interrupted and resumed run with an uninterrupted one, bit for bit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_flatten_with_path
 
 
 def assert_same_runs(broken: Path, unbroken: Path, total_iter: int) -> None:
-    """Networks, averages, states of optimiser and schedule, generators, best results, and all that was logged.
+    """Compare networks, averages, optimiser, schedule and generator states, best results, and all logged numbers.
 
     Compares the files that both folders have; the last ones must be there.
     """
@@ -31,12 +31,12 @@ def assert_same_runs(broken: Path, unbroken: Path, total_iter: int) -> None:
 
 
 def assert_same_curves(broken: Path, unbroken: Path) -> None:
-    """What TensorBoard draws of two folders."""
+    """Compare the TensorBoard scalars of two folders."""
     assert scalars(broken) == scalars(unbroken) != {}
 
 
 def scalars(folder: Path) -> dict[tuple[str, int], float]:
-    """Values by name and iteration; a validation that is there twice, because it was repeated, must be alike."""
+    """Values by name and iteration. A repeated validation must give the same value."""
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
     events.Reload()
     values: dict[tuple[str, int], float] = {}
@@ -48,7 +48,7 @@ def scalars(folder: Path) -> dict[tuple[str, int], float]:
 
 
 def assert_same_content(one: Path, other: Path) -> None:
-    """Equal names and values, tensors to the bit, in two files of torch.save."""
+    """Compare two files of torch.save: names and values, tensors bit for bit."""
     mine, theirs = (tree_flatten_with_path(torch.load(path, weights_only=True))[0] for path in (one, other))
     for (key, value), (other_key, other_value) in zip(mine, theirs, strict=True):
         assert key == other_key
@@ -57,7 +57,7 @@ def assert_same_content(one: Path, other: Path) -> None:
 
 
 def logged(folder: Path, total_iter: int) -> dict[str, tuple[str, str]]:
-    """Everything but the times in the iterations' lines, of all logs; what was done twice must be alike."""
+    """Learning rates and losses by iteration, from all logs. A repeated iteration must give the same values."""
     lines: dict[str, tuple[str, str]] = {}
     for log in sorted(folder.glob("train_*.log"), key=lambda path: path.stat().st_mtime):
         for iteration, rates, losses in re.findall(r"iter: *([\d,]+), lr:(\S+)\] .*?\)\] (.*)", log.read_text()):

@@ -6,39 +6,37 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
-import lmdb
 import pytest
 import yaml
 from skimage import data
 
 from rgt_arch.cli.basicsr_command import main
+from rgt_arch.data.lmdb import create_lmdb
+
+from .. import warm
 
 SCALE = 2
+HERE = str(Path(__file__).parent)
+TRAIN = ("train", "-opt", "options.yml", "--import", "watched")
 
 
 def _pairs(folder: Path, count: int, size: int) -> None:
     """`count` crops of a photograph as HR images of size×size, and their halves as LR images, as files and as LMDBs."""
-    photograph = data.astronaut()[:, :, ::-1]
     for kind, side in (("hr", size), ("lr", size // SCALE)):
         (folder / kind).mkdir(parents=True)
-        names = []
-        with lmdb.open(str(folder / f"{kind}.lmdb"), map_size=1 << 22) as environment:
-            for index in range(count):
-                crop = photograph[40 * index : 40 * index + size, 100 : 100 + size]
-                crop = cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA)
-                png = cv2.imencode(".png", crop)[1].tobytes()
-                (folder / kind / f"img{index}.png").write_bytes(png)
-                with environment.begin(write=True) as transaction:
-                    transaction.put(f"img{index}".encode(), png)
-                names.append(f"img{index}.png ({side},{side},3) 1")
-        (folder / f"{kind}.lmdb" / "meta_info.txt").write_text("\n".join(names) + "\n")
+        files = [folder / kind / f"img{index}.png" for index in range(count)]
+        for index, file in enumerate(files):
+            crop = data.astronaut()[40 * index : 40 * index + size, 100 : 100 + size, ::-1]
+            cv2.imwrite(str(file), cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA))
+        create_lmdb(files, folder / f"{kind}.lmdb", progress=False)
 
 
 def _dataset(folder: str, **options: Any) -> dict[str, Any]:
@@ -49,6 +47,19 @@ def _dataset(folder: str, **options: Any) -> dict[str, Any]:
         "io_backend": {"type": "disk"},
         **options,
     }
+
+
+def two_ranks(**variables: str) -> dict[str, list[str]]:
+    """Environment variables that torchrun sets for two processes, and `variables` for both."""
+    meeting = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    ranks = {"RANK": ["0", "1"], "LOCAL_RANK": ["0", "1"]}
+    return {**ranks, **{name: [value] * 2 for name, value in {**meeting, **variables}.items()}}
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 def edsr_options() -> dict[str, Any]:
@@ -120,20 +131,38 @@ class Project:
         for dataset in self.options["datasets"].values():
             dataset.update(dataroot_gt="train/hr.lmdb", dataroot_lq="train/lr.lmdb", io_backend={"type": "lmdb"})
 
+    def begin(self, *arguments: str, **variables: str | list[str]) -> list[warm.Process]:
+        """Start `python -m rgt_arch.cli ARGUMENTS` here, with stderr on stdout; watched.py can be imported.
+
+        variables: environment variables. A list holds one value per process.
+        """
+        ranks = max((len(values) for values in variables.values() if isinstance(values, list)), default=1)
+        return [
+            warm.start(
+                *("-m", "rgt_arch.cli", *arguments),
+                **{"cwd": self.root, "merged": True, "PYTHONPATH": HERE},
+                **{name: value if isinstance(value, str) else value[rank] for name, value in variables.items()},
+            )
+            for rank in range(ranks)
+        ]
+
     def start(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run a command here to its end; its output is text in `stdout`, stderr included."""
+        """Run `basicsr …` or `rgt …` in the project and wait. `stdout` of the result includes stderr."""
+        [process] = self.begin(*command[1:], **environment)
+        return subprocess.CompletedProcess(command, process.wait(), process.stdout)
+
+    def train(self, *arguments: str, blows: Sequence[dict[str, Any]] = ()) -> tuple[int, str]:
+        """Exit code and output of `basicsr train` with the current options and watched.py."""
+        self.write()
+        done = self.start("basicsr", *TRAIN, *arguments, BLOWS=json.dumps(blows))
+        return done.returncode, done.stdout
+
+    def start_from_shell(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run any command in the project as users start it, and wait."""
         env = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
         env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", "")])
-        return subprocess.run(
-            command,
-            cwd=self.root,
-            env=env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+        pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        return subprocess.run(command, cwd=self.root, env=env, timeout=300, check=False, **pipes)
 
     def logged_iterations(self) -> list[int]:
         """Iterations in the newest log, in order."""
@@ -161,8 +190,7 @@ def project(photographs: Path, tmp_path: Path) -> Project:
 def basicsr_command(
     project: Project, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, str]]:
-    """basicsr_command(*arguments, command="train"): `basicsr` in the project, in this process; its exit code, and
-    everything it printed."""
+    """basicsr_command(*arguments, command="train"): exit code and output of `basicsr` in this process."""
     monkeypatch.chdir(project.root)
     monkeypatch.setattr("sys.path", [*sys.path])
 
@@ -178,37 +206,9 @@ def basicsr_command(
     return call
 
 
-@pytest.fixture(scope="session")
-def server() -> Iterator[subprocess.Popen[str]]:
-    """The process that runs are forked from, runs.py."""
-    script = str(Path(__file__).with_name("runs.py"))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen([sys.executable, script], env=environment, text=True, **pipes) as process:
-        yield process
-        assert process.stdin is not None
-        process.stdin.close()
-
-
-@pytest.fixture
-def forked(server: subprocess.Popen[str], project: Project) -> Callable[..., tuple[int, str, str | None]]:
-    """forked(*arguments, **request): exit code of `basicsr train` in the project, what it printed, and the phase it
-    was struck in; the request is that of runs.py."""
-
-    def start(*arguments: str, **request: Any) -> tuple[int, str, str | None]:
-        project.write()
-        assert server.stdin is not None
-        assert server.stdout is not None
-        print(json.dumps({"root": str(project.root), "arguments": arguments, **request}), file=server.stdin, flush=True)
-        answer = json.loads(server.stdout.readline())
-        return answer["code"], (project.root / "output.txt").read_text(), answer["struck"]
-
-    return start
-
-
 @pytest.fixture
 def run(project: Project) -> Project:
-    """The project, with a tiny RGT whose every step draws random numbers, in runs of 8 iterations."""
+    """The project with a tiny RGT that draws random numbers in every step, and runs of 8 iterations."""
     network = {"type": "RGT", "upscale": SCALE, "depth": [2], "embed_dim": 12, "num_heads": [2], "mlp_ratio": 1}
     project.options.update(model_type="RGTModel", network_g={**network, "drop_path_rate": 0.5})
     project.options["train"].update(total_iter=8, ema_decay=0.9, grad_clip=1.0)

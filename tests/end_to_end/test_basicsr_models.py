@@ -1,4 +1,4 @@
-"""Models that are not ours under `basicsr train`: they train, save, and go on to the bit."""
+"""BasicSR's own models under `basicsr train`: they train, save, and resume bit for bit."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MODELS = {
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_resumed_run_ends_as_an_unbroken_one_bit_for_bit(run, basicsr_command, model):
+def test_a_resumed_run_ends_as_an_uninterrupted_one_bit_for_bit(run, basicsr_command, model):
     del run.options["train"]["grad_clip"]
     run.options.update(model_type=model, **MODELS[model])
     labels = ["g", "d"] if "network_d" in run.options else ["g"]

@@ -1,7 +1,6 @@
-"""The fault drill: training processes killed at random points, again and again, end with the bits of unbroken runs.
+"""The fault drill: trainings that are killed repeatedly at random points end as uninterrupted ones, bit for bit.
 
-`pytest -m drill` runs all of it, in under ten minutes on two cores. The tally at the end is printed by
-tests/conftest.py.
+`pytest -m drill` runs all of it, in under ten minutes on two cores, and prints a tally.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ import random
 import re
 import shutil
 import signal
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,23 +18,23 @@ from typing import Any
 import pytest
 import torch
 
+from ..warm import end_together
 from .comparisons import assert_same_curves, assert_same_runs
-
-if not hasattr(os, "fork"):
-    pytest.skip("runs.py forks, and systems without it have no such signals either", allow_module_level=True)
+from .conftest import TRAIN, two_ranks
+from .phases import Watch
 
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 EXIT_CODES = {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}
 # In turn, so that each is met; the points in them are random.
 PHASES = ("step", "save", "validation", "start", "save", "step", "validation", "between")
-# RGT_DRILL_SEED has the strikes of an earlier drill drawn again: signals, the phases and iterations they wait for, how
-# much of a phase they then let pass, and the ranks they are for. What a run is at by then is up to the machine's pace.
+# RGT_DRILL_SEED repeats the signals of an earlier drill: number, phase, iteration, delay and rank. The exact point
+# still depends on the speed of the machine.
 SEED = int(os.environ.get("RGT_DRILL_SEED") or random.SystemRandom().randrange(1000000))
 
 
 @dataclass
 class Chain:
-    """One run, in pieces: options beyond those of the `run` fixture, and how often it is killed."""
+    """One run with interruptions: options beyond those of the `run` fixture, and the number of kills."""
 
     name: str
     total_iter: int
@@ -75,18 +75,18 @@ CHAINS = [
 
 @pytest.mark.drill
 @pytest.mark.parametrize("chain", CHAINS, ids=lambda chain: chain.name)
-def test_runs_killed_at_random_points_end_as_unbroken_ones(run, forked, record_property, chain):
-    phases = drill(run, forked, record_property, chain, SEED, check)
+def test_runs_killed_at_random_points_end_as_unbroken_ones(run, capsys, chain):
+    phases = drill(run, capsys, chain, SEED, check)
     assert sum(phases.values()) >= chain.kills - 2
 
 
-def test_a_short_drill(run, forked, record_property):
-    """Asserts nothing that the machine's pace could change, as how many kills there are and how each run ends."""
+def test_a_short_drill(run, capsys):
+    """Asserts nothing that depends on the speed of the machine, such as the number of kills."""
     chain = Chain("short: LMDB, 2 workers", 13, kills=4, options={"data": {"num_worker_per_gpu": 2}}, lmdb=True)
-    assert drill(run, forked, record_property, chain, seed=5), "no signal met a run"
+    assert drill(run, capsys, chain, seed=5), "no signal met a run"
 
 
-def drill(run, forked, record_property, chain, seed, check_end=None):
+def drill(run, capsys, chain, seed, check_end=None):
     """Kill the chain's run, resume it until it is finished, and compare it with a run that nobody killed.
 
     A run that was finished before a first kill met it is begun again. `check_end` is called after each kill. Returns
@@ -98,7 +98,7 @@ def drill(run, forked, record_property, chain, seed, check_end=None):
     try:
         for number in range(chain.kills):
             strike = draw(points, chain, number)
-            code, printed, struck = forked("--auto_resume", strike=strike, ranks=chain.ranks)
+            code, printed, struck = train(run, chain, "--auto_resume", strike=strike)
             resumes += "Resuming training from" in printed
             if code == 0:  # the signal came after the end
                 if phases:
@@ -108,10 +108,10 @@ def drill(run, forked, record_property, chain, seed, check_end=None):
                 continue
             if check_end is not None:
                 check_end(code, printed, struck, strike)
-            if code in (-strike["signal"], EXIT_CODES[strike["signal"]]):
+            if code in (-strike["number"], EXIT_CODES[strike["number"]]):
                 phases[struck] += 1
-                signals[signal.Signals(strike["signal"]).name] += 1
-        code, printed, _ = forked("--auto_resume", ranks=chain.ranks)
+                signals[signal.Signals(strike["number"]).name] += 1
+        code, printed, _ = train(run, chain, "--auto_resume")
         assert code == 0, printed
         resumes += "Resuming training from" in printed
         run.run_folder.rename(run.root / "broken")
@@ -120,15 +120,50 @@ def drill(run, forked, record_property, chain, seed, check_end=None):
         outcome = "NOT EQUAL"
         state = torch.load(run.root / f"broken/training_states/{chain.total_iter}.state", weights_only=True)
         run.options["manual_seed"] = state["seed"]
-        code, printed, _ = forked(ranks=chain.ranks)
+        code, printed, _ = train(run, chain)
         assert code == 0, printed
         assert_same_runs(run.root / "broken", run.run_folder, chain.total_iter)
         assert_same_curves(run.root / "broken_curves", run.root / "tb_logger/tiny")
         outcome = "equal"
     finally:
-        counts = {"phases": dict(phases), "signals": dict(signals), "resumes": resumes}
-        record_property("drill", {"chain": chain.name, "seed": seed, "outcome": outcome, **counts})
+        with capsys.disabled():
+            print(f"\n{chain.name} (seed {seed}): {_tally(phases)}; {_tally(signals)}; {resumes} resumes: {outcome}")
     return phases
+
+
+def _tally(counts):
+    return ", ".join(f"{name} {counts[name]}" for name in sorted(counts))
+
+
+def train(run, chain, *arguments, strike=None):
+    """Exit code, output, and the phase in which the signal came (None if the run had ended before)."""
+    watch = Watch(run.root / "watch")
+    watch.enter("start", 0)
+    watch.took("start", watch.duration("start") or 0.5)
+    run.write()
+    processes = run.begin(*TRAIN, *arguments, WATCH="watch", **(two_ranks() if chain.ranks == 2 else {}))
+    struck = strike and strike_once(watch, processes, **strike)
+    return end_together(processes), processes[0].stdout, struck
+
+
+def strike_once(watch, processes, *, number, phase, iteration, last, fraction, whom):
+    """Send a signal at a point of a phase in or after an iteration, or, from iteration `last` on, of any phase.
+
+    fraction: the point, of what the phase took the last time. whom: a rank, or "group": all ranks with their data
+    workers, as a terminal or Slurm does.
+    """
+    while True:
+        if any(process.poll() is not None for process in processes):
+            return None
+        now, done = watch.now()
+        if (now == phase and done >= iteration) or done >= last:
+            break
+        time.sleep(0.0003)
+    time.sleep(fraction * watch.duration(now))
+    struck = watch.now()[0]
+    for process in processes if whom == "group" else [processes[whom]]:
+        process.send_signal(number, group=whom == "group")
+    return struck
 
 
 def configure(run, chain):
@@ -144,11 +179,11 @@ def configure(run, chain):
 
 
 def draw(points, chain, number):
-    """The strike of a chain's `number`-th run; its iterations are spread over the whole run."""
+    """The signal for the `number`-th run of a chain. Iterations are spread over the whole run."""
     phase = PHASES[number % len(PHASES)]
     iteration = (chain.total_iter - 2) * number // chain.kills + points.randrange(2)
     return {
-        "signal": points.choice(SIGNALS),
+        "number": points.choice(SIGNALS),
         "phase": phase,
         "iteration": 0 if phase == "start" else iteration,
         "last": chain.total_iter,
@@ -158,10 +193,10 @@ def draw(points, chain, number):
 
 
 def check(code, printed, struck, strike):
-    """A process that is killed says nothing; one that is told to end saves, and says so."""
-    expected = {EXIT_CODES[strike["signal"]]}
+    """A killed process prints nothing. A process that is asked to end saves and prints a line."""
+    expected = {EXIT_CODES[strike["number"]]}
     if struck == "start":
-        expected.add(-strike["signal"])  # before Python listens
+        expected.add(-strike["number"])  # before Python listens
     assert code in expected, f"{strike}, struck in {struck}: {code}\n{printed}"
     if code > 0:
         assert "Traceback" not in printed

@@ -9,6 +9,8 @@ from pathlib import Path
 import torch
 import yaml
 
+from .. import warm
+
 OPTIONS = Path(__file__).parents[2] / "options"
 
 SCRIPT = """
@@ -51,8 +53,8 @@ def small(project, command):
 
 
 def test_a_hosts_own_scripts_train_resume_and_test(project):
-    train = (sys.executable, "train.py", "-opt", small(project, "train"))
-    run = project.start(*train)
+    train = ("train.py", "-opt", small(project, "train"))
+    run = project.start_from_shell(sys.executable, *train)
     assert run.returncode == 0, run.stdout
     assert run.stdout.endswith("everything else is BasicSR's\n")
     assert project.logged_iterations() == [1, 2]
@@ -60,14 +62,14 @@ def test_a_hosts_own_scripts_train_resume_and_test(project):
     assert sorted(path.name for path in models.iterdir()) == ["net_g_1.pth", "net_g_2.pth", "net_g_latest.pth"]
     assert len(re.findall(r"# psnr: \d", run.stdout)) >= 2
 
-    run = project.start(*train, "--auto_resume", "--force_yml", "train:total_iter=3")
+    run = warm.run(*train, "--auto_resume", "--force_yml", "train:total_iter=3", cwd=project.root, merged=True)
     assert run.returncode == 0, run.stdout
     assert re.search(r"Resuming training from epoch: 0, iter: 2", run.stdout)
     assert project.logged_iterations() == [3]
     one, other = (torch.load(models / f"net_g_{name}.pth", weights_only=True)["params"] for name in (2, "latest"))
     assert not torch.equal(one["conv_first.weight"], other["conv_first.weight"])
 
-    run = project.start(sys.executable, "test.py", "-opt", small(project, "test"))
+    run = warm.run("test.py", "-opt", small(project, "test"), cwd=project.root, merged=True)
     assert run.returncode == 0, run.stdout
     assert run.stdout.endswith("everything else is BasicSR's\n")
     assert re.search(r"# psnr: \d", run.stdout)
@@ -76,8 +78,8 @@ def test_a_hosts_own_scripts_train_resume_and_test(project):
 def test_a_host_that_stands_elsewhere_writes_beside_its_script(project):
     """BasicSR's root is the script's; what option files name is opened from where one stands."""
     (project.root / "host").mkdir()
-    script = project.root / "host/train.py"
-    script.write_text(SCRIPT.format(command="train"))
-    run = project.start(sys.executable, "host/train.py", "-opt", project.write(), "--force_yml", "train:total_iter=1")
+    (project.root / "host/train.py").write_text(SCRIPT.format(command="train"))
+    arguments = ("-opt", project.write(), "--force_yml", "train:total_iter=1")
+    run = warm.run("host/train.py", *arguments, cwd=project.root, merged=True)
     assert run.returncode == 0, run.stdout
     assert (project.root / "host/experiments/tiny/models/net_g_latest.pth").is_file()

@@ -1,4 +1,4 @@
-"""Runs that are killed, stopped, or short of images, and what they leave and go on to."""
+"""Runs that are killed, stopped, or miss images: what they leave, and how they continue."""
 
 from __future__ import annotations
 
@@ -13,20 +13,6 @@ from rgt_arch.training import signals
 from .comparisons import assert_same_curves, assert_same_runs
 
 TERM, KILL, CTRL_C = signal.SIGTERM, signal.SIGKILL, signal.SIGINT
-
-
-@pytest.fixture
-def train(forked):
-    """train(…, kill=(signal, iteration, before[, whom])): exit code and output of `basicsr train` in the project."""
-
-    def start(*arguments, kill=None):
-        keys = ("signal", "iteration", "before", "whom")
-        code, printed, _ = forked(*arguments, kill=kill and dict(zip(keys, kill, strict=False)))
-        return code, printed
-
-    return start
-
-
 CHAINS = {
     "disk": [
         (TERM, 2, "optimize_parameters"),
@@ -45,8 +31,12 @@ CHAINS = {
 }
 
 
+def blow(*values):
+    return dict(zip(("signal", "iteration", "before", "whom"), values, strict=False))
+
+
 @pytest.mark.parametrize("chain", CHAINS)
-def test_killed_runs_end_as_an_unbroken_one_bit_for_bit(run, train, chain):
+def test_killed_runs_end_as_an_uninterrupted_one_bit_for_bit(run, chain):
     """From disk without workers, with bf16 and accumulation; from LMDB with workers, and with a seed that is drawn."""
     if chain == "disk":
         run.options["train"].update(amp="bf16", accumulate=2)
@@ -55,23 +45,23 @@ def test_killed_runs_end_as_an_unbroken_one_bit_for_bit(run, train, chain):
         run.options["datasets"]["train"].update(num_worker_per_gpu=2, dataset_enlarge_ratio=100)
         run.options["manual_seed"] = None
     for kill in CHAINS[chain]:
-        code, printed = train("--auto_resume", kill=kill)
+        code, printed = run.train("--auto_resume", blows=[blow(*kill)])
         assert code == {TERM: 143, CTRL_C: 130, KILL: -9}[kill[0]], printed
         assert "Traceback" not in printed
         assert "DataLoader" not in printed
         if code > 0:
             assert re.search(r"the run ends after iteration \d, which is saved; --auto_resume goes on", printed)
-    code, printed = train("--auto_resume")
+    code, printed = run.train("--auto_resume")
     assert code == 0, printed
     run.run_folder.rename(run.root / "broken")
     (run.root / "tb_logger/tiny").rename(run.root / "broken_curves")
 
     run.options["manual_seed"] = torch.load(run.root / "broken/training_states/6.state", weights_only=True)["seed"]
-    code, printed = train()
+    code, printed = run.train()
     assert code == 0, printed
     assert_same_runs(run.root / "broken", run.run_folder, total_iter=8)
     assert_same_curves(run.root / "broken_curves", run.root / "tb_logger/tiny")
-    code, printed = train("--auto_resume")
+    code, printed = run.train("--auto_resume")
     assert (code, "this run is finished (8 iterations)" in printed) == (0, True)
 
 
@@ -90,9 +80,9 @@ def test_second_signal_ends_a_run_at_once_but_not_its_echo(monkeypatch):
 
 
 @pytest.mark.parametrize("prefetch", [None, "cpu"])
-def test_dead_data_worker_is_an_error_of_one_line(run, train, prefetch):
+def test_dead_data_worker_is_an_error_of_one_line(run, prefetch):
     run.options["datasets"]["train"].update(num_worker_per_gpu=1, prefetch_mode=prefetch)
-    code, printed = train(kill=(KILL, 2, "feed_data", "worker"))
+    code, printed = run.train(blows=[blow(KILL, 2, "feed_data", "worker")])
     assert code == 1, printed
     [line] = [line for line in printed.splitlines() if "error:" in line]
     assert re.search(r"a process that reads training images died \(DataLoader worker .*\); .*--auto_resume", line)
@@ -100,7 +90,7 @@ def test_dead_data_worker_is_an_error_of_one_line(run, train, prefetch):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_one_unreadable_image_in_a_hundred_is_named_once_and_replaced(run, train, workers):
+def test_one_unreadable_image_in_a_hundred_is_named_once_and_replaced(run, workers):
     for kind in ("hr", "lr"):
         content = (run.root / f"train/{kind}/img0.png").read_bytes()
         for number in range(101):
@@ -109,13 +99,13 @@ def test_one_unreadable_image_in_a_hundred_is_named_once_and_replaced(run, train
     (run.root / "train/lr/img7.png").write_bytes(damaged)
     data = run.options["datasets"]["train"]
     data.update(num_worker_per_gpu=workers, batch_size_per_gpu=26)  # 208 samples: two epochs
-    code, printed = train()
+    code, printed = run.train()
     assert code == 0, printed
     [line] = [line for line in printed.splitlines() if "cannot be read" in line]
     assert re.search(r"lr/img7\.png: not a readable image; .*; another image takes its place \(1 of 101 cannot", line)
 
     (run.root / "train/lr/img9.png").write_bytes(damaged)
-    code, printed = train()
+    code, printed = run.train()
     assert code == 1, printed
     [line] = [line for line in printed.splitlines() if "error:" in line]
     assert re.search(r"2 of 101 training images cannot be read, over 1%, the last one in .*lr/img[79]\.png: ", line)
@@ -123,11 +113,11 @@ def test_one_unreadable_image_in_a_hundred_is_named_once_and_replaced(run, train
 
 
 @pytest.mark.parametrize("bad", [1, 100])
-def test_steps_that_are_not_finite_end_a_run_only_where_they_go_on(run, train, bad):
-    """A learning rate that no training survives, and one that it does."""
+def test_steps_that_are_not_finite_end_a_run_only_where_they_go_on(run, bad):
+    """With a learning rate that makes every step infinite, and a normal one."""
     run.options["train"].update(nan_patience=2)
     run.options["train"]["optim_g"]["lr"] = 1e-3 if bad == 1 else 1e37
-    code, printed = train()
+    code, printed = run.train()
     assert code == (0 if bad == 1 else 1), printed
     if code:
         [line] = [line for line in printed.splitlines() if "error:" in line]

@@ -1,4 +1,4 @@
-"""What a training shows: a bar on a terminal, BasicSR's lines elsewhere, and both sorts of curves in files."""
+"""Output of a training: a bar on a terminal, BasicSR's lines elsewhere, curves in files."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import csv
 import os
 import re
 import struct
-import subprocess
-import sys
 
 import pytest
 
-# A terminal of ours is what Unix alone has, as the forks of runs.py are.
+from .. import warm
+
+# Pseudo-terminals exist on Unix only.
 fcntl = pytest.importorskip("fcntl")
 pty = pytest.importorskip("pty")
 termios = pytest.importorskip("termios")
@@ -20,28 +20,29 @@ COLUMNS = 120
 BAR = r" *\d+%\|.*\| +(\d+)/(\d+), +\S+(it/s|s/it), ETA \d+:\d+, l_pix \S+, grad_norm \S+, lr \S+, \d+\.\d GB"
 
 
-def on_a_terminal(project, *command):
-    """Exit code of a command, and what it has sent to a terminal of COLUMNS columns."""
+def on_a_terminal(project):
+    """Exit code of a training, and its output to a terminal of COLUMNS columns."""
     terminal, end = pty.openpty()
     fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 40, COLUMNS, 0, 0))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(command, cwd=project.root, env=environment, stdin=end, stdout=end, stderr=end) as process:
-        os.close(end)
-        sent = b""
-        while True:
-            try:
-                part = os.read(terminal, 65536)
-            except OSError:  # Linux's way to say that nobody has the other end open
-                part = b""
-            if not part:
-                break
-            sent += part
-        os.close(terminal)
-        return process.wait(), sent.decode()
+    command = ("-m", "rgt_arch.cli", "train", "-opt", project.write())
+    process = warm.start(*command, cwd=project.root, terminal=end)
+    os.close(end)
+    sent = b""
+    while part := read(terminal):
+        sent += part
+    os.close(terminal)
+    return process.wait(), sent.decode()
+
+
+def read(terminal):
+    try:
+        return os.read(terminal, 65536)
+    except OSError:  # on Linux: the other end is closed
+        return b""
 
 
 def screen(sent):
-    """The lines that such a terminal shows in the end, and all states of the line that the cursor was in."""
+    """The final lines of such a terminal, and all states of the line with the cursor."""
     lines, states, row, column = [[]], [], 0, 0
     for piece in re.findall(r"\x1b\[\w|\r|\n|[^\x1b\r\n]+", sent):
         if piece == "\r":
@@ -62,13 +63,13 @@ def screen(sent):
 
 def test_a_terminal_shows_a_bar_below_whole_log_lines(run):
     run.options["val"]["pbar"] = True
-    code, sent = on_a_terminal(run, sys.executable, "-m", "rgt_arch.cli", "train", "-opt", run.write())
+    code, sent = on_a_terminal(run)
     assert code == 0, sent
     lines, states = screen(sent)
     bars = [re.fullmatch(BAR, state) for state in states]
     assert {int(bar[1]) for bar in bars if bar} >= {8}
     assert {int(bar[2]) for bar in bars if bar} == {8}
-    assert len([line for line in lines if re.fullmatch(BAR, line)]) == 1  # what is left of it in the end
+    assert len([line for line in lines if re.fullmatch(BAR, line)]) == 1  # its final state
     assert all(len(line) <= COLUMNS for line in lines if re.search(r"\d%\|", line))
     [log] = run.run_folder.glob("train_*.log")
     told = re.compile(r"iter: .* lr:|INFO: (Sav|Val)")
@@ -77,18 +78,18 @@ def test_a_terminal_shows_a_bar_below_whole_log_lines(run):
     assert set(written) <= set(lines), "log lines are whole, on the terminal and in the file"
 
 
-def test_elsewhere_there_are_basicsrs_lines_alone(run, forked):
+def test_elsewhere_there_are_basicsrs_lines_alone(run):
     run.options["val"]["pbar"] = True
-    code, printed, _ = forked()
+    code, printed = run.train()
     assert code == 0, printed
     assert "\r" not in printed
     assert "ETA" not in printed
     assert len(re.findall(r"iter: +\d+, lr:\(.*l_pix: ", printed)) == 8
 
 
-def test_losses_and_metrics_are_in_a_csv_where_it_is_asked_for(run, forked):
+def test_losses_and_metrics_are_in_a_csv_where_it_is_asked_for(run):
     run.options["logger"].update(csv=True, use_tb_logger=False)
-    code, printed, _ = forked()
+    code, printed = run.train()
     assert code == 0, printed
     with (run.run_folder / "metrics.csv").open(newline="") as file:
         rows = [(row["iteration"], row["dataset"], row["name"]) for row in csv.DictReader(file)]
@@ -98,6 +99,6 @@ def test_losses_and_metrics_are_in_a_csv_where_it_is_asked_for(run, forked):
     assert not (run.root / "tb_logger").exists()
 
     run.options["logger"].update(csv=False)
-    code, printed, _ = forked("--restart")
+    code, printed = run.train("--restart")
     assert code == 0, printed
     assert not (run.run_folder / "metrics.csv").exists()

@@ -1,13 +1,11 @@
-"""Training by two real processes: as one with twice the batch, through deaths and signals, however they are started."""
+"""Training by two processes: equal to one with twice the batch, exact after deaths and signals, with every launcher."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -16,27 +14,19 @@ import pytest
 import torch
 
 from rgt_arch.cli.basicsr_command import main
-from rgt_arch.models.rgt_model import RGTModel
-from rgt_arch.training import loop, ranks
+from rgt_arch.training import ranks
 
+from .. import warm
 from .comparisons import assert_same_content
-from .conftest import Project
-from .runs import free_port
+from .conftest import HERE, TRAIN, Project, free_port, two_ranks
 
-HERE = Path(__file__).parent
-MODULE = ("-m", "rgt_arch.cli")
-SCRIPT = (str(Path(sys.executable).with_name("basicsr")),)
-TRAIN = ("train", "-opt", "options.yml", "--import", "watched")
 NETWORK = {"type": "RGT", "upscale": 2, "depth": [2], "embed_dim": 96, "num_heads": [6], "mlp_ratio": 1}
-METRICS = {
-    "psnr": {"type": "calculate_psnr", "crop_border": 2},
-    "ssim": {"type": "calculate_ssim", "crop_border": 2},
-}
+METRICS = {name: {"type": f"calculate_{name}", "crop_border": 2} for name in ("psnr", "ssim")}
 
 
 @pytest.fixture
 def make(photographs, tmp_path):
-    """make(name, batch): a project that trains a small RGT with so many images in a process's batch."""
+    """make(name, batch): a project that trains a small RGT with `batch` images per process."""
 
     def project(name: str, batch: int) -> Project:
         shutil.copytree(photographs, tmp_path / name)
@@ -53,79 +43,16 @@ def make(photographs, tmp_path):
         for folder in ("three", "one"):
             where = {"name": folder, "dataroot_gt": f"{folder}/hr", "dataroot_lq": f"{folder}/lr"}
             options["datasets"][f"val_{folder}"] = {**held_out, **where}
-        options["train"].update(total_iter=20, ema_decay=0.9, grad_clip=0.5)
-        options["logger"].update(print_freq=1, save_checkpoint_freq=5)
-        options["val"].update(val_freq=10, save_img=True, metrics=METRICS)
+        options["train"].update(total_iter=12, ema_decay=0.9, grad_clip=0.5)
+        options["logger"].update(print_freq=1, save_checkpoint_freq=3)
+        options["val"].update(val_freq=6, save_img=True, metrics=METRICS)
         return project
 
     return project
 
 
-@pytest.fixture
-def alone(monkeypatch, capfd):
-    """alone(project, *arguments, FLOAT64=…): `basicsr` in this process; what it printed, once it came to its end."""
-
-    def call(project: Project, *arguments: str, **variables: str) -> str:
-        capfd.readouterr()
-        with monkeypatch.context() as context:
-            context.chdir(project.root)
-            context.setattr(sys, "path", [str(HERE), *sys.path])
-            context.delitem(sys.modules, "watched", raising=False)
-            context.setattr(loop, "batches", loop.batches)
-            for name in ("optimize_parameters", "feed_data"):  # which the import replaces
-                context.setattr(RGTModel, name, getattr(RGTModel, name))
-            for name, value in variables.items():
-                context.setenv(name, value)
-            try:
-                code = main([*arguments])
-            finally:
-                torch.set_default_dtype(torch.float32)
-        printed = capfd.readouterr()
-        assert code == 0, printed.out + printed.err
-        return printed.out + printed.err
-
-    return call
-
-
-def torchrun(*flags: str, module: str = "torch.distributed.run") -> tuple[str, ...]:
-    return (sys.executable, "-m", module, "--nproc_per_node=2", f"--master_port={free_port()}", *flags)
-
-
-def environment(blows: list[dict] | None = None, **more: str) -> dict[str, str]:
-    return {"PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1", "BLOWS": json.dumps(blows or []), **more}
-
-
-def blow(number: int, rank: int, iteration: int, before: str, attempt: int = 0, whom: str = "self") -> dict:
-    return {
-        "signal": number, "rank": rank, "iteration": iteration, "before": before, "attempt": attempt, "whom": whom
-    }  # fmt: skip
-
-
-def start_by_hand(project: Project, *arguments: str, **variables: list[str]) -> list[tuple[int, str]]:
-    """Two processes without torchrun, each with its own value of every variable; their exit codes and outputs."""
-    processes = []
-    for rank in range(2):
-        own = {name: values[rank] for name, values in variables.items()}
-        processes.append(
-            subprocess.Popen(
-                [sys.executable, *arguments],
-                cwd=project.root,
-                env={**os.environ, **environment(), **own},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-        )
-    try:
-        outputs = [process.communicate(timeout=240)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    return [(process.returncode, output) for process, output in zip(processes, outputs, strict=True)]
-
-
 def samples(project: Project) -> dict[int, list]:
-    """What all ranks together trained on, by iteration."""
+    """Samples of all ranks by iteration."""
     seen: dict[int, list] = {}
     for file in project.root.glob("samples-*.jsonl"):
         for line in file.read_text().splitlines():
@@ -139,132 +66,126 @@ def weights(project: Project) -> dict[str, torch.Tensor]:
     return {f"{key} {name}": value for key in ("params", "params_ema") for name, value in content[key].items()}
 
 
-def largest_difference(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
-    assert one.keys() == other.keys()
-    return max((one[name].double() - other[name].double()).abs().max().item() for name in one)
-
-
 def pictures(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.png")}
 
 
-def results(log: str) -> list[str]:
-    """The lines with the means of metrics, in order."""
-    return re.findall(r"# (?:psnr|ssim): .*", log)
+def outputs(project: Project, *arguments: str, code: int = 0, **variables: str | list[str]) -> list[str]:
+    """Outputs of the processes of a command, which must all return `code`."""
+    processes = project.begin(*arguments, **variables)
+    assert [process.wait() for process in processes] == [code] * len(processes), [each.stdout for each in processes]
+    return [process.stdout for process in processes]
 
 
 @pytest.mark.parametrize(
     ("kind", "optimizer", "bound"),
     [
         ("float64", {"type": "Adam", "lr": 1e-3, "betas": [0.9, 0.99]}, 1e-10),
-        ("float32", {"type": "SGD", "lr": 1e-2}, 1e-6),
+        ("float32", {"type": "SGD", "lr": 1e-2}, 1e-5),
     ],
 )
-def test_two_ranks_equal_one_process_of_twice_the_batch(make, alone, kind, optimizer, bound):
-    """After 20 steps, with accumulation on the two ranks, and without --launcher."""
+def test_two_ranks_equal_one_process_of_twice_the_batch(make, kind, optimizer, bound):
+    """After 12 steps, with accumulation on the two ranks, and without --launcher."""
     two, one = make("two", batch=2), make("one", batch=4)
-    for project in (two, one):
-        project.options["train"]["optim_g"] = optimizer
     two.options["train"]["accumulate"] = 2
-    for project in (two, one):
+    for project, variables in ((two, two_ranks()), (one, {})):
+        project.options["train"]["optim_g"] = optimizer
         project.write()
-    variables = {"FLOAT64": "1"} if kind == "float64" else {}
-    run = two.start(*torchrun(), *MODULE, *TRAIN, **environment(**variables))
-    assert run.returncode == 0, run.stdout
-    alone(one, *TRAIN, **variables)
+        outputs(project, *TRAIN, FLOAT64="1" if kind == "float64" else "", **variables)
 
     seen = samples(two)
     assert seen == samples(one)
-    assert sorted(seen) == list(range(1, 21))
+    assert sorted(seen) == list(range(1, 13))
     assert all(len(pairs) == 4 for pairs in seen.values())
     for rank in range(2):  # each iteration's batch is shared, not trained on twice
-        assert len((two.root / f"samples-{rank}.jsonl").read_text().splitlines()) == 20
-    assert weights(two)["params conv_first.weight"].dtype == getattr(torch, kind)
-    assert largest_difference(weights(two), weights(one)) < bound
-    assert two.logged_iterations() == list(range(1, 21))
+        assert len((two.root / f"samples-{rank}.jsonl").read_text().splitlines()) == 12
+    mine, theirs = weights(two), weights(one)
+    assert mine["params conv_first.weight"].dtype == getattr(torch, kind)
+    assert mine.keys() == theirs.keys()
+    assert max((mine[name] - theirs[name]).abs().max().item() for name in mine) < bound
+    assert two.logged_iterations() == list(range(1, 13))
     for folder in (two.run_folder, one.run_folder):
         assert sorted(pictures(folder / "visualization")) == sorted(
-            f"img{number}/img{number}_{iteration}.png" for number in range(3) for iteration in (10, 20)
+            f"img{number}/img{number}_{iteration}.png" for number in range(3) for iteration in (6, 12)
         )
 
 
-def test_runs_of_two_ranks_that_die_end_as_an_unbroken_one_bit_for_bit(make, alone):
+def test_interrupted_runs_of_two_ranks_end_as_an_uninterrupted_one_bit_for_bit(make):
     """Drop path draws on each rank. A rank dies while it trains, is started anew by torchrun, dies while it validates;
-    torchrun gets SIGTERM; one of Slurm's processes gets Ctrl-C; and each is started in another way."""
+    torchrun gets SIGTERM; one of Slurm's processes gets Ctrl-C; and each is started in another way. All processes
+    train and validate from one LMDB."""
     unbroken, broken = make("unbroken", batch=2), make("broken", batch=2)
     for project in (unbroken, broken):
         project.options["network_g"]["drop_path_rate"] = 0.5
+        project.use_lmdb()
         project.write()
-    run = unbroken.start(*torchrun("--no-python"), *SCRIPT, *TRAIN, "--launcher", "pytorch", **environment())
-    assert run.returncode == 0, run.stdout
+    outputs(unbroken, *TRAIN, "--launcher", "pytorch", **two_ranks())
+
+    def torchrun(*arguments: str, blows: list[dict]) -> str:
+        launch = ("-m", "torch.distributed.run", "--nproc_per_node=2", f"--master_port={free_port()}")
+        variables = {"PYTHONPATH": HERE, "BLOWS": json.dumps(blows)}
+        run = warm.run(*launch, *arguments, cwd=broken.root, merged=True, **variables)  # its ranks start from a shell
+        assert run.returncode == 1, run.stdout  # torchrun's own
+        return run.stdout
 
     # SIGKILL of a rank: torchrun's next try goes on without --auto_resume; after the second death it gives up
+    kill = {"signal": signal.SIGKILL}
     deaths = [
-        blow(signal.SIGKILL, rank=1, iteration=7, before="optimize_parameters"),
-        blow(signal.SIGKILL, rank=0, iteration=10, before="test", attempt=1),
+        {**kill, "rank": 1, "iteration": 4, "before": "optimize_parameters"},
+        {**kill, "rank": 0, "iteration": 6, "before": "test", "attempt": 1},
     ]
-    run = broken.start(*torchrun("--max-restarts=1"), *MODULE, *TRAIN, **environment(deaths))
-    assert run.returncode == 1, run.stdout
-    assert "torchrun started this run again; it goes on from its last checkpoint" in run.stdout
-    assert "Resuming training from epoch: 2, iter: 5" in run.stdout
-    assert re.search(r"exitcode *: -9 .*Signal 9 \(SIGKILL\) received by PID", run.stdout, re.DOTALL)
+    printed = torchrun("--max-restarts=1", "-m", "rgt_arch.cli", *TRAIN, blows=deaths)
+    assert "torchrun started this run again; it goes on from its last checkpoint" in printed
+    assert "Resuming training from epoch: 1, iter: 3" in printed
+    assert re.search(r"exitcode *: -9 .*Signal 9 \(SIGKILL\) received by PID", printed, re.DOTALL)
     # both who were left say so, unless torchrun is quicker to end one of them
-    assert re.search(r"error: .*another process of this run is gone .*--auto_resume goes on", run.stdout)
-    assert broken.logged_iterations()[-1] == 10
+    assert re.search(r"error: .*another process of this run is gone .*--auto_resume goes on", printed)
+    assert broken.logged_iterations()[-1] == 6
 
-    # SIGTERM to torchrun, which passes it on
-    told = [blow(signal.SIGTERM, rank=0, iteration=13, before="optimize_parameters", whom="parent")]
-    run = broken.start(*torchrun(), *SCRIPT, *TRAIN, "--auto_resume", **environment(told))
-    assert run.returncode == 1, run.stdout  # torchrun's own
-    assert "the run ends after iteration 13, which is saved; --auto_resume goes on" in run.stdout
-    assert (broken.run_folder / "training_states/13.state").is_file()
+    # SIGTERM to torchrun, which passes it on; with spawned data workers, and the console script
+    term = {"signal": signal.SIGTERM, "iteration": 8, "before": "optimize_parameters", "whom": "parent"}
+    workers = ("--force_yml", "datasets:train:num_worker_per_gpu=1")
+    script = str(Path(sys.executable).with_name("basicsr"))
+    printed = torchrun("--no-python", script, *TRAIN, "--auto_resume", *workers, blows=[term])
+    assert "the run ends after iteration 8, which is saved; --auto_resume goes on" in printed, printed
+    assert (broken.run_folder / "training_states/8.state").is_file()
 
     # Ctrl-C to one of two processes that srun started
-    told = [blow(signal.SIGINT, rank=1, iteration=16, before="optimize_parameters")]
-    slurm = {"SLURM_PROCID": ["0", "1"], "SLURM_LOCALID": ["0", "1"], "SLURM_NTASKS": ["2", "2"]}
-    slurm |= {
-        "SLURM_NODELIST": ["localhost"] * 2,
-        "MASTER_PORT": [str(free_port())] * 2,
-        "BLOWS": [json.dumps(told)] * 2,
-    }
-    ends = start_by_hand(broken, *MODULE, *TRAIN, "--auto_resume", "--launcher", "slurm", **slurm)
-    assert [code for code, _ in ends] == [130, 130], ends
-    assert "the run ends after iteration 16, which is saved; --auto_resume goes on" in ends[0][1]
+    blow = {"signal": signal.SIGINT, "rank": 1, "iteration": 10, "before": "optimize_parameters"}
+    slurm = {name: ["0", "1"] for name in ("SLURM_PROCID", "SLURM_LOCALID")}
+    slurm |= {"SLURM_NTASKS": ["2"] * 2, "SLURM_NODELIST": ["localhost"] * 2, "MASTER_PORT": [str(free_port())] * 2}
+    arguments = (*TRAIN, "--auto_resume", "--launcher", "slurm")
+    printed, _ = outputs(broken, *arguments, code=130, BLOWS=json.dumps([blow]), **slurm)
+    assert "the run ends after iteration 10, which is saved; --auto_resume goes on" in printed
 
     single = Project(shutil.copytree(broken.root, broken.root.with_name("single")))
 
-    # to the end, as old scripts start it: with --local-rank before everything else
-    run = broken.start(*torchrun(module="torch.distributed.launch"), *SCRIPT, *TRAIN, "--auto_resume", **environment())
-    assert run.returncode == 0, run.stdout
-    for name in ("models/net_g_latest.pth", "models/net_g_20.pth", "training_states/20.state"):
+    # to the end, as torch.distributed.launch starts it: with --local-rank before everything else
+    outputs(broken, "--local-rank=0", *TRAIN, "--auto_resume", **two_ranks())
+    for name in ("models/net_g_latest.pth", "models/net_g_12.pth", "training_states/12.state"):
         assert_same_content(broken.run_folder / name, unbroken.run_folder / name)
     assert samples(broken).keys() == samples(unbroken).keys()
 
     # another number of processes goes on too, and says what is different
-    printed = alone(single, *TRAIN, "--auto_resume")
+    [printed] = outputs(single, *TRAIN, "--auto_resume")
     assert "Saved by 2 processes: drop path draws other numbers from here on" in printed
     assert "Saved with 4 images an iteration, goes on with 2" in printed
 
 
-def test_two_ranks_share_a_test_out_and_find_the_means_of_one(make, alone):
+def test_two_ranks_share_a_test_out_and_find_the_means_of_one(make):
     """Started by hand with the standard variables, as on two machines: three images, and one."""
     project = make("test", batch=1)
     datasets = project.options["datasets"]
-    del datasets["train"]
     project.options["datasets"] = {"test_3": datasets["val_three"], "test_1": datasets["val_one"]}
-    test = ("test", "-opt", project.write())
-    printed = alone(project, *test)
-    drawn = pictures(project.root / "results")
-    assert len(drawn) == 4
-    shutil.rmtree(project.root / "results")
-
-    both = {"RANK": ["0", "1"], "WORLD_SIZE": ["2"] * 2, "MASTER_ADDR": ["localhost"] * 2}
-    ends = start_by_hand(project, *MODULE, *test, **both, MASTER_PORT=[str(free_port())] * 2)
-    assert [code for code, _ in ends] == [0, 0], ends
-    assert len(results(printed)) == 4
-    assert results(ends[0][1]) == results(printed)
-    assert results(ends[1][1]) == []
-    assert pictures(project.root / "results") == drawn
+    test, found = ("test", "-opt", project.write()), []
+    for variables in ({}, two_ranks()):
+        printed = outputs(project, *test, **variables)
+        means = [re.findall(r"# (?:psnr|ssim): .*", text) for text in printed]
+        found.append((means[0], pictures(project.root / "results")))
+        assert means[1:] in ([], [[]])
+        shutil.rmtree(project.root / "results")
+    assert found[0] == found[1]
+    assert [len(part) for part in found[0]] == [4, 4]
 
 
 def test_second_try_of_torchrun_goes_on_only_with_what_the_first_began(project, monkeypatch, capfd):

@@ -5,7 +5,6 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 import tarfile
 import zipfile
 from pathlib import Path
@@ -20,6 +19,8 @@ from skimage import data
 
 from rgt_arch import rgt_t
 from rgt_arch.data.bicubic import hr_lr_pair
+
+from .. import warm
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [
@@ -108,19 +109,12 @@ def write_pictures(folder: Path) -> None:
         video.mux(stream.encode())
 
 
-def run(arguments: list[str], project: Path) -> str:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.run(arguments, cwd=project, env=environment, capture_output=True, text=True, check=False)
-    assert process.returncode == 0, f"{shlex.join(arguments)}\n{process.stdout}\n{process.stderr}"
-    return process.stdout
-
-
 def command_line(line: str, kind: str) -> list[str]:
-    """A line of README with this interpreter's commands, made cheaper."""
+    """The arguments of Python for a line of README, with fewer iterations and smaller networks."""
     program, *arguments = shlex.split(line)
     if CHEAPER[kind]:
         arguments += [*([] if "--force_yml" in arguments else ["--force_yml"]), *CHEAPER[kind].split()]
-    return [sys.executable, *([] if program == "python" else ["-m", "rgt_arch.cli"]), *arguments]
+    return [*([] if program == "python" else ["-m", "rgt_arch.cli"]), *arguments]
 
 
 @pytest.mark.parametrize("document", [*DOCUMENTS, *OTHERS], ids=lambda path: path.name)
@@ -133,18 +127,33 @@ def test_every_block_of_commands_says_how_it_is_tested(document):
         )
 
 
+def run(arguments: list[str], project: Path) -> str:
+    process = warm.run(*arguments, cwd=project)
+    assert process.returncode == 0, f"{shlex.join(arguments)}\n{process.stdout}\n{process.stderr}"
+    return process.stdout
+
+
+@pytest.fixture(scope="module")
+def done():
+    """Lines that have been run. Documents repeat some."""
+    return set()
+
+
 @pytest.mark.parametrize("block", RUN, ids=lambda block: block[0])
-def test_commands_run(project, block):
+def test_commands_run(project, block, done):
     _, mark, language, text = block
     if language == "python":
+        (project / "block.py").write_text(text)
         shape = "torch.Size([1, 3, 132, 188])" if "torch.rand" in text else "(30, 40, 3) (120, 160, 3)"
-        assert run([sys.executable, "-c", text], project) == f"{shape}\n"
+        assert run(["block.py"], project) == f"{shape}\n"
     elif mark == "run by tests: in a shell":
         shutil.rmtree(project / "datasets/DF2K")  # what the trainings before were given
-        run(["bash", "-e", "-c", text], project)
+        subprocess.run(["bash", "-e", "-c", text], cwd=project, check=True)
     else:
         for line in text.splitlines():
-            run(command_line(line, mark.removeprefix("run by tests: ")), project)
+            if line not in done:
+                run(command_line(line, mark.removeprefix("run by tests: ")), project)
+                done.add(line)
 
 
 def test_commands_did_what_the_documents_say(project):

@@ -1,39 +1,43 @@
-"""What test_ranks.py has its runs import (`--import watched`): they write down what they train on, and meet signals.
+"""Imported by runs of the tests (`--import watched`): records samples, and sends signals at chosen points.
 
-The environment says more: FLOAT64=1 has a run compute in float64; BLOWS is a JSON list of {"rank", "attempt" (of
-torchrun), "iteration", "before" (a method of the model), "signal", "whom" ("self" or "parent")}.
+Environment variables: FLOAT64=1 makes a run compute in float64. BLOWS is a JSON list of {"signal", "iteration" (or
+later), "before" (a method of the model, or `_save_state` of the checkpoint manager)}, and where it differs "rank" (0),
+"attempt" (of torchrun; 0) and "whom": "self", "group", "worker" (a process that loads data) or "parent". WATCH is the
+file in which a run records its phase (phases.py).
 """
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from phases import Watch
 
 from rgt_arch.models.rgt_model import RGTModel
 from rgt_arch.training import loop
+from rgt_arch.training.checkpoints import CheckpointManager
 from rgt_arch.training.ranks import environment_rank
 from rgt_arch.training.signals import StopRequest
 
-stops: list[StopRequest] = []  # the run's own
+stops: list[StopRequest] = []  # of this run
 RANK, ATTEMPT = environment_rank(), int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
 
 
-def write_samples_down() -> None:
+def record_samples() -> None:
     """Every step adds a line to samples-RANK.jsonl: its iteration, and names and sums of the GT patches."""
     step = RGTModel.optimize_parameters
 
     def optimize_parameters(self: RGTModel, current_iter: int) -> None:
         sums = self.gt.double().sum((1, 2, 3)).tolist()
+        line = json.dumps([current_iter, [list(pair) for pair in zip(self._lq_paths, sums, strict=True)]])
         with Path(f"samples-{RANK}.jsonl").open("a") as file:
-            file.write(
-                json.dumps([current_iter, [list(pair) for pair in zip(self._lq_paths, sums, strict=True)]]) + "\n"
-            )
+            file.write(f"{line}\n")
         step(self, current_iter)
 
     RGTModel.optimize_parameters = optimize_parameters  # type: ignore[method-assign]
@@ -49,25 +53,32 @@ def compute_in_float64() -> None:
     RGTModel.feed_data = feed_data  # type: ignore[method-assign]
 
 
-def expect(iteration: int, before: str, signal: int, whom: str) -> None:
-    """Send a signal, once, when a method of the model is called in an iteration."""
-    method, sent = getattr(RGTModel, before), []
+def send_before(signal: int, iteration: int, before: str, whom: str = "self") -> None:
+    """Send a signal, once, when a method is called in an iteration or after it."""
+    owner: Any = CheckpointManager if hasattr(CheckpointManager, before) else RGTModel
+    method, sent = getattr(owner, before), []
 
-    def call(self: RGTModel, *arguments: Any) -> Any:
-        now = arguments[0] if before == "optimize_parameters" else self.iteration
-        if now == iteration and not sent:
+    def call(self: Any, *arguments: Any, **keywords: Any) -> Any:
+        model = self._model if owner is CheckpointManager else self
+        now = arguments[0] if before == "optimize_parameters" else model.iteration
+        if now >= iteration and not sent:
             sent.append(now)
-            os.kill(os.getppid() if whom == "parent" else os.getpid(), signal)
+            if whom == "group":
+                os.killpg(0, signal)
+            elif whom == "worker":
+                os.kill(multiprocessing.active_children()[0].pid or 0, signal)
+            else:
+                os.kill(os.getppid() if whom == "parent" else os.getpid(), signal)
             limit = time.monotonic() + 60
             while whom == "parent" and not stops[0].signal and time.monotonic() < limit:
-                time.sleep(0.01)  # until it has passed the signal on
-        return method(self, *arguments)
+                time.sleep(0.01)  # until the parent has passed the signal on
+        return method(self, *arguments, **keywords)
 
-    setattr(RGTModel, before, call)
+    setattr(owner, before, call)
 
 
-def note_stop_request() -> None:
-    """The run's StopRequest, which the command makes, and hands to everything that asks it."""
+def record_stop_request() -> None:
+    """Keep the StopRequest that the command creates."""
     wait = loop.batches
 
     def batches(loader: Any, opt: dict[str, Any], stop: StopRequest) -> Any:
@@ -77,10 +88,41 @@ def note_stop_request() -> None:
     loop.batches = batches
 
 
-note_stop_request()
-write_samples_down()
+def record_phases(watch: Watch) -> None:
+    began = time.monotonic()
+
+    def during(phase: str, owner: type, name: str) -> None:
+        method: Callable[..., Any] = getattr(owner, name)
+
+        def call(self: Any, *arguments: Any, **keywords: Any) -> Any:
+            model = self._model if owner is CheckpointManager else self
+            entered = time.monotonic()
+            before, _ = watch.now()
+            if before == "start":
+                watch.took("start", entered - began)
+            watch.enter(phase, arguments[0] if phase == "step" else model.iteration)
+            try:
+                return method(self, *arguments, **keywords)
+            finally:
+                watch.took(phase, time.monotonic() - entered)
+                watch.enter("between" if phase == "step" else before, model.iteration)
+                if name == "save_latest":
+                    watch.enter("end", 0)
+
+        setattr(owner, name, call)
+
+    during("step", RGTModel, "optimize_parameters")
+    during("validation", RGTModel, "validation")
+    for name in ("save", "save_validation", "save_latest"):
+        during("save", CheckpointManager, name)
+
+
+record_stop_request()
+record_samples()
 if os.environ.get("FLOAT64"):
     compute_in_float64()
 for blow in json.loads(os.environ.get("BLOWS", "[]")):
-    if (blow.pop("rank"), blow.pop("attempt")) == (RANK, ATTEMPT):
-        expect(**blow)
+    if (blow.pop("rank", 0), blow.pop("attempt", 0)) == (RANK, ATTEMPT):
+        send_before(**blow)
+if os.environ.get("WATCH") and RANK == 0:
+    record_phases(Watch(Path(os.environ["WATCH"])))

@@ -5,6 +5,7 @@ Each test runs on the CPU too, on something smaller, so that it is not broken wh
 
 import json
 import math
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -91,7 +92,7 @@ def test_half_precision_inside_is_float32_but_for_rounding(
 
 
 def test_one_group_of_rgt_takes_little_memory(device: torch.device, tmp_path: Path) -> None:
-    """512×512 pixels within 1.5 GB on a GPU; on a CPU a part of it within as much a pixel, and a floor for threads."""
+    """1.5 GB for 512×512 pixels on a GPU; on a CPU, for fewer pixels, the same per pixel and 0.2 GB for threads."""
     side = 512 if device.type == "cuda" else 64
     command = ("memory", "--groups", "1", "--sizes", f"{side}x{side}", "--engines", "ours")
     (row,) = benchmark(device, tmp_path, *command)
@@ -118,15 +119,17 @@ def benchmark(device: torch.device, folder: Path, script: str, *arguments: str) 
     """The rows that a script of benchmarks/ measures on a device."""
     file = folder / "figures.json"
     path = Path(__file__).parents[2] / f"benchmarks/{script}.py"
-    subprocess.run([sys.executable, path, *arguments, "--device", device.type, "--json", file], check=True)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # every thread has memory of its own
+    command = [sys.executable, path, *arguments, "--device", device.type, "--json", file]
+    subprocess.run(command, env=environment, check=True)
     rows: list[dict[str, Any]] = json.loads(file.read_text())["rows"]
     return rows
 
 
 @contextmanager
 def little_memory(net: RGT, device: torch.device, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Within this context the device holds no whole picture of the test below, but tiles of 64×64 pixels."""
-    if device.type == "cpu":  # a stand-in: it has no limit of its own
+    """In this context the device has memory for tiles of 64×64 pixels, not for the whole picture of the test below."""
+    if device.type == "cpu":  # simulated: a CPU has no such limit
         whole = net.forward
 
         def forward(x: Tensor) -> Tensor:
@@ -138,7 +141,7 @@ def little_memory(net: RGT, device: torch.device, monkeypatch: pytest.MonkeyPatc
             patch.setattr(net, "forward", forward)
             yield
         return
-    net(torch.rand(8, 3, 64, 64, device=device))  # what libraries keep for themselves
+    net(torch.rand(8, 3, 64, 64, device=device))  # memory that libraries keep
     torch.cuda.empty_cache()
     _, total = torch.cuda.mem_get_info(device)
     torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved(device) + 128 * 2**20) / total, device)

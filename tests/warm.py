@@ -1,0 +1,256 @@
+"""`python ARGUMENTS` in processes that start warm: forked from one that has imported torch, BasicSR and this package.
+
+A start from a shell imports for five seconds. Tests of the start itself use subprocess: entry points, torchrun, closed
+streams, locales, and what a module imports.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import gc
+import importlib
+import io
+import json
+import os
+import runpy
+import select
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from pathlib import Path
+from typing import Any, BinaryIO
+
+IMPORTED = (
+    "rgt_arch.cli.basicsr_command",
+    "rgt_arch.training.loop",
+    "torch.distributed.nn",
+    "torch.utils.tensorboard",
+)
+LIMIT = 300.0
+"""Seconds after which a process counts as hung."""
+
+
+# --- the tests' side ---
+
+
+class Process:
+    """A running process, with the part of subprocess.Popen that tests use."""
+
+    def __init__(self, arguments: tuple[str, ...], connection: socket.socket, streams: list[BinaryIO]) -> None:
+        self.args, self._connection, self._streams = arguments, connection, streams
+        self.pid = self._number()
+        self.returncode: int | None = None
+
+    def _number(self) -> int:
+        return int(struct.unpack("i", self._connection.recv(4))[0])
+
+    def poll(self) -> int | None:
+        """The exit code, or None while the process runs."""
+        if self.returncode is None and select.select([self._connection], [], [], 0)[0]:
+            self.wait()
+        return self.returncode
+
+    def wait(self, timeout: float = LIMIT) -> int:
+        """The exit code; -N after signal N."""
+        if self.returncode is None:
+            if not select.select([self._connection], [], [], timeout)[0]:
+                self.kill()
+                raise TimeoutError(f"{self.args} still ran after {timeout} seconds:\n{self.stdout}{self.stderr}")
+            self.returncode = self._number()
+            self._connection.close()
+        return self.returncode
+
+    def send_signal(self, number: int, group: bool = False) -> None:
+        """group: to the processes that it has started, too."""
+        if self.poll() is None:
+            (os.killpg if group else os.kill)(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    @property
+    def stdout(self) -> str:
+        """The text that it has written so far to the stream."""
+        return self._text(0)
+
+    @property
+    def stderr(self) -> str:
+        return self._text(1)
+
+    def _text(self, index: int) -> str:
+        if index >= len(self._streams):
+            return ""
+        file = self._streams[index].fileno()
+        return os.pread(file, os.fstat(file).st_size, 0).decode()
+
+
+def start(
+    *arguments: Any, cwd: Path | None = None, merged: bool = False, terminal: int | None = None, **environment: str
+) -> Process:
+    """Start `python ARGUMENTS`: `-m MODULE …` or `SCRIPT …`, with variables beyond the environment of the tests.
+
+    merged: stderr goes to stdout. terminal: a file descriptor for all three streams.
+    """
+    words = tuple(map(str, arguments))
+    streams: list[BinaryIO] = []
+    if terminal is None:
+        streams = [tempfile.TemporaryFile() for _ in range(1 if merged else 2)]  # noqa: SIM115 - open until the end
+        out, err = streams[0].fileno(), streams[-1].fileno()
+        descriptors = [os.open(os.devnull, os.O_RDONLY), out, err]
+    else:
+        descriptors = [os.dup(terminal), terminal, terminal]
+    request = {
+        "arguments": words,
+        "cwd": str(cwd or Path.cwd()),
+        "environment": {**os.environ, "OMP_NUM_THREADS": "1", **environment},
+    }
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(_server())
+    message = json.dumps(request).encode()
+    socket.send_fds(connection, [struct.pack("i", len(message))], descriptors)
+    connection.sendall(message)
+    os.close(descriptors[0])
+    return Process(words, connection, streams)
+
+
+def run(*arguments: Any, **keywords: Any) -> subprocess.CompletedProcess[str]:
+    """`start(…)` to its end."""
+    process = start(*arguments, **keywords)
+    process.wait()
+    return subprocess.CompletedProcess(process.args, process.wait(), process.stdout, process.stderr)
+
+
+def end_together(processes: list[Process]) -> int:
+    """The exit code of the first process to fail, after which the others are told to end, as torchrun does; else 0."""
+    ending = time.monotonic() + LIMIT
+    while any(process.poll() is None for process in processes) and not any(process.returncode for process in processes):
+        assert time.monotonic() < ending, [process.stdout for process in processes]
+        time.sleep(0.002)
+    code = next((process.returncode for process in processes if process.returncode), 0)
+    for process in processes:
+        process.send_signal(signal.SIGTERM)
+    for process in processes:
+        process.wait(30)
+    return code
+
+
+@functools.cache
+def _server() -> str:
+    """The address of this test process's server, which ends with it."""
+    address = f"{tempfile.mkdtemp(prefix='warm')}/socket"
+    server = subprocess.Popen(
+        [sys.executable, __file__, address],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,  # Ctrl-C is for the tests
+    )
+    assert server.stdin is not None
+    assert server.stdout is not None
+    atexit.register(server.communicate)
+    assert server.stdout.readline() == b"ready\n"
+    return address
+
+
+# --- the server ---
+
+
+def serve(address: str) -> None:
+    """Fork a process with a session of its own for each request, until stdin is closed."""
+    for name in IMPORTED:
+        importlib.import_module(name)
+    gc.freeze()
+    path = sys.path[1:]
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(address)
+    listener.listen()
+    ended, wake = socket.socketpair()
+    wake.setblocking(False)
+    signal.set_wakeup_fd(wake.fileno())
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    running: dict[int, socket.socket] = {}
+    print("ready", flush=True)
+    while True:
+        ready, _, _ = select.select([listener, sys.stdin, ended], [], [])
+        if sys.stdin in ready:
+            break
+        if ended in ready:
+            ended.recv(4096)
+            for child, connection in list(running.items()):
+                _, status = found = os.waitpid(child, os.WNOHANG)
+                if found[0]:
+                    with contextlib.suppress(OSError):
+                        connection.send(struct.pack("i", os.waitstatus_to_exitcode(status)))
+                    running.pop(child).close()
+        if listener in ready:
+            connection, _ = listener.accept()
+            head, descriptors, _, _ = socket.recv_fds(connection, 4, 3)
+            request = json.loads(connection.recv(struct.unpack("i", head)[0], socket.MSG_WAITALL))
+            child = os.fork()
+            if child == 0:
+                signal.set_wakeup_fd(-1)
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                os.setsid()
+                connection.send(struct.pack("i", os.getpid()))
+                for other in (listener, ended, wake, connection, *running.values()):
+                    other.close()
+                become(descriptors, path, **request)
+            running[child] = connection
+            for descriptor in descriptors:
+                os.close(descriptor)
+    for child in running:
+        os.kill(child, signal.SIGKILL)
+    shutil.rmtree(Path(address).parent)
+    os._exit(0)
+
+
+def become(
+    descriptors: list[int], path: list[str], arguments: list[str], cwd: str, environment: dict[str, str]
+) -> None:
+    """Go on as `python ARGUMENTS`; does not return."""
+    import torch
+
+    for number, descriptor in enumerate(descriptors):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    assert isinstance(sys.stdout, io.TextIOWrapper)
+    sys.stdout.reconfigure(line_buffering=os.isatty(1))
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(environment)
+    torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))
+    by_name = arguments[0] == "-m"
+    first, *sys.argv = [cwd, *arguments[1:]] if by_name else [str(Path(arguments[0]).absolute().parent), *arguments]
+    sys.path[:] = [first, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep)), *path]
+    code: Any = None
+    try:
+        if by_name:
+            runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+        else:
+            runpy.run_path(sys.argv[0], run_name="__main__")
+    except SystemExit as leaving:
+        code = leaving.code
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    if code is not None and not isinstance(code, int):
+        print(code, file=sys.stderr)
+        code = 1
+    # What the interpreter does at its end, except that it takes half a second to let go of all modules.
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    os._exit(code or 0)
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1])
