@@ -17,7 +17,7 @@ from common import add_report_flags, describe_machine, run_script, whole
 
 from rgt_arch.data.bicubic import hr_lr_pair
 from rgt_arch.errors import UsageError, UserError
-from rgt_arch.evaluation.figures.pictures import read_rgb
+from rgt_arch.evaluation.figures.plotting import read_rgb
 from rgt_arch.evaluation.reports import deliver, text_table
 from rgt_arch.inference.pictures import PICTURE_SUFFIXES
 from rgt_arch.inference.upscaler import Upscaler
