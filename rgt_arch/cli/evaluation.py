@@ -163,12 +163,7 @@ def compare(**given: Any) -> None:
     """Draw, and print what the figure shows."""
     from rgt_arch.evaluation.figures.compare import CompareSettings, make_comparison
 
-    settings = CompareSettings(**given)
-    contestants, boxes = make_comparison(settings)
-    for one in contestants:
-        print(f"{one.label}: {one.numbers}")
-    shown = " ".join(f"--box {','.join(map(str, box))}" for box in boxes)
-    print(f"{settings.output}: shows {shown}")
+    print(*make_comparison(CompareSettings(**given)), sep="\n")
 
 
 @command(
@@ -198,8 +193,7 @@ def features(image: Path | None, **given: Any) -> None:
     """Draw, and print what the figure shows."""
     from rgt_arch.evaluation.figures.features import FeatureSettings, make_features
 
-    settings = FeatureSettings(image, **given)
-    print(*make_features(settings), f"{settings.output}: written", sep="\n")
+    print(*make_features(FeatureSettings(image, **given)), sep="\n")
 
 
 @command(
@@ -224,8 +218,7 @@ def curves(**given: Any) -> None:
     """Draw, and print the last and best values."""
     from rgt_arch.evaluation.figures.curves import CurveSettings, make_curves
 
-    settings = CurveSettings(**given)
-    print(*make_curves(settings), f"{settings.output}: written", sep="\n")
+    print(*make_curves(CurveSettings(**given)), sep="\n")
 
 
 @command(

@@ -87,8 +87,8 @@ class Contestant:
         return f"{number(self.score.psnr, 2)}/{number(self.score.ssim, 4)}"
 
 
-def make_comparison(settings: CompareSettings) -> tuple[list[Contestant], list[Box]]:
-    """Run all methods on an image and write the figure. Returns bicubic and the methods in order, and the boxes shown.
+def make_comparison(settings: CompareSettings) -> list[str]:
+    """Run all methods on an image and write the figure. Returns lines with their numbers and the boxes shown.
 
     Raises UsageError for input that does not fit, UserError where the work fails.
     """
@@ -109,7 +109,8 @@ def make_comparison(settings: CompareSettings) -> tuple[list[Contestant], list[B
         boxes = [most_different(contestants[0].image, others, scene.scale)]
     with plotting.style():
         plotting.write_figure(_draw(scene, contestants, boxes, settings.width), settings.output)
-    return contestants, boxes
+    shown = " ".join(f"--box {','.join(map(str, box))}" for box in boxes)
+    return [*(f"{one.label}: {one.numbers}" for one in contestants), f"{settings.output}: shows {shown}"]
 
 
 # --- pictures ---

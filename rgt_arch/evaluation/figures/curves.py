@@ -68,7 +68,7 @@ def make_curves(settings: CurveSettings) -> list[str]:
     keys = _keys(runs, settings.show)
     with plotting.style():
         plotting.write_figure(_draw(runs, keys, settings), settings.output)
-    return [_line(run, key) for key in keys for run in runs if key in run.series]
+    return [*(_line(run, key) for key in keys for run in runs if key in run.series), f"{settings.output}: written"]
 
 
 def read_runs(texts: Sequence[str], start: int = 0) -> list[Run]:

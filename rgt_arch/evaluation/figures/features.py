@@ -76,7 +76,7 @@ class Findings:
 
 
 def make_features(settings: FeatureSettings) -> list[str]:
-    """Run the network and write the figure. Returns a line for each part that it shows or cannot show.
+    """Run the network and write the figure. Returns lines about what it shows and cannot show.
 
     Raises UsageError for unfit input, UserError if the work fails.
     """
@@ -96,7 +96,7 @@ def make_features(settings: FeatureSettings) -> list[str]:
     with plotting.style():
         kinds = {place: is_global(block) for place, block in blocks.items()}
         plotting.write_figure(_draw(settings.width, found, hai, kinds), settings.output)
-    return lines
+    return [*lines, f"{settings.output}: written"]
 
 
 def _look(network: RGT, image: RGB, settings: FeatureSettings, lines: list[str]) -> Findings:

@@ -54,17 +54,6 @@ def test_of_a_resumed_run_the_later_values_of_tensorboard_count(tmp_path, monkey
     assert points[500] < 0.5 < points[600]
 
 
-def test_row_that_was_cut_is_left_out(tmp_path):
-    """A value of 0.012345 must not become 0.01."""
-    write_run(tmp_path / "run", range(1, 501))
-    file = tmp_path / "run/metrics.csv"
-    content, whole = file.read_bytes(), read_runs([str(file)])[0].series
-    for cut in range(len(content) // 2, len(content), 7):
-        file.write_bytes(content[:cut])
-        for key, points in read_runs([str(file)])[0].series.items():
-            assert points.items() <= whole[key].items()
-
-
 def test_best_validation_is_a_number_and_what_is_asked_for_twice_is_drawn_once(figure, tmp_path):
     write_run(tmp_path / "run", range(1, 1001))
     file = tmp_path / "run/metrics.csv"

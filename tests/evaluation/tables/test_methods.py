@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 
 import cv2
 import pytest
@@ -118,23 +117,9 @@ def test_images_that_do_not_belong_together_are_named(table, write_set):
     (lr / "flagx2.png").rename(lr / "flogx2.png")
     assert "LR_bicubic/X2: the LR folder holds 3 images for 3 HR images" in said()
     assert "flag.png has no LR image flagx2.png" in table.said
-    (lr / "flogx2.png").unlink()
-    assert "holds 2 images for 3 HR images" in said()
-    shutil.copy(lr / "facex2.png", lr / "flagx2.png")
+    shutil.copy(lr / "facex2.png", lr / "flogx2.png")
+    (lr / "flogx2.png").rename(lr / "flagx2.png")
     assert "flag.png is 50×45 and its LR image 31×24" in said()
-    shutil.copy(lr / "facex2.png", lr / "sparex2.png")
-    assert "holds 4 images for 3 HR images" in said()
-
-
-def test_result_that_is_missing_among_others_is_named(table, write_set):
-    """Also the first one, whose name is not there to show what surrounds the others' names."""
-    data = write_set()
-    results = Path("SR/Set5/x2")
-    results.mkdir(parents=True)
-    first, *others = sorted((data / "Set5/HR").iterdir())
-    for hr in others:
-        shutil.copy(hr, results / f"{hr.stem}_RCAN_x2.png")
-    assert f"{first.name} has no LR image {first.stem}_RCAN_x2.png" in table("RCAN=SR", *ON_SET5, code=2)
 
 
 def test_images_too_small_for_ssim_are_named(table, write_set):
