@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,23 @@ _OVERWRITE = flag("--overwrite", "replace an output that exists")
 _OUTPUT = flag("-o --output FILE", "write to a file (default: to stdout)", Path)
 
 
-def _report_missing(prog: str, missing: int, total: int, unit: str) -> int:
-    """Print on stderr what is missing; returns the exit code."""
+_METHODS = """METHOD is one of
+  RGT_S, RGT, RGT_T    published networks and the small one by name; weights are downloaded at first use
+  RGT_x4               one of them at one scale
+  RGT+, RGT_x4+, …     with x8 self-ensemble
+  bicubic              MATLAB's imresize
+  net_g_500000.pth     any RGT checkpoint; with + at its end: with self-ensemble
+  results/mine         a folder of super-resolved images
+NAME=METHOD gives it another name."""
+
+
+def _write(text: str, output: Path | None, missing: int, what: str) -> int:
+    """Write a table, and on stderr what it lacks. Returns the exit code."""
+    from rgt_arch.files import write_text
+
+    write_text(text, output)
     if missing:
-        print(f"{prog}: {missing} of {total} {unit} are missing", file=sys.stderr)
+        print(f"{what} are missing", file=sys.stderr)
     return int(bool(missing))
 
 
@@ -45,14 +59,8 @@ def demo(output: Path = Path("rgt_demo"), **given: Any) -> None:
     "measure benchmark sets and compare with the paper's table",
     "Measure PSNR and SSIM on the five benchmark sets through BasicSR, and print them beside the published numbers in "
     "the layout of the paper's Table 2.",
-    """METHOD is one of
-  RGT_S, RGT, RGT_T    the published networks and the small one; weights are downloaded at first use
-  RGT+, RGT_S+, …      the same with x8 self-ensemble
-  RGT_x4               one of them at one scale
-  bicubic              MATLAB's imresize
-  net_g_500000.pth     any RGT checkpoint; with + at its end: with self-ensemble
-  results/mine         a folder of super-resolved images, in Set5/x2, x2/Set5 or visualization/Set5
-NAME=METHOD gives it another name; one that the paper's table has (RCAN=…) is compared with the numbers there.
+    f"""{_METHODS} A name in the paper's table (RCAN=…) is compared with the numbers there.
+Folders have results in Set5/x2, x2/Set5 or visualization/Set5.
 
 SET is Set5, Set14, B100, Urban100, Manga109, or a folder of your own beside them.
 
@@ -80,15 +88,13 @@ files, 130 interrupted.
 )
 def table(format: str = "markdown", **given: Any) -> int:
     """Measure and print; 1 if something is missing."""
-    from rgt_arch.evaluation.tables.formats import FORMATS
-    from rgt_arch.evaluation.tables.running import TableSettings, make_table
-    from rgt_arch.files import write_text
+    from rgt_arch.evaluation.tables.measuring import TableSettings, make_table
 
     table = make_table(TableSettings(**given))
     if table is None:  # this process is another rank, which only helped
         return 0
-    write_text(FORMATS[format](table), given.get("output"))
-    return _report_missing("rgt table", len(table.missing), len(table.results), "results")
+    what = f"rgt table: {len(table.missing)} of {len(table.results)} results"
+    return _write(table.text(format), given.get("output"), len(table.missing), what)
 
 
 figure = Command(
@@ -113,35 +119,24 @@ def _figure_flags(output: str) -> list[Flag]:
 _DEVICE = flag("--device auto|cpu|cuda|mps", "where to compute (default: auto)")
 
 
-def _position(text: str, example: str = "X,Y") -> tuple[int, ...]:
-    parts = text.split(",")
-    if len(parts) != len(example.split(",")) or not all(part.strip().isdecimal() for part in parts):
-        raise argparse.ArgumentTypeError(f"{text!r} is not {example}, in pixels from 0 on")
-    return tuple(map(int, parts))
+def _numbers(example: str) -> Callable[[str], tuple[int, ...]]:
+    """Converts whole numbers written as the example, such as X,Y."""
 
+    def convert(text: str) -> tuple[int, ...]:
+        parts = re.fullmatch(re.sub(r"\w", r"(\\d+)", re.escape(example)), text, re.ASCII)
+        if not parts:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {example} in whole numbers")
+        return tuple(map(int, parts.groups()))
 
-def _box(text: str) -> tuple[int, ...]:
-    return _position(text, "X,Y,W,H")
-
-
-def _block(text: str) -> tuple[int, int]:
-    found = re.fullmatch(r"(\d+)\.(\d+)", text)
-    if not found:
-        raise argparse.ArgumentTypeError(f"{text!r} is not group.block, such as 8.6")
-    return int(found[1]), int(found[2])
+    return convert
 
 
 @command(
     "figure compare",
     "LR, bicubic, methods and HR with magnified boxes and PSNR/SSIM",
     "Draw an HR image and beside it a part of it, magnified, as LR, bicubic, methods and HR show it, with PSNR/SSIM.",
-    """METHOD is one of
-  RGT_T_x4, RGT_x4, RGT    published networks by name; weights are downloaded at first use
-  RGT_x4+                  the same with x8 self-ensemble
-  bicubic                  alone, for a figure without networks
-  net_g_500000.pth         any RGT checkpoint; with + at its end: with self-ensemble
-  results/mine             a folder with the super-resolved image, named like HR or baby_x4.png, baby_mine.png
-NAME=METHOD gives it another name. LR, bicubic and HR are always there.
+    f"""{_METHODS} LR, bicubic and HR are always there.
+The result in a folder is named like HR, or with an ending: baby_x4.png, baby_mine.png.
 
 PSNR and SSIM are BasicSR's, on Y of the whole image, border = scale; of grey images on Y of three equal channels.
 
@@ -156,7 +151,7 @@ examples:
     flag(
         "--box X,Y,W,H",
         "in HR pixels; repeatable (default: where methods differ most)",
-        _box,
+        _numbers("X,Y,W,H"),
         action="append",
         dest="boxes",
     ),
@@ -166,14 +161,9 @@ examples:
 )
 def compare(**given: Any) -> None:
     """Draw, and print what the figure shows."""
-    from rgt_arch.evaluation.figures.compare import CompareSettings, make_comparison, numbers
+    from rgt_arch.evaluation.figures.compare import CompareSettings, make_comparison
 
-    settings = CompareSettings(**given)
-    contestants, boxes = make_comparison(settings)
-    for one in contestants:
-        print(f"{one.label}: {numbers(one)}")
-    shown = " ".join(f"--box {box.left},{box.top},{box.width},{box.height}" for box in boxes)
-    print(f"{settings.output}: shows {shown}")
+    print(*make_comparison(CompareSettings(**given)), sep="\n")
 
 
 @command(
@@ -193,8 +183,8 @@ examples:
     flag("image IMAGE", "the network's input, an LR image", Path, nargs="?", default=None),
     flag("-w --weights WEIGHTS", "name or file (default: RGT_T_x4)"),
     flag("--parts", "what to draw (default: all)", nargs="+", choices=("attention", "maps", "hai")),
-    flag("--query X,Y", "a pixel of IMAGE (default: its middle)", _position),
-    flag("--block G.B", "group and block, from 1; drawn with its neighbour (default: the last RG-SA)", _block),
+    flag("--query X,Y", "a pixel of IMAGE (default: its middle)", _numbers("X,Y")),
+    flag("--block G.B", "group and block, from 1; drawn with its neighbour (default: the last RG-SA)", _numbers("G.B")),
     flag("--head N", "one head, from 1 (default: the mean over all)", int),
     *_figure_flags("features.png"),
     _DEVICE,
@@ -203,8 +193,7 @@ def features(image: Path | None, **given: Any) -> None:
     """Draw, and print what the figure shows."""
     from rgt_arch.evaluation.figures.features import FeatureSettings, make_features
 
-    settings = FeatureSettings(image, **given)
-    print(*make_features(settings), f"{settings.output}: written", sep="\n")
+    print(*make_features(FeatureSettings(image, **given)), sep="\n")
 
 
 @command(
@@ -229,8 +218,7 @@ def curves(**given: Any) -> None:
     """Draw, and print the last and best values."""
     from rgt_arch.evaluation.figures.curves import CurveSettings, make_curves
 
-    settings = CurveSettings(**given)
-    print(*make_curves(settings), f"{settings.output}: written", sep="\n")
+    print(*make_curves(CurveSettings(**given)), sep="\n")
 
 
 @command(
@@ -273,20 +261,19 @@ Exit codes: 0 all trained, 1 something is missing or failed, 2 wrong flags, opti
     flag("--seeds N", "(default: those of the list)", int, nargs="+"),
     flag("--force_yml KEY=VALUE", "change options of all variants", nargs="+", dest="overrides"),
     flag("--report", "train nothing, print the results that exist"),
-    flag("--format", "(default: markdown)", choices=("markdown", "csv", "json")),
+    flag("--format", "(default: markdown)", choices=("markdown", "latex", "csv", "json")),
     _OUTPUT,
     _OVERWRITE,
     flag("--keep DIR", "where trainings and their results are kept (default: experiments/ablation)", Path),
 )
 def ablation(format: str = "markdown", **given: Any) -> int:
     """Train and print; 1 if a training is missing."""
-    from rgt_arch.evaluation.ablation.formats import FORMATS
-    from rgt_arch.evaluation.ablation.running import AblationSettings, run_ablation
-    from rgt_arch.files import write_text
+    from rgt_arch.evaluation.ablation import AblationSettings, run_ablation
 
-    plan, runs = run_ablation(AblationSettings(**given))
-    write_text(FORMATS[format](plan, runs), given.get("output"))
-    return _report_missing("rgt ablation", sum(run.scores is None for run in runs), len(runs), "trainings")
+    done = run_ablation(AblationSettings(**given))
+    missing = sum(not run.scores for run in done.runs)
+    what = f"rgt ablation: {missing} of {len(done.runs)} trainings"
+    return _write(done.text(format), given.get("output"), missing, what)
 
 
 COMMANDS = (demo, table, figure, compare, features, curves, complexity, ablation)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,14 +15,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from rgt_arch.archs import rgt_arch as arch
 from rgt_arch.config import load_options
 from rgt_arch.errors import UsageError
-from rgt_arch.evaluation.reports import deliver, text_table
+from rgt_arch.evaluation.reports import ABSENT, deliver, number, text_table
 from rgt_arch.evaluation.tables.results import paper
 from rgt_arch.files import check_output
 from rgt_arch.weights.building import build_network
+from rgt_arch.weights.inspecting import preset_name
 
 LSA, RGSA = "L-SA", "RG-SA"
-PARTS = ("first convolution", LSA, RGSA, "gated MLP", "norms", "HAI", "convolutions of groups and body", "upsampling")
-"""In the order of the forward."""
 COUNTED = (
     "Counted: parameters that are trained; multiply-adds of linear layers, convolutions and attention (queries times "
     "keys, weights times values) of the plain forward, with heads as wide as they are and without slices; and 5 for "
@@ -31,21 +29,20 @@ COUNTED = (
     "activations, sums, HAI's multiplication and other element-wise work."
 )
 _BLOCK = r"layers\.\d+\.blocks\.\d+\."
-_PARTS = (
-    (_BLOCK + r"mlp\b", "gated MLP"),
-    (_BLOCK + r"gamma$", "HAI"),
-    (_BLOCK + r"norm\d|norm\b|before_RG\b", "norms"),
-    (r"conv_first\b", "first convolution"),
-    (r"layers\.\d+\.conv\b|conv_after_body\b", "convolutions of groups and body"),
-    (r"conv_before_upsample\b|upsample\b|conv_last\b", "upsampling"),
-)
+# Paths of modules and parameters by part, in the order of the forward; attention is told apart by its class.
+_PARTS = {
+    "first convolution": r"conv_first\b",
+    LSA: "",
+    RGSA: "",
+    "gated MLP": _BLOCK + r"mlp\b",
+    "norms": _BLOCK + r"norm\d|norm\b|before_RG\b",
+    "HAI": _BLOCK + r"gamma$",
+    "convolutions of groups and body": r"layers\.\d+\.conv\b|conv_after_body\b",
+    "upsampling": r"conv_before_upsample\b|upsample\b|conv_last\b",
+}
 # Modules whose counts include those of their own modules; together they do all counted work.
 _COUNTED_MODULES = re.compile(_BLOCK + r"(attn|mlp|norm\d)|layers\.\d+\.conv|conv_\w+|upsample|norm|before_RG")
-# Arguments that change the parameters or the multiply-adds, except the scale.
-_DECIDING = (
-    "in_chans", "embed_dim", "depth", "num_heads", "mlp_ratio", "qkv_bias", "resi_connection", "split_size", "c_ratio",
-    "hai", "global_blocks", "recursion", "reduction_stride", "cpe",
-)  # fmt: skip
+_KINDS = {"convolution": "convolution", "bmm": "attention", "layer_norm": "norm"}
 
 
 class Size(NamedTuple):
@@ -69,14 +66,11 @@ PAPER_SIZE = Size(128, 128)
 
 def parse_sizes(texts: Sequence[str]) -> list[Size]:
     """Sizes written as HEIGHTxWIDTH. Raises UsageError for other texts."""
-    sizes = []
-    for text in texts:
-        match = re.fullmatch(r"(\d{1,6})[x×](\d{1,6})", text, re.ASCII)
-        size = Size(int(match[1]), int(match[2])) if match else None
-        if size is None or min(size) < 1:
+    found = [re.fullmatch(r"([1-9]\d{0,5})[x×]([1-9]\d{0,5})", text, re.ASCII) for text in texts]
+    for text, match in zip(texts, found, strict=True):
+        if match is None:
             raise UsageError(f"--sizes: {text!r} is not a size; give HEIGHTxWIDTH in input pixels, such as 128x128")
-        sizes.append(size)
-    return sizes
+    return [Size(int(match[1]), int(match[2])) for match in found if match]
 
 
 # --- counting ---
@@ -117,7 +111,7 @@ class Complexity:
     representative: Size
     """Size of RG-SA's map after that."""
     parts: tuple[Part, ...]
-    """Those of `PARTS` that the network has, in their order."""
+    """The parts that the network has, in the order of the forward."""
 
     @property
     def whole(self) -> Part:
@@ -140,13 +134,16 @@ def count(config: Mapping[str, Any], size: Size) -> Complexity:
     with torch.device("meta"):
         network = build_network(config).eval()
         image = torch.empty(1, network.in_chans, *size)
-    norms = {torch.ops.aten.native_layer_norm: _norm_flops}
-    counter = FlopCounterMode(display=False, custom_mapping=norms)
-    with _narrow_heads(), arch.explicit_attention(), counter:
-        network(image)  # with gradients, and so not in slices
+    counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.native_layer_norm: _norm_flops})
+    multiple, arch.HEAD_MULTIPLE = arch.HEAD_MULTIPLE, 1  # heads are padded to the widest of q, k and v only
+    try:
+        with arch.explicit_attention(), counter:
+            network(image)  # with gradients, and so not in slices
+    finally:
+        arch.HEAD_MULTIPLE = multiple
     depth, stride = network.geometry(*size, torch.device("meta")).depth, network.reduction_stride
     representative = Size(size.height // stride**depth, size.width // stride**depth)
-    parts = {name: Part(name) for name in PARTS}
+    parts = {name: Part(name) for name in _PARTS}
     for name, parameter in network.named_parameters():
         parts[_part(name, network)].parameters += parameter.numel()
     for path, operations in counter.get_flop_counts().items():
@@ -155,8 +152,7 @@ def count(config: Mapping[str, Any], size: Size) -> Complexity:
             continue
         part = parts[_part(path, network)]
         for operation, flops in operations.items():
-            kinds = {"convolution": "convolution", "bmm": "attention", "layer_norm": "norm"}
-            kind = next((kind for word, kind in kinds.items() if word in str(operation)), "linear")
+            kind = next((kind for word, kind in _KINDS.items() if word in str(operation)), "linear")
             setattr(part, kind, getattr(part, kind) + flops // 2)
         module = network.get_submodule(path)
         if isinstance(module, arch.RecursiveGeneralizationAttention):
@@ -173,22 +169,12 @@ def _norm_flops(x: Sequence[int], normalized: object, weight: object, *_: object
     return 2 * (4 if weight is None else 5) * torch.Size(x).numel()
 
 
-@contextmanager
-def _narrow_heads() -> Iterator[None]:
-    """Heads are padded to the widest of q, k and v only."""
-    multiple, arch.HEAD_MULTIPLE = arch.HEAD_MULTIPLE, 1
-    try:
-        yield
-    finally:
-        arch.HEAD_MULTIPLE = multiple
-
-
 def _part(path: str, network: arch.RGT) -> str:
     """The part that a parameter or module belongs to."""
     if match := re.match(_BLOCK + r"attn\b", path):
         is_global = isinstance(network.get_submodule(match[0]), arch.RecursiveGeneralizationAttention)
         return RGSA if is_global else LSA
-    return next(name for pattern, name in _PARTS if re.match(pattern, path))
+    return next(name for name, pattern in _PARTS.items() if pattern and re.match(pattern, path))
 
 
 # --- option files and the paper ---
@@ -202,11 +188,10 @@ def network_of(file: str | Path) -> dict[str, Any]:
 def network_config(options: Mapping[str, Any], file: str | Path) -> dict[str, Any]:
     """`network_of` for options that were read from `file`."""
     section = options.get("network_g")
-    if not isinstance(section, dict) or not section.get("type"):
-        raise UsageError(f"{file}: network_g:type is missing; give an option file with a network, as those in options/")
-    if section["type"] != "RGT":
-        raise UsageError(f"{file}: network_g:type is {section['type']!r}; only an RGT can be counted")
-    config = {name: value for name, value in section.items() if name != "type"}
+    kind = section.get("type") if isinstance(section, dict) else None
+    if kind != "RGT":
+        raise UsageError(f"{file}: network_g:type is {kind!r}; only an RGT can be counted; give a file as in options/")
+    config = {name: value for name, value in options["network_g"].items() if name != "type"}
     try:
         with torch.device("meta"):
             build_network(config)
@@ -221,22 +206,15 @@ def with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
     return {**defaults, **config}
 
 
-def preset_of(config: Mapping[str, Any]) -> str | None:
-    """The published name of a network with these arguments, at any scale."""
-    own = _deciding(config)
-    return next((name for name, preset in arch.PRESETS.items() if _deciding(preset) == own), None)
-
-
-def _deciding(config: Mapping[str, Any]) -> list[Any]:
-    arguments = with_defaults(config)
-    return [list(value) if isinstance(value := arguments[key], tuple) else value for key in _DECIDING]
-
-
 def published(config: Mapping[str, Any], size: Size) -> dict[str, float] | None:
     """The paper's parameters (M) and multiply-adds (G) for exactly this network and size, where it has them."""
     figures: dict[str, dict[str, float]] = paper()["complexity_x4_output_3x512x512"]
-    name = preset_of(config)
-    return figures.get(name or "") if config.get("upscale", 2) == 4 and size == PAPER_SIZE else None
+    full = with_defaults(config)
+    return figures.get(_preset(full) or "") if full["upscale"] == 4 and size == PAPER_SIZE else None
+
+
+def _preset(full: Mapping[str, Any]) -> str | None:
+    return preset_name({key: list(value) if isinstance(value, tuple) else value for key, value in full.items()})
 
 
 # --- the command ---
@@ -253,63 +231,44 @@ def run_complexity(
         check_output("--json", Path(json), [Path(file)], overwrite=overwrite)
     parsed, config = parse_sizes(sizes), network_of(file)
     counted = [count(config, size) for size in parsed]
-    depth = with_defaults(config)["depth"]
+    full = with_defaults(config)
     name = (
-        f"{preset_of(config) or 'an RGT'} ×{with_defaults(config)['upscale']}, {len(depth)} groups of "
-        f"{', '.join(map(str, dict.fromkeys(depth)))} blocks, {with_defaults(config)['embed_dim']} channels"
+        f"{_preset(full) or 'an RGT'} ×{full['upscale']}, {len(full['depth'])} groups of "
+        f"{', '.join(map(str, dict.fromkeys(full['depth'])))} blocks, {full['embed_dim']} channels"
     )
-    report = {
-        "command": "complexity",
-        "file": file,
-        "network": name,
-        "config": config,
-        "counted": COUNTED,
-        "sizes": [_as_plain(config, of_size) for of_size in counted],
-    }
-    tables = [format_complexity(of_size, published(config, of_size.size)) for of_size in counted]
-    deliver(report, "\n\n".join([f"{file}: {name}", *tables, COUNTED]), json)
+    plain = [
+        {
+            **one.size._asdict(),
+            "recursion_depth": one.depth,
+            "representative_map": list(one.representative),
+            "parts": [
+                {**asdict(part), "products": part.products, "total": part.total} for part in (*one.parts, one.whole)
+            ],
+            "published": published(config, one.size),
+        }
+        for one in counted
+    ]
+    report = {"command": "complexity", "file": file, "network": name, "config": config, "counted": COUNTED}
+    tables = [_table(one, published(config, one.size)) for one in counted]
+    deliver({**report, "sizes": plain}, "\n\n".join([f"{file}: {name}", *tables, COUNTED]), json)
 
 
-def format_complexity(counted: Complexity, paper_says: Mapping[str, float] | None) -> str:
+def _table(counted: Complexity, paper_says: Mapping[str, float] | None) -> str:
     """The table of one size with the paper's figures below."""
     whole = counted.whole
     head = ["", "parameters", "linear", "convolution", "attention", "norm", "multiply-adds", "share"]
-    rows = [
-        [
-            part.name,
-            f"{part.parameters:,}",
-            *map(_giga, (part.linear, part.convolution, part.attention, part.norm, part.total)),
-            f"{100 * part.total / whole.total:.1f} %",
-        ]
-        for part in (*counted.parts, whole)
-    ]
+    rows = []
+    for part in (*counted.parts, whole):
+        kinds = (part.linear, part.convolution, part.attention, part.norm, part.total)
+        giga = [number(value / 1e9, 2) if value else ABSENT for value in kinds]
+        rows.append([part.name, f"{part.parameters:,}", *giga, f"{100 * part.total / whole.total:.1f} %"])
     reduced = f"; T = {counted.depth}, RG-SA's map {counted.representative}" if counted.part(RGSA).parameters else ""
     text = f"Input {counted.size} pixels{reduced}; multiply-adds in G\n\n{text_table(head, rows)}"
     if paper_says is None:
         return text
+    flops = paper_says["flops_G"]
+    all_of_it, products = (number(100 * (value / 1e9 / flops - 1), 2, "+") for value in (whole.total, whole.products))
     return text + (
-        f"\n\npublished: {paper_says['params_M']:.2f} M parameters, {paper_says['flops_G']:.2f} G multiply-adds; "
-        f"counted: {whole.parameters / 1e6:.2f} M, {whole.total / 1e9:.2f} G "
-        f"({_percent(whole.total / 1e9, paper_says['flops_G'])}; "
-        f"{_percent(whole.products / 1e9, paper_says['flops_G'])} without norms)"
+        f"\n\npublished: {paper_says['params_M']:.2f} M parameters, {flops:.2f} G multiply-adds; counted: "
+        f"{whole.parameters / 1e6:.2f} M, {whole.total / 1e9:.2f} G ({all_of_it} %; {products} % without norms)"
     )
-
-
-def _giga(number: int) -> str:
-    return f"{number / 1e9:.2f}" if number else "–"
-
-
-def _percent(value: float, base: float) -> str:
-    return f"{100 * (value / base - 1):+.2f} %".replace("-", "−")
-
-
-def _as_plain(config: Mapping[str, Any], counted: Complexity) -> dict[str, Any]:
-    parts = [{**asdict(part), "products": part.products, "total": part.total} for part in counted.parts]
-    whole = counted.whole
-    return {
-        **counted.size._asdict(),
-        "recursion_depth": counted.depth,
-        "representative_map": list(counted.representative),
-        "parts": [*parts, {**asdict(whole), "products": whole.products, "total": whole.total}],
-        "published": published(config, counted.size),
-    }

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import shutil
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import skimage.data
-from basicsr.metrics import calculate_psnr, calculate_ssim
-from numpy.typing import NDArray
 
 from rgt_arch.data.bicubic import hr_lr_pair, imresize
 from rgt_arch.data.images import write_png
 from rgt_arch.data.lmdb import create_lmdb
 from rgt_arch.errors import UsageError
-from rgt_arch.evaluation.figures.pictures import RGB, read_rgb
-from rgt_arch.evaluation.reports import text_table
-from rgt_arch.evaluation.tables.results import Score, mean_score
+from rgt_arch.evaluation.figures.plotting import RGB, read_rgb
+from rgt_arch.evaluation.reports import number, text_table
+from rgt_arch.evaluation.tables.results import mean_score
+from rgt_arch.evaluation.tables.scoring import score_pair
 from rgt_arch.evaluation.training_runs import METRICS_FILE, basicsr_test, basicsr_train, read_metrics
 from rgt_arch.inference.comparing import write_comparison
 
@@ -35,21 +33,11 @@ TEST = ("chelsea", "coffee")
 
 _OPTIONS = Path(__file__).parent / "demo_options"
 _MARKER = ".rgt_demo"
+_PICTURES = {name: f"comparison_{name}.png" for name in TEST}
 _OWN = ("data", "experiments", "results", "train.yml", "test.yml", "train_output.txt", "test_output.txt")
 
 
-@dataclass(frozen=True)
-class DemoResult:
-    """What a demo measured."""
-
-    validations: dict[int, float]
-    """PSNR in dB on the validation photograph by iteration."""
-    bicubic: dict[str, Score]
-    rgt: dict[str, Score]
-    """Per test photograph."""
-
-
-def run_demo(folder: Path, iterations: int = ITERATIONS) -> DemoResult:
+def run_demo(folder: Path, iterations: int = ITERATIONS) -> None:
     """Make data, train, test, print a table and write comparison pictures, all in `folder`.
 
     folder: new, empty, or that of an earlier demo, whose files are replaced. Deterministic on one machine.
@@ -71,23 +59,27 @@ def run_demo(folder: Path, iterations: int = ITERATIONS) -> DemoResult:
     print(f"[2/4] in {folder}: basicsr train -opt train.yml   ({iterations} iterations, from scratch)")
     run = basicsr_train(train_file, folder, NAME, iterations, [] if iterations == ITERATIONS else length)
     validations = read_metrics(run / METRICS_FILE)["psnr", "validation"]
-    first, last = min(validations), max(validations)
-    print(
-        f"      validation: {validations[first]:.2f} dB at iteration {first}, {validations[last]:.2f} dB at "
-        f"iteration {last}"
-    )
+    first, last = (f"{validations[i]:.2f} dB at iteration {i}" for i in (min(validations), max(validations)))
+    print(f"      validation: {first}, {last}")
     print(f"[3/4] in {folder}: basicsr test -opt test.yml")
     basicsr_test(test_file, folder)
-    bicubic, rgt = {}, {}
+    scores = {}
     for name in TEST:
         hr, lr = (read_rgb(folder / "data/test" / place) for place in (f"HR/{name}.png", f"LR/{name}x{SCALE}.png"))
         result = read_rgb(folder / "results" / NAME / "visualization/test" / f"{name}x{SCALE}_RGT-T.png")
-        bicubic[name], rgt[name] = _score(imresize(lr, SCALE), hr), _score(result, hr)
-        write_comparison(_picture(folder, name), lr, result)
-    print("[4/4] pictures: " + ", ".join(str(_picture(folder, name)) for name in TEST))
-    print(f"\n{format_table(bicubic, rgt)}\n\n{_verdict(bicubic, rgt, iterations)}")
+        scores[name] = [score_pair(image, hr, SCALE) for image in (imresize(lr, SCALE), result)]
+        write_comparison(folder / _PICTURES[name], lr, result)
+    print("[4/4] pictures: " + ", ".join(str(folder / picture) for picture in _PICTURES.values()) + "\n")
+    scores["mean"] = [mean_score([scores[name][method] for name in TEST]) for method in (0, 1)]
+    rows = [[name, *(text for one in of for text in (number(one.psnr, 2), number(one.ssim, 4)))]
+            for name, of in scores.items()]  # fmt: skip
+    print(text_table(["", "bicubic PSNR-Y", "SSIM-Y", "RGT-T PSNR-Y", "SSIM-Y"], rows) + "\n")
+    ahead = scores["mean"][1].psnr - scores["mean"][0].psnr
+    print(f"RGT-T is {abs(ahead):.2f} dB {'ahead of' if ahead > 0 else 'behind'} bicubic.")
+    if ahead <= 0:
+        print(f"This is not a fault: {iterations} steps from scratch teach it little.")
+        print("The demo shows that training works, not how good RGT is.")
     print(f"Done in {time.monotonic() - start:.0f} s.")
-    return DemoResult(validations, bicubic, rgt)
 
 
 def _claim(folder: Path) -> None:
@@ -97,11 +89,9 @@ def _claim(folder: Path) -> None:
         if any(folder.iterdir()) and not (folder / _MARKER).is_file():
             raise UsageError(f"{folder} is not empty and no earlier demo made it; choose another folder with -o")
         (folder / _MARKER).touch()
-        for path in [*(folder / name for name in _OWN), *(_picture(folder, name) for name in TEST)]:
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+        for name in (*_OWN, *_PICTURES.values()):
+            shutil.rmtree(folder / name, ignore_errors=True)  # of a folder; it leaves a file or a link alone
+            (folder / name).unlink(missing_ok=True)
     except OSError as error:
         raise UsageError(f"{folder}: cannot be used ({error.strerror}); choose another folder with -o") from error
 
@@ -109,55 +99,19 @@ def _claim(folder: Path) -> None:
 def _photograph(name: str) -> RGB:
     image = getattr(skimage.data, name)()
     image = image[0] if isinstance(image, tuple) else image  # the left one of a stereo pair
+    if name == VALIDATION:
+        top, left = ((side - VALIDATION_SIZE) // 2 for side in image.shape[:2])
+        image = image[top : top + VALIDATION_SIZE, left : left + VALIDATION_SIZE]
     return np.repeat(image[..., None], 3, axis=2) if image.ndim == 2 else image
 
 
 def _make_data(folder: Path) -> None:
     """Write HR/LR pairs in the benchmarks' layout, and the pairs for training as LMDB."""
-    validation = _photograph(VALIDATION)
-    top, left = ((side - VALIDATION_SIZE) // 2 for side in validation.shape[:2])
-    validation = validation[top : top + VALIDATION_SIZE, left : left + VALIDATION_SIZE]
-    for phase, photographs in (
-        ("train", {name: _photograph(name) for name in TRAINING}),
-        ("validation", {VALIDATION: validation}),
-        ("test", {name: _photograph(name) for name in TEST}),
-    ):
-        for name, photograph in photographs.items():
-            hr, lr = hr_lr_pair(photograph, SCALE)
+    for phase, names in (("train", TRAINING), ("validation", (VALIDATION,)), ("test", TEST)):
+        for name in names:
+            hr, lr = hr_lr_pair(_photograph(name), SCALE)
             write_png(folder / phase / "HR" / f"{name}.png", np.ascontiguousarray(hr[..., ::-1]))
             write_png(folder / phase / "LR" / f"{name}x{SCALE}.png", np.ascontiguousarray(lr[..., ::-1]))
     for kind, ending in (("HR", ""), ("LR", f"x{SCALE}")):
         files = [folder / "train" / kind / f"{name}{ending}.png" for name in TRAINING]
         create_lmdb(files, folder / f"train_{kind}.lmdb", keys=TRAINING, progress=False)
-
-
-def _picture(folder: Path, name: str) -> Path:
-    return folder / f"comparison_{name}.png"
-
-
-def _score(image: NDArray[np.uint8], hr: NDArray[np.uint8]) -> Score:
-    """As the literature measures; images are RGB, BasicSR's metrics take BGR."""
-    psnr, ssim = (
-        float(metric(image[..., ::-1], hr[..., ::-1], crop_border=SCALE, test_y_channel=True))
-        for metric in (calculate_psnr, calculate_ssim)
-    )
-    return Score(psnr, ssim)
-
-
-def format_table(bicubic: dict[str, Score], rgt: dict[str, Score]) -> str:
-    """A text table, one line per photograph and one for the mean."""
-    rows = []
-    for name in [*bicubic, "mean"]:
-        scores = [mean_score(of.values()) if name == "mean" else of[name] for of in (bicubic, rgt)]
-        rows.append([name, *(text for score in scores for text in (f"{score.psnr:.2f}", f"{score.ssim:.4f}"))])
-    return text_table(["", "bicubic PSNR-Y", "SSIM-Y", "RGT-T PSNR-Y", "SSIM-Y"], rows)
-
-
-def _verdict(bicubic: dict[str, Score], rgt: dict[str, Score], iterations: int) -> str:
-    ahead = mean_score(rgt.values()).psnr - mean_score(bicubic.values()).psnr
-    if ahead > 0:
-        return f"RGT-T is {ahead:.2f} dB ahead of bicubic."
-    return (
-        f"RGT-T is {-ahead:.2f} dB behind bicubic. This is not a fault: {iterations} steps from scratch teach it "
-        "little.\nThe demo shows that training works, not how good RGT is."
-    )

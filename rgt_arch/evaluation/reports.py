@@ -1,4 +1,4 @@
-"""Tables of text, Markdown and CSV, and reports that go to stdout or a file."""
+"""Tables of results in every format, and reports that go to stdout or a file."""
 
 from __future__ import annotations
 
@@ -6,11 +6,79 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from rgt_arch.files import written_whole
+
+ABSENT = "–"
+_TEX = str.maketrans(
+    {character: f"\\{character}" for character in "&%$#_{}"}
+    | {"\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "×": "$\\times$", "−": "$-$",
+       "±": "$\\pm$", "–": "--", "∞": "$\\infty$"}
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ResultTable:
+    """A table for people, as Markdown and LaTeX, and its numbers in full, as CSV and JSON."""
+
+    head: Sequence[tuple[str, str]]
+    """Heading of a group of columns, or "", and heading of the column."""
+    rows: Sequence[Sequence[str]]
+    """A row whose first cell is not empty begins a group."""
+    left: int
+    """Number of columns aligned to the left, from the first."""
+    remarks: Sequence[str]
+    records: Mapping[str, Sequence[Mapping[str, object]]]
+    """Rows of CSV by the name of the format."""
+    content: object
+    """What JSON holds."""
+
+    def text(self, form: str) -> str:
+        """The table as `markdown`, `latex`, `json`, or one of `records`."""
+        if form == "json":
+            return json_text(self.content)
+        if form in ("markdown", "latex"):
+            return self._markdown() if form == "markdown" else self._latex()
+        file = io.StringIO()
+        writer = csv.DictWriter(file, list(self.records[form][0]) if self.records[form] else [], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.records[form])
+        return file.getvalue()
+
+    def _markdown(self) -> str:
+        lines = [[" ".join(filter(None, names)) for names in self.head]]
+        lines += [[":--" if number < self.left else "--:" for number in range(len(self.head))]]
+        lines += [[cell.replace("|", "\\|") for cell in row] for row in self.rows]
+        table = "".join("| " + " | ".join(line) + " |\n" for line in lines)
+        return table + "\n" + "".join(f"- {remark}\n" for remark in self.remarks)
+
+    def _latex(self) -> str:
+        """A tabular for the package booktabs; the remarks are comments above it."""
+        groups = [(name.translate(_TEX), len(list(columns))) for name, columns in groupby(n for n, _ in self.head)]
+        spans = [f"\\multicolumn{{{count}}}{{c}}{{{name}}}" if name else " & " * (count - 1) for name, count in groups]
+        lines = [
+            *(f"% {remark}" for remark in self.remarks),
+            f"\\begin{{tabular}}{{{'l' * self.left}{'r' * (len(self.head) - self.left)}}}",
+            "\\toprule",
+            " & ".join(spans) + " \\\\",
+            " & ".join(name.translate(_TEX) for _, name in self.head) + " \\\\",
+        ]
+        for row in self.rows:
+            lines += ["\\midrule"] if row[0] else []
+            lines.append(" & ".join(cell.translate(_TEX) for cell in row) + " \\\\")
+        return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"]) + "\n"
+
+
+def number(value: float | None, digits: int, sign: str = "") -> str:
+    """A number as tables show it. digits: behind the point. sign: + shows the sign of positive numbers too."""
+    if value is None or math.isinf(value):
+        return ABSENT if value is None else "∞"
+    return f"{value:{sign}.{digits}f}".replace("-", "−")
 
 
 def text_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -19,21 +87,6 @@ def text_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(
         "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in (head, *rows)
     )
-
-
-def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]], *, left: int, remarks: Iterable[str]) -> str:
-    """A Markdown table with a list of remarks below; the first `left` columns are aligned to the left."""
-    lines = [head, [":--" if number < left else "--:" for number in range(len(head))]]
-    lines += [[cell.replace("|", "\\|") for cell in row] for row in rows]
-    table = "".join("| " + " | ".join(line) + " |\n" for line in lines)
-    return table + "\n" + "".join(f"- {remark}\n" for remark in remarks)
-
-
-def csv_text(rows: Iterable[Sequence[object]]) -> str:
-    """Rows as CSV, numbers in full."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
 
 
 def json_text(content: object) -> str:

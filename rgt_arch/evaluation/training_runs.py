@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from rgt_arch.errors import UsageError, UserError
@@ -20,6 +21,7 @@ Points = dict[int, float]
 """Values by iteration."""
 
 _LOOK_SECONDS = 0.5
+_EVENTS = "events.out.tfevents."
 
 
 def basicsr_train(option_file: Path, folder: Path, name: str, total_iter: int, overrides: Sequence[str]) -> Path:
@@ -28,40 +30,38 @@ def basicsr_train(option_file: Path, folder: Path, name: str, total_iter: int, o
     name: of the run. overrides: entries of --force_yml. Raises UserError with the command's own message if it fails.
     """
     run = folder / "experiments" / name
-    arguments = ["train", "-opt", str(option_file.resolve()), "--auto_resume", "--force_yml", *overrides]
+    overrides = [*overrides, f"name={name}", "logger:csv=true"]
     with Progress(total_iter, "training", "it") as progress:
-        _run([*arguments, f"name={name}", "logger:csv=true"], folder, (run / METRICS_FILE, progress))
+        _run("train", option_file, folder, ["--auto_resume", "--force_yml", *overrides], (run / METRICS_FILE, progress))
         progress.reach(total_iter)
     return run
 
 
 def basicsr_test(option_file: Path, folder: Path) -> None:
     """Test in `folder`. Raises UserError with the command's own message if it fails."""
-    _run(["test", "-opt", str(option_file.resolve())], folder, None)
+    _run("test", option_file, folder, [], None)
 
 
-def _run(arguments: list[str], folder: Path, shown: tuple[Path, Progress] | None) -> None:
-    output = folder / f"{arguments[0]}_output.txt"
-    # Threads that wait busily for each other halve the speed as soon as another program needs a core.
-    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+def _run(name: str, option_file: Path, folder: Path, more: list[str], shown: tuple[Path, Progress] | None) -> None:
+    output = folder / f"{name}_output.txt"
     with output.open("w", encoding="utf-8") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "rgt_arch.cli", *arguments],
+            [sys.executable, "-m", "rgt_arch.cli", name, "-opt", str(option_file.resolve()), *more],
             cwd=folder,
-            env=environment,
+            # Threads that wait busily for each other halve the speed as soon as another program needs a core.
+            env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ},
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C is for this process, which ends the training once, so that it saves
         )
         try:
-            while True:
-                try:
+            while process.poll() is None:
+                with suppress(subprocess.TimeoutExpired):
                     process.wait(_LOOK_SECONDS)
-                    break
-                except subprocess.TimeoutExpired:
+                with suppress(UsageError):  # a file that is not there yet
                     if shown:
-                        shown[1].reach(_last_iteration(shown[0]))
+                        shown[1].reach(max((max(points) for points in read_metrics(shown[0]).values()), default=0))
         except BaseException:
             process.terminate()
             process.wait()
@@ -69,30 +69,52 @@ def _run(arguments: list[str], folder: Path, shown: tuple[Path, Progress] | None
     if process.returncode:
         lines = output.read_text("utf-8", errors="replace").strip().splitlines() or ["it printed nothing"]
         raise UserError(
-            f"basicsr {arguments[0]} ended with exit code {process.returncode}: {lines[-1]} (whole output: {output})"
+            f"basicsr {name} ended with exit code {process.returncode}: {lines[-1]} (whole output: {output})"
         )
 
 
-def _last_iteration(file: Path) -> int:
-    try:
-        return max((max(points) for points in read_metrics(file).values()), default=0)
-    except UsageError:
-        return 0
+def read_run(path: Path) -> dict[Key, Points]:
+    """All values of a run: of experiments/NAME with its metrics.csv, tb_logger/NAME with TensorBoard files, or of one
+    such file. Raises UsageError for other paths."""
+    if not os.path.exists(path):
+        raise UsageError(f"{path}: no such file or folder; name experiments/NAME, tb_logger/NAME or a file in them")
+    if (path / METRICS_FILE).is_file():
+        return read_metrics(path / METRICS_FILE)
+    if path.name.startswith(_EVENTS) or any(path.glob(f"{_EVENTS}*")):
+        return _read_events(path)
+    if path.is_dir():
+        raise UsageError(
+            f"{path}: there is no {METRICS_FILE} and no {_EVENTS}* in it; logger: csv: true writes the first, "
+            "use_tb_logger: true the second to tb_logger/NAME"
+        )
+    return read_metrics(path)
 
 
 def read_metrics(file: Path) -> dict[Key, Points]:
     """All values of a metrics.csv. A last line that is cut or being written is left out. Raises UsageError."""
-    try:
-        lines = file.read_text("utf-8").splitlines(keepends=True)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file}: cannot be read as the {METRICS_FILE} of a run") from error
-    rows = list(csv.reader(line for line in lines if line.endswith("\n")))
-    if rows[:1] != [list(HEADER)]:
-        raise UsageError(f"{file}: does not begin with {','.join(HEADER)}; give the {METRICS_FILE} of a run")
     series: dict[Key, Points] = {}
     try:
-        for iteration, dataset, name, value in rows[1:]:
+        lines = file.read_text("utf-8").splitlines(keepends=True)
+        head, *rows = csv.reader(line for line in lines if line.endswith("\n"))
+        if head != list(HEADER):
+            raise ValueError(f"does not begin with {','.join(HEADER)}")
+        for iteration, dataset, name, value in rows:
             series.setdefault((name, dataset), {})[int(iteration)] = float(value)
-    except ValueError as error:
+    except (OSError, ValueError) as error:  # also for what is not UTF-8
         raise UsageError(f"{file}: cannot be read as the {METRICS_FILE} of a run: {error}") from error
     return series
+
+
+def _read_events(path: Path) -> dict[Key, Points]:
+    """A TensorBoard file, or all of a folder. Where a resumed run wrote a step again, the later value counts."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(path), size_guidance={"scalars": 0})
+    events.Reload()
+    result: dict[Key, Points] = {}
+    for tag in events.Tags()["scalars"]:
+        group, _, name = tag.partition("/")
+        dataset, _, metric = name.rpartition("/")
+        if name and (group == "losses" or (group == "metrics" and dataset)):  # losses/l_pix, metrics/Set5/psnr
+            result[metric, dataset] = {event.step: event.value for event in events.Scalars(tag)}
+    return result

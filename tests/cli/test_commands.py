@@ -26,16 +26,16 @@ from rgt_arch.config import describe_options
 from rgt_arch.data.downsampling import SCALES, make_lr_images
 from rgt_arch.data.outputs import Cutting
 from rgt_arch.errors import UsageError, UserError
-from rgt_arch.evaluation.ablation.formats import FORMATS as ABLATION_FORMATS
-from rgt_arch.evaluation.ablation.running import AblationSettings
+from rgt_arch.evaluation.ablation import FORMATS as ABLATION_FORMATS
+from rgt_arch.evaluation.ablation import AblationSettings
 from rgt_arch.evaluation.complexity import run_complexity
 from rgt_arch.evaluation.demo import run_demo
 from rgt_arch.evaluation.figures.compare import CompareSettings
 from rgt_arch.evaluation.figures.curves import CurveSettings
 from rgt_arch.evaluation.figures.features import PARTS, FeatureSettings
-from rgt_arch.evaluation.tables.formats import FORMATS as TABLE_FORMATS
+from rgt_arch.evaluation.tables.measuring import TableSettings
+from rgt_arch.evaluation.tables.results import FORMATS as TABLE_FORMATS
 from rgt_arch.evaluation.tables.results import SCALES as TABLE_SCALES
-from rgt_arch.evaluation.tables.running import TableSettings
 from rgt_arch.inference.planning import EXTENSIONS, Output
 from rgt_arch.inference.upscaler import ALPHA_MODES, PRECISIONS, Upscaler
 from rgt_arch.weights.writing import convert_checkpoint
@@ -151,9 +151,9 @@ LIBRARY: dict[str, list[Callable[..., Any]]] = {
 OTHER_WORDS = {"parts": "all", "benchmarks": "the paper's five", "jobs": "as many as CPU cores"}
 CHOICES = {
     "upscale": {"precision": PRECISIONS, "alpha": ALPHA_MODES, "extension": EXTENSIONS},
-    "table": {"scales": TABLE_SCALES, "format": tuple(TABLE_FORMATS)},
+    "table": {"scales": TABLE_SCALES, "format": TABLE_FORMATS},
     "figure features": {"parts": PARTS},
-    "ablation": {"format": tuple(ABLATION_FORMATS)},
+    "ablation": {"format": ABLATION_FORMATS},
     "prepare lr": {"scales": SCALES},
 }
 

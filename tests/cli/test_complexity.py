@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from rgt_arch.cli import main
-from rgt_arch.evaluation.complexity import network_of, preset_of
 
 OPTIONS = Path(__file__).parents[2] / "options"
 
@@ -31,13 +30,6 @@ def test_other_networks_and_sizes_are_not_compared_with_the_paper(capsys):
         assert "published" not in capsys.readouterr().out
 
 
-def test_preset_needs_its_windows():
-    config = network_of(OPTIONS / "test_RGT_T_x4.yml")
-    assert preset_of(config) == "RGT-T"
-    assert preset_of({**config, "split_size": [16, 16]}) is None
-    assert preset_of({**config, "recursion": 2}) is None
-
-
 def test_json_goes_to_stdout_or_a_file(tmp_path, capsys):
     file = tmp_path / "figures.json"
     command = ["complexity", str(OPTIONS / "test_RGT_T_x2.yml"), "--sizes", "48x64", "--json"]
@@ -53,33 +45,20 @@ def test_json_goes_to_stdout_or_a_file(tmp_path, capsys):
     assert whole["parameters"] == 964187
 
 
-@pytest.mark.parametrize(
-    ("content", "arguments", "words"),
-    [
+def test_what_cannot_be_counted_is_one_line_and_nothing_is_written(tmp_path, capsys):
+    file = tmp_path / "file.yml"
+    for content, arguments, words in (
         ("network_g: {type: EDSR}\n", [], "network_g:type is 'EDSR'; only an RGT can be counted"),
-        ("scale: 2\n", [], "network_g:type is missing"),
+        ("scale: 2\n", [], "network_g:type is None"),
         ("network_g: {type: RGT, embed_dim: 97}\n", [], "file.yml: network_g: no RGT has these arguments: "),
         ("network_g: {type: RGT, dept: [2]}\n", [], "did you mean `depth`"),
         ("network_g: {type: RGT}\n", ["--sizes", "0x8"], "'0x8' is not a size"),
-        (
-            "network_g: {type: RGT}\n",
-            ["--json", "nowhere/a.json"],
-            "--json nowhere/a.json: there is no folder",
-        ),
-    ],
-)
-def test_what_cannot_be_counted_is_one_line(tmp_path, capsys, content, arguments, words):
-    file = tmp_path / "file.yml"
-    file.write_text(content)
-    assert main(["complexity", str(file), *arguments]) == 2
-    err = capsys.readouterr().err
-    assert words in err
-    assert len(err.splitlines()) == 1
-
-
-def test_option_file_is_not_written_over(tmp_path, capsys):
-    file = tmp_path / "file.yml"
-    file.write_text("network_g: {type: RGT}\n")
-    assert main(["complexity", str(file), "--json", str(file), "--overwrite"]) == 2
-    assert f"--json {file}: is one of the inputs" in capsys.readouterr().err
-    assert file.read_text() == "network_g: {type: RGT}\n"
+        ("network_g: {type: RGT}\n", ["--json", "nowhere/a.json"], "--json nowhere/a.json: there is no folder"),
+        ("network_g: {type: RGT}\n", ["--json", str(file), "--overwrite"], "is one of the inputs"),
+    ):
+        file.write_text(content)
+        assert main(["complexity", str(file), *arguments]) == 2
+        err = capsys.readouterr().err
+        assert words in err
+        assert len(err.splitlines()) == 1
+        assert file.read_text() == content

@@ -6,7 +6,8 @@ import psutil
 import pytest
 
 from rgt_arch.errors import UsageError, UserError
-from rgt_arch.evaluation.training_runs import HEADER, Progress, basicsr_train, read_metrics
+from rgt_arch.evaluation import training_runs
+from rgt_arch.evaluation.training_runs import HEADER, basicsr_train, read_metrics
 
 
 def test_a_failing_command_ends_in_its_own_message(tmp_path):
@@ -21,7 +22,7 @@ def test_an_interruption_ends_the_training(tmp_path, monkeypatch):
         assert [child for child in psutil.Process().children() if "rgt_arch.cli" in child.cmdline()]
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Progress, "reach", interrupt)
+    monkeypatch.setattr(training_runs, "read_metrics", interrupt)
     with pytest.raises(KeyboardInterrupt):
         basicsr_train(tmp_path / "train.yml", tmp_path, "x", 1, [])
     assert not [child for child in psutil.Process().children() if "rgt_arch.cli" in child.cmdline()]

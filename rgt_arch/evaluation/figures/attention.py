@@ -6,8 +6,8 @@ weights of one query are computed from them, in float32, with the network's own 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import torch
@@ -20,7 +20,6 @@ from rgt_arch.archs.rgt_arch import (
     LocalAttention,
     RecursiveGeneralizationAttention,
     TransformerBlock,
-    WindowBranch,
     window_partition,
 )
 
@@ -41,29 +40,22 @@ class Seen:
 
 @dataclass(frozen=True)
 class WindowAttention:
-    """Weights of one query in one branch of L-SA.
-
-    weights: (heads, H, W), zero outside the query's window. padding: share that fell on the zeros that fill windows up
-    beyond the image, by head (heads,).
-    """
+    """Weights of one query in one branch of L-SA."""
 
     window: tuple[int, int]
-    shifted: bool
-    inside: Tensor
-    """(H, W) bool: the positions of the window."""
     weights: Tensor
+    """(heads, H, W), NaN outside the query's window."""
     padding: Tensor
+    """Share that fell on the zeros that fill windows up beyond the image, by head (heads,)."""
 
 
 def blocks_of(network: RGT) -> dict[Place, TransformerBlock]:
     """All blocks in order of depth."""
-    result = {}
-    for group, layer in enumerate(network.layers):
-        assert isinstance(layer.blocks, nn.ModuleList)
-        for index, block in enumerate(layer.blocks):
-            assert isinstance(block, TransformerBlock)
-            result[group, index] = block
-    return result
+    return {
+        (group, index): block
+        for group, layer in enumerate(network.layers)
+        for index, block in enumerate(layer.blocks)  # type: ignore[arg-type]
+    }
 
 
 def is_global(block: TransformerBlock) -> bool:
@@ -75,32 +67,21 @@ def is_global(block: TransformerBlock) -> bool:
 def watch(network: RGT, image: Tensor, places: Sequence[Place]) -> Seen:
     """Run a network on an image (1, C, H, W), and note the features that enter `places` and all representative maps."""
     seen = Seen()
-    with _hooks(network, places, seen):
-        network(image)
-    return seen
-
-
-@contextmanager
-def _hooks(network: RGT, places: Sequence[Place], seen: Seen) -> Iterator[None]:
-    handles = []
-    for place, block in blocks_of(network).items():
-        if place in places:
+    with ExitStack() as hooks:
+        for place, block in blocks_of(network).items():
 
             def note_input(_: nn.Module, inputs: tuple[Tensor, ...], place: Place = place) -> None:
                 seen.entering[place] = inputs[0].float()
 
-            handles.append(block.register_forward_pre_hook(note_input))
-        if isinstance(block.attn, RecursiveGeneralizationAttention):
-
             def note_map(_: nn.Module, __: tuple[Tensor, ...], output: Tensor, place: Place = place) -> None:
                 seen.representative[place] = output.float()
 
-            handles.append(block.attn.norm_act.register_forward_hook(note_map))
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+            if place in places:
+                hooks.callback(block.register_forward_pre_hook(note_input).remove)
+            if isinstance(block.attn, RecursiveGeneralizationAttention):
+                hooks.callback(block.attn.norm_act.register_forward_hook(note_map).remove)
+        network(image)
+    return seen
 
 
 @torch.inference_mode()
@@ -112,8 +93,7 @@ def global_weights(block: TransformerBlock, entering: Tensor, representative: Te
     attention = block.attn
     assert isinstance(attention, RecursiveGeneralizationAttention)
     _, height, width, _ = representative.shape
-    row, column = query
-    q = attention.q(block.norm1(entering[:, row, column])).view(attention.num_heads, 1, -1)
+    q = attention.q(block.norm1(entering[:, query[0], query[1]])).view(attention.num_heads, 1, -1)
     k = attention.k(representative).reshape(height * width, attention.num_heads, -1).transpose(0, 1)
     scores = q @ k.transpose(1, 2) * attention.scale
     return scores.softmax(dim=-1).view(attention.num_heads, height, width)
@@ -134,41 +114,23 @@ def window_weights(
     side = max(attention.split_size)
     position = torch.arange(height * width, device=entering.device).view(1, height, width, 1)
     position = F.pad(position, (0, 0, 0, -width % side, 0, -height % side), value=-1)
-    padded = position.shape[1:3]
     result = []
-    for number, window in enumerate((attention.split_size, attention.split_size[::-1])):
-        shift = (window[0] // 2, window[1] // 2) if attention.shifted else (0, 0)
-        rolled = torch.roll(position, (-shift[0], -shift[1]), dims=(1, 2))
-        windows = window_partition(rolled, window)[0][..., 0]
+    for number, ((window, shift), biases) in enumerate(
+        zip(attention._windows(), attention._biases(geometry), strict=True)
+    ):
+        windows = window_partition(position.roll((-shift[0], -shift[1]), dims=(1, 2)), window)[0][..., 0]
         chosen, token = ((windows == query[0] * width + query[1]).nonzero()[0]).tolist()
         members = windows[chosen]
         valid = members >= 0
-        across = padded[1] // window[1]
-        wraps = (chosen // across == padded[0] // window[0] - 1, chosen % across == across - 1)
-
+        down, across = position.shape[1] // window[0], position.shape[2] // window[1]
+        last = (chosen // across == down - 1, chosen % across == across - 1)  # such windows wrap in shifted blocks
         features = entering.view(-1, channels)[members.clamp(min=0)]
         qkv = attention.qkv(block.norm1(features)) * valid[:, None]
         q, k, _ = qkv.view(-1, 3, 2, attention.branch_heads, attention.head_dim)[:, :, number].permute(1, 2, 0, 3)
         scores = q[:, token][:, None] @ k.transpose(1, 2) * attention.scale
-        branch = attention.attns[number]
-        assert isinstance(branch, WindowBranch)
-        bias = branch.bias(geometry.offsets[number], geometry.indices[number])[:, token]
-        scores = scores[:, 0] + bias
-        if attention.shifted and any(wraps):
-            scores = scores + geometry.masks[number][wraps][token]
-        weights = scores.softmax(dim=-1)
-
-        whole = weights.new_zeros(attention.branch_heads, height * width)
+        bias = biases[last if attention.shifted else (False, False)][:, token]
+        weights = (scores[:, 0] + bias).softmax(dim=-1)
+        whole = torch.full((attention.branch_heads, height * width), torch.nan, device=weights.device)
         whole[:, members[valid]] = weights[:, valid]
-        inside = torch.zeros(height * width, dtype=torch.bool, device=whole.device)
-        inside[members[valid]] = True
-        result.append(
-            WindowAttention(
-                window,
-                attention.shifted,
-                inside.view(height, width),
-                whole.view(-1, height, width),
-                weights[:, ~valid].sum(dim=1),
-            )
-        )
+        result.append(WindowAttention(window, whole.view(-1, height, width), weights[:, ~valid].sum(dim=1)))
     return result

@@ -1,28 +1,39 @@
-"""The figure of `rgt figure compare`: a photograph, and parts of it as methods see them, as in the paper."""
+"""The figure of `rgt figure compare`: a photograph, and parts of it as methods restore them, as in the paper."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import cv2
+import numpy as np
+
+from rgt_arch.data.bicubic import crop_to_multiple, hr_lr_pair, imresize
+from rgt_arch.data.images import image_size, walk_files
+from rgt_arch.data.pairing import is_result_of
 from rgt_arch.errors import UsageError, printable
 from rgt_arch.evaluation.figures import plotting
-from rgt_arch.evaluation.figures.boxes import Box, check_boxes, most_different
-from rgt_arch.evaluation.figures.contestants import Contestant, Scene, bicubic, enter, read_scene
-from rgt_arch.evaluation.figures.pictures import RGB
-from rgt_arch.evaluation.tables.methods import read_methods
+from rgt_arch.evaluation.figures.plotting import RGB, read_rgb
+from rgt_arch.evaluation.reports import number
+from rgt_arch.evaluation.tables.methods import SSIM_WINDOW, Method, MissingError, read_methods, runnable
+from rgt_arch.evaluation.tables.results import Score
+from rgt_arch.evaluation.tables.scoring import score_pair
+from rgt_arch.inference.upscaler import Upscaler
 from rgt_arch.progress import Progress
+from rgt_arch.weights.building import load_model
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_SCALES = (2, 3, 4, 8)
+_LEAST_SIDE, _MOST_SLENDER = 4, 5  # of boxes
 _PHOTO = 1.8  # width of the photograph in parts
 _MOST_IN_A_ROW = 4
 _LEAST_CROP = 1.1  # cm: the numbers below it have to fit
-_MOST_METHODS = 14
 
 
 @dataclass(frozen=True)
@@ -42,68 +53,191 @@ class CompareSettings:
     tile: int | str = "auto"
 
 
+class Box(NamedTuple):
+    """A part of a picture, in pixels."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+
 @dataclass(frozen=True)
-class Cell:
-    """A part's panel: how it is called, its picture, which may be smaller by `factor`, and what stands below."""
+class Scene:
+    """An HR image cut to a multiple of the scale, and its LR."""
+
+    path: Path
+    hr: RGB
+    lr: RGB
+    scale: int
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One method's picture of a scene, as large as HR."""
 
     label: str
     image: RGB
-    factor: int = 1
-    numbers: str = ""
-    best: bool = False
+    score: Score
+    """Of the whole picture; PSNR is infinite for one equal to HR."""
+
+    @property
+    def numbers(self) -> str:
+        """PSNR and SSIM as papers print them below a picture: 24.49/0.8112."""
+        return f"{number(self.score.psnr, 2)}/{number(self.score.ssim, 4)}"
 
 
-def make_comparison(settings: CompareSettings) -> tuple[list[Contestant], list[Box]]:
-    """Run all methods on an image and write the figure. Returns bicubic and the methods in order, and the boxes shown.
+def make_comparison(settings: CompareSettings) -> list[str]:
+    """Run all methods on an image and write the figure. Returns lines with their numbers and the boxes shown.
 
     Raises UsageError for input that does not fit, UserError where the work fails.
     """
-    plotting.require_matplotlib()
-    plotting.check_width(settings.width)
-    inputs = [settings.hr, *([settings.lr] if settings.lr else [])]
     methods = [method for method in read_methods(settings.methods) if method.kind != "bicubic"]
-    if len(methods) > _MOST_METHODS:
-        raise UsageError(f"{len(methods)} methods are too many to be seen; name {_MOST_METHODS} at most")
-    plotting.check_figure(
-        settings.output,
-        [*inputs, *(Path(method.source) for method in methods if method.kind == "weights")],
-        overwrite=settings.overwrite,
-    )
-    scene = read_scene(settings.hr, settings.lr, methods, settings.scale)
-    boxes = check_boxes(settings.boxes, scene.hr)
-    base = bicubic(scene)
-    entered = []
+    inputs = [settings.hr, *(Path(method.source) for method in methods if method.kind == "weights")]
+    inputs += [settings.lr] if settings.lr else []
+    plotting.check_figure(settings.output, inputs, width=settings.width, overwrite=settings.overwrite)
+    scene = _read_scene(settings, methods)
+    boxes = _check_boxes(settings.boxes, scene.hr)
+    pictures = [("Bicubic", imresize(scene.lr, scene.scale))]
     with Progress(len(methods), "comparing", "method") as progress:
         for method in methods:
-            entered.append(enter(method, scene, device=settings.device, tile=settings.tile))
+            pictures.append((method.label, _picture(method, scene, settings)))
             progress.advance()
+    contestants = [Contestant(label, image, score_pair(image, scene.hr, scene.scale)) for label, image in pictures]
     if not boxes:
-        others = [one.image for one in entered] or [scene.hr]
-        boxes = [most_different(base.image, others, scene.scale)]
-    contestants = [base, *entered]
+        others = [one.image for one in contestants[1:]] or [scene.hr]
+        boxes = [most_different(contestants[0].image, others, scene.scale)]
     with plotting.style():
-        plotting.write_figure(draw(scene, _cells(scene, contestants), boxes, settings.width), settings.output)
-    return contestants, boxes
+        plotting.write_figure(_draw(scene, contestants, boxes, settings.width), settings.output)
+    shown = " ".join(f"--box {','.join(map(str, box))}" for box in boxes)
+    return [*(f"{one.label}: {one.numbers}" for one in contestants), f"{settings.output}: shows {shown}"]
 
 
-def _cells(scene: Scene, contestants: Sequence[Contestant]) -> list[Cell]:
-    best = max(one.psnr for one in contestants)
-    cells = [Cell("LR", scene.lr, scene.scale)]
-    for one in contestants:
-        cells.append(Cell(printable(one.label), one.image, 1, numbers(one), len(contestants) > 1 and one.psnr == best))
-    return [*cells, Cell("HR", scene.hr, 1, "PSNR/SSIM")]
+# --- pictures ---
 
 
-def numbers(one: Contestant) -> str:
-    """PSNR and SSIM as papers print them below a picture: 24.49/0.8112."""
-    return f"{one.psnr:.2f}/{one.ssim:.4f}" if math.isfinite(one.psnr) else f"∞/{one.ssim:.4f}"
+def _read_scene(settings: CompareSettings, methods: Sequence[Method]) -> Scene:
+    """HR and LR. Without an LR file, LR is made as MATLAB's imresize makes it.
+
+    With one, the scale is that between the two, and HR is cut to it as BasicSR cuts it (up to scale − 1 pixels).
+    Raises UsageError for files that cannot be read, sizes that do not fit, and scales that methods do not have.
+    """
+    hr, scale, lr = read_rgb(settings.hr), settings.scale, None
+    size = f"{hr.shape[1]}×{hr.shape[0]} pixels"
+    if settings.lr is not None:
+        lr = read_rgb(settings.lr)
+        found = hr.shape[0] // lr.shape[0]
+        if found < 2 or (hr.shape[0] // found, hr.shape[1] // found) != lr.shape[:2] or scale not in (None, found):
+            raise UsageError(
+                f"--lr {settings.lr}: has {lr.shape[1]}×{lr.shape[0]} pixels, {settings.hr} {size}: not a whole scale "
+                "from 2, or not that of --scale; give the LR of this image"
+            )
+        scale = found
+    scale = _common_scale(methods, scale)
+    if min(hr.shape[:2]) // scale * scale < 2 * scale + SSIM_WINDOW:
+        raise UsageError(f"{settings.hr}: has {size}, too few for SSIM at ×{scale}; take a larger image")
+    hr, lr = hr_lr_pair(hr, scale) if lr is None else (crop_to_multiple(hr, scale), lr)
+    return Scene(settings.hr, hr, lr, scale)
 
 
-def draw(scene: Scene, cells: Sequence[Cell], boxes: Sequence[Box], width: float) -> Figure:
-    """The photograph with its boxes on the left, the cells of each box in rows beside it. width: in cm.
+def _common_scale(methods: Sequence[Method], asked: int | None) -> int:
+    """The scale asked for, or the only one that all methods have. Raises UsageError."""
+    known = [method for method in methods if method.kind == "weights"]
+    shared = set(_SCALES).intersection(*(method.scales for method in known))
+    if asked in shared or (asked is None and len(shared) == 1):
+        return asked or shared.pop()
+    named = ", ".join(f"{method.label} ×{'/'.join(map(str, method.scales))}" for method in known)
+    what = "--scale is needed" if asked is None else f"--scale {asked}: not possible"
+    raise UsageError(f"{what}; give one that all methods have ({named or '/'.join(map(str, _SCALES))})")
+
+
+def _picture(method: Method, scene: Scene, settings: CompareSettings) -> RGB:
+    """A method's picture of a scene. Raises UsageError for missing or unfit weights or images."""
+    if method.kind == "images":
+        return read_rgb(_find_result(Path(method.source), scene))
+    try:
+        ready = runnable(method, scene.scale)
+    except MissingError as error:
+        raise UsageError(str(error)) from error
+    assert ready.weights is not None
+    network = load_model(ready.weights)
+    if network.in_chans != 3:
+        raise UsageError(f"{method.label}: takes {network.in_chans} channels; comparisons are of RGB images")
+    return Upscaler(
+        network, device=settings.device, precision="fp32", tile=settings.tile, self_ensemble=method.self_ensemble
+    ).upscale(scene.lr)
+
+
+def _find_result(folder: Path, scene: Scene) -> Path:
+    """The file of a folder of results that has HR's name, perhaps with an ending, and HR's size. Raises UsageError."""
+    size = scene.hr.shape[:2]
+    files = [file for file in walk_files(folder) if is_result_of(file.name, scene.path.name)]
+    files = sorted(file for file in files if image_size(file) == size)
+    by_scale = [file for file in files if re.search(rf"[xX]{scene.scale}(?!\d)", str(file.relative_to(folder)))]
+    found = by_scale or files
+    if len(found) != 1:
+        raise UsageError(
+            f"{folder}: there are {len(found)} pictures called {scene.path.stem}, {scene.path.stem}_… or "
+            f"{scene.path.stem}x… of {size[1]}×{size[0]} pixels; name a folder with one"
+        )
+    return found[0]
+
+
+# --- boxes ---
+
+
+def _check_boxes(boxes: Sequence[tuple[int, ...]], image: RGB) -> list[Box]:
+    """Raises UsageError for a box outside the image, or of a shape that cannot be drawn."""
+    height, width = image.shape[:2]
+    for x, y, w, h in boxes:
+        if min(w, h) < _LEAST_SIDE or max(w, h) > _MOST_SLENDER * min(w, h) or x + w > width or y + h > height:
+            raise UsageError(
+                f"--box {x},{y},{w},{h}: must lie in the image, which has {width}×{height} pixels; its sides must be "
+                f"{_LEAST_SIDE} pixels at least, and one at most {_MOST_SLENDER} times the other"
+            )
+    return [Box(*box) for box in boxes]
+
+
+def most_different(base: RGB, others: Sequence[RGB], scale: int) -> Box:
+    """The box where pictures differ most from a first one, by the mean absolute difference of their samples.
+
+    A quarter of the shorter side wide, at most 96 pixels, 4:3, on the pixels of LR, and off the border that metrics
+    leave out. base, others: (H, W, 3).
+    """
+    height, width = base.shape[:2]
+    wide = _multiple(min(96, max(16, min(height, width) / 4)), scale, width)
+    high = _multiple(wide * 0.75, scale, height)
+    difference = np.zeros((height, width))
+    for other in others:
+        difference += np.abs(base.astype(np.int16) - other).mean(axis=2)
+    table = cv2.integral(difference)
+    sums = table[high:, wide:] - table[:-high, wide:] - table[high:, :-wide] + table[:-high, :-wide]
+    sums = sums[::scale, ::scale]
+    border = int(sums.shape[0] > 2 and sums.shape[1] > 2)  # one LR pixel
+    inner = sums[border : len(sums) - border, border : sums.shape[1] - border]
+    y, x = np.unravel_index(int(inner.argmax()), inner.shape)
+    return Box((int(x) + border) * scale, (int(y) + border) * scale, wide, high)
+
+
+def _multiple(value: float, scale: int, limit: int) -> int:
+    """The multiple of scale next to a value, at least one, and no more than fits."""
+    return max(1, min(round(value / scale), limit // scale)) * scale
+
+
+# --- drawing ---
+
+
+def _draw(scene: Scene, contestants: Sequence[Contestant], boxes: Sequence[Box], width: float) -> Figure:
+    """The photograph with its boxes on the left, what all show of each box in rows beside it. width: in cm.
 
     Magnified pixels are drawn as they are: nothing is smoothed. Raises UsageError if the parts would be too small.
     """
+    from matplotlib.patches import Rectangle
+
+    best = max(one.score.psnr for one in contestants) if len(contestants) > 1 else None
+    cells = [("LR", scene.lr, scene.scale, "", False)]
+    cells += [(printable(one.label), one.image, 1, one.numbers, one.score.psnr == best) for one in contestants]
+    cells += [("HR", scene.hr, 1, "PSNR/SSIM", False)]
     # One box has two rows of parts, more boxes a row each, if it does not get too long.
     columns = math.ceil(len(cells) / 2) if len(boxes) == 1 or len(cells) > _MOST_IN_A_ROW else len(cells)
     rows = math.ceil(len(cells) / columns)
@@ -122,33 +256,26 @@ def draw(scene: Scene, cells: Sequence[Cell], boxes: Sequence[Box], width: float
     photo.imshow(scene.hr, interpolation="lanczos")
     photo.set_xlabel(_shortened(f"{printable(scene.path.stem)} (×{scene.scale})", part * _PHOTO, size), size=size)
     plotting.plain(photo)
-    for number, box in enumerate(boxes):
-        colour = colours[number % len(colours)]
+    for row, box in enumerate(boxes):
+        colour = colours[row % len(colours)]
         for edge, line in (("white", 1.8), (colour, 1.0)):  # white below keeps the box visible on any ground
             corner = (box.left - 0.5, box.top - 0.5)
-            photo.add_patch(_rectangle(corner, box.width, box.height, fill=False, ec=edge, lw=line))
-        for index, cell in enumerate(cells):
-            axes = figure.add_subplot(grid[number * rows + index // columns, 1 + index % columns])
-            _draw_part(axes, cell, box)
+            photo.add_patch(Rectangle(corner, box.width, box.height, fill=False, ec=edge, lw=line))
+        for index, (label, image, factor, numbers, bold) in enumerate(cells):
+            axes = figure.add_subplot(grid[row * rows + index // columns, 1 + index % columns])
+            _draw_part(axes, image, factor, box)
             plotting.plain(axes, colour if len(boxes) > 1 else None)
-            text = _shortened(cell.label, part, size) + (f"\n{cell.numbers}" if number == 0 else "")
-            axes.set_xlabel(text, weight="bold" if cell.best else "normal", linespacing=1.1, size=size)
+            text = _shortened(label, part, size) + (f"\n{numbers}" if row == 0 else "")
+            axes.set_xlabel(text, weight="bold" if bold else "normal", linespacing=1.1, size=size)
     return figure
 
 
-def _rectangle(*arguments: Any, **styles: Any) -> Any:
-    from matplotlib.patches import Rectangle
-
-    return Rectangle(*arguments, **styles)
-
-
-def _draw_part(axes: Any, cell: Cell, box: Box) -> None:
-    """The boxed pixels of a cell; where the box cuts pixels of LR, it shows the cut ones."""
-    factor = cell.factor
+def _draw_part(axes: Any, image: RGB, factor: int, box: Box) -> None:
+    """The boxed pixels of a picture `factor` times smaller than HR; where the box cuts pixels, it shows them cut."""
     left, top = box.left // factor, box.top // factor
     right, bottom = -(-(box.left + box.width) // factor), -(-(box.top + box.height) // factor)
     extent = (left * factor, right * factor, bottom * factor, top * factor)
-    axes.imshow(cell.image[top:bottom, left:right], interpolation="nearest", extent=extent)
+    axes.imshow(image[top:bottom, left:right], interpolation="nearest", extent=extent)
     axes.set(xlim=(box.left, box.left + box.width), ylim=(box.top + box.height, box.top))
 
 

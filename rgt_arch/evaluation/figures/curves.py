@@ -14,13 +14,12 @@ from numpy.typing import NDArray
 
 from rgt_arch.errors import UsageError, printable
 from rgt_arch.evaluation.figures import plotting
-from rgt_arch.evaluation.training_runs import METRICS_FILE, Key, Points, read_metrics
+from rgt_arch.evaluation.training_runs import Key, Points, read_run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SHOWN = ("loss", "psnr")
-_EVENTS = "events.out.tfevents."
 _LINES = ("-", "--", "-.", ":")
 _MARKS = "osD^vPX"
 _PANEL_HEIGHT = 3.1  # cm
@@ -59,40 +58,30 @@ def make_curves(settings: CurveSettings) -> list[str]:
 
     Raises UsageError for input that does not fit.
     """
-    plotting.require_matplotlib()
-    plotting.check_width(settings.width)
     if not 0 <= settings.smooth < 1:
         raise UsageError(f"--smooth {settings.smooth:g}: must be from 0 (not at all) to below 1")
     if len(settings.runs) > len(plotting.COLOURS):
         raise UsageError(f"{len(settings.runs)} runs are too many to be told apart; {len(plotting.COLOURS)} at most")
     runs = read_runs(settings.runs, settings.start)
-    plotting.check_figure(settings.output, [run.path for run in runs], overwrite=settings.overwrite)
+    inputs = [run.path for run in runs]
+    plotting.check_figure(settings.output, inputs, width=settings.width, overwrite=settings.overwrite)
     keys = _keys(runs, settings.show)
     with plotting.style():
-        plotting.write_figure(draw_curves(runs, keys, settings), settings.output)
-    return [_line(run, key) for key in keys for run in runs if key in run.series]
-
-
-# --- reading ---
+        plotting.write_figure(_draw(runs, keys, settings), settings.output)
+    return [*(_line(run, key) for key in keys for run in runs if key in run.series), f"{settings.output}: written"]
 
 
 def read_runs(texts: Sequence[str], start: int = 0) -> list[Run]:
-    """Runs from paths, each with LABEL= before it if it gets another name; values from iteration `start` on.
-
-    A path is experiments/NAME with its metrics.csv, tb_logger/NAME with TensorBoard files, or one such file.
-    Raises UsageError for other paths, and for two runs of one name.
-    """
+    """Runs from paths as `read_run` takes them, each with LABEL= before it if it gets another name; values from
+    iteration `start` on. Raises UsageError for other paths, and for two runs of one name."""
     runs: list[Run] = []
     for text in texts:
         label, named, source = text.partition("=")
         if not named or os.path.exists(text):  # the method of Path fails for names that are too long
             label, source = "", text
         path = Path(source).expanduser()
-        series = {
-            key: kept
-            for key, points in _read(path).items()
-            if (kept := {iteration: value for iteration, value in points.items() if iteration >= start})
-        }
+        points = {key: {i: value for i, value in of.items() if i >= start} for key, of in read_run(path).items()}
+        series = {key: of for key, of in points.items() if of}
         if not series:
             raise UsageError(f"--from {start}: {path} ends before" if start else f"{path}: has no values yet")
         folder = path if os.path.isdir(path) else path.parent
@@ -101,43 +90,6 @@ def read_runs(texts: Sequence[str], start: int = 0) -> list[Run]:
             raise UsageError(f"{run.label}: two runs have this name; give them names of their own, as in MINE={path}")
         runs.append(run)
     return runs
-
-
-def _read(path: Path) -> dict[Key, Points]:
-    if not os.path.exists(path):
-        raise UsageError(f"{path}: no such file or folder; name experiments/NAME, tb_logger/NAME or a file in them")
-    if os.path.isdir(path):
-        if (path / METRICS_FILE).is_file():
-            return read_metrics(path / METRICS_FILE)
-        if any(path.glob(f"{_EVENTS}*")):
-            return _read_events(path)
-        raise UsageError(
-            f"{path}: there is no {METRICS_FILE} and no {_EVENTS}* in it; logger: csv: true writes the first, "
-            "use_tb_logger: true the second to tb_logger/NAME"
-        )
-    if path.name.startswith(_EVENTS):
-        return _read_events(path)
-    if path.suffix == ".log":
-        raise UsageError(f"{path}: is a log; name the {METRICS_FILE} beside it, which logger: csv: true writes")
-    return read_metrics(path)
-
-
-def _read_events(path: Path) -> dict[Key, Points]:
-    """A TensorBoard file, or all of a folder. Where a resumed run wrote a step again, the later value counts."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    events = EventAccumulator(str(path), size_guidance={"scalars": 0})
-    events.Reload()
-    result: dict[Key, Points] = {}
-    for tag in events.Tags()["scalars"]:
-        group, _, name = tag.partition("/")
-        dataset, _, metric = name.rpartition("/")
-        if name and (group == "losses" or (group == "metrics" and dataset)):  # losses/l_pix, metrics/Set5/psnr
-            result[metric, dataset] = {event.step: event.value for event in events.Scalars(tag)}
-    return result
-
-
-# --- what is shown ---
 
 
 def smoothed(values: Sequence[float], weight: float) -> NDArray[np.float64]:
@@ -153,14 +105,14 @@ def smoothed(values: Sequence[float], weight: float) -> NDArray[np.float64]:
 def _keys(runs: Sequence[Run], show: Sequence[str] | None) -> list[Key]:
     """What gets a panel, in order. Raises UsageError for a name that no run has."""
     there = sorted({key for run in runs for key in run.series})
-    keys: list[Key] = []
+    keys: dict[Key, None] = {}
     for name in show or SHOWN:
         found = [key for key in there if (_is_loss(key) if name == "loss" else key[0] == name)]
         if show and not found:
-            names = sorted({"loss" if _is_loss(key) else key[0] for key in there} | {key[0] for key in there})
+            names = sorted({name for key in there for name in (key[0], *["loss"] * _is_loss(key))})
             raise UsageError(f"--show {name}: the runs have no such values; they have {', '.join(names)}")
-        keys += [key for key in found if key not in keys]
-    return keys or there
+        keys |= dict.fromkeys(found)
+    return list(keys) or there
 
 
 def _is_loss(key: Key) -> bool:
@@ -181,12 +133,11 @@ def _line(run: Run, key: Key) -> str:
 # --- drawing ---
 
 
-def draw_curves(runs: Sequence[Run], keys: Sequence[Key], settings: CurveSettings) -> Figure:
+def _draw(runs: Sequence[Run], keys: Sequence[Key], settings: CurveSettings) -> Figure:
     """A panel for each key, one below the other over the same iterations, with one legend above if there are runs."""
     columns = max(1, min(len(runs), int((settings.width - 1) / (1.1 + 0.115 * max(len(run.label) for run in runs)))))
     rows = math.ceil(len(runs) / columns) if len(runs) > 1 else 0
-    height = len(keys) * _PANEL_HEIGHT + 0.9 + 0.35 * rows
-    figure = plotting.new_figure(settings.width, height)
+    figure = plotting.new_figure(settings.width, len(keys) * _PANEL_HEIGHT + 0.9 + 0.35 * rows)
     panels = figure.subplots(len(keys), 1, sharex=True, squeeze=False)[:, 0]
     handles: dict[str, Any] = {}
     for axes, key in zip(panels, keys, strict=True):
@@ -211,18 +162,16 @@ def draw_curves(runs: Sequence[Run], keys: Sequence[Key], settings: CurveSetting
 
 
 def _draw_run(axes: Any, run: Run, key: Key, index: int, smooth: float) -> Any:
-    iterations = sorted(run.series[key])
-    values = [run.series[key][iteration] for iteration in iterations]
-    colour, line = plotting.COLOURS[index], _LINES[index % len(_LINES)]
+    iterations, values = zip(*sorted(run.series[key].items()), strict=True)
+    style: dict[str, Any] = {"color": plotting.COLOURS[index], "linestyle": _LINES[index % len(_LINES)]}
     if key[1]:
-        few = max(1, math.ceil(len(values) / 25))
-        mark = {"marker": _MARKS[index % len(_MARKS)], "ms": 2.6, "markevery": few}
-        return axes.plot(iterations, values, line, color=colour, **mark)[0]
+        every = max(1, math.ceil(len(values) / 25))
+        return axes.plot(iterations, values, marker=_MARKS[index % len(_MARKS)], ms=2.6, markevery=every, **style)[0]
     smooth = 0.0 if key[0] == "lr" else smooth
     if smooth:
-        axes.plot(iterations, values, color=colour, lw=0.5, alpha=0.3)
-    mark = {"marker": "."} if len(values) == 1 else {}
-    return axes.plot(iterations, smoothed(values, smooth), line, color=colour, zorder=3, **mark)[0]
+        axes.plot(iterations, values, color=style["color"], lw=0.5, alpha=0.3)
+    marker = "." if len(values) == 1 else None
+    return axes.plot(iterations, smoothed(values, smooth), marker=marker, zorder=3, **style)[0]
 
 
 def _limit(axes: Any, runs: Sequence[Run], key: Key, *, logarithmic: bool) -> None:

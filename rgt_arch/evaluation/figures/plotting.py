@@ -1,71 +1,75 @@
-"""What the figures for papers share: matplotlib when it is there, size, fonts, colours, and files written whole."""
+"""The layer of all figures for papers: matplotlib's style, checks of outputs, pictures in, files written whole."""
 
 from __future__ import annotations
 
 import importlib.util
-import re
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from rgt_arch.errors import UsageError, UserError
 from rgt_arch.files import check_output, written_whole
+from rgt_arch.inference.pictures import read_picture
+from rgt_arch.inference.pictures.writing import on_white, rounded
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+RGB = NDArray[np.uint8]
+
 COLUMN = 8.5
 """Width of a journal's column in cm."""
-WIDTHS = (5.0, 40.0)
-SUFFIXES = (".png", ".pdf", ".svg")
 # The Okabe-Ito palette, which is told apart with every kind of colour blindness; its yellow is too light for lines.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 FONT = 6.5
+_WIDTHS = (5.0, 40.0)
+_SUFFIXES = (".png", ".pdf", ".svg")
 _DOTS_PER_INCH = 600  # what journals ask for where lines and pictures meet
 _CM = 2.54
 _STYLE: dict[Any, Any] = {
     "font.size": FONT,
     "font.family": "DejaVu Sans",  # matplotlib's own, the same on every machine
-    "axes.titlesize": FONT,
-    "axes.labelsize": FONT,
-    "legend.fontsize": FONT,
-    "xtick.labelsize": FONT - 0.5,
-    "ytick.labelsize": FONT - 0.5,
-    "axes.linewidth": 0.5,
-    "xtick.major.width": 0.5,
-    "ytick.major.width": 0.5,
-    "xtick.major.size": 2,
-    "ytick.major.size": 2,
-    "xtick.major.pad": 2,
-    "ytick.major.pad": 2,
+    **dict.fromkeys(("axes.titlesize", "axes.labelsize", "legend.fontsize"), FONT),
+    **dict.fromkeys(("xtick.labelsize", "ytick.labelsize"), FONT - 0.5),
+    **dict.fromkeys(("axes.linewidth", "xtick.major.width", "ytick.major.width"), 0.5),
+    **dict.fromkeys(("xtick.major.size", "ytick.major.size", "xtick.major.pad", "ytick.major.pad"), 2),
     "axes.labelpad": 2,
     "lines.linewidth": 1.0,
     "pdf.fonttype": 42,  # journals refuse Type 3
     "svg.hashsalt": "rgt",  # the same file every time
     "text.parse_math": False,  # a $ in a label is a $
 }
-_NO_GLYPH = re.compile(r"Glyph \d+ .*missing from")
 
 
-def require_matplotlib() -> None:
-    """Raises UserError where matplotlib is not installed."""
+def check_figure(output: Path, inputs: Iterable[Path], *, width: float, overwrite: bool) -> None:
+    """Raise UserError where matplotlib is missing, UsageError for a width in cm, suffix or place that does not fit."""
     if importlib.util.find_spec("matplotlib") is None:
         raise UserError("figures are drawn with matplotlib, which is not installed; pip install 'rgt-arch[figures]'")
+    if not _WIDTHS[0] <= width <= _WIDTHS[1]:
+        raise UsageError(f"--width {width:g}: must be from {_WIDTHS[0]:g} to {_WIDTHS[1]:g} cm")
+    if output.suffix.lower() not in _SUFFIXES:
+        raise UsageError(f"--output {output}: the suffix says the format, and must be one of {', '.join(_SUFFIXES)}")
+    check_output("--output", output, inputs, overwrite=overwrite)
 
 
-def check_figure(path: Path, inputs: Iterable[Path], *, overwrite: bool) -> None:
-    """`files.check_output` for a figure, whose suffix says the format."""
-    if path.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"--output {path}: the suffix says the format, and must be one of {', '.join(SUFFIXES)}")
-    check_output("--output", path, inputs, overwrite=overwrite)
+def read_rgb(path: Path) -> RGB:
+    """A picture file as (H, W, 3) uint8: 16 bits are rounded, grey has three equal channels, alpha is put on white.
 
-
-def check_width(width: float) -> None:
-    """Raises UsageError for a width in cm that no figure can have."""
-    if not WIDTHS[0] <= width <= WIDTHS[1]:
-        raise UsageError(f"--width {width:g}: must be from {WIDTHS[0]:g} to {WIDTHS[1]:g} cm")
+    Raises UsageError in one line for files that cannot be read as one.
+    """
+    try:
+        picture = read_picture(path)
+    except UserError as error:
+        raise UsageError(str(error)) from error
+    pixels = rounded(picture.pixels)
+    if picture.has_alpha:
+        pixels = on_white(pixels)
+    return np.ascontiguousarray(np.broadcast_to(pixels[..., None], (*pixels.shape, 3)) if pixels.ndim == 2 else pixels)
 
 
 @contextmanager
@@ -74,7 +78,8 @@ def style() -> Iterator[None]:
     import matplotlib as mpl
 
     with mpl.rc_context(_STYLE), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", _NO_GLYPH.pattern)  # a sign of a file's name that the font lacks is a box
+        # a character of a file's name that the font lacks is a box
+        warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from")
         yield
 
 

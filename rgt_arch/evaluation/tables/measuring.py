@@ -1,140 +1,300 @@
-"""Measuring one image: RGTModel's validation on BasicSR's data set, with the option file's metrics."""
+"""`rgt table`: measure images through BasicSR, shared out over ranks, and keep their scores on disk."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import json
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-import torch
-from basicsr.data import build_dataset
-from basicsr.utils.registry import ARCH_REGISTRY
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+import torch.distributed as dist
+from basicsr.utils import get_root_logger
 
-from rgt_arch.config.settings import default_overlap
-from rgt_arch.data.bicubic import imresize
-from rgt_arch.errors import UserError
-from rgt_arch.evaluation.tables.images import Images
-from rgt_arch.evaluation.tables.methods import Runnable
-from rgt_arch.evaluation.tables.results import Score
-from rgt_arch.inference.memory import is_out_of_memory
-from rgt_arch.models.rgt_model import RGTModel
+from rgt_arch.config.validation import usable_gpus
+from rgt_arch.data.images import image_size
+from rgt_arch.data.pairing import Pair
+from rgt_arch.errors import UsageError, UserError
+from rgt_arch.evaluation.tables.methods import (
+    Images,
+    Method,
+    MissingError,
+    Runnable,
+    find_images,
+    read_methods,
+    runnable,
+    scales_of,
+)
+from rgt_arch.evaluation.tables.results import BENCHMARKS, SCALES, Result, Score, Table, software
+from rgt_arch.evaluation.tables.scoring import build_data, build_model, score_image
+from rgt_arch.files import check_output, check_place, file_digest, written_whole
+from rgt_arch.progress import Progress
+from rgt_arch.training.ranks import init_dist, launcher_here, leave, let_others_speak, lost_contact, on_rank_zero
 
-
-@ARCH_REGISTRY.register()
-class MatlabBicubic(nn.Module):
-    """MATLAB's imresize of 8-bit images, which is the field's bicubic row, in the place of a network."""
-
-    def __init__(self, scale: int) -> None:
-        super().__init__()
-        self.scale = scale
-
-    def forward(self, image: Tensor) -> Tensor:
-        """image: (B, C, H, W), 8-bit samples divided by 255. Returns (B, C, H·scale, W·scale) of the same kind."""
-        samples = image.mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-        larger = np.stack([imresize(one, self.scale) for one in samples])
-        return torch.from_numpy(larger).permute(0, 3, 1, 2).to(image) / 255
+# torch's own limit is half an hour, and one of Manga109's images takes RGT+ longer on a CPU, as a download may. A
+# process that dies is noticed without a limit: its connections close, and torchrun ends the others.
+_PATIENCE = timedelta(days=7)
 
 
-@ARCH_REGISTRY.register()
-class GivenImages(nn.Identity):
-    """Returns images that others super-resolved."""
+@dataclass(frozen=True)
+class TableSettings:
+    """What to measure; the defaults are those of `rgt table`."""
+
+    methods: Sequence[str]
+    scales: Sequence[int] | None = None
+    """None: the scales that each method has."""
+    benchmarks: Sequence[str] = tuple(BENCHMARKS)
+    data: Path = Path("datasets/benchmark")
+    tile: int = 0
+    """Side of tiles in LR pixels; 0: whole images, as in the paper."""
+    device: str = "auto"
+    keep: Path = Path("results/table")
+    """Folder of the scores of images."""
+    fresh: bool = False
+    """Measure again instead of using kept scores."""
+    output: Path | None = None
+    """The file of the table, checked before anything is measured."""
+    overwrite: bool = False
+
+    @property
+    def num_gpu(self) -> int:
+        """0 or 1 for each process."""
+        return int(self.device != "cpu" and usable_gpus() > 0)
 
 
-class Measurer:
-    """A method at one scale with its network loaded."""
+@dataclass(frozen=True)
+class Cell:
+    """A method at a scale on a set, ready to be measured: one result of the table."""
 
-    def __init__(self, runnable: Runnable, scale: int, *, tile: int, num_gpu: int) -> None:
-        """tile: side in LR pixels, 0 for whole images. Raises UsageError for weights that do not fit."""
-        self._runnable = runnable
-        self._given = runnable.network["type"] == "GivenImages"
-        self._scale = scale
-        self._datasets: dict[tuple[str, str], Dataset] = {}
-        metric = {"crop_border": scale, "test_y_channel": True}
-        tiled = {"tile": {"size": tile, "overlap": default_overlap(tile)}} if tile and runnable.weights else {}
-        self._model = RGTModel(
-            {
-                "name": "table",
-                "model_type": "RGTModel",
-                "scale": scale,
-                "num_gpu": num_gpu,
-                "dist": False,  # ranks share out the images of all sets together
-                "rank": 0,
-                "world_size": 1,
-                "is_train": False,
-                "network_g": dict(runnable.network),
-                "path": {
-                    "pretrain_network_g": None if runnable.weights is None else str(runnable.weights),
-                    "strict_load_g": True,
-                    "param_key_g": None,
-                },
-                "val": {
-                    "save_img": False,
-                    "self_ensemble": runnable.self_ensemble,
-                    **tiled,
-                    "metrics": {
-                        "psnr": {"type": "calculate_psnr", **metric},
-                        "ssim": {"type": "calculate_ssim", **metric},
-                    },
-                },
-            }
-        )
+    method: Method
+    scale: int
+    benchmark: str
+    ready: Runnable
+    images: Images
 
-    def measure(self, images: Images, name: str) -> Score:
-        """PSNR and SSIM of the HR image with this file name.
 
-        Raises UserError for images that cannot be read or do not fit into memory.
-        """
-        where = f"{images.benchmark} ×{self._scale}: {name}"
-        data = self._image(images, name, where)
-        for metric in self._model.opt["val"]["metrics"].values():
-            metric["test_y_channel"] = not (self._runnable.grey_as_it_is and name in images.grey)
-        try:
-            self._model.validation(DataLoader(data, batch_size=1), "table", None, False)
-        except Exception as error:
-            if is_out_of_memory(error):
-                raise UserError(f"{where}: out of memory; add --tile 256, or less") from error
+@dataclass
+class Task:
+    """An image of a cell."""
+
+    cell: Cell
+    pair: Pair
+    facts: dict[str, Any]
+    """Everything that decides its score, ready for JSON."""
+    file: Path
+    """Where the score is kept; other facts have another file."""
+    score: Score | None = None
+
+
+def make_table(settings: TableSettings) -> Table | None:
+    """Measure all images whose scores are not kept from earlier runs.
+
+    Under torchrun the ranks share the images, and all ranks except the first return None. Raises UsageError for unfit
+    methods, flags or folders, UserError for images that cannot be read and files that cannot be written; kept scores
+    stay.
+    """
+    get_root_logger().setLevel(logging.WARNING)  # BasicSR's lines about each network
+    with _joined_ranks(cpu=not settings.num_gpu) as (rank, count, group):
+        results, tasks = on_rank_zero(lambda: _plan(settings), group)
+        pending = [task for task in tasks if task.score is None]
+        if rank == 0 and len(pending) < len(tasks):
+            known = f"{len(tasks) - len(pending)} of {len(tasks)} images were measured before"
+            print(f"{known} ({settings.keep}; --fresh measures them again)", file=sys.stderr)
+        title = "measuring" if count == 1 else f"measuring (1 of {count} processes)"
+        _measure(pending[rank::count], settings, title if rank == 0 else None)
+        shares = [[task.score for task in pending[rank::count]]]
+        if count > 1:
+            shares *= count
+            dist.all_gather_object(shares, shares[0], group=group)
+    for first, scores in enumerate(shares if rank == 0 else ()):
+        for task, score in zip(pending[first::count], scores, strict=True):
+            task.score = score
+    return _table(results, tasks, settings) if rank == 0 else None
+
+
+@contextmanager
+def _joined_ranks(cpu: bool) -> Iterator[tuple[int, int, dist.ProcessGroup | None]]:
+    """Rank, number and group of the processes that torchrun describes, if it does. cpu: leave the GPUs alone.
+
+    Raises UserError where another one is gone.
+    """
+    if launcher_here() == "none":
+        yield 0, 1, None
+        return
+    init_dist("pytorch", "gloo", cpu=cpu)  # only scores are exchanged
+    try:
+        # A group of its own: processes that do not find each other at the start say so in torch's time.
+        yield dist.get_rank(), dist.get_world_size(), dist.new_group(timeout=_PATIENCE)  # type: ignore[misc]
+    except RuntimeError as error:
+        if not lost_contact(error):
             raise
-        return Score(**self._model.metric_results)
+        let_others_speak()
+        raise UserError(
+            "another process of this table is gone; its own message or that of torchrun says why; what was measured "
+            "is kept: run it again"
+        ) from error
+    finally:
+        leave()
 
-    def _image(self, images: Images, name: str, where: str) -> OneImage:
-        key = (str(images.hr), str(images.lq))
-        if key not in self._datasets:
-            self._datasets[key] = build_dataset(self._data_options(images))
-        dataset: Any = self._datasets[key]
-        # BasicSR lists folders in the file system's order
-        index = next(number for number, paths in enumerate(dataset.paths) if Path(paths["gt_path"]).name == name)
+
+# --- before ---
+
+
+def _plan(settings: TableSettings) -> tuple[list[Cell | Result], list[Task]]:
+    """Find weights, images and kept scores. Results whose weights or images are missing are Results already."""
+    if settings.tile < 0 or 0 < settings.tile < 16:
+        raise UsageError(f"--tile is {settings.tile}; it must be 0 for whole images, or at least 16")
+    if settings.device == "cuda" and not usable_gpus():
+        raise UsageError("--device cuda: PyTorch finds no CUDA GPU here; leave it out to measure on the CPU")
+    for name in settings.benchmarks:
+        if name not in BENCHMARKS and not (settings.data / name / "HR").is_dir():
+            sets = ", ".join(BENCHMARKS)
+            raise UsageError(f"--sets {name}: there is no such set and no {settings.data / name / 'HR'} (sets: {sets})")
+    results = [
+        result
+        for method in read_methods(settings.methods)
+        for scale in _scales(method, settings)
+        for result in _cells(method, scale, settings)
+    ]
+    pairs = [(cell, pair) for cell in results if isinstance(cell, Cell) for pair in cell.images.pairs]
+    if settings.output is not None:
+        inputs = [file for cell, pair in pairs for file in (pair.gt, pair.lq, cell.ready.weights) if file]
+        check_output("--output", settings.output, dict.fromkeys(inputs), overwrite=settings.overwrite)
+    tasks = [_task(cell, pair, settings) for cell, pair in pairs]
+    if any(task.score is None for task in tasks):
         try:
-            return OneImage(dataset.opt, dataset[index])
-        except (AttributeError, OSError, TypeError, cv2.error) as error:  # OpenCV returns None for a damaged file
-            raise UserError(f"{where}: it or the image that belongs to it cannot be read; replace them") from error
-
-    def _data_options(self, images: Images) -> dict[str, Any]:
-        return {
-            "name": images.benchmark,
-            "type": "PairedImageDataset",
-            "phase": "val",
-            # results are as large as HR, and BasicSR crops HR to `scale` times its LQ
-            "scale": 1 if self._given else self._scale,
-            "dataroot_gt": str(images.hr),
-            "dataroot_lq": str(images.lq),
-            "filename_tmpl": images.template,
-            "io_backend": {"type": "disk"},
-        }
+            settings.keep.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"{settings.keep}: cannot be created ({error.strerror}); choose another --keep") from error
+        check_place(settings.keep / "score.json")
+    return results, tasks
 
 
-class OneImage(Dataset):
-    """One image that a BasicSR data set has read, with the data set's options."""
+def _scales(method: Method, settings: TableSettings) -> Sequence[int]:
+    """The scales of a method's rows. Raises UsageError if the method has none of the scales asked for."""
+    asked = sorted(set(settings.scales or ()))
+    if method.kind == "images":
+        found = scales_of(Path(method.source), settings.benchmarks, asked or SCALES)
+        if found or len(asked) == 1:
+            return asked or found
+        raise UsageError(
+            f"{method.source}: none of its sub-folders is named after a scale, such as {settings.benchmarks[0]}/x2; "
+            "give its scale with --scales"
+        )
+    if method.one_scale and asked and method.scales[0] not in asked:
+        raise UsageError(f"{method.source}: is ×{method.scales[0]}; add {method.scales[0]} to --scales")
+    return method.scales if method.one_scale or not asked else asked
 
-    def __init__(self, opt: Mapping[str, Any], item: Mapping[str, Any]) -> None:
-        self.opt = opt
-        self._item = item
 
-    def __len__(self) -> int:
-        return 1
+def _cells(method: Method, scale: int, settings: TableSettings) -> Iterator[Cell | Result]:
+    given, ready, missing = Path(method.source) if method.kind == "images" else None, None, ""
+    try:
+        ready = runnable(method, scale)
+    except MissingError as error:
+        missing = str(error)
+    for benchmark in dict.fromkeys(settings.benchmarks):
+        try:
+            if ready:
+                yield Cell(method, scale, benchmark, ready, find_images(settings.data, benchmark, scale, given))
+                continue
+        except MissingError as error:
+            missing = str(error)
+        yield Result(method.label, scale, benchmark, missing=missing)
 
-    def __getitem__(self, index: int) -> Mapping[str, Any]:
-        return self._item
+
+def _task(cell: Cell, pair: Pair, settings: TableSettings) -> Task:
+    ready = cell.ready
+    facts = {
+        "network": ready.network,  # also for a file: the rules that infer it are not part of the file
+        "weights": ready.weights and file_digest(ready.weights),
+        "self_ensemble": ready.self_ensemble,
+        "scale": cell.scale,
+        "tile": settings.tile if ready.weights else 0,
+        "device": "cuda" if settings.num_gpu else "cpu",
+        "hr": file_digest(pair.gt),
+        "lq": file_digest(pair.lq),
+        "software": software(),
+    }
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+    file = settings.keep / f"{cell.benchmark}_x{cell.scale}" / f"{Path(pair.name).stem}.{digest}.json"
+    return Task(cell, pair, facts, file, None if settings.fresh else _kept(file))
+
+
+def _kept(file: Path) -> Score | None:
+    """The score in a file; None for a file that is missing or damaged."""
+    try:
+        score = json.loads(file.read_text("utf-8"))["score"]
+        return Score(float(score["psnr"]), float(score["ssim"]))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+# --- during ---
+
+
+def _measure(tasks: Sequence[Task], settings: TableSettings, title: str | None) -> None:
+    """Measure and keep. title: of the progress bar, None to show none."""
+    work = [_work(task) for task in tasks]
+    done = 0
+    with Progress(sum(work), title, "op", large=True) if title and tasks else nullcontext() as progress:
+        for _, group in groupby(tasks, lambda task: id(task.cell)):
+            first, *others = group
+            cell, images = first.cell, first.cell.images
+            model = build_model(cell.ready, cell.scale, tile=settings.tile, num_gpu=settings.num_gpu)
+            data = build_data(cell.ready, images, cell.benchmark, cell.scale)
+            for task in (first, *others):
+                # MATLAB's bicubic is measured on grey as it is; BasicSR's way is Y of three equal channels
+                on_grey = cell.method.kind == "bicubic" and task.pair.name in images.grey
+                task.score = score_image(model, data, task.pair, on_grey=on_grey)
+                task.file.parent.mkdir(parents=True, exist_ok=True)
+                with written_whole(task.file) as beside:
+                    content = {"score": asdict(task.score), "facts": task.facts}
+                    beside.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+                done += 1
+                if progress:
+                    progress.reach(sum(work[:done]))
+
+
+def _work(task: Task) -> int:
+    """Multiply-adds of an image, roughly: its pixels times the network's parameters. Progress is counted in them, so
+    that the time left is right although images of one set are twenty times as large as another's."""
+    height, width = image_size(task.pair.lq) or (256, 256)
+    ready = task.cell.ready
+    parameters = ready.weights.stat().st_size // 4 if ready.weights else 10_000
+    return height * width * parameters * (8 if ready.self_ensemble else 1)
+
+
+# --- after ---
+
+
+def _table(planned: Sequence[Cell | Result], tasks: Sequence[Task], settings: TableSettings) -> Table:
+    scores: dict[int, dict[str, Score]] = {}
+    for task in sorted(tasks, key=lambda task: task.pair.name):
+        assert task.score is not None
+        scores.setdefault(id(task.cell), {})[task.cell.images.shown(task.pair.name)] = task.score
+    cells = [cell for cell in planned if isinstance(cell, Cell)]
+    results = tuple(
+        Result(cell.method.label, cell.scale, cell.benchmark, scores[id(cell)]) if isinstance(cell, Cell) else cell
+        for cell in planned
+    )
+    notes = [
+        f"{r.benchmark} has {len(r.images)} images here, {BENCHMARKS[r.benchmark]} in the paper: not compared."
+        for r in results
+        if r.images and not r.complete
+    ]
+    notes += [
+        f"{cell.benchmark}: {', '.join(map(cell.images.shown, sorted(cell.images.grey)))} is grey. Bicubic is measured "
+        "on that grey, as in the field's bicubic rows; everything else on Y of three equal channels, as BasicSR does: "
+        "1.32 dB more."
+        for cell in cells
+        if cell.images.grey
+    ]
+    if settings.tile and any(cell.ready.weights for cell in cells):
+        notes.append(f"Measured in tiles of {settings.tile} LR pixels; the paper's numbers are of whole images.")
+    return Table(results, tuple(dict.fromkeys(notes)))

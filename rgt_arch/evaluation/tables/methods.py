@@ -1,25 +1,33 @@
-"""Methods of a table: published networks by name, weights files, bicubic, and folders of super-resolved images."""
+"""What a table measures: networks, bicubic, folders of super-resolved images, and the images of the sets."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
-from rgt_arch.archs.rgt_arch import PRESETS
-from rgt_arch.errors import UsageError, UserError
-from rgt_arch.evaluation.tables.images import MissingError
-from rgt_arch.evaluation.tables.results import SCALES
-from rgt_arch.files import file_digest
-from rgt_arch.weights.inspecting import infer_config, is_derived
-from rgt_arch.weights.reading import read_checkpoint
-from rgt_arch.weights.zoo import ZOO, fetch, find_entry, plain_name, resolve_path
+from PIL import Image
 
-_LONGEST_LABEL = 100
-Kind = Literal["bicubic", "images", "network", "weights"]
+from rgt_arch.archs.rgt_arch import PRESETS
+from rgt_arch.data.images import header_size
+from rgt_arch.data.inspect import header_faults
+from rgt_arch.data.pairing import Pair, PairingError, guess_template, list_images, pairs_from_folders
+from rgt_arch.errors import UsageError, UserError, printable
+from rgt_arch.evaluation.tables.results import SCALES
+from rgt_arch.weights.inspecting import infer_config
+from rgt_arch.weights.reading import read_checkpoint
+from rgt_arch.weights.zoo import ZOO, ZooEntry, fetch, plain_name, resolve_path
+
+SSIM_WINDOW = 11
+_DATA_SETS = "https://github.com/zhengchen1999/RGT"
+
+
+class MissingError(Exception):
+    """Missing weights or images; the text says what is missing and how to get it."""
 
 
 @dataclass(frozen=True)
@@ -27,118 +35,84 @@ class Method:
     """A row of the table as asked for; its weights or images may be missing."""
 
     label: str
-    kind: Kind
-    """`network`: published weights, `source` a key of `PRESETS`, or of `ZOO` where `one_scale`; `weights`: a file."""
-    source: str = ""
+    kind: Literal["bicubic", "images", "weights"]
+    source: str
+    """A name, a file or a folder."""
+    weights: Mapping[int, ZooEntry | Path] = field(default_factory=dict)
+    """By scale: published weights or a file."""
     self_ensemble: bool = False
-    scales: tuple[int, ...] = SCALES
-    """The scales that it has."""
     one_scale: bool = False
-    """Whether it has this scale only: a file, or a name with a scale."""
+    """Whether it was named with its scale: a file, or a name such as RGT_x4."""
+
+    @property
+    def scales(self) -> tuple[int, ...]:
+        """The scales that it has."""
+        return tuple(self.weights) or SCALES
 
 
 @dataclass(frozen=True)
 class Runnable:
-    """A method at one scale, ready to run: `network_g` of BasicSR's options, its weights, and its identity."""
+    """A method at one scale, ready to run: `network_g` of BasicSR's options, and its weights."""
 
     network: dict[str, Any]
     weights: Path | None = None
     self_ensemble: bool = False
-    grey_as_it_is: bool = False
-    """Whether grey images are measured on their grey, which is MATLAB's way; BasicSR's is Y of three equal channels."""
-    parameters: int = 10_000
-    """Of the network; for other methods a number that stands for the time of an image, which the metrics take."""
-    facts: dict[str, Any] = field(default_factory=dict)
-    """Everything that decides the scores, ready for JSON."""
 
 
 def read_methods(texts: Sequence[str]) -> list[Method]:
     """The methods that these words name. Raises UsageError for unknown ones and for two of one name and scale."""
     methods = [_read_method(text) for text in texts]
     for method, other in combinations(methods, 2):
-        both_of_one = method.one_scale and other.one_scale
-        if method.label == other.label and not (both_of_one and method.scales != other.scales):
+        apart = method.one_scale and other.one_scale and method.scales != other.scales
+        if method.label == other.label and not apart:
             raise UsageError(
                 f"{method.label}: two methods have this name; give them names of their own, as in MINE=net_g_5000.pth"
             )
     return methods
 
 
-def runnable(method: Method, scale: int) -> Runnable:
-    """The method at a scale. Raises MissingError for missing weights, UsageError for unfit files."""
-    if method.kind == "bicubic":
-        return Runnable({"type": "MatlabBicubic", "scale": scale}, grey_as_it_is=True, facts={"method": "bicubic"})
-    if method.kind == "images":
-        return Runnable({"type": "GivenImages"}, facts={"method": "images"})
-    if method.kind == "weights":
-        return _from_file(Path(method.source), method.self_ensemble)
-    entry = next(
-        (e for e in ZOO.values() if e.scale == scale and method.source == (e.name if method.one_scale else e.preset)),
-        None,
-    )
-    if entry is None:
-        raise MissingError(f"{method.source} ×{scale}: there are no weights of that name (names: {', '.join(ZOO)})")
-    try:
-        return _from_file(fetch(entry), method.self_ensemble)
-    except UserError as error:
-        raise MissingError(str(error)) from error
-
-
 def _read_method(text: str) -> Method:
     label, named, source = text.partition("=")
     if not named or os.path.exists(text):  # the method of Path fails for names that are too long
         label, source = "", text
-    if not source.strip("+ ") or len(label) > _LONGEST_LABEL or not label.isprintable():
-        raise UsageError(
-            f"{text!r}: is no method; give a network's name, a file or a folder, or NAME=METHOD with a name of one line"
-            f" and at most {_LONGEST_LABEL} characters"
-        )
-    if source.casefold() in ("bicubic", "bicubic+"):
-        if source.endswith("+"):
-            raise UsageError(f"{text}: bicubic has no self-ensemble; take bicubic")
-        return Method(label or "bicubic", "bicubic")
-    path = Path(source).expanduser()
-    if os.path.isdir(path):
+    label, path = printable(label), Path(source).expanduser()
+    if source.casefold() == "bicubic":
+        return Method(label or "bicubic", "bicubic", source)
+    if source and os.path.isdir(path):
         return Method(label or path.resolve().name, "images", str(path))
     ensemble = source.endswith("+") and not os.path.exists(path)
-    source = source.removesuffix("+") if ensemble else source
-    plus = "+" if ensemble else ""
-    preset = next((name for name in PRESETS if plain_name(name) == plain_name(source)), None)
-    path, entry = Path(source).expanduser(), find_entry(source)
-    if preset and not os.path.exists(path):
-        scales = tuple(entry.scale for entry in ZOO.values() if entry.preset == preset)
-        return Method(label or preset + plus, "network", preset, ensemble, scales)
-    if entry and not os.path.exists(path):
-        return Method(label or entry.preset + plus, "network", entry.name, ensemble, (entry.scale,), one_scale=True)
-    if not path.suffix and not os.path.exists(path):
-        raise UsageError(
-            f"{source}: no such file or folder, and no method of that name; take bicubic, "
-            f"{', '.join(name.replace('-', '_') for name in PRESETS)} (with + for self-ensemble), a weights file, or a "
-            "folder of super-resolved images"
-        )
+    name, plus = (source[:-1], "+") if ensemble else (source, "")
+    path = Path(name).expanduser()
+    if not (name and os.path.exists(path)):
+        entries = [e for e in ZOO.values() if plain_name(name) in (plain_name(e.name), plain_name(e.preset))]
+        if entries:
+            one_scale = plain_name(name) == plain_name(entries[0].name)
+            source = entries[0].name if one_scale else entries[0].preset
+            weights = {entry.scale: entry for entry in entries}
+            return Method(label or entries[0].preset + plus, "weights", source, weights, ensemble, one_scale)
+        if not path.suffix:
+            raise UsageError(
+                f"{source!r}: no such file or folder, and no method of that name; take bicubic, "
+                f"{', '.join(name.replace('-', '_') for name in PRESETS)} (with + for self-ensemble), a weights file, "
+                "or a folder of super-resolved images"
+            )
+    path = resolve_path(path)
+    return Method(label or path.stem + plus, "weights", str(path), {_config(path)["upscale"]: path}, ensemble, True)
+
+
+def runnable(method: Method, scale: int) -> Runnable:
+    """The method at a scale. Raises MissingError for missing weights, UsageError for unfit files."""
+    if method.kind != "weights":
+        bicubic = method.kind == "bicubic"
+        return Runnable({"type": "MatlabBicubic", "scale": scale} if bicubic else {"type": "GivenImages"})
+    weights = method.weights.get(scale)
+    if weights is None:
+        raise MissingError(f"{method.source} ×{scale}: there are no weights of that name (names: {', '.join(ZOO)})")
     try:
-        path = resolve_path(path)
-    except OSError as error:
-        raise UsageError(f"{source}: cannot be read: {error.strerror or error}") from error
-    scales = (_config(path)["upscale"],)
-    return Method(label or path.stem + plus, "weights", str(path), ensemble, scales, one_scale=True)
-
-
-def _from_file(path: Path, self_ensemble: bool) -> Runnable:
-    weights, network = read_checkpoint(path).state_dict(), {"type": "RGT", **_config(path)}
-    return Runnable(
-        network,
-        path,
-        self_ensemble,
-        parameters=sum(tensor.numel() for key, tensor in weights.items() if not is_derived(key)),
-        # the network too: the rules that infer it are not part of the file
-        facts={
-            "method": "network",
-            "network": network,
-            "weights": file_digest(path),
-            "self_ensemble": self_ensemble,
-        },
-    )
+        path = fetch(weights) if isinstance(weights, ZooEntry) else weights
+    except UserError as error:
+        raise MissingError(str(error)) from error
+    return Runnable({"type": "RGT", **_config(path)}, path, method.self_ensemble)
 
 
 def _config(path: Path) -> dict[str, Any]:
@@ -147,3 +121,84 @@ def _config(path: Path) -> dict[str, Any]:
         return infer_config(checkpoint.state_dict(), checkpoint.config)
     except UsageError as error:
         raise error if str(error).startswith(str(path)) else UsageError(f"{path}: {error}") from error
+
+
+# --- images ---
+
+
+@dataclass(frozen=True)
+class Images:
+    """HR images and the images that BasicSR reads beside them as LQ: LR, or results of the same size."""
+
+    hr: Path
+    lq: Path
+    template: str
+    """BasicSR's `filename_tmpl`."""
+    pairs: tuple[Pair, ...]
+    """In order of names."""
+    grey: frozenset[str]
+    """Names of the pairs whose HR has one channel, such as Set14's bridge."""
+
+    def shown(self, name: str) -> str:
+        """The name of a pair in the table: without suffix, unless another one would have the same name."""
+        stem = Path(name).stem
+        return stem if sum(Path(pair.name).stem == stem for pair in self.pairs) == 1 else name
+
+
+def find_images(data: Path, benchmark: str, scale: int, results: Path | None = None) -> Images:
+    """The images of a set in the layout of the benchmarks: Set5/HR/baby.png, Set5/LR_bicubic/X2/babyx2.png.
+
+    Names may have any other ending, such as Manga109's `_LRBI_x2`. results: a folder of images that were
+    super-resolved already, which are taken in place of LR. Raises MissingError for folders that are missing or empty,
+    UsageError for names or sizes that do not fit.
+    """
+    hr, lq = data / benchmark / "HR", data / benchmark / "LR_bicubic" / f"X{scale}"
+    remedy = f"make them with `rgt prepare lr {hr} --scale {scale}`"
+    if not _has_images(hr):
+        raise MissingError(
+            f"{hr}: there are no images; get the testing data sets that {_DATA_SETS} links to, and unpack them so that "
+            f"they lie there, or name another folder with --data"
+        )
+    if results is not None:
+        places = [*_places(results, benchmark, scale), results / "visualization" / benchmark, results / benchmark]
+        lq, remedy = next(filter(_has_images, places), places[0]), "put the super-resolved ones there"
+    if not _has_images(lq):
+        raise MissingError(f"{lq}: there are no images; {remedy}")
+    names_hr, names_lq = list_images(hr), list_images(lq)
+    template = guess_template(names_hr, names_lq) or f"{{}}x{scale}"
+    try:
+        pairs = pairs_from_folders(names_hr, names_lq, hr, lq, template)
+    except PairingError as error:
+        raise UsageError(f"{lq}: {error}") from error
+    for _, message in header_faults(pairs, scale, exact=False) if results is None else ():
+        raise UsageError(f"{lq}: {message}")
+    for pair in pairs:
+        height, width = (side - side % scale for side in header_size(pair.gt))
+        if min(height, width) < SSIM_WINDOW + 2 * scale:
+            raise UsageError(f"{pair.gt}: has {width}×{height} pixels at ×{scale}; too small for SSIM; remove it")
+        if results is not None and (size := header_size(pair.lq)) != (height, width):
+            raise UsageError(
+                f"{pair.lq}: has {size[1]}×{size[0]} pixels, but HR cut to a multiple of {scale} has "
+                f"{width}×{height}; give the results for ×{scale} of this set"
+            )
+    return Images(hr, lq, template, tuple(pairs), frozenset(pair.name for pair in pairs if _is_grey(pair.gt)))
+
+
+def scales_of(folder: Path, benchmarks: Sequence[str], scales: Sequence[int]) -> list[int]:
+    """Those scales that sub-folders of super-resolved images name."""
+    return [s for s in scales if any(_has_images(place) for name in benchmarks for place in _places(folder, name, s))]
+
+
+def _places(folder: Path, benchmark: str, scale: int) -> list[Path]:
+    names = (f"x{scale}", f"X{scale}")
+    return [folder / benchmark / name for name in names] + [folder / name / benchmark for name in names]
+
+
+def _has_images(folder: Path) -> bool:
+    return folder.is_dir() and bool(list_images(folder))
+
+
+def _is_grey(file: Path) -> bool:
+    with suppress(OSError), Image.open(file) as image:
+        return image.mode in ("1", "L", "LA") or image.mode.startswith("I")
+    return False

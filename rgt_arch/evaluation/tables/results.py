@@ -1,21 +1,27 @@
-"""The content of a table: scores of images, their mean over a set, published numbers, and missing results."""
+"""What a table holds: scores of images, their means, the published numbers, missing results; and its formats."""
 
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from rgt_arch.evaluation.reports import ABSENT, ResultTable, number
+from rgt_arch.version import __version__
 from rgt_arch.weights.zoo import plain_name
 
 BENCHMARKS: Mapping[str, int] = {"Set5": 5, "Set14": 14, "B100": 100, "Urban100": 100, "Manga109": 109}
 """The paper's sets and how many images each has, in its order."""
 SCALES = (2, 3, 4)
+FORMATS = ("markdown", "latex", "csv", "csv-images", "json")
 
-_PAPER = Path(__file__).parent.parent / "paper_tables.json"
+_PACKAGE = Path(__file__).parents[2]
+_CODE = ("archs", "data", "evaluation/tables", "inference", "models", "weights")  # it decides the scores
 
 
 @dataclass(frozen=True)
@@ -79,11 +85,75 @@ class Table:
         """The results that could not be measured."""
         return [result for result in self.results if result.missing]
 
+    def text(self, form: str) -> str:
+        """One of `FORMATS`, in the layout of the paper's Table 2: measured, published and difference by method."""
+        sets = list(dict.fromkeys(result.benchmark for result in self.results))
+        head = [("", "Method"), ("", "Scale"), ("", ""), *((name, kind) for name in sets for kind in ("PSNR", "SSIM"))]
+        rows = []
+        for (method, scale), group in groupby(self.results, lambda result: (result.method, result.scale)):
+            results = list(group)
+            measured = [cell for r in results for cell in _cells(r.mean, "missing" if r.missing else ABSENT)]
+            rows.append([method, f"×{scale}", "measured", *measured])
+            if any(result.published for result in results):
+                rows.append(["", "", "published", *(cell for r in results for cell in _cells(r.published))])
+                rows.append(["", "", "difference", *(cell for r in results for cell in _cells(r.difference, sign="+"))])
+        remedies: dict[str, list[str]] = {}
+        for result in self.missing:
+            remedies.setdefault(result.missing, []).append(f"{result.method} ×{result.scale} {result.benchmark}")
+        remarks = [
+            "PSNR (dB) and SSIM on Y of YCbCr, border = scale; difference = measured − published.",
+            *self.notes,
+            *(f"Missing: {', '.join(dict.fromkeys(what))}: {how}" for how, what in remedies.items()),
+        ]
+        records = {"csv": list(map(_record, self.results)), "csv-images": list(self._image_records())}
+        return ResultTable(head, rows, 3, remarks, records, self._content()).text(form)
+
+    def _image_records(self) -> Iterator[dict[str, object]]:
+        """A row for each image; a missing set has one without an image."""
+        for result in self.results:
+            images: Mapping[str, Score | None] = result.images or ({"": None} if result.missing else {})
+            for name, score in images.items():
+                numbers = asdict(score) if score else {"psnr": "", "ssim": ""}
+                yield {**_start(result), "image": name, **numbers, "missing": result.missing}
+
+    def _content(self) -> dict[str, object]:
+        """Everything, for JSON: means, images, published numbers and their source, versions."""
+        results = [
+            {
+                **_start(result),
+                "missing": result.missing or None,
+                "measured": result.mean and asdict(result.mean),
+                "published": result.published and asdict(result.published),
+                "difference": result.difference and asdict(result.difference),
+                "complete": result.complete and not result.missing,
+                "images": {name: asdict(score) for name, score in result.images.items()},
+            }
+            for result in self.results
+        ]
+        source = {key: paper()[key] for key in ("source", "protocol")}
+        return {"published": source, "software": software(), "notes": self.notes, "results": results}
+
+
+def _start(result: Result) -> dict[str, object]:
+    return {"method": result.method, "scale": result.scale, "set": result.benchmark}
+
+
+def _record(result: Result) -> dict[str, object]:
+    """A row of CSV."""
+    scores = {"": result.mean, "_published": result.published, "_difference": result.difference}
+    numbers = {f"{m}{kind}": getattr(score, m, "") for kind, score in scores.items() for m in ("psnr", "ssim")}
+    return {**_start(result), "images": len(result.images), **numbers, "missing": result.missing}
+
+
+def _cells(score: Score | None, absent: str = ABSENT, sign: str = "") -> tuple[str, str]:
+    """PSNR with two digits and SSIM with four, as in the paper."""
+    return (number(score.psnr, 2, sign), number(score.ssim, 4, sign)) if score else (absent, absent)
+
 
 @functools.cache
 def paper() -> dict[str, Any]:
     """The published numbers: `table2` by method, scale (x2) and set, `bicubic`, their source, parameters."""
-    content: dict[str, Any] = json.loads(_PAPER.read_text("utf-8"))
+    content: dict[str, Any] = json.loads((_PACKAGE / "evaluation/paper_tables.json").read_text("utf-8"))
     return content
 
 
@@ -93,3 +163,16 @@ def published(method: str, scale: int, benchmark: str) -> Score | None:
     rows: dict[str, Any] = next((rows for name, rows in methods.items() if plain_name(name) == plain_name(method)), {})
     numbers = rows.get(f"x{scale}", {}).get(benchmark)
     return Score(**numbers) if numbers else None
+
+
+@functools.cache
+def software() -> dict[str, str]:
+    """Versions, and a digest of the code that decides a score: scores kept before an edit are not used after it."""
+    import basicsr  # `rgt complexity`, which needs the published numbers only, runs without it
+    import torch
+
+    digest = hashlib.sha256()
+    for file in sorted(file for room in _CODE for file in (_PACKAGE / room).rglob("*.py")):
+        digest.update(file.read_bytes())
+    versions = {"rgt_arch": __version__, "torch": torch.__version__, "basicsr": basicsr.__version__}
+    return {**versions, "code": digest.hexdigest()}

@@ -15,12 +15,12 @@ from rgt_arch import RGT
 from rgt_arch.cli import main
 
 NETWORK = {
+    "qkv_bias": True,
     "depth": [3, 2],
     "embed_dim": 96,
     "num_heads": [6, 6],
     "mlp_ratio": 1,
     "split_size": [4, 8],
-    "qkv_bias": True,
 }
 
 
@@ -36,6 +36,13 @@ def network() -> RGT:
             else:
                 parameter.add_(torch.randn_like(parameter) * 0.2)
     return network
+
+
+@pytest.fixture
+def weights(tmp_path: Path, network: RGT) -> Path:
+    """A checkpoint of the network."""
+    torch.save({"params": network.state_dict()}, tmp_path / "net.pth")
+    return tmp_path / "net.pth"
 
 
 @pytest.fixture

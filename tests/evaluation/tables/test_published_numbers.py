@@ -13,8 +13,8 @@ from basicsr.metrics import calculate_psnr
 from basicsr.utils.color_util import bgr2ycbcr
 
 from rgt_arch.data.bicubic import crop_to_multiple, imresize
+from rgt_arch.evaluation.tables.measuring import TableSettings, make_table
 from rgt_arch.evaluation.tables.results import SCALES
-from rgt_arch.evaluation.tables.running import TableSettings, make_table
 
 pytestmark = pytest.mark.skipif("RGT_DATA" not in os.environ, reason="RGT_DATA names no folder of benchmark images")
 DATA = Path(os.environ.get("RGT_DATA", ""))

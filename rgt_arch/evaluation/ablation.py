@@ -1,0 +1,366 @@
+"""`rgt ablation`: variants of a network, trained by `basicsr train` with equal seeds and data, and compared."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rgt_arch.config import apply_overrides, load_options
+from rgt_arch.config.loading import read_written
+from rgt_arch.config.report import Report, suggestion
+from rgt_arch.config.validation import check_options
+from rgt_arch.data.images import walk_files
+from rgt_arch.data.option_checks import validate_options
+from rgt_arch.errors import UsageError, UserError
+from rgt_arch.evaluation.complexity import PAPER_SIZE, Part, count, network_config
+from rgt_arch.evaluation.reports import ABSENT, ResultTable, number
+from rgt_arch.evaluation.tables.results import software
+from rgt_arch.evaluation.training_runs import METRICS_FILE, basicsr_train, read_metrics
+from rgt_arch.files import check_output, file_digest, written_whole
+from rgt_arch.progress import Progress
+
+FORMATS = ("markdown", "latex", "csv", "json")
+_KEYS = ("base", "overrides", "seeds", "variants")
+_FILE_KEYS = ("dataroot_gt", "dataroot_lq", "meta_info_file", "meta_info")
+_CONTENT = " (content)"
+_RECORD = "started_with.json"
+_READERS_LOCK = "lock.mdb"  # LMDB changes it whenever somebody reads
+
+
+@dataclass(frozen=True)
+class AblationSettings:
+    """What to train; the defaults are those of `rgt ablation`."""
+
+    file: Path
+    """The list."""
+    seeds: Sequence[int] | None = None
+    """In place of the list's."""
+    only: Sequence[str] | None = None
+    """Labels of the variants beside the reference; None for all."""
+    overrides: Sequence[str] = ()
+    """As --force_yml takes them, for all variants."""
+    keep: Path = Path("experiments/ablation")
+    report: bool = False
+    """Train nothing."""
+    output: Path | None = None
+    """The file of the table, checked before anything is trained."""
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One of the networks that are compared."""
+
+    label: str
+    overrides: tuple[str, ...]
+    """Entries of --force_yml for everything in which its options differ from the base file."""
+    options: dict[str, Any]
+    """Those of the base file with the overrides."""
+
+    @cached_property
+    def cost(self) -> Part:
+        """Parameters and multiply-adds at the paper's size, of the whole network."""
+        return count(network_config(self.options, self.label), PAPER_SIZE).whole
+
+    @property
+    def slug(self) -> str:
+        """The label as the name of a folder and of a run."""
+        return re.sub(r"[^\w.-]+", "_", self.label).strip("._")
+
+
+@dataclass
+class Run:
+    """One training: a variant with a seed."""
+
+    variant: Variant
+    seed: int
+    folder: Path
+    scores: dict[str, dict[str, float]] = field(default_factory=dict)
+    """By data set and metric, means of the validation at its end; empty if it has not ended."""
+    failure: str = ""
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """The trainings of a list, seed by seed. The first variant is the reference."""
+
+    base: Path
+    variants: Sequence[Variant]
+    seeds: Sequence[int]
+    runs: Sequence[Run]
+
+    @property
+    def total_iter(self) -> int:
+        """Iterations of each training."""
+        return int(self.variants[0].options["train"]["total_iter"])
+
+    def measured(self) -> list[tuple[str, str]]:
+        """(data set, metric) of everything that validations measure, in their order."""
+        options = self.variants[0].options
+        sets = [data["name"] for phase, data in options["datasets"].items() if phase.startswith("val")]
+        return [(name, metric) for name in sets for metric in (options.get("val") or {}).get("metrics") or ()]
+
+    def results(self, variant: Variant) -> Iterator[tuple[str, str, list[float], list[float]]]:
+        """(data set, metric, values, differences to the reference with the same seed) of a variant."""
+        own, reference = (
+            {run.seed: run.scores for run in self.runs if run.variant is of and run.scores}
+            for of in (variant, self.variants[0])
+        )
+        shared = [seed for seed in own if seed in reference and variant is not self.variants[0]]
+        for name, key in self.measured():
+            differences = [own[seed][name][key] - reference[seed][name][key] for seed in shared]
+            yield name, key, [scores[name][key] for scores in own.values()], differences
+
+    def text(self, form: str) -> str:
+        """One of `FORMATS`: means and deviations over the seeds, differences to the reference, and costs."""
+        metrics = self.variants[0].options["val"]["metrics"]
+        head = [("", "Variant"), ("", "Parameters"), ("", "Multiply-adds")]
+        for name, key in self.measured():
+            shown = f"{name} {key.upper()}{'-Y' if metrics[key].get('test_y_channel') else ''}"
+            head += [(shown, ""), (shown, "difference")]
+        rows, records, variants = [], [], []
+        for variant in self.variants:
+            cost = {"parameters": variant.cost.parameters, "multiply_adds": variant.cost.total}
+            rows.append([variant.label, f"{variant.cost.parameters:,}", f"{variant.cost.total / 1e9:.2f} G"])
+            results = []
+            for dataset, metric, values, differences in self.results(variant):
+                digits = 3 if metric == "psnr" else 4
+                rows[-1] += [_cell(values, digits), _cell(differences, digits, "+")]
+                numbers = dict(zip(("mean", "deviation"), _spread(values), strict=True))
+                numbers |= zip(("difference", "difference_deviation"), _spread(differences), strict=True)
+                results.append({"set": dataset, "metric": metric, "seeds": len(values), **numbers})
+                records.append({"variant": variant.label, **cost, **results[-1]})
+            network = variant.options["network_g"]
+            variants.append({"label": variant.label, "network_g": network, **cost, "results": results})
+        trainings = [
+            {"variant": r.variant.label, "seed": r.seed, "scores": r.scores or None, "failure": r.failure or None}
+            for r in self.runs
+        ]
+        content = {"total_iter": self.total_iter, "seeds": self.seeds, "base": str(self.base), "variants": variants,
+                   "runs": trainings}  # fmt: skip
+        return ResultTable(head, rows, 1, self._remarks(), {"csv": records}, content).text(form)
+
+    def _remarks(self) -> list[str]:
+        failed = [f"Failed: {run.variant.label}, seed {run.seed}: {run.failure}" for run in self.runs if run.failure]
+        waiting = [f"{run.variant.label} (seed {run.seed})" for run in self.runs if not (run.scores or run.failure)]
+        missing = [f"Not trained yet: {', '.join(waiting)}; run the command again without --report."] if waiting else []
+        return [
+            f"Mean ± standard deviation over seeds {', '.join(map(str, self.seeds))}, {self.total_iter} iterations "
+            f"each; differences to {self.variants[0].label} with the same seed and data.",
+            f"Multiply-adds at {PAPER_SIZE} input pixels, counted as in `rgt complexity`.",
+            *failed,
+            *missing,
+        ]
+
+
+def run_ablation(settings: AblationSettings) -> Ablation:
+    """Train all variants that are not trained yet, and give the scores of all.
+
+    A training that fails is kept with its reason, and the others go on. Raises UsageError for a list, options, data or
+    kept trainings that do not fit, before anything is trained.
+    """
+    base, variants, seeds = _read_list(settings)
+    if settings.output is not None:
+        check_output("--output", settings.output, [settings.file, base], overwrite=settings.overwrite)
+    root = settings.keep / settings.file.stem
+    runs = [Run(variant, seed, root / variant.slug / f"seed_{seed}") for seed in seeds for variant in variants]
+    ablation = Ablation(base, variants, seeds, runs)
+    if not ablation.measured():
+        raise UsageError(f"{base}: there is no validation set or no val:metrics, so nothing to compare; add them")
+    files = _files(variants[0].options)
+    data: Mapping[str, str] | None = None
+    if not settings.report:
+        data = {key + _CONTENT: _fingerprint(path) for key, path in files.items()}
+    for run in runs:
+        data = _check_kept(run, data)
+        run.scores = _scores(run, ablation)
+    waiting = [] if settings.report else [run for run in runs if not run.scores]
+    if waiting and len(waiting) < len(runs):
+        print(f"{len(runs) - len(waiting)} of {len(runs)} trainings were finished before", file=sys.stderr)
+    for run in waiting:
+        name = f"{run.variant.label}, seed {run.seed}"
+        print(f"[{runs.index(run) + 1}/{len(runs)}] {name}", file=sys.stderr, flush=True)
+        try:
+            _train(run, ablation, files, data or {})
+        except UserError as error:
+            print(f"rgt ablation: {name}: {error}", file=sys.stderr)
+            run.failure = str(error)
+    return ablation
+
+
+# --- the list ---
+
+
+def _read_list(settings: AblationSettings) -> tuple[Path, list[Variant], list[int]]:
+    """Base option file, variants and seeds. Raises UsageError for a list or options that cannot be compared."""
+    file, content = settings.file, load_options(settings.file)
+    for key in content:
+        if key not in _KEYS:
+            raise UsageError(f"{file}: unknown key {key}; {suggestion(key, _KEYS)}")
+    base, listed = content.get("base"), content.get("variants")
+    if not isinstance(base, str):
+        raise UsageError(f"{file}: base is {base!r}; give an option file, relative to this list")
+    base = file.parent / base
+    if not isinstance(listed, dict) or len(listed) < 2:
+        raise UsageError(
+            f"{file}: variants: needs two or more, as 'no CPE: [network_g:cpe=false]'; the first is the reference"
+        )
+    seeds = settings.seeds or content.get("seeds")
+    if not isinstance(seeds, (list, tuple)) or not seeds or any(type(seed) is not int or seed < 0 for seed in seeds):
+        raise UsageError(f"{file}: seeds is {seeds!r}; give whole numbers from 0, such as [10, 20, 30]")
+    for label in settings.only or ():
+        if label not in listed:
+            raise UsageError(f"--only {label!r}: {file} has no such variant; {suggestion(label, listed)}")
+    variants: list[Variant] = []
+    for label, changes in listed.items():
+        if variants and settings.only and label not in settings.only:
+            continue
+        for key, entries in ((f"variants:{label}", changes), ("overrides", content.get("overrides"))):
+            if not isinstance(entries or [], list) or not all(isinstance(entry, str) for entry in entries or ()):
+                raise UsageError(f"{file}: {key} is {entries!r}; give a list such as [network_g:cpe=false]")
+        if any(not entry.startswith("network_g:") for entry in changes or ()):
+            raise UsageError(f"{file}: variants:{label}: {changes} are not all of network_g, which alone may differ")
+        overrides = (*(content.get("overrides") or ()), *settings.overrides, *(changes or ()))
+        options = load_options(base)
+        apply_overrides(options, overrides)
+        network_config(options, f"{file}: variants:{label}")
+        _check_options(options, base, data=not settings.report)
+        variant = Variant(label, overrides, options)
+        for other in variants:
+            if variant.slug == other.slug or options["network_g"] == other.options["network_g"]:
+                raise UsageError(
+                    f"{file}: variants: {other.label!r} and {label!r} have the same network, or names of one folder"
+                )
+        variants.append(variant)
+    return base, variants, list(dict.fromkeys(seeds))
+
+
+def _check_options(options: Mapping[str, Any], base: Path, *, data: bool) -> None:
+    """Check a variant's options as `basicsr train` does. data: also the files that they name."""
+    copied, report = copy.deepcopy(dict(options)), Report(str(base), read_written(base))
+    if data:
+        validate_options(copied, file=base, is_train=True, root=Path.cwd(), written=read_written(base))
+    else:
+        check_options(copied, report, is_train=True)
+        report.raise_errors()
+
+
+# --- trainings ---
+
+
+def _train(run: Run, ablation: Ablation, files: Mapping[str, Path], data: Mapping[str, str]) -> None:
+    """Train to the end, from the newest checkpoint if there is one. Raises UserError if the training fails."""
+    record = run.folder / _RECORD
+    run.folder.mkdir(parents=True, exist_ok=True)
+    if not record.is_file():
+        facts = {**_flat(run.variant.options), **data}
+        with written_whole(record) as beside:
+            beside.write_text(json.dumps({"facts": facts, "software": software()}, indent=1) + "\n", "utf-8")
+    absolute = [f"{key}={path}" for key, path in files.items()]
+    overrides = [*run.variant.overrides, *absolute, f"manual_seed={run.seed}", "path:resume_state=~"]
+    basicsr_train(ablation.base, run.folder, run.variant.slug, ablation.total_iter, overrides)
+    run.scores = _scores(run, ablation)
+    if not run.scores:
+        raise UserError(
+            f"{run.folder}: the training wrote no scores for iteration {ablation.total_iter}; remove it to train anew"
+        )
+
+
+def _scores(run: Run, ablation: Ablation) -> dict[str, dict[str, float]]:
+    """The scores of a run's last validation, empty if it has not come to its end. Raises UsageError if damaged."""
+    file = run.folder / "experiments" / run.variant.slug / METRICS_FILE
+    series, scores = read_metrics(file) if file.is_file() else {}, dict[str, dict[str, float]]()
+    for name, metric in ablation.measured():
+        value = series.get((metric, name), {}).get(ablation.total_iter)
+        if value is None:
+            return {}
+        scores.setdefault(name, {})[metric] = value
+    return scores
+
+
+def _check_kept(run: Run, data: Mapping[str, str] | None) -> Mapping[str, str] | None:
+    """Raise UsageError for a kept training that was started with other options, other data or by somebody else.
+
+    data: fingerprints of the data now; None if kept trainings are only compared with each other. Returns what the next
+    one is to be compared with.
+    """
+    remedy = "choose another folder with --keep, or remove that one"
+    try:
+        if not any(not file.name.startswith(".") for file in run.folder.iterdir()):
+            return data
+        facts = dict(json.loads((run.folder / _RECORD).read_text("utf-8"))["facts"])
+        data = {key: value for key, value in facts.items() if key.endswith(_CONTENT)} if data is None else data
+    except FileNotFoundError as error:
+        if not run.folder.exists():
+            return data
+        raise UsageError(f"{run.folder}: is not empty and no ablation made it; {remedy}") from error
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UsageError(f"{run.folder}: {_RECORD} cannot be read; {remedy}") from error
+    now = {**_flat(run.variant.options), **data}
+    for key in {**facts, **now}:
+        if facts.get(key) != now.get(key):
+            raise UsageError(
+                f"{run.folder}: holds a run in which {key} is {facts.get(key)!r}, now it is {now.get(key)!r}; {remedy}"
+            )
+    return data
+
+
+def _flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A tree of options as JSON holds it, by keys such as train:optim_g:lr."""
+    found: dict[str, Any] = {}
+    for key, value in options.items():
+        path = f"{prefix}{key}"
+        found |= _flat(value, f"{path}:") if isinstance(value, dict) else {path: json.loads(json.dumps(value))}
+    return found
+
+
+def _files(options: Mapping[str, Any]) -> dict[str, Path]:
+    """The data and weights that options name, absolute, by key; names of published weights are not files."""
+    named = {
+        f"datasets:{phase}:{key}": data.get(key) for phase, data in options["datasets"].items() for key in _FILE_KEYS
+    }
+    weights = (options.get("path") or {}).get("pretrain_network_g")
+    if weights and Path(weights).expanduser().exists():
+        named["path:pretrain_network_g"] = weights
+    return {key: Path(value).expanduser().absolute() for key, value in named.items() if value}
+
+
+def _fingerprint(path: Path) -> str:
+    """The content of a file, or of all files of a folder: number, bytes and a digest. Raises UsageError."""
+    files = sorted(walk_files(path)) if path.is_dir() else [path]
+    files = [file for file in files if file.name != _READERS_LOCK]
+    whole, size = hashlib.sha256(), 0
+    with Progress(len(files), f"reading {path}", "file") as progress:
+        for file in files:
+            name = "" if file == path else file.relative_to(path).as_posix()
+            whole.update(f"{name}\0{file_digest(file)}\n".encode(errors="surrogateescape"))
+            size += file.stat().st_size
+            progress.advance()
+    return f"{len(files)} files of {size:,} bytes, {whole.hexdigest()[:16]}"
+
+
+# --- numbers ---
+
+
+def _spread(values: Sequence[float]) -> tuple[float | None, float | None]:
+    """Mean, and sample standard deviation where there are several values."""
+    with np.errstate(invalid="ignore"):  # a PSNR may be infinite, and NaN after a diverged training
+        deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
+        return float(np.mean(values)) if values else None, deviation
+
+
+def _cell(values: Sequence[float], digits: int, sign: str = "") -> str:
+    mean, deviation = _spread(values)
+    if mean is None:
+        return ABSENT
+    return number(mean, digits, sign) + ("" if deviation is None else f" ± {number(deviation, digits)}")

@@ -1,1 +1,0 @@
-"""Ablations: variants of a network, trained with equal seeds and data, and compared."""
