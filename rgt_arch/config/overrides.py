@@ -11,7 +11,7 @@ from typing import Any
 
 from rgt_arch.config.classes import section_at
 from rgt_arch.config.loading import parse_yaml
-from rgt_arch.config.report import key_name, suggestion
+from rgt_arch.config.problems import key_name, suggestion
 from rgt_arch.config.schema import Key
 from rgt_arch.errors import UsageError
 

@@ -10,7 +10,7 @@ import torch
 from rgt_arch.config.checks.networks import check_network
 from rgt_arch.config.checks.structure import check_structure
 from rgt_arch.config.checks.training import check_training, check_validation
-from rgt_arch.config.report import Report
+from rgt_arch.config.problems import Report
 from rgt_arch.config.tree import sections, subsection
 
 # Characters that parts of paths cannot hold, and that names of runs, which other systems may read, leave out.

@@ -17,7 +17,7 @@ import numpy as np
 
 from rgt_arch.config import apply_overrides, load_options
 from rgt_arch.config.loading import read_written
-from rgt_arch.config.report import Report, suggestion
+from rgt_arch.config.problems import Report, suggestion
 from rgt_arch.config.validation import check_options
 from rgt_arch.data.images import walk_files
 from rgt_arch.data.option_checks import validate_options

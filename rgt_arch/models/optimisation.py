@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from rgt_arch.config.classes import optimizers
-from rgt_arch.config.report import suggestion
+from rgt_arch.config.problems import suggestion
 from rgt_arch.errors import UsageError, UserError
 
 GRAD_NORM = "grad_norm"

@@ -16,7 +16,7 @@ from PIL import Image
 from rgt_arch.config import apply_overrides, load_options
 from rgt_arch.config.classes import find_class
 from rgt_arch.config.loading import read_written
-from rgt_arch.config.report import Report
+from rgt_arch.config.problems import Report
 from rgt_arch.config.validation import check_options
 from rgt_arch.data.lmdb import create_lmdb
 from rgt_arch.data.option_checks import validate_options

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from rgt_arch.config.classes import find_class, is_known, is_rgt, parents, signature_section
-from rgt_arch.config.report import Report
+from rgt_arch.config.problems import Report
 from rgt_arch.config.tree import subsection
 from rgt_arch.errors import UsageError
 from rgt_arch.weights.building import misfits

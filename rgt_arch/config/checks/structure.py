@@ -11,7 +11,7 @@ import torch
 
 from rgt_arch.config.classes import Section, class_names, find_class, section_at, signature_section
 from rgt_arch.config.loading import KeyPath
-from rgt_arch.config.report import Report, key_name, nearest, suggestion
+from rgt_arch.config.problems import Report, key_name, nearest, suggestion
 from rgt_arch.config.schema import WrongValueError, convert
 from rgt_arch.config.tables import RENAMED
 from rgt_arch.config.tree import sections, subsection

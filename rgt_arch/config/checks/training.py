@@ -7,7 +7,7 @@ import inspect
 from typing import Any
 
 from rgt_arch.config.classes import find_class, is_rgt, parents
-from rgt_arch.config.report import Report
+from rgt_arch.config.problems import Report
 from rgt_arch.config.settings import tile_problems
 from rgt_arch.config.tree import sections, subsection
 

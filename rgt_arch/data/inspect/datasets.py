@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from rgt_arch.config.classes import find_class, parents
-from rgt_arch.config.report import Report
+from rgt_arch.config.problems import Report
 from rgt_arch.config.tree import subsection
 from rgt_arch.data.inspect.looks import Images
 from rgt_arch.data.inspect.pairs import check_pairs, header_faults
-from rgt_arch.data.inspect.report import Section, counted, stopped
+from rgt_arch.data.inspect.sections import Section, counted, stopped
 from rgt_arch.data.lmdb_reader import read_keys
 from rgt_arch.data.pairing import (
     IMAGE_SUFFIXES,

@@ -13,7 +13,7 @@ import lmdb
 import numpy as np
 
 from rgt_arch.data.images import Size, decode, read_bytes
-from rgt_arch.data.inspect.report import Section, counted
+from rgt_arch.data.inspect.sections import Section, counted
 from rgt_arch.data.lmdb_reader import META_INFO, opened, read_value
 from rgt_arch.data.parallel import Summary, successes
 from rgt_arch.errors import UserError

@@ -12,7 +12,7 @@ import numpy as np
 from rgt_arch.data.bicubic import hr_lr_pair
 from rgt_arch.data.images import Size, decode, header_size
 from rgt_arch.data.inspect.looks import Images, Stored, dimensions
-from rgt_arch.data.inspect.report import Section, Stops, counted
+from rgt_arch.data.inspect.sections import Section, Stops, counted
 from rgt_arch.data.pairing import Pair, Pairing
 from rgt_arch.data.parallel import Summary, successes
 from rgt_arch.errors import UserError

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from rgt_arch.config.checks.networks import check_files
 from rgt_arch.config.loading import read_written
-from rgt_arch.config.report import Report
+from rgt_arch.config.problems import Report
 from rgt_arch.config.tree import sections, subsection
 from rgt_arch.config.validation import check_options
 from rgt_arch.data.images import find_files
 from rgt_arch.data.inspect.datasets import DataSet
 from rgt_arch.data.inspect.looks import Images, is_lmdb
 from rgt_arch.data.inspect.pairs import check_pairs
-from rgt_arch.data.inspect.report import VERDICTS, Section, counted, stopped
+from rgt_arch.data.inspect.sections import VERDICTS, Section, counted, stopped
 from rgt_arch.data.lmdb_reader import read_keys
 from rgt_arch.data.pairing import (
     MetaLine,
