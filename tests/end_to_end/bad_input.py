@@ -370,7 +370,7 @@ CHECKPOINT_ROWS = [
     in_training(
         "state dict where params are looked for",
         then(start_from("w.pth", lambda path: weights(path, key="")), change(model_type="SRModel")),
-        *("path:param_key_g = 'params'", "set it to ~"),
+        *("path:param_key_g = 'params'", "name one of them"),
     ),
     in_training(
         "weights under no such name",

@@ -8,6 +8,7 @@ import io
 import os
 import pickle
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -48,6 +49,7 @@ class Outcome(NamedTuple):
 def apart(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Hide the user's weights and the variables of launchers."""
     monkeypatch.setenv("RGT_CACHE", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # a module of --import would be compiled beside it
     for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_NODELIST"):
         monkeypatch.delenv(name, raising=False)
 

@@ -6,11 +6,9 @@ import copy
 from collections.abc import Sequence
 from pathlib import Path
 
-from rgt_arch.config.checks.networks import check_files
 from rgt_arch.config.loading import read_written
 from rgt_arch.config.problems import Report
 from rgt_arch.config.tree import sections, subsection
-from rgt_arch.config.validation import check_options
 from rgt_arch.data.images import find_files
 from rgt_arch.data.inspect.datasets import DataSet
 from rgt_arch.data.inspect.looks import Images, is_lmdb
@@ -142,6 +140,9 @@ def _check_options(file: Path, *, bicubic: bool, jobs: int) -> list[Section]:
     Relative paths are relative to the current directory, as in `basicsr train`. Raises UsageError for a file that
     cannot be read, or names no data set.
     """
+    from rgt_arch.config.checks.networks import check_files  # torch, which no other check needs
+    from rgt_arch.config.validation import check_options
+
     written = read_written(file)
     opt = copy.deepcopy(written.options)  # the checks change it, and compare it with what is written
     datasets = sections(opt.get("datasets"))
