@@ -26,29 +26,26 @@ _PAPER: Mapping[str, Any] = {
     **{name: parameter.default for name, parameter in inspect.signature(RGT).parameters.items()},
     **PRESETS["RGT"],
 }
-# The order of the official option files, then the research switches.
-_ORDER = (
-    *("upscale", "in_chans", "img_range", "depth", "embed_dim", "num_heads", "mlp_ratio", "qkv_bias", "qk_scale"),
-    *("resi_connection", "split_size", "c_ratio", "drop_rate", "attn_drop_rate", "drop_path_rate"),
-    *("hai", "global_blocks", "recursion", "reduction_stride", "cpe"),
-)
 # They change nothing about a trained network.
 _FOR_TRAINING = ("img_size", "drop_rate", "attn_drop_rate", "drop_path_rate", "use_chk")
+_NOT_IN_FILES = ("img_size", "use_chk", "act_layer", "norm_layer", "unknown")
+_OFFICIAL_ORDER = (
+    *("upscale", "in_chans", "img_range", "depth", "embed_dim", "num_heads", "mlp_ratio", "qkv_bias", "qk_scale"),
+    *("resi_connection", "split_size", "c_ratio", "drop_rate", "attn_drop_rate", "drop_path_rate"),
+)
 PUBLISHED: Mapping[str, Any] = {
-    name: _PAPER[name]
-    for name in (
-        *("img_range", "qk_scale", "drop_rate", "attn_drop_rate", "drop_path_rate", "split_size", "c_ratio"),
-        *("reduction_stride", "recursion", "cpe", "global_blocks"),
-    )
+    name: _PAPER[name] for name in dict.fromkeys((*_OFFICIAL_ORDER, *_PAPER)) if name not in _NOT_IN_FILES
 }
-"""The published models' values, assumed where a file does not show them (official options/train/train_RGT_x2.yml)."""
+"""The published models' values, assumed where a file does not show them (official options/train/train_RGT_x2.yml).
+
+In the order of the official option files, then the research switches.
+"""
 
 _FIRST_BLOCK = "layers.0.blocks.0."
 # Every RGT has these, whatever its switches.
 _REQUIRED = (
     "conv_first.weight",
     "before_RG.1.weight",
-    _FIRST_BLOCK + "attn.attns.0.pos.pos3.2.weight",
     _FIRST_BLOCK + "mlp.sg.conv.weight",
     "conv_last.weight",
 )
@@ -88,7 +85,7 @@ def infer_config(state_dict: Mapping[str, Tensor], recorded: Mapping[str, Any] |
                 f"{name} is said to be {recorded[name]!r}, but the weights have {known[name]!r}; leave {name} out or "
                 "take the file that belongs to it"
             )
-    return {**dict.fromkeys(_ORDER), **PUBLISHED, **recorded, **known}
+    return {**PUBLISHED, **recorded, **known}
 
 
 def assumed_arguments(state_dict: Mapping[str, Tensor], recorded: Mapping[str, Any] | None = None) -> list[str]:
@@ -99,7 +96,7 @@ def assumed_arguments(state_dict: Mapping[str, Tensor], recorded: Mapping[str, A
 
 def preset_name(config: Mapping[str, Any]) -> str | None:
     """Name of the published network (RGT, RGT-S) or the small one (RGT-T) with these arguments, at any scale."""
-    given = {name: config[name] for name in _ORDER if name not in ("upscale", *_FOR_TRAINING)}
+    given = {name: config[name] for name in PUBLISHED if name not in ("upscale", *_FOR_TRAINING)}
     return next((name for name, preset in PRESETS.items() if given.items() <= {**_PAPER, **preset}.items()), None)
 
 
@@ -164,8 +161,13 @@ def _heads(state_dict: Mapping[str, Tensor], group: int, embed_dim: int, recorde
 
     An odd count is taken only where the even one does not divide the channels, or where the record has it.
     """
-    even = 2 * state_dict[f"layers.{group}.blocks.0.attn.attns.0.pos.pos3.2.weight"].shape[0]
+    bias = state_dict.get(f"layers.{group}.blocks.0.attn.attns.0.pos.pos3.2.weight")
     said = recorded.get("num_heads")
+    if bias is None:  # another kind of position bias
+        if said is None:
+            raise UsageError("its weights have no RGT's position bias, which shows num_heads; pass num_heads")
+        return int(said[group])
+    even = 2 * bias.shape[0]
     if isinstance(said, (list, tuple)) and len(said) > group and said[group] == even + 1:
         return even + 1
     return even if embed_dim % even == 0 else even + 1
