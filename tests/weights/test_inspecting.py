@@ -61,9 +61,7 @@ def test_every_argument_is_inferred_from_the_state_dict(config: dict[str, Any]) 
     state_dict = shapes_of(RGT, **config)
     inferred = infer_config(state_dict, recorded)
     assert shapes_of(RGT, **inferred).keys() == state_dict.keys()
-    if (
-        max(config["depth"]) == 1 or config["global_blocks"] == "none"
-    ):  # no RG-SA block to infer these from
+    if max(config["depth"]) == 1 or config["global_blocks"] == "none":  # no RG-SA block to infer these from
         config |= {name: PUBLISHED[name] for name in ("c_ratio", "reduction_stride", "cpe")}
     if max(config["depth"]) == 1:
         config["global_blocks"] = "rg_sa"

@@ -135,9 +135,7 @@ def test_interrupted_run_continues_at_the_next_image(table, write_set, write_wei
     assert len(measured) == 18
 
 
-def test_scores_are_reused_only_for_equal_weights_flags_and_images(
-    table, write_set, write_weights, measured, tmp_path
-):
+def test_kept_scores_need_equal_weights_flags_and_images(table, write_set, write_weights, measured, tmp_path):
     data, weights = write_set(), write_weights()
     # the last method equals that of `first`, so its scores are reused
     first = table(f"X={weights}", "--sets", "Set5")
