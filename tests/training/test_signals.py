@@ -1,4 +1,4 @@
-"""Signals end a training between two iterations; if a signal kills its data workers, it ends at once."""
+"""Signals end a training between two iterations; if a signal kills its data workers, the training ends at once."""
 
 from __future__ import annotations
 
