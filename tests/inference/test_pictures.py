@@ -380,9 +380,7 @@ def test_unreadable_files_end_in_one_line(
 @pytest.mark.parametrize("bits", DTYPES)
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
-def test_written_files_are_read_equally_by_other_programs(
-    tmp_path: Path, channels: int, bits: str, suffix: str
-) -> None:
+def test_other_programs_read_written_files_exactly(tmp_path: Path, channels: int, bits: str, suffix: str) -> None:
     pixels = noise(channels, DTYPES[bits], 300, 40)  # more rows than are compressed at once
     icc = GREY_ICC if channels < 3 else SRGB
     path = tmp_path / f"a{suffix}"
