@@ -1,4 +1,4 @@
-"""`rgt ablation`: real trainings with equal seeds, kept and resumed; lists, tables, and what is refused."""
+"""`rgt ablation`: real trainings with equal seeds, kept and resumed; lists, tables and errors."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ variants:
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current directory: list.yml, files/rgt.yml, data/."""
+    """Working directory with list.yml, files/rgt.yml and data/."""
     for part, size in (("train", 48), ("val", 40)):
         for kind, image in zip(("HR", "LR"), hr_lr_pair(data.astronaut()[100:, 150:][:size, :size], 2), strict=True):
             (tmp_path / "data" / part / kind).mkdir(parents=True)
@@ -76,7 +76,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def run(project: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """run(*flags, code=0): what `rgt ablation list.yml` prints on stdout, or on stderr where it ends with 2."""
+    """run(*flags, code=0): run `rgt ablation list.yml`; return its stdout, or its stderr if code is 2."""
 
     def call(*flags: str, code: int = 0) -> str:
         capsys.readouterr()
@@ -89,7 +89,7 @@ def run(project: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
-    """Variants and seeds of trainings that only write the scores of their end."""
+    """(variant, seed folder) of each training; these trainings only write their final scores."""
     runs = []
 
     def write(option_file, folder, name, total_iter, overrides):
@@ -107,8 +107,8 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
 # --- trainings ---
 
 
-def test_trained_compared_and_kept(project, monkeypatch, run):
-    """Two trainings, the second broken off after 2 of its 4 iterations and resumed."""
+def test_interrupted_ablation_is_resumed_and_finished_trainings_are_kept(project, monkeypatch, run):
+    """The second of two trainings is interrupted after 2 of 4 iterations and resumed."""
     train, started = ablation.basicsr_train, []
 
     def breaking_off(option_file, folder, name, *more):
@@ -135,7 +135,7 @@ def test_trained_compared_and_kept(project, monkeypatch, run):
     log = next((kept / "no_CPE/seed_2/experiments/no_CPE").glob("train_*.log")).read_text()
     assert "manual_seed: 2" in log
     assert "cpe: False" in log
-    run(*SEED)  # nothing is left to do
+    run(*SEED)  # all trainings are finished
     assert len(started) == 3
     assert "train:optim_g:lr is 0.0002, now it is 0.001; choose another folder" in run(
         *SEED, "--force_yml", "train:optim_g:lr=1e-3", code=2
@@ -166,7 +166,7 @@ def test_failed_training_is_reported_and_the_others_go_on(monkeypatch, started, 
 
 
 @pytest.mark.parametrize("file", ["RGT/seed_2/thesis.txt", "RGT/seed_2"])
-def test_files_of_others_are_left_alone(project, started, run, file):
+def test_foreign_files_are_named_and_kept(project, started, run, file):
     theirs = project / "kept/list" / file
     theirs.parent.mkdir(parents=True)
     theirs.write_text("mine")
@@ -176,7 +176,7 @@ def test_files_of_others_are_left_alone(project, started, run, file):
     assert started == []
 
 
-def test_output_is_checked_before_anything_is_trained(project, started, run):
+def test_output_is_checked_before_training(project, started, run):
     (project / "notes.md").write_text("mine")
     for output, words in {
         "list.yml": "is one of the inputs",
@@ -191,8 +191,8 @@ def test_output_is_checked_before_anything_is_trained(project, started, run):
     assert (project / "notes.md").read_text().startswith("| Variant |")
 
 
-def test_data_that_has_changed_is_not_compared(project, started, run):
-    """The reference alone, then other pixels, then all: a row of before must not stand beside one of after."""
+def test_trainings_on_changed_data_are_not_compared(project, started, run):
+    """A training before and one after a change of pixels must not be rows of one table."""
     run(*SEED, "--only", "RGT")
     Image.open(project / "data/train/HR/a.png").rotate(180).save(project / "data/train/HR/a.png")
     said = run(*SEED, code=2)
@@ -204,7 +204,7 @@ def test_data_that_has_changed_is_not_compared(project, started, run):
     assert "no_CPE/seed_2: holds a run in which datasets:train:dataroot_gt" in run(*SEED, "--report", code=2)
 
 
-def test_weights_to_start_from_are_part_of_the_data(project, started, run):
+def test_pretrained_weights_count_as_data(project, started, run):
     (project / "files/rgt.yml").write_text(OPTIONS.replace("pretrain_network_g: ~", "pretrain_network_g: net.pth"))
     options = load_options(project / "files/rgt.yml")["network_g"]
     for seed in (0, 1):
@@ -215,7 +215,7 @@ def test_weights_to_start_from_are_part_of_the_data(project, started, run):
     assert "path:pretrain_network_g (content) is '1 files of" in said
 
 
-def test_report_does_without_the_data(project, started, run):
+def test_report_needs_no_data(project, started, run):
     table = run(*SEED)
     (project / "data").rename("elsewhere")
     assert "data/train/HR" in run(*SEED, code=2)
@@ -238,7 +238,7 @@ def test_damaged_files_of_a_training_are_named(project, started, run, file, cont
 # --- lists ---
 
 
-def test_only_keeps_the_reference_and_overrides_go_to_all(project):
+def test_only_keeps_the_reference_and_overrides_apply_to_all_variants(project):
     settings = AblationSettings(
         Path("list.yml"), only=["no CPE"], seeds=[5], overrides=["train:total_iter=7"], report=True
     )
@@ -265,7 +265,7 @@ MISTAKES = [
 ]
 
 
-def test_what_cannot_be_compared_is_reported_before_anything_is_trained(project, started, run):
+def test_invalid_lists_are_reported_before_training(project, started, run):
     for file, old, new, words in MISTAKES:
         text = (project / file).read_text()
         assert text.count(old) == 1
@@ -302,7 +302,7 @@ def test_shipped_lists_ablate_every_switch_of_a_preset(size, preset, tmp_path, m
 
 
 def table(*psnr: float | None, failure: str = "") -> Ablation:
-    """Of seed 1: RGT, no CPE; of seed 2: RGT, no CPE."""
+    """An ablation with these PSNR values (dB): RGT and no CPE with seed 1, then both with seed 2."""
     options = {
         "network_g": {"type": "RGT", "embed_dim": 96, "depth": [1], "num_heads": [2]},
         "datasets": {"train": {"name": "photographs"}, "val": {"name": "Set of one"}},
@@ -320,20 +320,20 @@ def table(*psnr: float | None, failure: str = "") -> Ablation:
 
 
 def test_differences_are_taken_seed_by_seed():
-    """The seeds lie 2 dB apart, the variants always 0.1."""
+    """The seeds differ by 2 dB, the variants always by 0.1 dB."""
     reference, other = table(30.0, 29.9, 32.0, 31.9).text("markdown").splitlines()[2:4]
     assert "| 31.000 ± 1.414 | – | 0.5000 ± 0.0000 |" in reference
     assert "| 30.900 ± 1.414 | −0.100 ± 0.000 |" in other
 
 
-def test_what_is_missing_or_failed_is_said_and_left_out_of_the_means():
+def test_missing_and_failed_trainings_are_listed_and_excluded_from_means():
     text = table(30.0, 29.9, 32.0, None).text("markdown")
     assert "−0.100 |" in text.splitlines()[3]
     assert "Not trained yet: no CPE (seed 2)" in text
     assert "- Failed: no CPE, seed 2: it broke" in table(30.0, 29.9, 32.0, None, failure="it broke").text("markdown")
 
 
-def test_csv_and_json_hold_the_numbers_in_full():
+def test_csv_and_json_keep_full_precision():
     full = table(30.0, 29.87654321, 32.0, 31.9)
     rows = list(csv.DictReader(io.StringIO(full.text("csv"))))
     assert [(row["variant"], row["metric"]) for row in rows] == [

@@ -1,4 +1,4 @@
-"""Counted parameters and multiply-adds are the paper's, and those that the official forward does."""
+"""Counted parameters and multiply-adds equal those of the paper and of the official forward."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SMALL = {"upscale": 2, "embed_dim": 96, "split_size": [4, 8], "mlp_ratio": 2.0, 
 
 
 @pytest.mark.parametrize("name", ["RGT-S", "RGT"])
-def test_published_figures_come_out_to_the_last_digit(name):
+def test_counts_equal_the_published_figures_to_the_last_digit(name):
     whole = count({"upscale": 4, **PRESETS[name]}, Size(128, 128)).whole
     published = paper()["complexity_x4_output_3x512x512"][name]
     assert whole.parameters == paper()["exact_params"][name]["x4"]
@@ -30,13 +30,13 @@ def test_published_figures_come_out_to_the_last_digit(name):
 @pytest.mark.parametrize(
     ("changes", "size"),
     [
-        ({"depth": [4, 3], "num_heads": [6, 4]}, Size(20, 44)),  # many equal blocks, some of other heads
+        ({"depth": [4, 3], "num_heads": [6, 4]}, Size(20, 44)),  # many equal blocks, some with other head counts
         ({"c_ratio": 0.25}, Size(32, 32)),
         ({"c_ratio": 1.0}, Size(33, 32)),
         ({"resi_connection": "3conv", "upscale": 3, "qkv_bias": False}, Size(16, 16)),
     ],
 )
-def test_products_and_norms_are_those_that_the_official_forward_does(changes, size):
+def test_products_and_norms_equal_those_of_the_official_forward(changes, size):
     config = {**SMALL, **changes}
     official = OfficialRGT(**config).eval()
     norms = []
@@ -51,7 +51,7 @@ def test_products_and_norms_are_those_that_the_official_forward_does(changes, si
     assert counted.parameters == sum(parameter.numel() for parameter in official.parameters())
 
 
-def test_parts_are_told_apart():
+def test_parts_are_counted_separately():
     counted = count({**SMALL, "depth": [4, 2], "num_heads": [6, 6]}, Size(32, 32))
     assert counted.part("HAI").parameters == 6 * 96
     assert counted.part(RGSA).parameters + counted.part(LSA).parameters < counted.whole.parameters

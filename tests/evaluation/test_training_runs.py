@@ -1,4 +1,4 @@
-"""`basicsr train` as a process: its failure in one line, and no training left behind after an interruption."""
+"""`basicsr train` as a process: one-line failures, and no process left after an interruption."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rgt_arch.evaluation import training_runs
 from rgt_arch.evaluation.training_runs import HEADER, basicsr_train, read_metrics
 
 
-def test_a_failing_command_ends_in_its_own_message(tmp_path):
+def test_error_message_of_a_failed_training_is_reported(tmp_path):
     (tmp_path / "train.yml").write_text("name: x\nmodel_type: NoSuchModel\n")
     message = r"(?s)basicsr train ended with exit code 2: .+ \(whole output: .*train_output\.txt\)"
     with pytest.raises(UserError, match=message):

@@ -1,6 +1,6 @@
-"""The network, its measurements and the Upscaler on a GPU.
+"""The network, its benchmarks and the Upscaler on a GPU.
 
-Each test runs on the CPU too, on something smaller, so that it is not broken when it first meets a GPU.
+Each test also runs on the CPU, with a smaller input, so that faults of the test are found without a GPU.
 """
 
 import json
@@ -35,7 +35,7 @@ GPU_ONLY = (
 
 @pytest.fixture(params=[CPU, pytest.param(CUDA, marks=GPU_ONLY)], ids=str)
 def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
-    """The CPU, and a GPU where there is one, on which float32 is float32 (no TF32)."""
+    """The CPU and, if available, a GPU; without TF32, so that float32 keeps its precision."""
     tf32 = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     yield request.param
@@ -79,7 +79,7 @@ def test_training_gives_spandrels_output_and_gradients(device: torch.device) -> 
 
 @pytest.mark.parametrize(("dtype", "least"), [(torch.float16, 65.0), (torch.bfloat16, 55.0)])
 @pytest.mark.parametrize("grad", [False, True])
-def test_half_precision_inside_is_float32_but_for_rounding(
+def test_autocast_gives_float32_output_equal_except_for_rounding(
     device: torch.device, dtype: torch.dtype, least: float, grad: bool
 ) -> None:
     net = strong_network(device).eval()
@@ -92,7 +92,7 @@ def test_half_precision_inside_is_float32_but_for_rounding(
 
 
 def test_one_group_of_rgt_takes_little_memory(device: torch.device, tmp_path: Path) -> None:
-    """1.5 GB for 512×512 pixels on a GPU; on a CPU, for fewer pixels, the same per pixel and 0.2 GB for threads."""
+    """At most 1.5 GB for 512×512 pixels on a GPU; on a CPU the same per pixel, plus 0.2 GB for threads."""
     side = 512 if device.type == "cuda" else 64
     command = ("memory", "--groups", "1", "--sizes", f"{side}x{side}", "--engines", "ours")
     (row,) = benchmark(device, tmp_path, *command)
@@ -116,10 +116,10 @@ def test_benchmarks_measure_both_engines(device: torch.device, arguments: tuple[
 
 
 def benchmark(device: torch.device, folder: Path, script: str, *arguments: str) -> list[dict[str, Any]]:
-    """The rows that a script of benchmarks/ measures on a device."""
+    """Run a script of benchmarks/ on a device and return its rows."""
     file = folder / "figures.json"
     path = Path(__file__).parents[2] / f"benchmarks/{script}.py"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # every thread has memory of its own
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # each thread allocates its own memory
     command = [sys.executable, path, *arguments, "--device", device.type, "--json", file]
     subprocess.run(command, env=environment, check=True)
     rows: list[dict[str, Any]] = json.loads(file.read_text())["rows"]
@@ -141,7 +141,7 @@ def little_memory(net: RGT, device: torch.device, monkeypatch: pytest.MonkeyPatc
             patch.setattr(net, "forward", forward)
             yield
         return
-    net(torch.rand(8, 3, 64, 64, device=device))  # memory that libraries keep
+    net(torch.rand(8, 3, 64, 64, device=device))  # makes libraries allocate the memory that they keep
     torch.cuda.empty_cache()
     _, total = torch.cuda.mem_get_info(device)
     torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved(device) + 128 * 2**20) / total, device)
@@ -151,7 +151,7 @@ def little_memory(net: RGT, device: torch.device, monkeypatch: pytest.MonkeyPatc
         torch.cuda.set_per_process_memory_fraction(1.0, device)
 
 
-def test_upscaler_halves_the_tiles_where_memory_runs_out(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_upscaler_halves_the_tiles_when_memory_runs_out(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
     side = 512 if device.type == "cuda" else 96
     net = RGT(**{**CONFIG, "depth": [2]}).eval().to(device)
     picture = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)

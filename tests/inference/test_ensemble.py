@@ -17,13 +17,13 @@ torch.set_num_threads(2)
 
 
 def network(image: Tensor) -> Tensor:
-    """Lopsided on purpose, non-linear, ×2, two channels out."""
+    """A non-linear ×2 network without symmetry, with two output channels."""
     kernel = torch.rand(8, image.shape[1], 3, 3, dtype=image.dtype, generator=torch.manual_seed(3))
     return F.pixel_shuffle(F.conv2d(image, kernel, padding=1).sin(), 2)
 
 
 def reference(image: Tensor) -> Tensor:
-    """rot90 and left-right flips in NumPy, averaged at the end."""
+    """Self-ensemble in NumPy: rot90 and left-right flips, averaged at the end."""
     outputs = []
     for turns in range(4):
         for mirror in (False, True):
@@ -43,13 +43,13 @@ def test_equals_rotations_and_mirrors_in_numpy(size, layout):
     torch.testing.assert_close(result, reference(image), rtol=0, atol=1e-14)
 
 
-def test_tiles_inside_the_ensemble():
+def test_tiled_ensemble_equals_untiled_ensemble():
     image = torch.rand(1, 3, 33, 50, dtype=torch.float64)
     tiled = self_ensemble(partial(tiled_forward, network, scale=2, tile=16, overlap=8), image)
     torch.testing.assert_close(tiled, self_ensemble(network, image), rtol=0, atol=1e-12)
 
 
-def test_half_precision_is_added_up_in_float32_and_the_input_is_left_alone():
+def test_half_precision_is_summed_in_float32_and_the_input_is_unchanged():
     image = torch.rand(1, 1, 16, 24)
     before = image.clone()
     result = self_ensemble(lambda x: x.half(), image)
@@ -60,7 +60,7 @@ def test_half_precision_is_added_up_in_float32_and_the_input_is_left_alone():
 
 
 def test_memory_is_two_outputs_not_eight():
-    """What torch allocates at once, counted by its profiler: total, one output, one plane."""
+    """Peak of torch's allocations, counted by its profiler: the sum, one output and one plane."""
     image = torch.rand(1, 3, 64, 96)
     live = peak = 0
     with torch.profiler.profile(profile_memory=True) as profile:
@@ -70,4 +70,4 @@ def test_memory_is_two_outputs_not_eight():
         live += event.nbytes()
         peak = max(peak, live)
     output = 3 * 256 * 384 * 4
-    assert 2 * output < peak < 2.7 * output  # repeat_interleave itself holds a quarter of an output for a moment
+    assert 2 * output < peak < 2.7 * output  # repeat_interleave briefly needs a quarter of an output

@@ -1,4 +1,4 @@
-"""Which files are upscaled, where results go, and that nothing of the user's is lost."""
+"""Which files are upscaled, where results are written, and that no file of the user is lost."""
 
 import os
 import warnings
@@ -35,7 +35,7 @@ class Never(Enlarge):
 
 @pytest.fixture
 def photos(tmp_path):
-    """A folder as people have it."""
+    """A folder with pictures, a sub-folder, a text file and a hidden file."""
     folder = tmp_path / "photos"
     (folder / "süb").mkdir(parents=True)
     Image.fromarray(data.chelsea()[:20, :30]).save(folder / "cat.jpg")
@@ -61,7 +61,7 @@ def counts(outcome):
 # --- planning ---
 
 
-def test_a_file_goes_beside_itself_and_a_folder_into_one_named_like_it(photos):
+def test_results_go_beside_a_file_and_into_a_new_folder_beside_a_folder(photos):
     assert targets(plan_jobs([photos / "cat.jpg"], Output(), 4), photos) == ["cat_x4.jpg"]
     assert targets(plan_jobs([photos], Output(), 4), photos.parent) == [
         "photos_x4/cat_x4.jpg",
@@ -109,11 +109,11 @@ def test_names_follow_place_suffix_extension_and_scale(photos, tmp_path, monkeyp
         ([], {"suffix": "a\\b"}, "--suffix is "),
     ],
 )
-def test_what_cannot_be_planned_is_one_line(photos, tmp_path, monkeypatch, inputs, output, text):
+def test_invalid_inputs_and_outputs_end_in_one_line(photos, tmp_path, monkeypatch, inputs, output, text):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "link").symlink_to(photos)
     (tmp_path / "empty").mkdir()
-    os.link(photos / "cat.jpg", photos / "CAT_x2.jpg")  # stands in for a disk that ignores upper and lower case
+    os.link(photos / "cat.jpg", photos / "CAT_x2.jpg")  # simulates a case-insensitive disk
     for name in ("cat.png", "süb/cat.png"):
         Image.new("RGB", (4, 4)).save(photos / name)
     with pytest.raises(UsageError, match=text):
@@ -140,7 +140,7 @@ def test_results_are_not_inputs_of_the_next_run(photos):
         plan_jobs([photos / "cat.jpg", photos / "cat_x2_compare.png"], Output(compare=True, overwrite=True), 2)
 
 
-def test_results_of_one_name_are_told_apart_by_their_formats(photos, tmp_path):
+def test_results_with_equal_names_are_distinguished_by_source_format(photos, tmp_path):
     Image.new("RGB", (4, 4)).save(photos / "cat.png")
     Image.new("RGB", (6, 6)).save(photos / "cat.gif")
     output = Output(tmp_path / "o", extension="png")
@@ -152,7 +152,7 @@ def test_results_of_one_name_are_told_apart_by_their_formats(photos, tmp_path):
     assert f"already there: {tmp_path / 'o'}" in again.line()
 
 
-def test_a_result_s_name_does_not_depend_on_the_other_inputs(photos):
+def test_name_of_a_result_does_not_depend_on_the_other_inputs(photos):
     for suffix, names in (("auto", ["cat_x2.png", "cat_jpg_x2.png"]), ("", ["cat.png", "cat.png"])):
         for name in names:
             jobs = plan_jobs([photos / "cat.jpg"], Output(extension="png", suffix=suffix), 2)
@@ -161,13 +161,13 @@ def test_a_result_s_name_does_not_depend_on_the_other_inputs(photos):
         (photos / "cat.png").unlink()
 
 
-def test_files_that_are_named_twice_are_done_once(photos, tmp_path):
+def test_files_given_twice_are_upscaled_once(photos, tmp_path):
     (tmp_path / "link").symlink_to(photos)
     inputs = [photos / "cat.jpg", str(photos / "*.jpg"), tmp_path / "link/cat.jpg"]
     assert len(plan_jobs(inputs, Output(tmp_path / "o"), 2)) == 1
 
 
-def test_links_to_folders_are_followed_and_empty_folders_are_nothing(photos, tmp_path):
+def test_links_to_folders_are_followed_and_empty_folders_are_skipped(photos, tmp_path):
     (tmp_path / "more").mkdir()
     Image.new("RGB", (4, 4)).save(tmp_path / "more/dog.png")
     (photos / "link").symlink_to(tmp_path / "more")
@@ -177,10 +177,10 @@ def test_links_to_folders_are_followed_and_empty_folders_are_nothing(photos, tmp
     assert targets(jobs, tmp_path / "o") == ["cat_x2.jpg", "link/dog_x2.png", "süb/katze 1_x2.png"]
 
 
-# --- nothing is lost ---
+# --- no file is lost ---
 
 
-def test_existing_outputs_are_left_unless_they_may_be_replaced(photos):
+def test_existing_outputs_are_kept_without_overwrite(photos):
     theirs = photos / "cat_x2.jpg"
     theirs.write_bytes(b"mine")
     assert counts(upscale([photos / "cat.jpg"])) == (0, 1, 0)
@@ -194,7 +194,7 @@ def test_existing_outputs_are_left_unless_they_may_be_replaced(photos):
     assert theirs.is_symlink()
 
 
-def test_two_names_that_the_disk_takes_for_one_lose_nothing(photos, tmp_path):
+def test_two_jobs_with_one_target_do_not_overwrite_each_other(photos, tmp_path):
     target = tmp_path / "cat_x2.jpg"
     jobs = [Job(photos / "cat.jpg", target), Job(photos / "süb/katze 1.png", target)]
     for output in (Output(), Output(overwrite=True)):
@@ -207,7 +207,7 @@ def test_two_names_that_the_disk_takes_for_one_lose_nothing(photos, tmp_path):
 
 
 @pytest.mark.parametrize("interrupted", [False, True])
-def test_a_run_that_ends_early_leaves_neither_output_nor_leftovers(photos, tmp_path, interrupted):
+def test_aborted_run_leaves_no_output_and_no_partial_file(photos, tmp_path, interrupted):
     class Broken(Enlarge):
         def forward(self, image):
             if interrupted:
@@ -225,7 +225,7 @@ def test_a_run_that_ends_early_leaves_neither_output_nor_leftovers(photos, tmp_p
 # --- failures and notices ---
 
 
-def test_bad_files_are_named_the_rest_is_done(photos, tmp_path, capsys):
+def test_bad_files_are_named_and_the_others_are_upscaled(photos, tmp_path, capsys):
     header = b"\x89PNG\r\n\x1a\n" + b"\0\0\0\rIHDR" + (30000).to_bytes(4, "big") * 2 + b"\x08\x02\0\0\0"
     bogus = header + zlib.crc32(header[12:]).to_bytes(4, "big")  # a header may claim any size
     (photos / "bad.png").write_bytes(bogus)
@@ -263,7 +263,7 @@ def test_a_picture_that_does_not_fit_into_memory_does_not_stop_the_others(photos
         ({"place": "photos/cat.jpg/o.png"}, "cannot be made"),
     ],
 )
-def test_what_cannot_be_written_is_said_before_the_work(photos, tmp_path, monkeypatch, output, text):
+def test_unwritable_targets_are_reported_before_upscaling(photos, tmp_path, monkeypatch, output, text):
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (9000, 4)).save("wide.png")
     Path("taken.png/x").mkdir(parents=True)
@@ -273,7 +273,7 @@ def test_what_cannot_be_written_is_said_before_the_work(photos, tmp_path, monkey
     assert text in outcome.failures[0]
 
 
-def test_failures_of_files_with_broken_names_can_be_printed():
+def test_failures_of_files_with_undecodable_names_can_be_printed():
     assert Outcome(failures=["\udcff.png: is damaged"]).line().encode().endswith(b"\\udcff.png: is damaged")
 
 
@@ -301,7 +301,7 @@ def test_pixels_and_exif_reach_the_output(tmp_path):
         assert result.getexif()[0x10E] == "my cat"
 
 
-def test_comparison_shows_bicubic_beside_the_result_and_replaces_nothing(photos, capsys):
+def test_comparison_shows_bicubic_beside_the_result_and_overwrites_no_file(photos, capsys):
     upscale([photos / "cat.jpg"], Output(compare=True))
     comparison = photos / "cat_x2_compare.png"
     with Image.open(comparison) as sheet, Image.open(photos / "cat.jpg") as source:

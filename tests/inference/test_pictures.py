@@ -1,4 +1,4 @@
-"""Picture files: what other programs wrote is read exactly, what is written other programs read, nothing is lost."""
+"""Picture files are read exactly, other programs read the written ones, and lost data are reported."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from rgt_arch.inference.pictures import Picture, check_writable, picture_pixels,
 from rgt_arch.inference.pictures.picture import DPI, EXIF, PROFILE, TEXT, XMP
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-GREY_ICC = SRGB[:16] + b"GRAY" + SRGB[20:]  # enough of a profile for what only carries it
+GREY_ICC = SRGB[:16] + b"GRAY" + SRGB[20:]  # enough of a profile where it is only copied
 CMYK_ICC = SRGB[:16] + b"CMYK" + SRGB[20:]
 DTYPES = {"8": np.uint8, "16": np.uint16}
 GAMMA_1 = (b"gAMA", struct.pack(">I", 100000))
 
 
 def noise(channels: int, dtype: Any, height: int = 9, width: int = 13) -> NDArray[Any]:
-    """Every sample differs, so that swapped channels, rows or bytes are seen."""
+    """Random samples, so that swapped channels, rows or bytes are detected."""
     shape = (height, width) if channels == 1 else (height, width, channels)
     return np.random.default_rng(channels).integers(0, np.iinfo(dtype).max + 1, shape).astype(dtype)
 
@@ -43,7 +43,7 @@ def smooth(channels: int, dtype: Any = np.uint8) -> NDArray[Any]:
 
 
 def png(pixels: NDArray[Any], colour_type: int, *chunks: tuple[bytes, bytes], depth: int = 16) -> bytes:
-    """A PNG by the specification alone: pixels are (H, W, C) samples, or (H, bytes) rows that are packed already."""
+    """A PNG written without a library: pixels are (H, W, C) samples or, already packed, (H, bytes) rows."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
@@ -72,7 +72,7 @@ def some_exif(orientation: int = 1, endian: str = "<") -> Image.Exif:
 
 
 def with_thumbnail(exif: bytes, thumbnail: bytes) -> bytes:
-    """EXIF data as cameras write it, with a second directory for a JPEG behind the first."""
+    """EXIF data as from a camera: a second directory, with a JPEG, follows the first."""
     tiff = bytearray(exif.removeprefix(b"Exif\0\0"))
     assert tiff.startswith(b"II")
     (first,) = struct.unpack_from("<I", tiff, 4)
@@ -110,7 +110,7 @@ def save(path: Path, pixels: NDArray[Any], **options: Any) -> Path:
 
 
 def _tiff(pixels: NDArray[Any], **options: Any) -> Callable[[Path], object]:
-    """A TIFF of tifffile's, in planes where `planarconfig` says so."""
+    """A writer of a TIFF by tifffile, in planes if `planarconfig` is "separate"."""
     stored = np.moveaxis(pixels, -1, 0) if options.get("planarconfig") == "separate" else pixels
     channels = 1 if pixels.ndim == 2 else pixels.shape[2]
     extra = {"extrasamples": ["unassalpha"]} if channels in (2, 4) else {}
@@ -134,7 +134,7 @@ COLOURS = np.array([[250, 10, 20], [30, 240, 40], [50, 60, 230]], np.uint8)
 BITS = noise(1, np.uint8) > 127
 PLANES = {"planarconfig": "separate"}
 DEFLATE = {"compression": "zlib", "predictor": True}
-# Who writes a file, and what must be read from it.
+# The writer of each file, and the pixels that must be read from it.
 FILES: dict[str, tuple[Callable[[Path], object], NDArray[Any]]] = {
     **{f"8 bits, {c}{s}": (partial(save, pixels=noise(c, np.uint8)), noise(c, np.uint8))
        for c in (1, 2, 3, 4) for s in (".png", ".tif")},
@@ -161,7 +161,7 @@ FILES: dict[str, tuple[Callable[[Path], object], NDArray[Any]]] = {
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_what_other_programs_write_is_read_exactly(tmp_path: Path, name: str) -> None:
+def test_files_of_other_programs_are_read_exactly(tmp_path: Path, name: str) -> None:
     write, expected = FILES[name]
     write(tmp_path / name)
     picture = read_picture(tmp_path / name)
@@ -201,13 +201,13 @@ def test_pictures_are_turned_upright(tmp_path: Path, name: str, orientation: int
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
 def test_tall_pictures_are_turned_too(tmp_path: Path, suffix: str) -> None:
-    """Decoders that hand out rows in order alone would fail."""
+    """Decoders that return rows only in order would fail."""
     path = save(tmp_path / f"a{suffix}", np.zeros((3000, 40, 3), np.uint8), exif=some_exif(3))
     assert read_picture(path).pixels.shape == (3000, 40, 3)
 
 
 @pytest.mark.parametrize("progressive", [False, True])
-def test_a_jpeg_without_its_end_mark_is_read_and_one_without_pixels_is_not(tmp_path: Path, progressive: bool) -> None:
+def test_jpeg_without_end_marker_is_read_and_jpeg_without_all_pixels_is_not(tmp_path: Path, progressive: bool) -> None:
     path = save(tmp_path / "a.jpg", noise(3, np.uint8, 64, 80), quality=95, progressive=progressive)
     whole, pixels = path.read_bytes(), read_picture(path).pixels
     path.write_bytes(whole[:-2])
@@ -230,8 +230,8 @@ def test_cmyk_jpeg_of_adobe_becomes_rgb(tmp_path: Path) -> None:
 
 
 def cmyk_profile() -> bytes:
-    """A small ICC profile by the specification: cyan ink prints orange, any other ink black, paper is white."""
-    corners = np.zeros((2, 2, 2, 2, 3), np.uint8)  # by C, M, Y, K; Lab in 8 bits
+    """A small ICC profile: cyan ink prints orange, any other ink prints black, paper is white."""
+    corners = np.zeros((2, 2, 2, 2, 3), np.uint8)  # indexed by C, M, Y, K; 8-bit Lab
     corners[..., :] = (0, 128, 128)
     corners[0, 0, 0, 0] = (255, 128, 128)
     corners[1, 0, 0, 0] = (178, 168, 198)
@@ -249,7 +249,7 @@ def cmyk_profile() -> bytes:
 
 
 @pytest.mark.parametrize("suffix", [".tif", ".jpg"])
-def test_cmyk_goes_through_its_own_profile(tmp_path: Path, suffix: str) -> None:
+def test_cmyk_is_converted_with_its_own_profile(tmp_path: Path, suffix: str) -> None:
     inks = np.zeros((16, 32, 4), np.uint8)
     inks[:, 16:, 0] = 255
     path = tmp_path / f"a{suffix}"
@@ -259,12 +259,12 @@ def test_cmyk_goes_through_its_own_profile(tmp_path: Path, suffix: str) -> None:
     assert picture.notices == ()
     assert picture.pixels[8, 4].min() > 250
     red, green, blue = picture.pixels[8, 28]
-    assert red > 200 > green > 100 > blue  # orange, and not the (0, 255, 255) of the rule of thumb
+    assert red > 200 > green > 100 > blue  # orange, not the (0, 255, 255) of a naive conversion
 
 
 @pytest.mark.parametrize("bits", DTYPES)
 @pytest.mark.parametrize("channels", [2, 4])
-def test_alpha_that_colours_were_multiplied_with_is_taken_out(tmp_path: Path, channels: int, bits: str) -> None:
+def test_premultiplied_alpha_is_divided_out_of_the_colours(tmp_path: Path, channels: int, bits: str) -> None:
     top = np.iinfo(DTYPES[bits]).max
     straight = smooth(channels, DTYPES[bits]).astype(np.int64)
     straight[..., -1] = np.linspace(top // 3, top, 80).astype(np.int64)
@@ -281,7 +281,7 @@ def test_alpha_that_colours_were_multiplied_with_is_taken_out(tmp_path: Path, ch
     assert np.abs(read_picture(tmp_path / "a.tif").pixels - straight).max() <= 3
 
 
-def test_jpeg_2000_and_avif(tmp_path: Path) -> None:
+def test_jpeg_2000_and_avif_are_read(tmp_path: Path) -> None:
     path = tmp_path / "a.jp2"
     cv2.imwrite(str(path), smooth(3, np.uint16)[..., ::-1], [cv2.IMWRITE_JPEG2000_COMPRESSION_X1000, 1000])
     picture = read_picture(path)
@@ -292,7 +292,7 @@ def test_jpeg_2000_and_avif(tmp_path: Path) -> None:
         assert read_picture(tmp_path / "a.avif").pixels.shape == (80, 64, 3)
 
 
-def test_more_pixels_than_pillow_allows_are_read_and_its_limit_stays(
+def test_pictures_above_pillows_limit_are_read_and_the_limit_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = save(tmp_path / "a.png", noise(3, np.uint8))
@@ -301,11 +301,11 @@ def test_more_pixels_than_pillow_allows_are_read_and_its_limit_stays(
     assert Image.MAX_IMAGE_PIXELS == 20
 
 
-# What cannot be read
+# Unreadable files
 
 
 def _bad_files(folder: Path) -> dict[str, str]:
-    """Files that are not pictures, and a word that their message must have."""
+    """Write unreadable files; return a part of the expected message by file name."""
     reasons = {}
     for suffix in (".png", ".jpg", ".tif", ".webp", ".gif", ".bmp"):
         whole = save(folder / f"whole{suffix}", noise(3, np.uint8, 60, 70)).read_bytes()
@@ -359,7 +359,7 @@ def _with_size(width: int, height: int) -> bytes:
     return bytes(content)
 
 
-def test_what_is_no_picture_ends_in_one_line(
+def test_unreadable_files_end_in_one_line(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     for name, reason in _bad_files(tmp_path).items():
@@ -380,7 +380,7 @@ def test_what_is_no_picture_ends_in_one_line(
 @pytest.mark.parametrize("bits", DTYPES)
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
-def test_what_is_written_is_read_the_same_by_others(tmp_path: Path, channels: int, bits: str, suffix: str) -> None:
+def test_other_programs_read_written_files_exactly(tmp_path: Path, channels: int, bits: str, suffix: str) -> None:
     pixels = noise(channels, DTYPES[bits], 300, 40)  # more rows than are compressed at once
     icc = GREY_ICC if channels < 3 else SRGB
     path = tmp_path / f"a{suffix}"
@@ -409,7 +409,7 @@ THUMBNAIL = b"\xff\xd8 the picture as it was \xff\xd9"
 @pytest.mark.parametrize("endian", ["<", ">"])
 @pytest.mark.parametrize("source", ["a.jpg", "a.png", "a.webp", "a.tif"])
 @pytest.mark.parametrize("target", ["b.jpg", "b.png", "b.webp", "b.tif", "b.avif", "b.bmp", "b16.png", "b16.tif"])
-def test_metadata_goes_through_every_format(tmp_path: Path, source: str, target: str, endian: str) -> None:
+def test_metadata_is_carried_through_every_format(tmp_path: Path, source: str, target: str, endian: str) -> None:
     exif = some_exif(6, endian)
     if source == "a.tif":
         extra = [
@@ -446,7 +446,7 @@ def test_metadata_goes_through_every_format(tmp_path: Path, source: str, target:
     assert {key: got[key] for key in expected} == expected
 
 
-def test_exif_behind_the_pixels_of_a_png_is_carried(tmp_path: Path) -> None:
+def test_exif_after_the_pixels_of_a_png_is_carried(tmp_path: Path) -> None:
     content = png(smooth(3), 2, depth=8)
     late = png(smooth(3), 2, (b"eXIf", some_exif().tobytes().removeprefix(b"Exif\0\0")), depth=8)[
         33 : len(content[33:]) * -1
@@ -460,7 +460,7 @@ DAMAGED = [b"Exif\0\0II*\0", WHOLE[:40], b"Exif\0\0nonsense", WHOLE[:14] + b"\xf
 
 
 @pytest.mark.parametrize("exif", [*DAMAGED, None], ids=["stub", "cut", "nonsense", "overwritten", "in a TIFF"])
-def test_damaged_exif_does_not_keep_a_picture_from_being_read(tmp_path: Path, exif: bytes | None) -> None:
+def test_picture_with_damaged_exif_is_read(tmp_path: Path, exif: bytes | None) -> None:
     if exif:
         save(tmp_path / "a", smooth(3), exif=exif, format="PNG")
     else:
@@ -473,7 +473,7 @@ def test_damaged_exif_does_not_keep_a_picture_from_being_read(tmp_path: Path, ex
 
 
 @pytest.mark.parametrize("dpi", [4e9, 70000])
-def test_a_resolution_beyond_all_reason_is_left_out(tmp_path: Path, dpi: float) -> None:
+def test_implausible_resolution_is_left_out(tmp_path: Path, dpi: float) -> None:
     tifffile.imwrite(tmp_path / "a.tif", smooth(3), photometric="rgb", resolution=(dpi, dpi), resolutionunit="inch")
     picture = read_picture(tmp_path / "a.tif")
     assert picture.metadata.get(DPI) is None
@@ -483,7 +483,7 @@ def test_a_resolution_beyond_all_reason_is_left_out(tmp_path: Path, dpi: float) 
 
 HDR = (b"cICP", bytes([9, 16, 0, 1]))
 GAMMA_OF_SRGB = (b"gAMA", struct.pack(">I", 45455))
-# What a file has that a result does not get, and what is said of it.
+# Files with data that a result does not carry, and the name of the data in the notice.
 LEFT_OUT: dict[str, tuple[Callable[[Path], object], str]] = {
     "gamma": (partial(_write, content=png(noise(3, np.uint8), 2, GAMMA_1, depth=8)), "gamma (1)"),
     "HDR": (partial(_write, content=png(noise(3, np.uint8), 2, HDR, depth=8)), "colour tags (cICP)"),
@@ -520,7 +520,7 @@ LEFT_OUT: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("what", LEFT_OUT)
-def test_what_a_result_does_not_carry_is_said(tmp_path: Path, what: str) -> None:
+def test_data_that_a_result_does_not_carry_are_reported(tmp_path: Path, what: str) -> None:
     write, name = LEFT_OUT[what]
     write(tmp_path / "a")
     notices = write_picture(tmp_path / "b.png", read_picture(tmp_path / "a"))
@@ -529,13 +529,13 @@ def test_what_a_result_does_not_carry_is_said(tmp_path: Path, what: str) -> None
 
 
 @pytest.mark.parametrize("bits", DTYPES)
-def test_texts_stay_in_png_and_are_missed_elsewhere(tmp_path: Path, bits: str) -> None:
+def test_texts_are_kept_in_png_and_reported_as_lost_elsewhere(tmp_path: Path, bits: str) -> None:
     pixels = noise(3, DTYPES[bits])
     content = png(pixels, 2, (b"tEXt", b"Author\0K\xe4the"), (b"tEXt", b"Title\0cat"), depth=int(bits))
     (tmp_path / "a.png").write_bytes(content)
     picture = read_picture(tmp_path / "a.png")
     assert texts(picture) == {"Author": "Käthe", "Title": "cat"}
-    lost = ["not kept in this PNG: text Author"] if bits == "16" else []  # libvips writes ASCII alone
+    lost = ["not kept in this PNG: text Author"] if bits == "16" else []  # libvips writes only ASCII
     assert write_picture(tmp_path / "b.png", picture) == lost
     again = read_picture(tmp_path / "b.png")
     assert texts(again) == ({"Title": "cat"} if lost else texts(picture))
@@ -550,19 +550,17 @@ def test_the_comment_of_a_jpeg_is_kept(tmp_path: Path) -> None:
         assert texts(read_picture(tmp_path / name)) == {"Comment": "sehr schön"}
 
 
-def test_jpeg_is_fine_and_has_full_colour(tmp_path: Path) -> None:
+def test_jpeg_has_high_quality_and_full_colour_resolution(tmp_path: Path) -> None:
     chequered = np.zeros((64, 64, 3), np.uint8)
     chequered[::2, ::2] = chequered[1::2, 1::2] = (255, 0, 0)
     write_picture(tmp_path / "a.jpg", Picture(chequered))
     read = cv2.imread(str(tmp_path / "a.jpg"))[..., ::-1].astype(int)
-    assert np.abs(read - chequered).mean() < 5  # with 4:2:0 it is far above
+    assert np.abs(read - chequered).mean() < 5  # far above 5 with 4:2:0 subsampling
 
 
 @pytest.mark.parametrize("channels", [2, 4])
 @pytest.mark.parametrize("suffix", [".jpg", ".bmp"])
-def test_transparent_pixels_become_white_where_there_is_no_transparency(
-    tmp_path: Path, suffix: str, channels: int
-) -> None:
+def test_transparent_pixels_become_white_in_formats_without_alpha(tmp_path: Path, suffix: str, channels: int) -> None:
     pixels = np.zeros((16, 32, channels), np.uint8)
     pixels[:, 16:, -1] = 255
     path = tmp_path / f"a{suffix}"
@@ -573,7 +571,7 @@ def test_transparent_pixels_become_white_where_there_is_no_transparency(
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".bmp", ".webp"])
-def test_16_bits_are_rounded_not_cut_where_there_are_8(tmp_path: Path, suffix: str) -> None:
+def test_16_bits_are_rounded_in_formats_with_8(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
     assert any("8 bits" in notice for notice in check_writable(path, (16, 16), 3, np.uint16))
     write_picture(path, Picture(np.full((16, 16, 3), 10 * 257 - 100, np.uint16)), quality=100)
@@ -600,7 +598,7 @@ def test_avif_keeps_colours_alpha_and_more_than_8_bits(tmp_path: Path, channels:
     assert np.abs(again.pixels.astype(int) - shown).max() <= top * 0.02
 
 
-def test_what_a_format_cannot_hold_is_known_before_the_work(tmp_path: Path) -> None:
+def test_limits_of_formats_are_checked_before_upscaling(tmp_path: Path) -> None:
     for name, size in (("a.webp", (5, 16384)), ("a.jpg", (65501, 5)), ("a.bmp", (40000, 40000))):
         with pytest.raises(UserError, match="do not fit into"):
             check_writable(tmp_path / name, size, 3, np.uint8)
@@ -616,16 +614,16 @@ def test_what_a_format_cannot_hold_is_known_before_the_work(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.tif", "a.jpg", "a.webp", "a.bmp"])
-def test_a_refused_write_leaves_what_was_there(tmp_path: Path, name: str) -> None:
+def test_failed_write_keeps_the_existing_file(tmp_path: Path, name: str) -> None:
     write_picture(tmp_path / name, Picture(smooth(3)))
     before = (tmp_path / name).read_bytes()
-    (tmp_path / f".a.{os.getpid()}.part{Path(name).suffix}").mkdir()  # stands in the way of any writer, root's too
+    (tmp_path / f".a.{os.getpid()}.part{Path(name).suffix}").mkdir()  # blocks every writer, root's too
     with pytest.raises(UserError, match="cannot be written"):
         write_picture(tmp_path / name, Picture(smooth(4)))
     assert (tmp_path / name).read_bytes() == before
 
 
-def test_a_large_tiff_has_wide_offsets_and_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_tiff_is_written_as_bigtiff_and_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rgt_arch.inference.pictures.writing._SMALL_TIFF", 100)
     write_picture(tmp_path / "a.tif", Picture(noise(4, np.uint16), {PROFILE: SRGB}))
     assert (tmp_path / "a.tif").read_bytes().startswith(b"II+\0")

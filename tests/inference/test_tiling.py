@@ -1,4 +1,4 @@
-"""Tiled inference: no seams, exact where the network looks no further than the margin, any size; official chops."""
+"""Tiled inference: no seams, exact if the receptive field is within the margin, any size; official chops."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def enlarge(scale: int):
 
 
 def local_network(radius: int, scale: int):
-    """Looks exactly `radius` pixels far, with zero padding at the border as convolutions have it; then enlarges."""
+    """A network with a receptive field of exactly `radius` pixels and zero padding, which then enlarges."""
     kernel = torch.rand(1, 1, 2 * radius + 1, 2 * radius + 1, dtype=torch.float64, generator=torch.manual_seed(radius))
 
     def run(image: Tensor) -> Tensor:
@@ -38,7 +38,7 @@ def tilings(draw):
 
 @settings(max_examples=150, deadline=None)
 @given(tilings(), st.integers(1, 3))
-def test_equals_untiled_where_the_network_looks_a_quarter_of_the_overlap_far(tiling, scale):
+def test_equals_untiled_if_the_receptive_field_is_a_quarter_of_the_overlap(tiling, scale):
     tile, overlap, height, width = tiling
     network = local_network(overlap // 4, scale)
     image = torch.rand(2, 1, height, width, dtype=torch.float64, generator=torch.manual_seed(7))
@@ -46,7 +46,7 @@ def test_equals_untiled_where_the_network_looks_a_quarter_of_the_overlap_far(til
     torch.testing.assert_close(output, network(image), rtol=0, atol=1e-12)
 
 
-def test_a_network_that_looks_further_is_blended():
+def test_larger_receptive_fields_are_blended():
     image = torch.rand(1, 1, 61, 83, dtype=torch.float64)
     farther = local_network(5, 2)
     assert (tiled_forward(farther, image, 2, 24, 12) - farther(image)).abs().max() > 1e-6
@@ -54,7 +54,7 @@ def test_a_network_that_looks_further_is_blended():
 
 @settings(max_examples=200, deadline=None)
 @given(tilings(), st.integers(1, 4))
-def test_weights_add_up_to_one_and_are_full_at_the_border(tiling, scale):
+def test_weights_sum_to_one_and_are_not_zero_at_the_image_border(tiling, scale):
     tile, overlap, length, _ = tiling
     margin = overlap // 4
     total = torch.zeros(length * scale, dtype=torch.float64)
@@ -73,8 +73,8 @@ def test_weights_add_up_to_one_and_are_full_at_the_border(tiling, scale):
     assert all(0 < b - a <= tile - overlap for (a, _), (b, _) in pairwise(found))
 
 
-def test_seam_between_disagreeing_tiles_is_a_gentle_slope():
-    """Tiles that disagree by 1 leave no step: neighbouring output pixels differ by little."""
+def test_seam_between_different_tiles_is_a_smooth_slope():
+    """Between tiles that differ by 1, neighbouring output pixels differ little."""
     calls = iter(range(100))
     output = tiled_forward(
         lambda image: enlarge(4)(torch.full_like(image, next(calls) % 2)), torch.zeros(1, 1, 20, 80), 4, 48, 16
@@ -86,7 +86,7 @@ def test_seam_between_disagreeing_tiles_is_a_gentle_slope():
 
 @settings(max_examples=60, deadline=None)
 @given(tilings())
-def test_tiles_have_one_size_and_each_is_reported(tiling):
+def test_tiles_have_equal_size_and_each_is_reported(tiling):
     tile, overlap, height, width = tiling
     sizes = []
     reports: list[tuple[int, int]] = []
@@ -112,7 +112,7 @@ def test_tile_larger_than_image_is_one_call_on_the_image_itself():
     assert torch.equal(output, image * 2)
 
 
-def test_half_precision_outputs_are_added_up_in_float32_and_channels_may_change():
+def test_half_precision_outputs_are_summed_in_float32_and_channels_may_change():
     image = torch.full((1, 2, 40, 40), 0.7)
     output = tiled_forward(lambda x: x[:, :1].to(torch.float16), image, 1, 16, 8)
     assert output.dtype == torch.float32
@@ -137,7 +137,7 @@ def test_wrong_arguments_are_value_errors(tile, overlap, scale, message):
 
 
 def official_chop(network, image: Tensor, scale: int) -> Tensor:
-    """The rule of the official use_chop restated through an index per pixel: one piece and one place for each."""
+    """The official use_chop rule with an index per pixel: each pixel has one piece and one position in it."""
 
     def axis(length: int):
         count = length // 200 + 1

@@ -1,4 +1,4 @@
-"""`Upscaler`: every kind of array, tiles, alpha, precision, and devices that fail."""
+"""`Upscaler`: array types, tiles, alpha, precision, and devices that fail."""
 
 import itertools
 import warnings
@@ -24,7 +24,7 @@ def network():
 
 
 class Enlarge(torch.nn.Module):
-    """Repeats pixels; stands in where what matters is what happens around the network."""
+    """Repeats pixels, for tests that do not depend on the network."""
 
     upscale, in_chans, embed_dim = 2, 3, 8
 
@@ -33,7 +33,7 @@ class Enlarge(torch.nn.Module):
 
 
 def but_corners(result: np.ndarray, scale: int = 2) -> np.ndarray:
-    """(H, W), False for what is made of the corner pixels: there the upscaler holds the network's noise down."""
+    """Mask (H, W), False at pixels made from the input's corners, where the upscaler limits the network's noise."""
     mask = np.ones(result.shape[:2], bool)
     for rows, columns in itertools.product((slice(None, scale), slice(-scale, None)), repeat=2):
         mask[rows, columns] = False
@@ -50,46 +50,46 @@ def picture(dtype: str, *shape: int) -> np.ndarray:
 def test_dtype_dimensions_and_values_are_kept(dtype, channels):
     image = picture(dtype, 9, 7, *channels)
     if channels in ((2,), (4,)) and dtype.startswith("uint"):
-        image[..., -1] |= 1  # colours that nobody sees are free to change
+        image[..., -1] |= 1  # colours of fully transparent pixels may change
     result = Upscaler(Enlarge(), device="cpu").upscale(image)
     assert result.dtype == image.dtype
     expected = image.repeat(2, 0).repeat(2, 1)
     np.testing.assert_allclose(result, expected, rtol=0, atol=0 if dtype.startswith("uint") else 1e-6)
 
 
-def test_result_is_the_network_s_own_rounded(network):
+def test_result_is_the_rounded_output_of_the_network(network):
     image = data.astronaut()[40:70, 200:233]
     tensor = torch.from_numpy(image.copy()).permute(2, 0, 1)[None] / 255
     with torch.inference_mode():
         expected = (network(tensor)[0].clamp(0, 1) * 255).round().permute(1, 2, 0).numpy()
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # nothing is told where all is well
+        warnings.simplefilter("error")  # no warning without a problem
         result = Upscaler(network, device="cpu").upscale(image)
-    assert np.abs(result - expected)[but_corners(result)].max() <= 1  # 1: sums in another order
+    assert np.abs(result - expected)[but_corners(result)].max() <= 1  # 1, because sums may have another order
 
 
 @pytest.mark.parametrize("weights", ["RGT_T_x2", "RGT_T_x4"])
-def test_paper_stays_white_and_transparency_empty_up_to_the_corners(weights):
+def test_white_stays_white_and_transparent_stays_transparent_up_to_the_corners(weights):
     upscaler = Upscaler(weights, device="cpu")
     assert upscaler.upscale(np.full((20, 24, 3), 255, np.uint8)).min() == 255
     icon = np.zeros((20, 24, 4), np.uint8)
     icon[8:12, 9:15] = 200, 40, 40, 255
     alpha = upscaler.upscale(icon)[..., 3]
-    flat = np.pad(np.zeros((8, 10), bool), ((6, 6), (7, 7)), constant_values=True)  # 2 pixels off the shape, and more
+    flat = np.pad(np.zeros((8, 10), bool), ((6, 6), (7, 7)), constant_values=True)  # 2 or more pixels from the shape
     assert not alpha[np.kron(flat, np.ones((upscaler.scale,) * 2, bool))].any()
     assert alpha.max() > 250
 
 
 @pytest.mark.parametrize("weights", ["RGT_T_x2", "RGT_T_x4"])
 @pytest.mark.parametrize("paper", [(252, 251, 248), (5, 5, 5)])
-def test_corners_of_a_scan_are_no_darker_than_its_noise(weights, paper):
+def test_corners_of_a_scan_differ_no_more_than_its_noise(weights, paper):
     noise = np.random.default_rng(0).normal(0, 1.5, (24, 30, 3))
     scan = np.clip(np.array(paper) + noise, 0, 255).astype(np.uint8)
     result = Upscaler(weights, device="cpu").upscale(scan)
     assert np.abs(result.astype(int) - paper).max() <= 8
 
 
-def test_only_flat_places_are_kept_from_the_network():
+def test_keep_flat_changes_only_flat_areas():
     image = torch.rand(1, 3, 9, 11)
     image[..., :5, :5] = 0.25
     result = torch.rand(1, 3, 18, 22)
@@ -101,7 +101,7 @@ def test_only_flat_places_are_kept_from_the_network():
 
 
 @pytest.mark.parametrize("outscale", [0.5, 1, 2.5, 4])
-def test_outscale_gives_the_asked_size(outscale):
+def test_outscale_gives_the_requested_size(outscale):
     result = Upscaler(Enlarge(), device="cpu").upscale(picture("uint8", 30, 41, 4), outscale)
     assert result.shape == (round(30 * outscale), round(41 * outscale), 4)
 
@@ -121,7 +121,7 @@ def test_progress_counts_every_pixel_of_colour_and_alpha():
 
 
 @pytest.mark.parametrize("mode", ["rgt", "bicubic"])
-def test_alpha_that_is_the_same_everywhere_stays_so_and_costs_nothing(network, mode):
+def test_constant_alpha_stays_constant_and_is_not_upscaled(network, mode):
     image = picture("uint8", 12, 14, 4)
     image[..., 3] = 255
     calls = []
@@ -133,7 +133,7 @@ def test_alpha_that_is_the_same_everywhere_stays_so_and_costs_nothing(network, m
 
 
 def cut_out(hidden_colour: int) -> np.ndarray:
-    """A white disc on nothing, whose invisible surroundings have some colour."""
+    """A white disc; the transparent pixels around it have the hidden colour."""
     rows, columns = np.mgrid[:40, :40]
     image = np.full((40, 40, 4), hidden_colour, np.uint8)
     image[(rows - 20) ** 2 + (columns - 20) ** 2 < 150] = 255
@@ -142,7 +142,7 @@ def cut_out(hidden_colour: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("alpha", ["rgt", "bicubic"])
-def test_invisible_colours_do_not_reach_the_visible_edge(alpha):
+def test_hidden_colours_do_not_reach_visible_edges(alpha):
     class Blurred(Enlarge):
         def forward(self, image):
             return super().forward(torch.nn.functional.avg_pool2d(image, 7, 1, 3, count_include_pad=False))
@@ -195,7 +195,7 @@ class OutOfMemory(Enlarge):
         MemoryError(),
     ],
 )
-def test_running_out_of_memory_halves_the_tiles_for_the_pictures_after_it_too(error):
+def test_out_of_memory_halves_the_tiles_also_for_later_pictures(error):
     network = OutOfMemory(100 * 100, error)
     image = picture("uint8", 210, 330, 3)
     running = Upscaler(network, device="cpu")
@@ -212,7 +212,7 @@ def test_running_out_of_memory_halves_the_tiles_for_the_pictures_after_it_too(er
         assert running.used_tile == 0
 
 
-def test_a_gpu_s_tiles_need_no_room_for_the_whole_result_on_it(monkeypatch):
+def test_tiles_on_a_gpu_need_no_gpu_memory_for_the_whole_result(monkeypatch):
     monkeypatch.setattr(memory, "free_memory", lambda device: 2 << 30)
     with pytest.raises(UserError, match="2048 MiB are free"):
         memory.largest_tile(Enlarge(), 20000, 20000, torch.device("cpu"))
@@ -220,7 +220,7 @@ def test_a_gpu_s_tiles_need_no_room_for_the_whole_result_on_it(monkeypatch):
 
 
 @pytest.mark.parametrize("outscale", [None, 3])
-def test_a_result_that_cannot_fit_is_refused_before_the_work(monkeypatch, outscale):
+def test_result_too_large_for_memory_is_refused_before_upscaling(monkeypatch, outscale):
     monkeypatch.setattr(upscaler, "free_memory", lambda device: 3 << 20)
     network = OutOfMemory(0, AssertionError("was run"))
     size = r"800x600" if outscale is None else r"1200x900"
@@ -228,18 +228,18 @@ def test_a_result_that_cannot_fit_is_refused_before_the_work(monkeypatch, outsca
         Upscaler(network, device="cpu").upscale(picture("uint8", 300, 400, 3), outscale)
 
 
-def test_a_device_without_room_for_the_smallest_tile_ends_in_one_line():
+def test_device_without_memory_for_the_smallest_tile_ends_in_one_line():
     network = OutOfMemory(10, MemoryError())
     with pytest.warns(UserWarning, match="out of memory"), pytest.raises(UserError, match="do not fit into the memory"):
         Upscaler(network, device="cpu", tile=0).upscale(picture("uint8", 200, 200, 3))
 
 
-def test_other_errors_are_not_taken_for_a_lack_of_memory():
+def test_other_errors_are_not_treated_as_out_of_memory():
     with pytest.raises(RuntimeError, match="shapes"):
         Upscaler(OutOfMemory(0, RuntimeError("shapes")), device="cpu").upscale(picture("uint8", 20, 20, 3))
 
 
-def test_auto_takes_the_whole_image_where_it_fits_and_else_the_largest_tile(monkeypatch):
+def test_auto_uses_the_whole_image_if_it_fits_else_the_largest_tile(monkeypatch):
     image = picture("uint8", 300, 400, 3)
     running = Upscaler(Enlarge(), device="cpu")
     needed = memory.image_memory(running.network, 300, 400) / memory._SHARE
@@ -264,7 +264,7 @@ STAT = "anon 5\ninactive_file {0}\nactive_file {0}\ntotal_inactive_file {1}\ntot
     ],
     ids=["version 2", "version 1"],
 )
-def test_free_memory_heeds_control_groups_and_not_what_files_take(tmp_path, monkeypatch, lines, root, names):
+def test_free_memory_respects_control_groups_and_ignores_the_file_cache(tmp_path, monkeypatch, lines, root, names):
     (tmp_path / "process").write_text(lines)
     cached = (50, 0) if not root else (0, 50)
     groups = {"slice": ("1000", "900", STAT.format(*cached)), "slice/job": ("max", "700", STAT.format(0, 0))}
@@ -283,7 +283,7 @@ def test_free_memory_heeds_control_groups_and_not_what_files_take(tmp_path, monk
 
 
 class Overflowing(Enlarge):
-    """Gives NaN in reduced precision for bright tiles, as large activations do in fp16."""
+    """Returns NaN in reduced precision for bright tiles, like large activations in fp16."""
 
     def forward(self, image):
         result = super().forward(image)
@@ -295,7 +295,7 @@ def test_nan_in_reduced_precision_is_computed_again_in_float32():
     image[40:, 40:] = 0.75
     with pytest.warns(UserWarning, match="computed again in float32") as told:
         result = Upscaler(Overflowing(), device="cpu", precision="bf16", tile=32, overlap=0).upscale(image)
-    assert len(told) == 1  # of four tiles one is bright
+    assert len(told) == 1  # one of the four tiles is bright
     np.testing.assert_array_equal(result, image.repeat(2, 0).repeat(2, 1))
 
 
@@ -308,7 +308,7 @@ def test_nan_in_float32_is_an_error():
         Upscaler(Broken(), device="cpu").upscale(picture("uint8", 8, 8, 3))
 
 
-def test_a_network_for_grey_runs_colour_channel_by_channel():
+def test_grey_network_processes_colour_channels_separately():
     class Grey(Enlarge):
         in_chans = 1
 
@@ -358,17 +358,17 @@ def test_a_device_that_is_not_available_is_named():
         [[0, 0], [0, 0]],
     ],
 )
-def test_arrays_that_are_no_pictures_are_refused(image):
+def test_arrays_that_are_not_pictures_are_refused(image):
     with pytest.raises(ValueError, match="image"):
         Upscaler(Enlarge(), device="cpu").upscale(image)
 
 
 @pytest.mark.parametrize("outscale", [0, -1, float("nan"), float("inf")])
-def test_a_factor_that_makes_no_picture_is_refused(outscale):
+def test_invalid_outscale_is_refused(outscale):
     with pytest.raises(ValueError, match=f"outscale is {outscale}"):
         Upscaler(Enlarge(), device="cpu").upscale(np.zeros((4, 4), np.uint8), outscale)
 
 
-def test_numbers_of_numpy_are_numbers():
+def test_numpy_numbers_are_accepted():
     upscaler = Upscaler(Enlarge(), device="cpu", tile=np.int64(16), overlap=np.int32(4))
     assert (upscaler.tile, upscaler.overlap) == (16, 4)

@@ -24,7 +24,7 @@ RGT |= {"num_heads": [6], "mlp_ratio": 1, "resi_connection": "1conv", "split_siz
 
 @pytest.fixture
 def options(tmp_path: Path) -> Callable[..., dict[str, Any]]:
-    """options(network_g=…, is_train=…, train={…}, val={…}, path={…}): the options that a model gets."""
+    """options(network, is_train=…, train={…}, val={…}, path={…}): the options of a model."""
 
     def make(network: dict[str, Any] = CONV, is_train: bool = True, **sections: dict[str, Any]) -> dict[str, Any]:
         for folder in FOLDERS:
@@ -68,7 +68,7 @@ def build(options: Callable[..., dict[str, Any]]) -> Callable[..., RGTModel]:
 
 @pytest.fixture
 def batch() -> Callable[..., dict[str, torch.Tensor]]:
-    """batch(images, channels=3, dtype=…): random LQ of 12×16 pixels and GT of twice that."""
+    """batch(images, channels=3, dtype=…): random LQ of 12×16 pixels and GT of 24×32."""
 
     def make(images: int, channels: int = 3, dtype: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:
         random = torch.manual_seed(images)

@@ -19,7 +19,7 @@ from .conftest import CONV, RGT
 
 
 def test_files_load_in_basicsr_and_in_spandrel(build, options, batch):
-    """Also with the average, which differs, and shares the network's derived tensors in the file."""
+    """With EMA weights, which differ from the network's but share its derived tensors in the file."""
     import spandrel
     from basicsr.models.sr_model import SRModel
 
@@ -69,7 +69,7 @@ def test_published_layouts_load(build, layout, log, tmp_path):
     assert any("params does not exist" in line for line in log) == (layout in ("plain", "params_ema"))
 
 
-def test_x2_weights_start_an_x4_network_and_its_average(build, log):
+def test_x2_weights_start_an_x4_network_and_its_ema(build, log):
     two = build(RGT)
     two.save_network(two.net_g, "net_g", 9)
     path = f"{two.opt['path']['models']}/net_g_9.pth"
@@ -79,7 +79,7 @@ def test_x2_weights_start_an_x4_network_and_its_average(build, log):
     own, other, averaged = (net.state_dict() for net in (four.net_g, two.net_g, four.net_g_ema))
     assert torch.equal(own["conv_first.weight"], other["conv_first.weight"])
     assert all(torch.equal(own[key], averaged[key]) for key in own)
-    assert any("upsample.2" in line for line in log)  # BasicSR's list of what differs
+    assert any("upsample.2" in line for line in log)  # BasicSR's list of differing keys
     assert f"{len(other)} of {len(own)} tensors come from the file." in log
     with pytest.raises(
         UserError, match=r"net_g_9\.pth: does not fit RGT: without upsample\.2\.weight.*strict_load_g"
@@ -88,7 +88,7 @@ def test_x2_weights_start_an_x4_network_and_its_average(build, log):
     assert "\n" not in str(caught.value)
 
 
-def test_weights_go_by_name(build, tmp_path, monkeypatch):
+def test_weights_load_by_name(build, tmp_path, monkeypatch):
     source = build(RGT)
     source.save_network(source.net_g, "net_g", 1)
     monkeypatch.setattr(zoo, "BUNDLED", tmp_path / "bundled")
@@ -104,7 +104,7 @@ def test_weights_go_by_name(build, tmp_path, monkeypatch):
         build(RGT, path={"pretrain_network_g": "RGT_T_x4"})
 
 
-def test_files_that_cannot_be_used_are_one_line(build, tmp_path):
+def test_unusable_files_end_in_one_line(build, tmp_path):
     class Evil:
         def __reduce__(self):
             return (Path.touch, (tmp_path / "ran",))
@@ -128,7 +128,7 @@ def test_files_that_cannot_be_used_are_one_line(build, tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_training_file_keeps_arguments_that_no_tensor_shows(build):
+def test_saved_network_keeps_arguments_not_visible_in_tensors(build):
     model = build({**RGT, "img_range": 255.0, "hai": "identity"})
     model.save(0, 1)
     network = load_model(Path(model.opt["path"]["models"]) / "net_g_1.pth")

@@ -1,4 +1,4 @@
-"""RGTModel's optimiser step: accumulation, mixed precision, clipping, optimisers by name, EMA, steps not finite."""
+"""RGTModel's optimiser step: accumulation, mixed precision, clipping, optimisers by name, EMA, non-finite steps."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def bad(batch):
     return {**data, "lq_path": NAMES}
 
 
-@pytest.mark.parametrize("parts", [2, 3, 8])  # 3 does not divide 8: shares differ
+@pytest.mark.parametrize("parts", [2, 3, 8])  # 3 does not divide 8: the parts differ in size
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 def test_accumulated_gradients_equal_those_of_the_whole_batch(build, batch, parts, reduction):
     pixel_opt = {"type": "L1Loss", "loss_weight": 0.7, "reduction": reduction}
@@ -57,7 +57,7 @@ def test_accumulated_gradients_equal_those_of_the_whole_batch(build, batch, part
     for whole, parted in zip(gradients(models[0]), gradients(models[1]), strict=True):
         torch.testing.assert_close(parted, whole, rtol=1e-10, atol=1e-10)
     assert models[1].log_dict["l_pix"] == pytest.approx(models[0].log_dict["l_pix"], rel=1e-6)
-    # and one step of the optimiser, not one a part
+    # one optimiser step in total, not one per part
     for whole, parted in zip(models[0].net_g.parameters(), models[1].net_g.parameters(), strict=True):
         torch.testing.assert_close(parted, whole, rtol=1e-9, atol=1e-9)
 
@@ -143,7 +143,7 @@ def test_wrong_optimisers_are_usage_errors_of_one_line(build, optim_g, message):
     assert "\n" not in str(caught.value)
 
 
-def test_a_bad_step_is_left_out_and_named_and_training_goes_on(build, batch, bad, log):
+def test_bad_step_is_skipped_and_reported_and_training_continues(build, batch, bad, log):
     model = build(train={"ema_decay": 0.5})
     step(model, batch(2), 1)
     before = everything(model)
@@ -160,7 +160,7 @@ def test_a_bad_step_is_left_out_and_named_and_training_goes_on(build, batch, bad
 
 
 @pytest.mark.parametrize(("grad_clip", "value"), [(None, float("inf")), (1.0, float("nan"))])
-def test_a_broken_gradient_of_a_finite_loss_does_not_reach_the_weights(build, batch, grad_clip, value):
+def test_non_finite_gradient_of_a_finite_loss_does_not_change_the_weights(build, batch, grad_clip, value):
     model = build(train={"grad_clip": grad_clip, "ema_decay": 0.5, "nan_patience": 1})
     step(model, batch(2))
     before = everything(model)
@@ -172,7 +172,7 @@ def test_a_broken_gradient_of_a_finite_loss_does_not_reach_the_weights(build, ba
     assert equal(before, everything(model))
 
 
-def test_patience_counts_steps_in_a_row_through_a_resume(build, batch, bad, tmp_path):
+def test_patience_counts_consecutive_bad_steps_across_a_resume(build, batch, bad, tmp_path):
     model = build(train={"nan_patience": 3})
     for iteration, data in enumerate((bad, bad, batch(2), bad, bad), 1):
         model.update_learning_rate(iteration)
@@ -180,7 +180,7 @@ def test_patience_counts_steps_in_a_row_through_a_resume(build, batch, bad, tmp_
     weights = [param.clone() for param in model.net_g.parameters()]
     model.save(0, 5)
     resumed = build(train={"nan_patience": 3}, path={"pretrain_network_g": str(tmp_path / "models/net_g_5.pth")})
-    state = torch.load(tmp_path / "training_states/5.state", weights_only=True)  # BasicSR's
+    state = torch.load(tmp_path / "training_states/5.state", weights_only=True)  # BasicSR's part of the state
     resumed.resume_training({**state, **model.extra_state()})
     for one in (model, resumed):
         with pytest.raises(UserError, match=r"iteration 6: .*bad steps in a row: 3 \(train\.nan_patience\)") as caught:
@@ -189,7 +189,7 @@ def test_patience_counts_steps_in_a_row_through_a_resume(build, batch, bad, tmp_
         assert equal(weights, one.net_g.parameters())
 
 
-def test_ranks_reduce_gradients_once_a_step_and_name_the_images_of_all(build, batch, bad, tmp_path, options):
+def test_ranks_reduce_gradients_once_per_step_and_name_the_images_of_all_ranks(build, batch, bad, tmp_path, options):
     """In a group of one process; two processes are compared with one in tests/end_to_end/test_ranks.py."""
     from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
@@ -209,7 +209,7 @@ def test_ranks_reduce_gradients_once_a_step_and_name_the_images_of_all(build, ba
         torch.distributed.destroy_process_group()
 
 
-def test_ema_follows_the_network_and_is_what_is_tested(build, batch):
+def test_ema_follows_the_network_and_is_used_for_testing(build, batch):
     model = build(train={"ema_decay": 0.5})
     start = [param.clone() for param in model.net_g_ema.parameters()]
     step(model, batch(2))

@@ -26,7 +26,7 @@ CHOPPED = partial(chop_forward, scale=2)
 
 @pytest.fixture
 def drawn(tmp_path):
-    """drawn(): the images that the model saved, by their path."""
+    """drawn(): the images that the model saved, by relative path."""
     folder = tmp_path / "visualization"
     return lambda: {
         str(path.relative_to(folder)): cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in folder.rglob("*.*")
@@ -47,7 +47,7 @@ def drawn(tmp_path):
     ],
     ids=["whole", "tile", "chop", "ensemble", "ensemble of tiles"],
 )
-def test_val_options_equal_the_functions(build, val, expected):
+def test_val_options_give_the_output_of_their_functions(build, val, expected):
     model = build(is_train=False, val=val)
     lq = torch.rand(1, 3, 203 if "use_chop" in val else 21, 30)
     model.feed_data({"lq": lq})
@@ -61,7 +61,7 @@ def test_val_options_equal_the_functions(build, val, expected):
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_testing_leaves_the_mode_as_it_was_and_training_goes_on(build, batch, training):
+def test_testing_restores_the_mode_and_training_continues(build, batch, training):
     model = build(RGT)
     model.net_g.train(training)
     model.feed_data(batch(1))
@@ -69,7 +69,7 @@ def test_testing_leaves_the_mode_as_it_was_and_training_goes_on(build, batch, tr
     assert all(module.training == training for module in model.net_g.modules())
     model.optimize_parameters(1)
     assert all(param.grad is not None for param in model.net_g.parameters())
-    model.feed_data({"lq": batch(1)["lq"]})  # GT of an earlier image is not that of one without
+    model.feed_data({"lq": batch(1)["lq"]})  # an image without GT must not keep the GT of an earlier one
     model.test()
     assert "gt" not in model.get_current_visuals()
 
@@ -99,7 +99,7 @@ def test_metrics_images_and_best_results_equal_those_of_srmodel(build, options, 
         (False, {"suffix": "x2"}, "Set/img0_x2.png"),
     ],
 )
-def test_images_are_named_as_basicsr_names_them(build, loader, drawn, is_train, val, expected):
+def test_images_are_named_as_in_basicsr(build, loader, drawn, is_train, val, expected):
     model = build(is_train=is_train, val={"metrics": None, **val})
     model.opt["val"].pop("save_img")
     model.validation(loader(1), 5, None, True)
@@ -128,7 +128,7 @@ def test_images_without_gt_skip_metrics_that_need_it_with_one_warning(build, loa
 
 @pytest.mark.parametrize("in_chans", [1, 3])
 @pytest.mark.parametrize("color", [None, "y"])
-def test_grey_images_for_grey_and_colour_networks(build, loader, drawn, in_chans, color):
+def test_grey_images_work_with_grey_and_colour_networks(build, loader, drawn, in_chans, color):
     network = {**RGT, "in_chans": in_chans}
     model = build(network, is_train=False, val={"metrics": {"psnr": PSNR, "ssim": SSIM}, "save_img": True})
     model.validation(loader(2, grey=True, **({"color": color} if color else {})), "tiny", None, True)
@@ -136,7 +136,7 @@ def test_grey_images_for_grey_and_colour_networks(build, loader, drawn, in_chans
     assert drawn()["Set/img1_tiny.png"].shape == ((22, 32) if in_chans == 1 else (22, 32, 3))
 
 
-def test_images_that_do_not_fit_and_a_full_disk_are_one_line(build, loader, tmp_path, monkeypatch, drawn):
+def test_mismatched_images_and_a_full_disk_end_in_one_line(build, loader, tmp_path, monkeypatch, drawn):
     with pytest.raises(UsageError, match="color: y"):
         build({**RGT, "in_chans": 1}, is_train=False).validation(loader(1), "tiny", None, False)
     model, data = build(is_train=False), loader(2)
@@ -163,8 +163,8 @@ def test_progress_is_a_bar_on_terminals_and_lines_elsewhere(loader, log, monkeyp
 
 
 @pytest.mark.parametrize("after", [0, 1, 3])
-def test_a_validation_that_is_asked_to_stop_leaves_no_results(build, loader, drawn, after):
-    """Asked before each image; a part of the data set is not taken for the whole."""
+def test_stopped_validation_leaves_no_results(build, loader, drawn, after):
+    """`should_stop` is called before each image; results of a part of the data set are dropped."""
     board = Mock()
     model = build()
     asked = []
@@ -177,7 +177,7 @@ def test_a_validation_that_is_asked_to_stop_leaves_no_results(build, loader, dra
     assert [call.args for call in board.add_scalar.call_args_list] == written
 
 
-def test_the_best_result_stays_that_of_its_iteration(build, loader, monkeypatch):
+def test_best_result_keeps_its_iteration(build, loader, monkeypatch):
     model = build()
     values = iter([20.0, 30.0, 25.0])
     monkeypatch.setattr("rgt_arch.models.validation.calculate_metric", lambda *_: next(values))

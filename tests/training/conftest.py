@@ -1,4 +1,4 @@
-"""RGTModels as tests/models has them, with what a run adds: options, checkpoints and the way back from them."""
+"""Fixtures of tests/models and the parts of a run: options, checkpoints and resuming from them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RUN: dict[str, Any] = {"manual_seed": 7, "logger": {}, "datasets": {}}
 
 @pytest.fixture
 def begin(build: Callable[..., Any]) -> Callable[..., tuple[Any, CheckpointManager]]:  # noqa: F811
-    """begin(…, logger={…}): a model of `build(…)` and what saves its run, which takes 8 images an iteration."""
+    """begin(…, logger={…}): a model of `build(…)` and its checkpoint manager, for 8 images per iteration."""
 
     def make(*args: Any, **sections: Any) -> tuple[Any, CheckpointManager]:
         model = build(*args, **sections)
@@ -32,7 +32,7 @@ def begin(build: Callable[..., Any]) -> Callable[..., tuple[Any, CheckpointManag
 
 @pytest.fixture
 def go_on(begin: Callable[..., Any]) -> Callable[..., tuple[Any, CheckpointManager]]:
-    """go_on(iteration, …): as `begin`, from the snapshot of an iteration."""
+    """go_on(iteration, …): like `begin`, but resumed from the snapshot of the iteration."""
 
     def make(iteration: int, *args: Any, **sections: Any) -> tuple[Any, CheckpointManager]:
         model, _ = begin(*args, **sections)

@@ -1,4 +1,4 @@
-"""Which checkpoints stay, what a run does with a disk that takes no more, and training that goes on as if unbroken."""
+"""Which checkpoints are kept, saving on a full disk, and resumed training that equals uninterrupted training."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def step(model, batch, iteration):
 
 
 def save(manager, iteration, owes_validation=False):
-    """Whether the iteration is saved after that."""
+    """Save; return whether the manager reports the iteration as saved."""
     manager.save(0, iteration, owes_validation=owes_validation)
     return manager.saved == iteration
 
@@ -42,8 +42,8 @@ def state(tmp_path, iteration):
 
 @pytest.mark.parametrize("ema", [0, 0.9])
 @pytest.mark.parametrize("param_key", ["params", None, "params_ema"])
-def test_resumed_training_continues_as_if_unbroken(begin, go_on, batch, loader, ema, param_key):
-    """With drop path, and a validation after the state is saved; each network from its own weights."""
+def test_resumed_training_equals_uninterrupted_training(begin, go_on, batch, loader, ema, param_key):
+    """With drop path and a validation after the state is saved; each network loads its own weights."""
     network = {**RGT, "drop_path_rate": 0.5}
     options = {
         "train": {"ema_decay": ema, "optim_g": {"type": "AdamW", "lr": 1e-2}},
@@ -71,7 +71,7 @@ def test_resumed_training_continues_as_if_unbroken(begin, go_on, batch, loader, 
 
 
 def test_state_of_basicsr_resumes(begin, go_on, batch, options):
-    """As the official RGT code and BasicSR write it: no scaler, no best results, no digests."""
+    """The state of the official RGT code and BasicSR has no scaler, no best results and no digests."""
     from basicsr.models.sr_model import SRModel
 
     theirs = SRModel(options())
@@ -103,11 +103,11 @@ def test_best_results_survive_new_metrics_in_the_options(begin, go_on, batch, lo
     best = resumed.best_metric_results["Set"]
     assert best["psnr"] == {"better": "higher", "val": 99.0, "iter": 3}
     assert best["ssim"]["iter"] == 4
-    lower, _ = go_on(3, val={"metrics": {"psnr": {**psnr, "better": "lower"}}})  # another meaning than what was kept
+    lower, _ = go_on(3, val={"metrics": {"psnr": {**psnr, "better": "lower"}}})  # the kept result means "higher"
     assert lower.best_metric_results["Set"]["psnr"]["iter"] == -1
 
 
-def test_only_the_newest_checkpoints_stay(begin, batch, tmp_path, log):
+def test_only_the_newest_checkpoints_are_kept(begin, batch, tmp_path, log):
     model, manager = begin(logger={"keep_checkpoints": 2})
     (tmp_path / "models/net_g_9.pth").write_text("of a longer run before")
     (tmp_path / "training_states/9.state").write_text("of a longer run before")
@@ -123,7 +123,7 @@ def test_only_the_newest_checkpoints_stay(begin, batch, tmp_path, log):
 
 
 def test_network_of_basicsr_that_is_not_written_is_a_failed_save(begin, options, tmp_path, monkeypatch, log):
-    """BasicSR only warns; an older file of that name must not pass for the new one."""
+    """BasicSR only warns; an older file with that name must not count as the new one."""
     _, manager = begin()
     manager._model = SRModel(options())
     (tmp_path / "models/net_g_2.pth").write_text("of a run before")
@@ -144,7 +144,7 @@ def test_a_frozen_network_needs_no_file(begin, batch, tmp_path):
 
 
 def test_a_validation_is_added_to_the_state_saved_before_it(begin, go_on, batch, loader, tmp_path):
-    """Also by a run that goes on from that state: epoch and generators stay those of the save."""
+    """Also by a run resumed from that state; the state keeps the epoch and generators of the save."""
     model, manager = begin()
     step(model, batch, 2)
     manager.save(3, 2, owes_validation=True)
@@ -162,7 +162,7 @@ def test_a_validation_is_added_to_the_state_saved_before_it(begin, go_on, batch,
         torch.save(saved, tmp_path / "training_states/2.state")
 
 
-def test_a_validation_of_an_iteration_that_was_not_saved_writes_no_state(begin, batch, tmp_path):
+def test_validation_of_an_unsaved_iteration_writes_no_state(begin, batch, tmp_path):
     model, manager = begin()
     step(model, batch, 1)
     save(manager, 1)
@@ -172,8 +172,8 @@ def test_a_validation_of_an_iteration_that_was_not_saved_writes_no_state(begin, 
 
 
 @pytest.mark.parametrize("better", ["higher", "lower"])
-def test_the_best_weights_by_a_metric_stay(begin, batch, loader, tmp_path, monkeypatch, log, better):
-    """Of the first validation set alone."""
+def test_best_weights_by_a_metric_are_kept(begin, batch, loader, tmp_path, monkeypatch, log, better):
+    """Only the first validation set counts."""
     val = {"metrics": {"psnr": {"type": "calculate_psnr", "crop_border": 2, "better": better}}}
     datasets = {"val": {"name": "Set"}, "val_2": {"name": "Other"}}
     model, manager = begin(logger={"keep_best": "psnr", "keep_checkpoints": 1}, datasets=datasets, val=val)
@@ -191,7 +191,7 @@ def test_the_best_weights_by_a_metric_stay(begin, batch, loader, tmp_path, monke
     assert [line for line in log if "net_g_best" in line][-1] == f"Saved net_g_best.pth: psnr {value} at iteration 2"
 
 
-def test_weights_that_are_not_finite_are_not_saved_over_good_ones(begin, batch, tmp_path, log):
+def test_non_finite_weights_do_not_replace_finite_ones(begin, batch, tmp_path, log):
     model, manager = begin(logger={"keep_checkpoints": 1})
     step(model, batch, 1)
     assert save(manager, 1)
@@ -206,7 +206,7 @@ def test_weights_that_are_not_finite_are_not_saved_over_good_ones(begin, batch, 
 
 @pytest.fixture
 def full(monkeypatch):
-    """A disk that is full for files whose names hold a word of the list."""
+    """Simulate a full disk for files whose names contain a word of the returned list."""
     words: list[str] = []
     replace = os.replace
 
@@ -220,7 +220,7 @@ def full(monkeypatch):
 
 
 @pytest.mark.parametrize("word", [".pth", ".state"])
-def test_full_disk_keeps_the_last_checkpoint_and_the_next_save_tries_again(begin, batch, tmp_path, full, log, word):
+def test_full_disk_keeps_the_last_checkpoint_and_the_next_save_retries(begin, batch, tmp_path, full, log, word):
     model, manager = begin(logger={"keep_checkpoints": 1})
     for iteration in (1, 2, 3, 4, 5):
         full[:] = [word] if iteration in (2, 3) else []
@@ -234,7 +234,7 @@ def test_full_disk_keeps_the_last_checkpoint_and_the_next_save_tries_again(begin
     assert said[1].endswith("tries again (2 of 3 failures that end the run)")
 
 
-def test_a_checkpoint_and_the_best_weights_of_an_iteration_are_one_failure(begin, batch, full):
+def test_failed_checkpoint_and_best_weights_of_an_iteration_count_once(begin, batch, full):
     model, manager = begin(logger={"keep_best": "psnr"}, datasets={"val": {"name": "Set"}})
     full[:] = [".pth", ".state"]
     for iteration in (10, 20):
@@ -245,7 +245,7 @@ def test_a_checkpoint_and_the_best_weights_of_an_iteration_are_one_failure(begin
         save(manager, 30)
 
 
-def test_what_goes_on_otherwise_than_the_options_say_is_told(begin, go_on, batch, tmp_path, log):
+def test_differences_between_state_and_options_are_reported(begin, go_on, batch, tmp_path, log):
     model, manager = begin()
     step(model, batch, 1)
     save(manager, 1)

@@ -1,4 +1,4 @@
-"""What others raise over things that a user can cause, in one line."""
+"""Errors of libraries that a user can cause become one line."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def from_worker(kind, last):
         (RuntimeError("DataLoader worker (pid 7) is killed. "), "a process that reads training images died "),
     ],
 )
-def test_failures_are_told_in_one_line(error, line):
+def test_errors_become_user_errors_of_one_line(error, line):
     known = as_user_error(error)
     assert type(known) is (type(error) if isinstance(error, UserError) else UserError)
     assert str(known).startswith(line)

@@ -1,4 +1,4 @@
-"""Loaders of a run: `prefetch_mode: cpu` draws samples in workers alone, and unreadable images are counted."""
+"""Loaders of a run: `prefetch_mode: cpu` draws samples only in workers, and unreadable images are counted."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def opt(loader, tmp_path):  # noqa: F811
 
 
 @pytest.mark.parametrize(("workers", "queue", "factor"), [(0, 5, None), (2, 1, 2), (2, 5, 5)])
-def test_prefetching_is_a_longer_queue_of_the_workers(opt, workers, queue, factor):
-    """BasicSR's thread would draw samples beside the training where there are no workers."""
+def test_prefetching_lengthens_the_queue_of_the_workers(opt, workers, queue, factor):
+    """Without workers, BasicSR's thread would draw samples in parallel to the training."""
     opt["datasets"]["train"].update(prefetch_mode="cpu", num_prefetch_queue=queue, num_worker_per_gpu=workers)
     made, _ = training_loader(opt, 0, FolderLock("no such folder"), LOGGER)
     assert type(made).__module__ == "torch.utils.data.dataloader"
@@ -33,19 +33,19 @@ def test_prefetching_is_a_longer_queue_of_the_workers(opt, workers, queue, facto
 
 
 @pytest.mark.parametrize("start", [0, 4])
-def test_exactly_the_iterations_that_are_left_are_loaded(opt, start):
+def test_exactly_the_remaining_iterations_are_loaded(opt, start):
     made, sampler = training_loader(opt, start, FolderLock("no such folder"), LOGGER)
     assert len(list(made)) == 9 - start
     assert (sampler.epoch_of(start + 1), sampler.global_batch) == (start * 2 // 3, 2)
 
 
-def test_all_sets_but_the_training_set_are_validated_in_their_order(opt):
+def test_all_sets_except_the_training_set_are_validated_in_order(opt):
     data = opt["datasets"]["train"]
     opt["datasets"] |= {name: {**data, "name": name, "phase": "val"} for name in ("val_2", "val", "test_1")}
     assert [made.dataset.opt["name"] for made in validation_loaders(opt, LOGGER)] == ["val_2", "val", "test_1"]
 
 
-def test_unreadable_images_of_all_ranks_are_named_once_and_end_a_run_above_a_share(monkeypatch, caplog):
+def test_unreadable_images_of_all_ranks_are_named_once_and_too_many_end_the_run(monkeypatch, caplog):
     monkeypatch.setattr("rgt_arch.training.loaders.gathered", lambda own: [own, ["b.png: broken"]])
     images = UnreadableImages(200, LOGGER)
     batch = {"lq": 0, UNREADABLE: ["a.png: broken\na.png: broken", ""]}

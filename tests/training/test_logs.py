@@ -1,4 +1,4 @@
-"""What a run writes about itself: log files, numbers that are complete before a state says so, one run of wandb."""
+"""Logs of a run: log files, numbers that are written before the state that relies on them, one wandb run."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def drawn(folder, tag):
     return [(event.step, event.value) for event in events.Scalars(tag)] if tag in events.Tags()["scalars"] else []
 
 
-def test_each_run_has_a_log_of_its_own_though_the_logger_was_used_before(opt, tmp_path, monkeypatch):
-    """Also within the same second; the waiting notices are the first one's."""
+def test_each_run_has_its_own_log_even_if_the_logger_was_used_before(opt, tmp_path, monkeypatch):
+    """Also within the same second; waiting notices go to the first log only."""
     monkeypatch.setattr(logs, "get_time_str", lambda: "20260101_120000")
     get_root_logger().warning("too early")
     notices = ["said before there was a log"]
@@ -49,7 +49,7 @@ def test_each_run_has_a_log_of_its_own_though_the_logger_was_used_before(opt, tm
     assert get_root_logger() is logging.getLogger("basicsr")
 
 
-def test_a_validation_is_in_the_files_at_once(opt, tmp_path):
+def test_validation_results_are_written_at_once(opt, tmp_path):
     numbers = Numbers(opt, 0, LOGGER)
     numbers.add_scalar("losses/l_pix", 0.5, 1)
     numbers.add_scalar("metrics/Set5/psnr", 30.0, 3)
@@ -59,8 +59,8 @@ def test_a_validation_is_in_the_files_at_once(opt, tmp_path):
     numbers.close()
 
 
-def test_models_log_to_it_as_to_a_summary_writer(opt, tmp_path):
-    """By its argument names, and what is no number: nothing of it is an error where there is a CSV alone."""
+def test_numbers_has_the_interface_of_summary_writer(opt, tmp_path):
+    """With its argument names, and for images too; with a CSV alone, none of these calls raises."""
     for use_tb_logger in (True, False):
         opt["logger"].update(use_tb_logger=use_tb_logger)
         numbers = Numbers(opt, 0, LOGGER)
@@ -89,7 +89,7 @@ def test_points_after_the_checkpoint_are_drawn_once(opt, tmp_path):
 
 
 @pytest.mark.parametrize(("tensorboard", "csv", "rank"), [(True, False, 0), (False, True, 0), (True, True, 1)])
-def test_each_file_is_written_where_it_is_asked_for_and_by_rank_zero(opt, tmp_path, tensorboard, csv, rank):
+def test_files_are_written_only_if_enabled_and_only_by_rank_zero(opt, tmp_path, tensorboard, csv, rank):
     opt["rank"] = rank
     opt["logger"].update(use_tb_logger=tensorboard, csv=csv)
     numbers = Numbers(opt, 0, LOGGER)
@@ -100,7 +100,7 @@ def test_each_file_is_written_where_it_is_asked_for_and_by_rank_zero(opt, tmp_pa
 
 
 def test_lines_and_rows_every_print_freq_iterations_with_eta_and_true_epochs(opt, tmp_path, monkeypatch):
-    """The ETA is the recent pace times what is left, whatever the time since the start."""
+    """The ETA is the recent time per iteration times the remaining iterations, whatever the time since the start."""
     numbers = Numbers(opt, 900, LOGGER)
     steps = StepLog(opt, 900, numbers, torch.device("cpu"))
     lines = []
@@ -122,7 +122,7 @@ def test_lines_and_rows_every_print_freq_iterations_with_eta_and_true_epochs(opt
     assert rows == ["902,,lr,0.0002", "902,,l_pix,0.5", "1000,,lr,0.0002", "1000,,l_pix,0.5"]
 
 
-def test_tensorboard_on_a_full_disk_costs_points_and_not_the_run(opt, tmp_path, monkeypatch, caplog):
+def test_tensorboard_on_a_full_disk_loses_points_and_the_run_continues(opt, tmp_path, monkeypatch, caplog):
     import torch.utils.tensorboard
 
     written, full, made = [], [], []
@@ -155,7 +155,7 @@ def test_tensorboard_on_a_full_disk_costs_points_and_not_the_run(opt, tmp_path, 
 
 @pytest.fixture
 def wandb(monkeypatch):
-    """wandb, which needs an account: its `init` is what is called."""
+    """A fake wandb that records the calls of `init`; the real one needs an account."""
     calls = []
 
     class Error(Exception):
@@ -169,7 +169,7 @@ def wandb(monkeypatch):
     return module
 
 
-def test_a_resumed_training_goes_on_with_its_wandb_run(opt, wandb):
+def test_resumed_training_continues_its_wandb_run(opt, wandb):
     opt["logger"]["wandb"]["project"] = "mine"
     for start_iter, resume_id in ((0, None), (5, None), (0, None), (7, ""), (9, "other")):
         opt["logger"]["wandb"]["resume_id"] = resume_id
@@ -181,7 +181,7 @@ def test_a_resumed_training_goes_on_with_its_wandb_run(opt, wandb):
     assert all(call["sync_tensorboard"] and call["resume"] == "allow" for call in wandb.calls)
 
 
-def test_what_wandb_refuses_is_told_in_one_line(opt, wandb, monkeypatch):
+def test_error_of_wandb_is_reported_in_one_line(opt, wandb, monkeypatch):
     opt["logger"]["wandb"]["project"] = "mine"
 
     def refuse(**_):

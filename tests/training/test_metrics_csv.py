@@ -1,4 +1,4 @@
-"""metrics.csv: rows once and in order, whatever ended the run before."""
+"""metrics.csv: each row once and in order, whatever ended the earlier run."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def write(folder, start_iter, *iterations):
             log.add(iteration, 'Set "5", mine', {"psnr": 30.0 + iteration})
 
 
-def test_values_come_back_to_the_bit_and_names_as_they_were(tmp_path):
+def test_values_and_names_are_read_back_exactly(tmp_path):
     write(tmp_path, 0, 1, 3)
     assert (tmp_path / NAME).read_bytes().startswith(b"iteration,dataset,name,value\n1,,lr,0.0002\n1,,l_pix,1.0\n3,,lr")
     assert rows(tmp_path)[3:] == [(3, "", "l_pix", 1 / 3), (3, 'Set "5", mine', "psnr", 33.0)]
 
 
 @pytest.mark.parametrize("end", [b"", b"6,,l_p", b"6,,l_pix,0.1", b'6,"Se', b"\0\0\0\0", b"\xff\xfe\n", b"6,,x,1,2\n"])
-def test_a_resumed_run_repeats_no_row_and_leaves_none_half_written(tmp_path, end):
+def test_resumed_run_repeats_no_row_and_leaves_no_partial_row(tmp_path, end):
     (tmp_path / "unbroken").mkdir()
     (tmp_path / "broken").mkdir()
     write(tmp_path / "unbroken", 0, 1, 2, 3, 4, 5, 6)
@@ -46,8 +46,8 @@ def test_a_resumed_run_repeats_no_row_and_leaves_none_half_written(tmp_path, end
     assert (tmp_path / "broken" / NAME).read_bytes() == (tmp_path / "unbroken" / NAME).read_bytes()
 
 
-def test_the_validation_of_the_iteration_resumed_from_is_there_once(tmp_path):
-    """It is repeated where the state that says it is done was never written."""
+def test_validation_of_the_resumed_iteration_is_recorded_once(tmp_path):
+    """The validation is repeated if the state that records it was never written."""
     write(tmp_path, 0, 1, 2, 3)
     before = rows(tmp_path)
     log = MetricsCsv(tmp_path, 3, LOGGER)
@@ -56,13 +56,13 @@ def test_the_validation_of_the_iteration_resumed_from_is_there_once(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"iterati", b"iteration,dataset,name,value\n"])
-def test_a_file_that_was_only_begun_goes_on(tmp_path, content):
+def test_file_without_rows_is_continued(tmp_path, content):
     (tmp_path / NAME).write_bytes(content)
     write(tmp_path, 0, 1)
     assert len(rows(tmp_path)) == 2
 
 
-def test_a_file_of_another_kind_is_left_alone(tmp_path):
+def test_file_of_another_kind_is_refused_and_kept(tmp_path):
     (tmp_path / NAME).write_text("my,own,notes\n1,2,3\n")
     with pytest.raises(UserError, match=r"metrics\.csv: does not begin as .* move it away, or drop logger\.csv"):
         MetricsCsv(tmp_path, 3, LOGGER)
@@ -74,7 +74,7 @@ def test_a_file_of_another_kind_is_left_alone(tmp_path):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs Linux's /dev/full")
-def test_on_a_full_disk_rows_wait_for_room(tmp_path, caplog):
+def test_on_a_full_disk_rows_wait_for_space(tmp_path, caplog):
     log = MetricsCsv(tmp_path, 0, LOGGER)
     log.add(1, "", {"l_pix": 0.5})
     (tmp_path / NAME).rename(tmp_path / "kept")

@@ -1,4 +1,4 @@
-"""From the flags of the command to the options of a run."""
+"""Options of a run, read from the flags of the command."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rgt_arch.training.options import Flags, read_options
 
 @pytest.fixture
 def read(monkeypatch, tmp_path):
-    """read({section: values}, flag=value, …): the options of a run, whose file others check."""
+    """read({section: values}, flag=value, …): the options of a run, without the checks of its file."""
     monkeypatch.setattr(options, "validate_options", lambda *_arguments, **_keywords: [])
     monkeypatch.setattr(ranks, "init_dist", lambda *_arguments, **_keywords: None)
 
@@ -37,7 +37,7 @@ def read(monkeypatch, tmp_path):
     return make
 
 
-def test_it_is_completed_as_basicsr_does(read, monkeypatch, tmp_path):
+def test_options_are_completed_as_in_basicsr(read, monkeypatch, tmp_path):
     import basicsr.train
 
     monkeypatch.setenv("HOME", "/home/somebody")
@@ -47,11 +47,11 @@ def test_it_is_completed_as_basicsr_does(read, monkeypatch, tmp_path):
     assert ours["datasets"]["train"]["dataroot_gt"] == "/home/somebody/gt"
     assert ours["path"]["pretrain_network_g"] == "/home/somebody/net.pth"
     for dataset in theirs["datasets"].values():
-        dataset.pop("pin_memory")  # what the patch sets for this machine
+        dataset.pop("pin_memory")  # the patch sets it for this machine
     assert {key: value for key, value in ours.items() if key not in ("seed_is_drawn", "root_path")} == theirs
 
 
-def test_a_seed_is_drawn_where_none_is_given_and_seeds_the_generators(read):
+def test_missing_seed_is_drawn_and_the_seed_sets_the_generators(read):
     opt = read()
     assert 1 <= opt["manual_seed"] <= 10000
     assert opt["seed_is_drawn"]

@@ -1,4 +1,4 @@
-"""Process groups from torchrun's and Slurm's variables, and what ranks tell each other."""
+"""Process groups from the variables of torchrun and Slurm; restarted and lost processes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TORCHRUN = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "MASTER_ADDR": "a
 
 @pytest.fixture
 def join(monkeypatch):
-    """join(launcher, variables, gpus, …): what `init_dist` would join, and the device taken."""
+    """join(launcher, variables, gpus, …): the process group that `init_dist` would join, and its device."""
     for name in (*NAMES, *SLURM):
         monkeypatch.setenv(name, "to be restored")
     monkeypatch.setattr(ranks.mp, "set_start_method", lambda _method: None)
@@ -44,7 +44,7 @@ def join(monkeypatch):
     return make
 
 
-def test_gpus_and_backends_are_those_of_the_machine_and_the_options(join):
+def test_gpu_and_backend_follow_the_machine_and_the_options(join):
     joined = join("pytorch", TORCHRUN, 0, backend="nccl", port=29500, timeout=60)
     assert (joined["backend"], joined["timeout"].total_seconds()) == ("gloo", 60)
     for variables, gpus, arguments, backend, device in (
@@ -52,7 +52,7 @@ def test_gpus_and_backends_are_those_of_the_machine_and_the_options(join):
         (TORCHRUN, 2, {}, "nccl", 1),
         (TORCHRUN, 2, {"cpu": True}, "gloo", None),
         ({**TORCHRUN, "LOCAL_RANK": "3"}, 4, {"local_rank": 1}, "nccl", 3),
-        ({**TORCHRUN, "LOCAL_RANK": None}, 4, {"local_rank": 2}, "nccl", 2),  # of an old launcher's flag
+        ({**TORCHRUN, "LOCAL_RANK": None}, 4, {"local_rank": 2}, "nccl", 2),  # from the flag of an old launcher
         ({**TORCHRUN, "LOCAL_RANK": None, "RANK": "7"}, 4, {}, "nccl", 3),
     ):
         joined = join("pytorch", variables, gpus, **arguments)
@@ -68,12 +68,12 @@ def test_gpus_and_backends_are_those_of_the_machine_and_the_options(join):
         ("slurm", {}, "SLURM_PROCID is not set"),
     ],
 )
-def test_environment_that_does_not_fit_is_a_usage_error(join, launcher, variables, message):
+def test_invalid_environment_is_a_usage_error(join, launcher, variables, message):
     with pytest.raises(UsageError, match=message):
         join(launcher, variables, gpus=2)
 
 
-def test_processes_that_do_not_meet_are_an_error_with_the_address(join, monkeypatch):
+def test_error_of_processes_that_do_not_meet_names_the_address(join, monkeypatch):
     def fail(_device):
         raise torch.distributed.DistNetworkError("timed out\nafter 5 s")
 
@@ -82,7 +82,7 @@ def test_processes_that_do_not_meet_are_an_error_with_the_address(join, monkeypa
         join("pytorch", TORCHRUN)
 
 
-def test_launcher_is_known_where_torchrun_started_several_processes(join, monkeypatch):
+def test_launcher_is_detected_if_torchrun_started_several_processes(join, monkeypatch):
     for variables, launcher in (
         ({}, "none"),
         ({**TORCHRUN, "WORLD_SIZE": "1"}, "none"),
@@ -95,22 +95,22 @@ def test_launcher_is_known_where_torchrun_started_several_processes(join, monkey
         assert ranks.launcher_here() == launcher
 
 
-def test_process_that_torchrun_may_start_anew_knows_when_torchrun_began(monkeypatch):
+def test_process_that_torchrun_may_restart_knows_when_torchrun_started(monkeypatch):
     for variable, value in (("MAX_RESTARTS", "0"), ("MAX_RESTARTS", "3"), ("RUN_ID", "none")):
-        assert ranks.trying_since() is None  # torchrun sets a run's name too
+        assert ranks.trying_since() is None  # torchrun also sets RUN_ID
         monkeypatch.setenv(f"TORCHELASTIC_{variable}", value)
     assert ranks.trying_since() == psutil.Process(os.getppid()).create_time()
 
-    # this process in the place of torchrun, with two shells between it and the one that it starts
+    # this process takes the place of torchrun, with two shells between it and the process that it starts
     code = "from rgt_arch.training import ranks; print(ranks.trying_since())"
-    inner = shlex.join([sys.executable, "-c", code]) + "; true"  # with something to do after it, a shell stays
+    inner = shlex.join([sys.executable, "-c", code]) + "; true"  # a shell with another command left does not exec
     outer = shlex.join(["sh", "-c", inner]) + "; true"
     printed = subprocess.run(["sh", "-c", outer], capture_output=True, text=True, check=True).stdout
     assert float(printed) == psutil.Process().create_time()
 
 
-def test_processes_started_anew_meet_apart_from_those_that_died(monkeypatch):
-    """In one store, as torchrun keeps it: two tries of three ranks, the later ranks of the second coming late."""
+def test_restarted_processes_meet_apart_from_dead_ones(monkeypatch):
+    """Two tries of three ranks in one store, as torchrun keeps it; higher ranks arrive later."""
     store = torch.distributed.HashStore()
     monkeypatch.setattr(ranks.dist, "rendezvous", lambda *_arguments, **_keywords: iter([(store, 0, 3)]))
     monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
@@ -144,7 +144,7 @@ def test_processes_started_anew_meet_apart_from_those_that_died(monkeypatch):
         (UserError("datasets: Connection reset by peer"), False),
     ],
 )
-def test_error_of_a_process_that_lost_another_is_told_from_others(monkeypatch, error, lost):
+def test_errors_of_a_lost_process_are_recognised(monkeypatch, error, lost):
     monkeypatch.setattr(ranks.dist, "is_initialized", lambda: True)
     monkeypatch.setattr(ranks.dist, "get_world_size", lambda: 2)
     assert ranks.lost_contact(error) is lost
@@ -165,7 +165,7 @@ def test_error_of_a_process_that_lost_another_is_told_from_others(monkeypatch, e
 )
 def test_first_host_of_a_slurm_list_is_the_master(join, nodes, first):
     job = {"SLURM_PROCID": "3", "SLURM_NTASKS": "4", "SLURM_NODELIST": nodes, "SLURM_LOCALID": "1"}
-    assert join("slurm", job, 1, port=1234)["device"] == 0  # the only one that Slurm shows it
+    assert join("slurm", job, 1, port=1234)["device"] == 0  # Slurm shows the process only this one
     assert [os.environ[name] for name in NAMES] == ["3", "4", "1", first, "1234"]
     join("slurm", {**job, "SLURM_STEP_NODELIST": "gpu[05-06]", "MASTER_PORT": "4321"}, port=1234)
     assert [os.environ[name] for name in NAMES] == ["3", "4", "1", "gpu05", "4321"]

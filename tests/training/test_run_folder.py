@@ -1,4 +1,4 @@
-"""Which runs count as unfinished, and what may be archived or created."""
+"""Run directories: unfinished runs, archiving, creation and locking."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_naming_a_state_of_the_run_continues_it(opt):
     run_folder.refuse_unfinished(opt)
 
 
-def test_two_runs_archived_within_a_second_get_two_names(opt, tmp_path):
+def test_runs_archived_within_a_second_get_different_names(opt, tmp_path):
     curves = tmp_path / "tb_logger/run"
     for number in range(3):
         run_folder.prepare_run(opt, goes_on=False)
@@ -69,7 +69,7 @@ def test_two_runs_archived_within_a_second_get_two_names(opt, tmp_path):
         assert sorted(path.read_text() for path in tmp_path.glob(f"{folder}/run*/kept")) == ["0", "1", "2"]
 
 
-def test_a_run_that_goes_on_keeps_its_folder_and_loses_half_files_alone(opt, tmp_path):
+def test_resumed_run_keeps_its_folder_except_for_partial_files(opt, tmp_path):
     run = tmp_path / "experiments/run"
     (run / "visualization/img").mkdir(parents=True)
     half = [run / "models/.net_g_6.4711.part.pth", run / "training_states/.6.4711.part.state"]
@@ -84,8 +84,8 @@ def test_a_run_that_goes_on_keeps_its_folder_and_loses_half_files_alone(opt, tmp
     assert not list(tmp_path.glob("experiments/run_archived_*"))
 
 
-def test_folder_that_cannot_be_created_is_named_and_unknown_keys_make_none(opt, tmp_path):
-    """BasicSR makes a directory of every key of `path`."""
+def test_failed_folder_is_named_and_unknown_path_keys_create_no_folder(opt, tmp_path):
+    """BasicSR creates a directory for every key of `path`."""
     opt["path"]["elsewhere"] = str(tmp_path / "made_by_mistake")
     run_folder.prepare_run(opt, goes_on=True)
     assert not (tmp_path / "made_by_mistake").exists()
@@ -96,7 +96,7 @@ def test_folder_that_cannot_be_created_is_named_and_unknown_keys_make_none(opt, 
 
 
 @pytest.mark.parametrize("content", [b"\xef\xbb\xbfname: run\r\n", "# ×2\nname: run\n".encode()])
-def test_copy_of_the_option_file_is_its_bytes_below_time_and_command(opt, tmp_path, monkeypatch, content):
+def test_copied_option_file_has_equal_bytes_below_time_and_command(opt, tmp_path, monkeypatch, content):
     source = tmp_path / "options.yml"
     source.write_bytes(content)
     monkeypatch.setattr("sys.argv", ["basicsr train", "-opt", "options.yml", "--force_yml", "name=a\nb: c \udcff"])
@@ -110,7 +110,7 @@ def test_copy_of_the_option_file_is_its_bytes_below_time_and_command(opt, tmp_pa
     assert rest == content.removeprefix(b"\xef\xbb\xbf")
 
 
-def test_names_of_logs_say_whether_a_run_was_begun_since(opt):
+def test_names_of_logs_show_whether_a_run_began_since(opt):
     moment = time.mktime((2026, 1, 2, 3, 4, 5, 0, 0, -1))
     write(opt, "experiments_root", "train_run_latest.log")
     assert not run_folder.begun_since(opt, moment - 1)
@@ -121,7 +121,7 @@ def test_names_of_logs_say_whether_a_run_was_begun_since(opt):
 
 @pytest.mark.skipif(run_folder.fcntl is None, reason="folders cannot be locked here")
 def test_one_process_at_a_time_trains_in_a_folder(opt, monkeypatch):
-    """Two locks exclude each other in one process as in two."""
+    """Two locks exclude each other within one process as between two."""
     monkeypatch.setattr(run_folder, "_WORKERS_LAST", 0.0)
     root = opt["path"]["experiments_root"]
     before = sorted(os.listdir(root))
@@ -132,13 +132,13 @@ def test_one_process_at_a_time_trains_in_a_folder(opt, monkeypatch):
     os.rename(root, root + "_archived")  # as --restart does
     os.mkdir(root)
     lock.take()
-    lock.take()  # a process may ask again
+    lock.take()  # a process may take its own lock again
     with pytest.raises(UsageError, match=r"run_archived: another process"):
         old.take()
     other.close()
     old.take()
     assert sorted(os.listdir(root + "_archived")) == before
-    run_folder.FolderLock(os.path.join(root, "no such folder")).take()  # nothing is there to lock
+    run_folder.FolderLock(os.path.join(root, "no such folder")).take()  # a missing folder needs no lock
 
 
 @pytest.mark.skipif(run_folder.fcntl is None, reason="folders cannot be locked here")
@@ -163,7 +163,7 @@ def test_a_forked_data_worker_leaves_the_lock_to_its_parent(opt, monkeypatch):
 
 
 @pytest.mark.parametrize("earlier", [False, True])
-def test_a_test_keeps_earlier_results_and_names_them(opt, tmp_path, earlier):
+def test_testing_keeps_earlier_results_and_names_them(opt, tmp_path, earlier):
     opt["path"] = {"results_root": str(tmp_path / "results/run"), "log": str(tmp_path / "results/run")}
     opt["path"]["visualization"] = str(tmp_path / "results/run/visualization")
     picture = tmp_path / "results/run/visualization/Set5/baby.png"

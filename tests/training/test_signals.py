@@ -1,4 +1,4 @@
-"""Signals end a training between two iterations; where its data workers die of one, it cannot wait for that."""
+"""Signals end a training between two iterations; if a signal kills its data workers, the training ends at once."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def stop():
 
 
 class Loader:
-    """Batches of which the second needs a worker that a signal to the whole group has killed."""
+    """Yields one batch, then fails: a signal to the whole process group has killed the worker."""
 
     def __init__(self, number=None):
         self.number = number
@@ -38,7 +38,7 @@ class Loader:
         raise RuntimeError("DataLoader worker (pid 1) exited unexpectedly")
 
 
-def test_workers_that_die_of_a_signal_end_the_batches_and_others_are_an_error(stop):
+def test_workers_killed_by_a_signal_end_the_batches_and_other_deaths_raise(stop):
     with pytest.raises(RuntimeError, match="exited unexpectedly"):
         list(batches(Loader(), OPT, stop))
     assert list(batches(Loader(signal.SIGTERM), OPT, stop)) == [{}]
@@ -47,7 +47,7 @@ def test_workers_that_die_of_a_signal_end_the_batches_and_others_are_an_error(st
 
 @pytest.fixture
 def run(stop, monkeypatch):
-    """A run whose iteration 3 is saved, and what it then does."""
+    """A run whose iteration 3 is saved, and the list of its later actions."""
     done = []
     checkpoints = types.SimpleNamespace(saved=3)
 
@@ -66,7 +66,7 @@ def run(stop, monkeypatch):
 
 
 def test_dead_workers_end_a_rank_without_asking_the_others(run, caplog):
-    """Theirs may live, and they be in the middle of a step: a collective call of another kind would meet theirs."""
+    """Other ranks may be in the middle of a step: a collective call here would meet one of another kind there."""
     run, done = run
     run.stop.signal = signal.SIGINT
     with pytest.raises(SystemExit) as left:
@@ -77,7 +77,7 @@ def test_dead_workers_end_a_rank_without_asking_the_others(run, caplog):
 
 def test_a_signal_ends_all_ranks_together_after_numbers_and_state_are_saved(run, monkeypatch, caplog):
     run, done = run
-    monkeypatch.setattr(ranks, "greatest", lambda values, _device: [signal.SIGTERM, 2])  # of another rank
+    monkeypatch.setattr(ranks, "greatest", lambda values, _device: [signal.SIGTERM, 2])  # the signal of another rank
     with pytest.raises(SystemExit) as left:
         run.leave_if_asked(0, 4, owes_validation=True)
     assert (left.value.code, done) == (143, ["report", "flush", ("save", 4, True), "barrier", "leave"])
@@ -104,7 +104,7 @@ def test_a_data_worker_outlives_signals_to_the_group_and_obeys_its_parent():
     iterator = iter(loader)
     worker = int(next(iterator))
     assert worker != os.getpid()
-    stranger = os.fork()  # as a terminal, torchrun or Slurm
+    stranger = os.fork()  # sends signals like a terminal, torchrun or Slurm
     if not stranger:
         for number in (signal.SIGINT, signal.SIGTERM):
             os.kill(worker, number)
@@ -112,7 +112,7 @@ def test_a_data_worker_outlives_signals_to_the_group_and_obeys_its_parent():
     os.waitpid(stranger, 0)
     assert {int(pid) for pid in iterator} == {worker}
     iterator = iter(loader)
-    next(iterator)  # by now it ignores others
+    next(iterator)  # the worker now ignores signals of other processes
     [process] = iterator._workers
     os.kill(process.pid, signal.SIGTERM)
     process.join(20)

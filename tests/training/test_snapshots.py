@@ -1,4 +1,4 @@
-"""A state goes with the networks of its own save, whole, or another one is taken."""
+"""A state is used only with the intact networks of its own save; otherwise an earlier state is used."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rgt_arch.training.snapshots import Snapshot, digest, find_snapshot, finishe
 
 @pytest.fixture
 def opt(tmp_path):
-    """Options of a run with checkpoints of the iterations 2 and 4 of 6."""
+    """Options of a run with checkpoints of iterations 2 and 4 of 6."""
     folders = {key: tmp_path / "experiments/run" / key for key in ("models", "training_states")}
     for folder in folders.values():
         folder.mkdir(parents=True)
@@ -47,7 +47,7 @@ def save(opt, iteration, **more):
 
 
 def flip_a_byte(path, position=0.4):
-    """Somewhere in the numbers, where PyTorch reads on without a word."""
+    """Change a byte of the numbers, which PyTorch reads without an error."""
     content = bytearray(path.read_bytes())
     content[int(len(content) * position)] ^= 0x40
     path.write_bytes(content)
@@ -82,11 +82,11 @@ def other_iteration(path):
         ),
     ],
 )
-def test_the_newest_whole_checkpoint_is_taken_with_one_line(opt, tmp_path, name, spoil, words):
+def test_newest_intact_checkpoint_is_used_with_one_notice(opt, tmp_path, name, spoil, words):
     path = tmp_path / "experiments/run" / name
     before = torch.load(path, weights_only=True)
     spoil(path)
-    if spoil is flip_a_byte:  # that it would have been read is what makes the test one
+    if spoil is flip_a_byte:  # PyTorch alone does not detect the damage
         assert torch.load(path, weights_only=True).keys() == before.keys()
     notices: list[str] = []
     assert find(opt, notices).iteration == 2
@@ -95,13 +95,13 @@ def test_the_newest_whole_checkpoint_is_taken_with_one_line(opt, tmp_path, name,
     assert words in line
     assert line.endswith("resuming from " + str(state_file(opt, 2)))
 
-    opt["path"]["resume_state"] = str(state_file(opt, 4))  # and the same where the damaged one is named
+    opt["path"]["resume_state"] = str(state_file(opt, 4))  # the same if the damaged state is named
     named: list[str] = []
     assert find(opt, named, auto_resume=False).iteration == 2
     assert named == notices
 
 
-def test_where_all_are_damaged_the_run_begins_again_and_says_so(opt):
+def test_run_begins_again_with_a_notice_if_all_states_are_damaged(opt):
     for iteration in (2, 4):
         flip_a_byte(state_file(opt, iteration))
     notices: list[str] = []
@@ -113,7 +113,7 @@ def test_where_all_are_damaged_the_run_begins_again_and_says_so(opt):
     assert line.endswith("nothing is left to resume from, so the run begins again")
 
 
-def test_whole_checkpoints_pass_and_those_of_basicsr_without_digest(opt):
+def test_intact_checkpoints_and_basicsr_states_without_digest_are_accepted(opt):
     notices: list[str] = []
     assert find(opt, notices).iteration == 4
     content = torch.load(state_file(opt, 4), weights_only=True)
@@ -141,20 +141,20 @@ def test_each_kind_of_change_to_the_weights_changes_the_digest():
 
 
 @pytest.mark.parametrize("value", ["4", None, 4.0])
-def test_a_state_whose_iteration_is_no_number_is_none(opt, value):
+def test_state_without_an_integer_iteration_is_refused(opt, value):
     save(opt, 4, iter=value)
     with pytest.raises(UserError, match="no BasicSR training state"):
         Snapshot.open(state_file(opt, 4), opt)
 
 
-def test_finished_is_a_run_whose_latest_weights_are_of_the_last_iteration(opt):
+def test_run_is_finished_if_its_latest_weights_are_of_the_last_iteration(opt):
     save(opt, 6)
-    assert finished_iterations(opt) is None  # killed before the last weights
+    assert finished_iterations(opt) is None  # killed before the latest weights were saved
     latest = Path(opt["path"]["models"], "net_g_latest.pth")
     for iteration, finished in ((4, None), (6, 6), (7, 7)):
         torch.save({"params": {"weight": torch.ones(1)}, "rgt_info": {"iteration": iteration}}, latest)
         assert finished_iterations(opt) == finished
-    torch.save({"params": {"weight": torch.ones(1)}}, latest)  # of BasicSR's models
+    torch.save({"params": {"weight": torch.ones(1)}}, latest)  # as saved by BasicSR's models
     assert finished_iterations(opt) == 6
     for state in Path(opt["path"]["training_states"]).iterdir():
         state.unlink()
@@ -164,7 +164,7 @@ def test_finished_is_a_run_whose_latest_weights_are_of_the_last_iteration(opt):
 
 
 @pytest.mark.parametrize("drawn", [True, False])
-def test_the_seed_that_a_run_began_with_goes_on(opt, drawn):
+def test_resumed_run_keeps_a_drawn_seed_and_reports_a_changed_one(opt, drawn):
     opt.update(manual_seed=3, seed_is_drawn=drawn)
     opt["path"]["pretrain_network_g"] = "of the start.pth"
     notices: list[str] = []
@@ -181,7 +181,7 @@ def test_restart_and_a_state_of_the_same_run_exclude_each_other(opt):
         find(opt, auto_resume=False, restart=True)
 
 
-def test_named_state_that_is_missing_or_foreign_is_an_error(opt):
+def test_named_state_that_is_missing_or_unreadable_is_an_error(opt):
     for iteration in (2, 4):
         state_file(opt, iteration).unlink()
     opt["path"]["resume_state"] = str(state_file(opt, 4))
@@ -192,7 +192,7 @@ def test_named_state_that_is_missing_or_foreign_is_an_error(opt):
         find(opt, auto_resume=False)
 
 
-def test_a_state_of_another_run_brings_its_networks_and_owes_it_nothing(opt, tmp_path):
+def test_state_of_another_run_loads_its_networks_and_owes_no_validation(opt, tmp_path):
     save(opt, 4, owes_validation=True)
     other = {**opt, "path": {key: value.replace("/run", "/other") for key, value in opt["path"].items()}}
     other["path"]["resume_state"] = str(state_file(opt, 4))
@@ -203,9 +203,9 @@ def test_a_state_of_another_run_brings_its_networks_and_owes_it_nothing(opt, tmp
     assert (own.in_run, own.owes_validation) == (True, True)
 
 
-def test_optimisers_are_counted_for_models_whose_sections_are_known(opt, monkeypatch):
+def test_number_of_optimisers_is_checked_only_for_known_models(opt, monkeypatch):
     class OwnModel:
-        """With two optimisers from one section."""
+        """Has two optimisers from one section."""
 
     monkeypatch.setitem(MODEL_REGISTRY._obj_map, "OwnModel", OwnModel)
     save(opt, 4, optimizers=[{}, {}])
@@ -215,7 +215,7 @@ def test_optimisers_are_counted_for_models_whose_sections_are_known(opt, monkeyp
             find({**opt, "model_type": known})
 
 
-def test_a_network_of_other_options_is_refused_before_anything_is_built(opt):
+def test_network_that_does_not_match_the_options_is_refused_before_building(opt):
     network = {"type": "MSRResNet", "num_in_ch": 3, "num_out_ch": 3, "num_feat": 8, "num_block": 1, "upscale": 2}
     with pytest.raises(UsageError, match=r"net_g_4\.pth: does not fit MSRResNet"):
         find({**opt, "model_type": "SRModel", "network_g": network})

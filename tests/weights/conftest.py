@@ -1,4 +1,4 @@
-"""Small networks with weights that make every part matter, from spandrel's RGT as the independent source of files."""
+"""Small networks in which every part affects the output; spandrel's RGT is the independent source of files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A web server on this machine that sends one file, and breaks off or refuses when a test asks for it."""
+"""A local web server that sends one file; a test can make it fail or break off its responses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class FileServer:
-    """The served file. `fault` spoils every answer: a status code, or "cut" after the first half."""
+    """The served file. `fault` spoils every response: an HTTP status code, or "cut" after the first half."""
 
     content: bytes
     fault: str = ""
@@ -27,7 +27,7 @@ class _Handler(BaseHTTPRequestHandler):
     state: FileServer
 
     def log_message(self, *args: object) -> None:
-        """Quiet."""
+        """Write no log to stderr."""
 
     def do_GET(self) -> None:
         state, body = self.state, self.state.content
@@ -36,7 +36,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         end = len(body) // 2 if state.fault == "cut" else len(body)
-        with contextlib.suppress(OSError):  # the client left
+        with contextlib.suppress(OSError):  # the client closed the connection
             for start in range(0, end, 1 << 16):
                 self.wfile.write(body[start : min(start + (1 << 16), end)])
                 time.sleep(state.pause)
@@ -44,7 +44,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def serving(content: bytes) -> Iterator[FileServer]:
-    """A server of `content` at any path, for the length of the context."""
+    """Serve `content` at every path within this context."""
     state = FileServer(content)
     with ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"state": state})) as server:
         state.url = f"http://127.0.0.1:{server.server_port}/net.pth"

@@ -1,4 +1,4 @@
-"""load_model: the network of a file, with the outputs of the official code."""
+"""load_model: the network of a file gives the outputs of the official code."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SMALL = {"embed_dim": 96, "depth": [2], "num_heads": [6], "split_size": [4, 8]}
 
 
 def outputs(network: torch.nn.Module) -> Tensor:
-    """In float64, where two implementations with the same weights agree to many digits."""
+    """Output in float64, in which two implementations with equal weights agree to many digits."""
     with torch.inference_mode():
         return network.double()(IMAGE.double())
 
@@ -29,7 +29,7 @@ def outputs(network: torch.nn.Module) -> Tensor:
     "changes",
     [{}, {"resi_connection": "3conv", "qkv_bias": False, "upscale": 3}, {"depth": [1], "num_heads": [2], "upscale": 1}],
 )
-def test_official_file_gives_the_official_outputs_of_its_average(
+def test_official_file_gives_the_official_outputs_of_its_ema_weights(
     tmp_path: Path, spandrel_network: Callable[..., SpandrelRGT], changes: dict[str, Any]
 ) -> None:
     network, path = spandrel_network(**changes), tmp_path / "net.pth"
@@ -47,7 +47,7 @@ def test_official_file_gives_the_official_outputs_of_its_average(
     assert torch.equal(outputs(loaded), before)
 
 
-def test_arguments_that_a_file_cannot_show_come_from_its_record_or_the_caller(tmp_path: Path) -> None:
+def test_arguments_not_visible_in_weights_come_from_the_record_or_the_caller(tmp_path: Path) -> None:
     torch.manual_seed(0)
     known = {"img_range": 255.0, "qk_scale": 0.3, "hai": "identity", "recursion": 1}
     network = RGT(**SMALL, **known, reduction_stride=2).eval()
@@ -71,7 +71,7 @@ def test_arguments_that_a_file_cannot_show_come_from_its_record_or_the_caller(tm
         {"depth": [1], "c_ratio": 0.25, "reduction_stride": 2, "cpe": False, "global_blocks": "none"},
     ],
 )
-def test_arguments_that_tensors_show_vaguely_come_from_the_record(tmp_path: Path, arguments: dict[str, Any]) -> None:
+def test_ambiguous_arguments_come_from_the_record(tmp_path: Path, arguments: dict[str, Any]) -> None:
     torch.manual_seed(0)
     network = RGT(**{**SMALL, **arguments}).eval()
     for name in ("net.pth", "net.safetensors"):
@@ -80,7 +80,7 @@ def test_arguments_that_tensors_show_vaguely_come_from_the_record(tmp_path: Path
         assert torch.equal(outputs(loaded), outputs(network))
 
 
-def test_half_precision_files_give_float32_networks_and_overrides_reach_them(
+def test_half_precision_files_give_float32_networks_and_accept_overrides(
     tmp_path: Path, official: dict[str, Tensor]
 ) -> None:
     halved = {key: tensor.half() if tensor.is_floating_point() else tensor for key, tensor in official.items()}
@@ -112,7 +112,7 @@ def test_half_precision_files_give_float32_networks_and_overrides_reach_them(
         (lambda w: w.update({key: tensor.to(torch.complex64) for key, tensor in w.items()}), "not a complete RGT's"),
     ],
 )
-def test_weights_that_do_not_fit_are_named_in_one_line(
+def test_mismatched_weights_are_named_in_one_line(
     tmp_path: Path, official: dict[str, Tensor], change: Callable[[dict[str, Tensor]], Any], words: str
 ) -> None:
     change(official)

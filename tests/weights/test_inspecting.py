@@ -1,4 +1,4 @@
-"""Constructor arguments read off state dicts: against the networks they came from."""
+"""Constructor arguments inferred from a state dict equal those of its network."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 
 
 def shapes_of(network: Callable[..., nn.Module], *args: Any, **kwargs: Any) -> dict[str, Tensor]:
-    """A network's state dict without its cost: parameters on the meta device, derived tensors of one branch only."""
+    """A cheap state dict: parameters on the meta device, derived tensors of one branch only."""
     with torch.device("meta"):
         built = network(*args, **kwargs)
     branch = "layers.0.blocks.0.attn.attns.0"
@@ -56,12 +56,12 @@ def configs(draw: st.DrawFn) -> dict[str, Any]:
 
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(configs())
-def test_every_argument_is_read_off_the_state_dict(config: dict[str, Any]) -> None:
+def test_every_argument_is_inferred_from_the_state_dict(config: dict[str, Any]) -> None:
     recorded = {} if config["hai"] == "learned" else {"hai": config["hai"]}
     state_dict = shapes_of(RGT, **config)
     inferred = infer_config(state_dict, recorded)
     assert shapes_of(RGT, **inferred).keys() == state_dict.keys()
-    if max(config["depth"]) == 1 or config["global_blocks"] == "none":  # no RG-SA block shows its arguments
+    if max(config["depth"]) == 1 or config["global_blocks"] == "none":  # no RG-SA block to infer these from
         config |= {name: PUBLISHED[name] for name in ("c_ratio", "reduction_stride", "cpe")}
     if max(config["depth"]) == 1:
         config["global_blocks"] = "rg_sa"
@@ -77,7 +77,7 @@ def test_official_configurations_are_inferred(case: dict[str, Any]) -> None:
     assert {name: inferred[name] for name in known} == known
 
 
-def test_a_published_file_is_known_as_rgt_s_by_its_keys_alone() -> None:
+def test_published_file_is_recognised_as_rgt_s_by_its_keys_alone() -> None:
     listing = json.loads((GOLDEN / "official_state_dict_RGT_S_x4.json").read_text())
     weights = {key: torch.empty(shape, device="meta") for key, (shape, _) in listing.items() if not is_derived(key)}
     config = infer_config(weights)
@@ -95,7 +95,7 @@ def test_presets_are_named_and_near_misses_are_not() -> None:
     assert preset_name(infer_config(shapes_of(arch.rgt_t, 2, split_size=(8, 8)))) is None
 
 
-def test_windows_survive_half_precision() -> None:
+def test_windows_are_inferred_from_half_precision_tensors() -> None:
     for window in ([8, 32], [32, 8], [3, 6], [16, 16], [1, 4]):
         state_dict = shapes_of(RGT, embed_dim=96, depth=[1], num_heads=[6], split_size=window)
         for dtype in (torch.float16, torch.bfloat16):
@@ -103,7 +103,7 @@ def test_windows_survive_half_precision() -> None:
             assert infer_config(halved)["split_size"] == window
 
 
-def test_record_fills_in_what_tensors_cannot_show() -> None:
+def test_record_gives_arguments_not_visible_in_tensors() -> None:
     recorded = {"img_range": 255.0, "qk_scale": 0.3, "recursion": 3, "drop_path_rate": 0.2}
     slim = {key: tensor for key, tensor in shapes_of(arch.rgt_t).items() if not is_derived(key)}
     config = infer_config(slim, {**recorded, "split_size": (8, 16)})
@@ -127,7 +127,7 @@ def test_record_fills_in_what_tensors_cannot_show() -> None:
         ({"qk_scale": float("nan")}, "qk_scale must be a finite number"),
     ],
 )
-def test_a_record_that_contradicts_the_weights_is_refused(recorded: dict[str, Any], words: str) -> None:
+def test_record_that_contradicts_the_weights_is_refused(recorded: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         infer_config(shapes_of(arch.rgt_t), recorded)
 

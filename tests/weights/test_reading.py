@@ -1,4 +1,4 @@
-"""Reading: every layout and prefix gives the same weights; any other file is refused in one line, and runs no code."""
+"""Reading: every layout and prefix gives the same weights; other files are refused in one line and run no code."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_wrappers_around_submodules_are_stripped(tmp_path: Path) -> None:
     assert_equal(read_checkpoint(tmp_path / "net.pth").state_dict(), plain)
 
 
-def test_safetensors_are_known_by_content_and_ema_is_preferred(tmp_path: Path) -> None:
+def test_safetensors_are_recognised_by_content_and_ema_is_preferred(tmp_path: Path) -> None:
     for name in ("net.safetensors", "net.pth"):
         safetensors.torch.save_file(WEIGHTS, tmp_path / name)
         assert_equal(read_checkpoint(tmp_path / name).state_dict(), WEIGHTS)
@@ -100,7 +100,7 @@ def test_training_state_of_basicsr_is_recognised(tmp_path: Path) -> None:
 
 
 class Asks:
-    """Pickles as a call, the way a malicious file does."""
+    """Is pickled as a function call, as in a malicious file."""
 
     def __init__(self, function: Any, *arguments: Any) -> None:
         self.call = (function, arguments)
@@ -112,7 +112,7 @@ class Asks:
 @pytest.mark.parametrize("environment", [False, True], ids=["plain", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"])
 @pytest.mark.parametrize("form", ["zip", "legacy", "bare", "bare protocol 0"])
 @pytest.mark.parametrize("function", [os.system, eval], ids=["os.system", "eval"])
-def test_a_file_that_asks_to_run_code_is_refused_and_not_run(
+def test_file_that_would_run_code_is_refused_and_runs_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, environment: bool, function: Any
 ) -> None:
     if environment:
@@ -138,7 +138,7 @@ def test_a_pickled_network_and_torchscript_are_refused(tmp_path: Path) -> None:
     assert "TorchScript" in refusal(tmp_path / "script.pt")
 
 
-def test_a_file_that_is_not_a_checkpoint_is_named_in_one_line(tmp_path: Path) -> None:
+def test_file_that_is_not_a_checkpoint_is_named_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "net.pth"
     for content, words in (
         (b"", "is empty"),
@@ -151,7 +151,7 @@ def test_a_file_that_is_not_a_checkpoint_is_named_in_one_line(tmp_path: Path) ->
         assert words in refusal(path)
 
 
-def test_a_pth_that_holds_something_else_is_named_in_one_line(tmp_path: Path) -> None:
+def test_pth_with_unusable_content_is_named_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "net.pth"
     for content, words in (
         (torch.ones(2), "is of type Tensor, not a state dict"),
@@ -167,7 +167,7 @@ def test_a_pth_that_holds_something_else_is_named_in_one_line(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("form", ["zip", "legacy", "safetensors"])
-def test_a_damaged_file_is_refused_in_one_line(tmp_path: Path, form: str) -> None:
+def test_damaged_file_is_refused_in_one_line(tmp_path: Path, form: str) -> None:
     whole, path = tmp_path / "whole", tmp_path / "cut.pth"
     weights = {"a": torch.rand(3000), "b": torch.rand(3000)}
     if form == "safetensors":
@@ -182,7 +182,7 @@ def test_a_damaged_file_is_refused_in_one_line(tmp_path: Path, form: str) -> Non
     assert "damaged" in refusal(path)
 
 
-def test_missing_files_and_folders_are_answered_with_the_checkpoints_there(tmp_path: Path) -> None:
+def test_errors_for_missing_files_and_folders_list_nearby_checkpoints(tmp_path: Path) -> None:
     for name in ("RGT_x4.pth", "RGT_x2.pth", "c.pth", "d.pth", "e.pth"):
         torch.save(WEIGHTS, tmp_path / name)
     os.utime(tmp_path / "RGT_x4.pth", (0, 0))

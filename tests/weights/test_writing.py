@@ -1,4 +1,4 @@
-"""Writing: files that others load strictly, small ones, and whole ones or none."""
+"""Writing: other programs load the files strictly, files are small, and are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_official_to_slim_to_official_round_trip_is_exact_and_loads_in_spandrel(
         loaded = ModelLoader().load_from_file(full).model.eval()
         with torch.inference_mode():
             assert torch.equal(loaded(image), network(image))
-    # list equality: optimiser states refer to parameters by their order
+    # the order of keys must match too: optimiser states refer to parameters by their order
     assert_equal(torch.load(tmp_path / "full.pth", weights_only=True)["params"], state_dict)
 
 
@@ -67,7 +67,7 @@ def test_derived_tensors_are_stored_once(tmp_path: Path, spandrel_network: Calla
     assert shared < unshared / 3
 
 
-def test_equal_weights_make_equal_files(tmp_path: Path, official: dict[str, Tensor]) -> None:
+def test_equal_weights_give_identical_files(tmp_path: Path, official: dict[str, Tensor]) -> None:
     for suffix in ("safetensors", "pth"):
         contents = {
             save_checkpoint(tmp_path / f"{number}.{suffix}", official, info={"iteration": 5, "a": 1}).read_bytes()
@@ -89,7 +89,7 @@ def test_wrapped_and_compiled_networks_are_saved_without_prefixes(tmp_path: Path
         save_checkpoint(tmp_path / "linear.pth", torch.nn.Linear(2, 2))
 
 
-def test_an_assumed_argument_is_not_recorded_as_known(tmp_path: Path, official: dict[str, Tensor]) -> None:
+def test_assumed_argument_is_not_recorded_as_known(tmp_path: Path, official: dict[str, Tensor]) -> None:
     checkpoint = read_checkpoint(save_checkpoint(tmp_path / "net.safetensors", official))
     assert checkpoint.config["split_size"] == [4, 8]
     assert "img_range" not in checkpoint.config
@@ -97,7 +97,7 @@ def test_an_assumed_argument_is_not_recorded_as_known(tmp_path: Path, official: 
     assert recorded.config["img_range"] == 255.0
 
 
-def test_unfit_targets_and_weights_are_refused_and_leave_nothing(tmp_path: Path, official: dict[str, Tensor]) -> None:
+def test_invalid_targets_and_weights_are_refused_and_leave_no_file(tmp_path: Path, official: dict[str, Tensor]) -> None:
     for name, words in (("net.onnx", "unknown suffix '.onnx'"), ("net", "unknown suffix"), ("no/net.pth", "No such")):
         with pytest.raises(UserError, match=words):
             save_checkpoint(tmp_path / name, official)

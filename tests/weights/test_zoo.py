@@ -1,4 +1,4 @@
-"""Weights by name: from the package, from the cache, from a server on this machine."""
+"""Weights by name: from the package, from the cache and from a local server."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def content(network: torch.nn.Module) -> bytes:
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache, an empty folder of the package, and an empty working directory."""
+    """An empty cache, which is returned, an empty folder of bundled weights and an empty working directory."""
     monkeypatch.setenv("RGT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(zoo, "BUNDLED", tmp_path / "bundled")
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
@@ -57,7 +57,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def server(content: bytes, monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
-    """Serves RGT-T ×2 for the name RGT_T_web."""
+    """Serve RGT-T ×2 under the name RGT_T_web."""
     with serving(content) as state:
         monkeypatch.setitem(ZOO, "RGT_T_web", ZooEntry("RGT_T_web", "RGT-T", 2, "none", url=state.url))  # type: ignore[arg-type]
         yield state
@@ -78,12 +78,12 @@ def test_the_table_names_every_published_network_and_the_small_ones() -> None:
         assert entry.bundled == name.startswith("RGT_T")
 
 
-def test_names_and_paths_are_told_apart(server: FileServer, cache: Path, content: bytes) -> None:
+def test_names_and_paths_are_distinguished(server: FileServer, cache: Path, content: bytes) -> None:
     Path("RGT_T_web").mkdir()  # a folder does not hide a name
     for name in ("RGT_T_web", "rgt-t-WEB", "Rgt_T-web"):
         assert resolve_path(name) == cache / "RGT_T_web.pth"
     assert len(server.requests) == 1
-    Path("RGT_x4").write_bytes(content)  # a file goes before a name
+    Path("RGT_x4").write_bytes(content)  # a file takes precedence over a name
     assert resolve_path("RGT_x4") == Path("RGT_x4")
     assert load_model("RGT_x4").upscale == 2
     for path in ("net.pth", "models/net", "./net", Path("some") / "net_g_5000.pth"):
@@ -94,7 +94,7 @@ def test_names_and_paths_are_told_apart(server: FileServer, cache: Path, content
 
 
 def test_bundled_weights_load_by_name(network: torch.nn.Module, tmp_path: Path) -> None:
-    """Made as for a release: slim safetensors of a training's file, and the output of sha256sum."""
+    """Files as in a release: slim safetensors converted from a training file, and the output of sha256sum."""
     torch.save({"params": network.state_dict(), "params_ema": network.state_dict()}, tmp_path / "net_g.pth")
     target = tmp_path / "bundled" / "RGT_T_x2.safetensors"
     convert_checkpoint(tmp_path / "net_g.pth", target, known={"img_range": 255.0})
@@ -130,7 +130,7 @@ def test_the_bundled_files_are_intact_and_in_a_built_package(tmp_path: Path, mon
         assert {f"rgt_arch/weights/bundled/{file.name}" for file in bundled.iterdir()} <= set(wheel.namelist())
 
 
-def test_weights_are_downloaded_once_and_held_to_their_first_sum(
+def test_weights_are_downloaded_once_and_checked_against_their_first_checksum(
     server: FileServer, cache: Path, content: bytes, network: torch.nn.Module
 ) -> None:
     file, sums = cache / "RGT_T_web.pth", cache / "SHA256SUMS"
@@ -157,7 +157,7 @@ def test_weights_are_downloaded_once_and_held_to_their_first_sum(
     ("fault", "words"),
     [("404", "404 Client Error"), ("cut", "Connection broken"), ("html", "web page"), ("another", "an RGT ×4")],
 )
-def test_a_failed_download_is_one_line_and_leaves_nothing_that_is_taken_for_weights(
+def test_failed_download_ends_in_one_line_and_leaves_no_weights_file(
     server: FileServer, cache: Path, content: bytes, fault: str, words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server.fault = fault
@@ -175,7 +175,7 @@ def test_a_failed_download_is_one_line_and_leaves_nothing_that_is_taken_for_weig
     assert main(["info", "RGT_T_web"]) == 0
 
 
-def test_no_network_and_an_unwritable_cache_are_one_line(
+def test_missing_network_and_unwritable_cache_end_in_one_line(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for host in ("127.0.0.1:9", "weights.invalid"):
@@ -188,14 +188,14 @@ def test_no_network_and_an_unwritable_cache_are_one_line(
     assert capsys.readouterr().err.splitlines()[-1].endswith("file/cache: Not a directory")
 
 
-def test_two_at_once_download_once(server: FileServer, cache: Path) -> None:
+def test_two_simultaneous_requests_download_once(server: FileServer, cache: Path) -> None:
     server.pause = 0.02
     with ThreadPoolExecutor(2) as pool:
         assert list(pool.map(resolve_path, ["RGT_T_web"] * 2)) == [cache / "RGT_T_web.pth"] * 2
     assert len(server.requests) == 1
 
 
-def test_weights_without_a_link_say_where_they_are_and_are_found_when_put_there(
+def test_weights_without_a_url_have_instructions_and_are_found_in_the_cache(
     cache: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = cache / "RGT_S_x2.pth"

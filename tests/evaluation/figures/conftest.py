@@ -1,4 +1,4 @@
-"""A photograph, a network in which every part matters, and `rgt figure` on them."""
+"""Fixtures: a photograph, a network in which every part matters, and the command `rgt figure`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NETWORK = {
 
 @pytest.fixture
 def network() -> RGT:
-    """Weights larger than at the start of a training, so that attention is far from even."""
+    """An RGT with larger weights than at initialisation, so that its attention is far from uniform."""
     torch.manual_seed(3)
     network = RGT(upscale=2, **NETWORK).eval()
     with torch.no_grad():
@@ -55,7 +55,7 @@ def photograph(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def figure(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """figure(*arguments, code=0): what `rgt figure` prints in tmp_path, on stderr where it ends with another code."""
+    """figure(*arguments, code=0): run `rgt figure` in tmp_path; return its stdout, or its stderr if code is not 0."""
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: object, code: int = 0) -> str:

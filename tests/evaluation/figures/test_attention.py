@@ -1,4 +1,4 @@
-"""The weights drawn are those the network attends with: they give its own output at the query."""
+"""The attention weights of a figure are the network's own: they reproduce its output at the query."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def image(size: tuple[int, int]) -> Tensor:
 
 
 def own_output(network: RGT, place: tuple[int, int], entering: Tensor) -> Tensor:
-    """What the network's attention gives for these features, before nothing is added: (1, H, W, C)."""
+    """Output of the block's attention for these features, before the residual addition: (1, H, W, C)."""
     block = blocks_of(network)[place]
     geometry = network.geometry(*entering.shape[1:3], entering.device)
     with torch.no_grad():
@@ -45,7 +45,7 @@ def test_weights_over_the_representative_map_give_the_networks_output(network, s
 @pytest.mark.parametrize("place", [(0, 0), (0, 2), (1, 0)])
 @pytest.mark.parametrize("query", [(0, 0), (13, 9), (20, 15)])
 def test_weights_inside_windows_give_the_networks_output(network, size, place, query):
-    """Blocks that are not shifted and two that are, queries in windows that wrap and that are padded."""
+    """One unshifted block and two shifted ones; queries in wrapped and in padded windows."""
     block = blocks_of(network)[place]
     seen = watch(network, image(size), [place])
     geometry = network.geometry(*size, torch.device("cpu"))

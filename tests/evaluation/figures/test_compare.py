@@ -1,4 +1,4 @@
-"""`rgt figure compare`: the right numbers, the right part, inputs that do not fit."""
+"""`rgt figure compare`: its numbers, its enlarged parts, and wrong inputs."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def score(image: np.ndarray, hr: np.ndarray, scale: int) -> str:
 
 
 def upscaled(network: RGT, lr: np.ndarray) -> np.ndarray:
-    """The network's image as BasicSR's validation makes it, BGR as `lr`."""
+    """The network's output as in BasicSR's validation; BGR, like `lr`."""
     with torch.no_grad():
         return tensor2img(network(img2tensor(lr.astype(np.float32) / 255)[None]))
 
 
-def test_bicubic_networks_and_folders_are_measured_as_basicsr_measures(figure, photograph, network, weights, tmp_path):
+def test_bicubic_networks_and_folders_are_measured_as_in_basicsr(figure, photograph, network, weights, tmp_path):
     hr, lr = hr_lr_pair(cv2.imread(str(photograph)), 2)
     given = np.clip(hr.astype(np.int16) + 3, 0, 255).astype(np.uint8)
     cv2.imwrite(str(tmp_path / "face_lr.png"), lr)
@@ -45,7 +45,7 @@ def test_bicubic_networks_and_folders_are_measured_as_basicsr_measures(figure, p
 
 
 @pytest.mark.parametrize("kind", ["png", "pdf", "svg"])
-def test_the_figure_is_as_wide_as_a_column_and_the_same_every_time(figure, photograph, kind):
+def test_figure_is_one_column_wide_and_reproducible(figure, photograph, kind):
     contents = []
     for _ in range(2):
         figure("compare", photograph, "bicubic", "--scale", 3, "--overwrite", "-o", f"figure.{kind}")
@@ -57,8 +57,8 @@ def test_the_figure_is_as_wide_as_a_column_and_the_same_every_time(figure, photo
     assert not list(Path().glob(".*part*"))
 
 
-def test_parts_are_the_pixels_of_the_box(figure, tmp_path):
-    """Every cell of the box is one colour of its own: the figure has just those in its parts."""
+def test_enlarged_parts_show_the_pixels_of_the_box(figure, tmp_path):
+    """Every pixel has its own colour: only colours of the box cover large areas of the figure."""
     colours = np.random.default_rng(1).integers(0, 255, (60, 60, 3), dtype=np.uint8)
     cv2.imwrite(str(tmp_path / "noise.png"), colours)
     figure("compare", "noise.png", "bicubic", "--scale", 2, "--box", "20,31,8,6")
@@ -68,10 +68,10 @@ def test_parts_are_the_pixels_of_the_box(figure, tmp_path):
     box = np.zeros((60, 60), bool)
     box[31:37, 20:28] = True
     assert all(drawn.get(colour, 0) > 500 for colour in noise[box].tolist())
-    assert all(drawn.get(colour, 0) < 100 for colour in noise[~box].tolist())  # the photograph is smaller
+    assert all(drawn.get(colour, 0) < 100 for colour in noise[~box].tolist())  # in the small photograph only
 
 
-def test_the_default_box_is_where_the_pictures_differ():
+def test_default_box_covers_the_differing_pixels():
     base = np.full((120, 160, 3), 100, np.uint8)
     other = base.copy()
     other[70:80, 101:115] = 180
@@ -97,7 +97,7 @@ MISTAKES = [
 ]
 
 
-def test_what_does_not_fit_is_named(figure, photograph, weights, tmp_path):
+def test_wrong_inputs_are_named_in_one_line_and_change_no_file(figure, photograph, weights, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "taken.png").write_text("mine")
     before = photograph.read_bytes()
@@ -110,6 +110,6 @@ def test_what_does_not_fit_is_named(figure, photograph, weights, tmp_path):
     assert not (tmp_path / "compare.png").exists()
 
 
-def test_without_matplotlib_one_line_says_how_to_install_it(figure, photograph, monkeypatch):
+def test_missing_matplotlib_error_names_the_install_command(figure, photograph, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert "pip install 'rgt-arch[figures]'" in figure("compare", photograph, "bicubic", "--scale", 2, code=1)

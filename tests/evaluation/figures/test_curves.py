@@ -1,4 +1,4 @@
-"""`rgt figure curves`: the points of metrics.csv and TensorBoard files, and inputs that do not fit."""
+"""`rgt figure curves`: points of metrics.csv and TensorBoard files, and wrong inputs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rgt_arch.evaluation.training_runs import HEADER
 
 
 def write_run(folder: Path, iterations: Iterable[int], offset: float = 0.0) -> None:
-    """metrics.csv and TensorBoard file of a run that prints every 100 and validates every 250 iterations."""
+    """Write metrics.csv and a TensorBoard file; the run prints every 100 and validates every 250 iterations."""
     folder.mkdir(exist_ok=True)
     rows = [",".join(HEADER)]
     writer = SummaryWriter(str(folder.parent / f"tb_{folder.name}"))
@@ -34,7 +34,7 @@ def write_run(folder: Path, iterations: Iterable[int], offset: float = 0.0) -> N
 
 
 @pytest.mark.parametrize("source", ["run", "run/metrics.csv", "tb_run"])
-def test_points_are_those_the_run_wrote(tmp_path, source):
+def test_points_equal_the_values_of_the_run(tmp_path, source):
     write_run(tmp_path / "run", range(1, 1001))
     (run,) = read_runs([str(tmp_path / source)])
     assert run.label == source.split("/")[0]
@@ -44,7 +44,7 @@ def test_points_are_those_the_run_wrote(tmp_path, source):
     assert run.series["psnr", "my set"] == pytest.approx(run.series["psnr", "Set5"])
 
 
-def test_of_a_resumed_run_the_later_values_of_tensorboard_count(tmp_path, monkeypatch):
+def test_later_tensorboard_values_of_a_resumed_run_replace_earlier_ones(tmp_path, monkeypatch):
     write_run(tmp_path / "run", range(1, 800))
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + 60)
@@ -54,7 +54,7 @@ def test_of_a_resumed_run_the_later_values_of_tensorboard_count(tmp_path, monkey
     assert points[500] < 0.5 < points[600]
 
 
-def test_best_validation_is_a_number_and_what_is_asked_for_twice_is_drawn_once(figure, tmp_path):
+def test_best_validation_ignores_nan_and_repeated_series_are_drawn_once(figure, tmp_path):
     write_run(tmp_path / "run", range(1, 1001))
     file = tmp_path / "run/metrics.csv"
     file.write_text(file.read_text().replace("psnr,22.5", "psnr,nan"))
@@ -63,7 +63,7 @@ def test_best_validation_is_a_number_and_what_is_asked_for_twice_is_drawn_once(f
     assert said.count("l_pix") == 1
 
 
-def test_smoothing_is_tensorboards_and_skips_nan():
+def test_smoothing_equals_tensorboard_and_skips_nan():
     assert smoothed([3.0, 3.0, float("nan"), 3.0], 0.9) == pytest.approx([3, 3, 3, 3])
     assert smoothed([0.0, 1.0], 0.5) == pytest.approx([0, 2 / 3])
     assert np.array_equal(smoothed([1.0, 5.0], 0.0), [1, 5])
@@ -81,7 +81,7 @@ def test_several_runs_are_drawn_with_their_labels(figure, tmp_path):
     figure("curves", "run", "other", "--log", "--from", "200", "--smooth", "0")
 
 
-def test_what_does_not_fit_is_named(figure, tmp_path):
+def test_wrong_inputs_are_named_in_one_line(figure, tmp_path):
     write_run(tmp_path / "run", range(1, 301))
     (tmp_path / "notes.txt").write_text("no log\n")
     for arguments, message in [

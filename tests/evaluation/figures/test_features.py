@@ -1,4 +1,4 @@
-"""`rgt figure features`: which blocks are drawn, what is missing, inputs that do not fit."""
+"""`rgt figure features`: drawn blocks, networks without some parts, and wrong inputs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_a_block_and_its_neighbour_of_the_other_kind_are_drawn(figure, photograp
         assert np.asarray(image.convert("L")).std() > 10
 
 
-def test_hai_needs_no_image_and_what_is_not_there_is_said(figure, photograph, weights, tmp_path):
+def test_hai_needs_no_image_and_missing_parts_are_reported(figure, photograph, weights, tmp_path):
     assert "written" in figure("features", "--parts", "hai", "-w", weights, "-o", "hai.pdf")
     torch.manual_seed(0)
     plain = RGT(upscale=2, depth=[2], num_heads=[6], embed_dim=96, split_size=[4, 8], hai="none", global_blocks="none")
@@ -37,7 +37,7 @@ def test_hai_needs_no_image_and_what_is_not_there_is_said(figure, photograph, we
     assert "no learned values" in figure("features", "--parts", "hai", "-w", "plain.safetensors", "-o", "x.png", code=2)
 
 
-def test_what_does_not_fit_is_named(figure, photograph, weights):
+def test_wrong_inputs_are_named_in_one_line(figure, photograph, weights):
     for arguments, message in [
         (["face.png", "--query", "72,0"], "--query 72,0: does not lie in face.png, which has 72×60 pixels"),
         (["face.png", "--block", "2.3"], "--block 2.3: net.pth has the blocks 1.1, 1.2, 1.3, 2.1, 2.2"),

@@ -25,7 +25,7 @@ Write = Callable[..., Path]
 
 @pytest.fixture
 def write_set(tmp_path: Path) -> Write:
-    """write_set(name, scales, ending): HR of 49×62, 45×50 and, grey, 46×51 pixels, and LR; returns the data folder."""
+    """write_set(name, scales, ending): write HR (49×62, 45×50, grey 46×51) and LR images; return the data folder."""
 
     def write(name: str = "Set5", scales: tuple[int, ...] = (2,), ending: str = "x") -> Path:
         photograph = data.astronaut()[..., ::-1]
@@ -51,7 +51,7 @@ def _write(path: Path, image: np.ndarray) -> None:
 
 @pytest.fixture
 def write_weights(tmp_path: Path) -> Write:
-    """write_weights(name, seed, scale): a checkpoint of a tiny RGT; returns its path."""
+    """write_weights(name, seed, scale): save a checkpoint of a tiny RGT and return its path."""
 
     def write(name: str = "tiny.pth", seed: int = 0, scale: int = 2) -> Path:
         torch.manual_seed(seed)
@@ -64,10 +64,10 @@ def write_weights(tmp_path: Path) -> Write:
 
 @pytest.fixture
 def table(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """table(*arguments, code=0): results of `rgt table --format json` by (method, scale, set); ends with `code`.
+    """table(*arguments, code=0): run `rgt table --format json`, return its results by (method, scale, set).
 
-    With another --format what it prints; where it prints nothing, what it says on stderr.
-    `table.said` is always what the last run said there.
+    With another --format, return the printed table (CSV: its rows); without a table, return stderr.
+    `table.said` is always the stderr of the last run.
     """
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RGT_CACHE", str(tmp_path / "cache"))

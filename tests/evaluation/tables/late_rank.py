@@ -1,6 +1,6 @@
-"""`rgt table` where torch waits seconds by default, and rank 1 sleeps before its first image: `late_rank.py FLAGS`.
+"""Run `rgt table FLAGS` with a short default timeout of torch and a rank 1 that sleeps before its first image.
 
-The environment says how long: PATIENCE and LATE, in seconds. Rank 1 makes a file `late` before.
+The environment gives PATIENCE (the timeout) and LATE (the sleep) in seconds. Rank 1 first creates a file `late`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`rgt table` measures what `basicsr test` measures, goes on after interruptions, and never mixes runs."""
+"""`rgt table` gives the scores of `basicsr test`, continues interrupted runs, and never mixes runs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ QUIET = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 @pytest.fixture
 def measured(monkeypatch):
-    """Names of the images that were measured, in order; set `measured.fail_at` to raise at that image instead."""
+    """Names of the measured images, in order; `measured.fail_at` = (name, exception class) raises at that image."""
 
     class Measured(list):
         fail_at: tuple[str, type[BaseException]] | None = None
@@ -80,7 +80,7 @@ def test_network_rows_equal_basicsr_test(table, write_set, write_weights, tmp_pa
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
-def test_bicubic_is_matlabs_and_measures_grey_images_on_their_grey(table, write_set, scale):
+def test_bicubic_is_matlab_imresize_and_grey_images_are_measured_on_grey(table, write_set, scale):
     data = write_set(scales=(scale,))
     images = table("bicubic", "--scales", scale, "--sets", "Set5")["bicubic", scale, "Set5"]["images"]
     for name, score in images.items():
@@ -98,7 +98,7 @@ def test_bicubic_is_matlabs_and_measures_grey_images_on_their_grey(table, write_
 
 
 def test_self_ensemble_row_equals_rotations_and_mirrors_in_numpy(table, write_set, write_weights):
-    """The pictures are not square: a wrong turn would not even fit, a left-out one shows in the score."""
+    """The pictures are not square, so a wrong rotation raises; a missing rotation changes the score."""
     data, weights = write_set(), write_weights()
     results = table(f"{weights}+", weights, "--sets", "Set5")
     network = load_model(weights)
@@ -113,12 +113,12 @@ def test_self_ensemble_row_equals_rotations_and_mirrors_in_numpy(table, write_se
                 outputs.append(np.rot90(output[:, ::mirror], -turns))
         sr = (np.mean(outputs, 0).clip(0, 1) * 255).round().astype(np.uint8)[..., ::-1]
         hr = crop_to_multiple(cv2.imread(str(data / f"Set5/HR/{name}.png")), 2)
-        # samples that fall on a half may round either way
+        # samples at exactly one half may round either way
         assert score["psnr"] == pytest.approx(calculate_psnr(sr, hr, crop_border=2, test_y_channel=True), abs=2e-4)
         assert abs(score["psnr"] - results["tiny", 2, "Set5"]["images"][name]["psnr"]) > 1e-3
 
 
-def test_interrupted_run_goes_on_where_it_was(table, write_set, write_weights, measured):
+def test_interrupted_run_continues_at_the_next_image(table, write_set, write_weights, measured):
     write_set(scales=(2, 4))
     arguments = ("bicubic", write_weights(), "--scales", 2, 4, "--sets", "Set5")
     whole = table(*arguments, "--keep", "elsewhere")
@@ -128,16 +128,16 @@ def test_interrupted_run_goes_on_where_it_was(table, write_set, write_weights, m
     assert measured == ["face.png", "flag.png"]
     measured.fail_at = None
     assert table(*arguments) == whole
-    assert len(measured) == 9  # each of 3 rows × 3 images once in both runs together
+    assert len(measured) == 9  # 3 rows × 3 images, each measured once in the two runs
     assert table(*arguments) == whole
     assert len(measured) == 9
     assert table(*arguments, "--fresh") == whole
     assert len(measured) == 18
 
 
-def test_what_decides_a_score_tells_kept_ones_apart(table, write_set, write_weights, measured, tmp_path):
+def test_kept_scores_need_equal_weights_flags_and_images(table, write_set, write_weights, measured, tmp_path):
     data, weights = write_set(), write_weights()
-    # three images each time but where said; every change of before stays
+    # the last method equals that of `first`, so its scores are reused
     first = table(f"X={weights}", "--sets", "Set5")
     changes = [
         (f"X={write_weights('other.pth', 1)}", (), 3),
@@ -149,7 +149,7 @@ def test_what_decides_a_score_tells_kept_ones_apart(table, write_set, write_weig
         measured.clear()
         table(method, "--sets", "Set5", *flags)
         assert len(measured) == count, (method, flags)
-    write_weights(seed=2)  # another file under the same name
+    write_weights(seed=2)  # other weights under the same name
     measured.clear()
     second = table(f"X={weights}", "--sets", "Set5")
     assert len(measured) == 3
@@ -162,7 +162,7 @@ def test_what_decides_a_score_tells_kept_ones_apart(table, write_set, write_weig
     assert measured == ["flag.png", "grey.png"]
     files = list((tmp_path / "results/table").rglob("face.*.json"))
     sound = [file.read_text() for file in files]
-    texts = [text[:40] for text in sound]  # as a full disk or a crash may leave it
+    texts = [text[:40] for text in sound]  # truncated, as after a full disk or a crash
     numbers = re.compile(r'("psnr": )[^,]+')
     for damaged in (texts, ["[" * 100_000] * len(files), [numbers.sub(r'\1"much"', text) for text in sound]):
         for file, text in zip(files, damaged, strict=True):
@@ -172,8 +172,8 @@ def test_what_decides_a_score_tells_kept_ones_apart(table, write_set, write_weig
         assert measured == ["face.png"]
 
 
-def test_images_that_differ_in_their_suffix_only_are_all_counted(table, write_set):
-    """As BasicSR does, whose LR of face.bmp is facex2.bmp."""
+def test_images_that_differ_only_in_suffix_are_all_measured(table, write_set):
+    """As in BasicSR, where the LR image of face.bmp is facex2.bmp."""
     data = write_set("Mine")
     for folder, ending in (("HR", ""), ("LR_bicubic/X2", "x2")):
         picture = cv2.imread(str(data / "Mine" / folder / f"flag{ending}.png"))
@@ -193,7 +193,7 @@ def test_images_that_differ_in_their_suffix_only_are_all_counted(table, write_se
 
 
 def work(said: str) -> float:
-    """The operations that the progress line counts."""
+    """Number of operations in the progress line."""
     number, unit = re.findall(r"100%.*?/([\d.]+)([kMG]?) \[", said)[-1]
     return float(number) * {"": 1, "k": 1e3, "M": 1e6, "G": 1e9}[unit]
 
@@ -213,17 +213,17 @@ def test_two_ranks_print_one_table_with_the_numbers_of_one_process(table, write_
         check=False,
     )
     assert ranks.returncode == 0, ranks.stderr
-    results = json.loads(ranks.stdout)["results"]  # one table, or it would be no JSON
+    results = json.loads(ranks.stdout)["results"]  # two tables would not be valid JSON
     assert {(result["method"], result["scale"], result["set"]): result for result in results} == alone
     assert len(list((tmp_path / "results/table").rglob("*.json"))) == 9
     assert "(1 of 2 processes)" in ranks.stderr
     assert 0.2 < work(ranks.stderr) / of_all < 0.8
 
 
-def test_folder_of_super_resolved_images_in_every_layout(table, write_set, tmp_path):
+def test_super_resolved_images_are_found_in_every_folder_layout(table, write_set, tmp_path):
     data = write_set(scales=(2, 4))
     wanted = table("bicubic", "--sets", "Set5", "--scales", 2)["bicubic", 2, "Set5"]["images"]
-    names = {"face", "flag"}  # grey is measured on Y here, as BasicSR does
+    names = {"face", "flag"}  # grey is measured on Y here, as in BasicSR
     layouts = {"Set5/x2": "_NET_x2", "X2/Set5": "x2", "visualization/Set5": "_test_NET_x2", "Set5": "_NET_x2"}
     for layout, ending in layouts.items():
         folder = tmp_path / f"sr {layout.replace('/', ' ')}"
@@ -241,11 +241,11 @@ def test_folder_of_super_resolved_images_in_every_layout(table, write_set, tmp_p
     assert re.search(r"face_NET_x2.png: has 62×48 pixels, but HR cut to a multiple of 4 has 60×48", wrong)
 
 
-def test_unreadable_image_is_named_and_those_before_it_stay_kept(table, write_set, measured):
+def test_unreadable_image_is_named_and_scores_before_it_are_kept(table, write_set, measured):
     data = write_set()
     image = data / "Set5/HR/flag.png"
     whole = image.read_bytes()
-    image.write_bytes(whole[:100] + bytes(40) + whole[140:])  # both ends are sound
+    image.write_bytes(whole[:100] + bytes(40) + whole[140:])  # only the middle is damaged
     assert "Set5 ×2: flag.png: it or the image that" in table("bicubic", "--scales", 2, "--sets", "Set5", code=1)
     image.write_bytes(whole)
     measured.clear()

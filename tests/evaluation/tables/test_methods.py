@@ -1,4 +1,4 @@
-"""What is missing is in the table with how to get it; what cannot be meant ends with exit code 2."""
+"""Missing data appear in the table with a remedy; invalid arguments end with exit code 2."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def test_the_remedy_for_lr_images_works(table, write_set):
     assert table("bicubic", "--scales", 3, "--sets", "Set5") == wanted
 
 
-def test_weights_go_by_their_names_with_the_scales_that_exist(table, write_set, write_weights, monkeypatch):
-    """A published file in the cache is found by name; its row has the paper's numbers beside it."""
+def test_published_weights_are_found_by_name_at_their_scales(table, write_set, write_weights, monkeypatch):
+    """The row of a published file includes the paper's numbers."""
     write_set()
     cached = write_weights()
     monkeypatch.setattr(methods, "ZOO", {"RGT_x2": ZooEntry("RGT_x2", "RGT", 2, "")})
@@ -57,8 +57,8 @@ def test_weights_go_by_their_names_with_the_scales_that_exist(table, write_set, 
     assert "no weights of that name" in asked["RGT", 4, "Set5"]["missing"]
 
 
-def test_a_name_with_a_scale_has_a_row_of_that_scale_only(table, write_set, write_weights, monkeypatch):
-    """One name for a method may stand for files of different scales, as the paper's names do."""
+def test_name_with_a_scale_gives_rows_of_that_scale_only(table, write_set, write_weights, monkeypatch):
+    """One method name may cover files of different scales, as in the paper."""
     write_set(scales=(2, 4))
     files = {f"RGT_T_x{scale}": write_weights(f"{scale}.pth", scale=scale) for scale in (2, 4)}
     monkeypatch.setattr(methods, "fetch", lambda entry: files[entry.name])
@@ -93,9 +93,7 @@ MISTAKES = [
 ]
 
 
-def test_what_cannot_be_meant_is_one_line_before_anything_is_measured(
-    table, write_set, write_weights, tmp_path, monkeypatch
-):
+def test_invalid_arguments_end_in_one_line_before_measuring(table, write_set, write_weights, tmp_path, monkeypatch):
     write_set()
     write_weights()
     (tmp_path / "mine.md").write_text("my table")
@@ -108,7 +106,7 @@ def test_what_cannot_be_meant_is_one_line_before_anything_is_measured(
         assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
 
 
-def test_images_that_do_not_belong_together_are_named(table, write_set):
+def test_hr_and_lr_images_that_do_not_match_are_named(table, write_set):
     lr = write_set() / "Set5/LR_bicubic/X2"
 
     def said() -> str:
@@ -123,7 +121,7 @@ def test_images_that_do_not_belong_together_are_named(table, write_set):
 
 
 def test_images_too_small_for_ssim_are_named(table, write_set):
-    """BasicSR's SSIM of them is NaN, or an error of OpenCV."""
+    """BasicSR's SSIM gives NaN for such images, or OpenCV raises."""
     data = write_set()
     picture = cv2.imread(str(data / "Set5/HR/flag.png"))[:14]
     assert cv2.imwrite(str(data / "Set5/HR/flag.png"), picture)

@@ -1,4 +1,4 @@
-"""On the real images, `rgt table` gives the literature's bicubic rows and the paper's RCAN row."""
+"""On the real images, `rgt table` reproduces the bicubic rows of the literature and the paper's RCAN row."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def differences(keep: Path, method: str, *sets: str) -> dict[tuple[int, str], tu
     return {(r.scale, r.benchmark): (r.difference.psnr, r.difference.ssim) for r in results}
 
 
-def test_bicubic_rows_are_the_literatures(tmp_path):
+def test_bicubic_rows_equal_the_literature(tmp_path):
     found = differences(tmp_path, "bicubic", "Set5", "Set14")
     assert len(found) == 6
     for where, (psnr, ssim) in found.items():
@@ -34,18 +34,18 @@ def test_bicubic_rows_are_the_literatures(tmp_path):
         assert abs(ssim) < 0.001, where
 
 
-def test_rcans_published_images_give_the_papers_row(tmp_path):
+def test_published_rcan_images_give_the_papers_row(tmp_path):
     found = differences(tmp_path, f"RCAN={DATA / 'published/RCAN_Set5_SR'}", "Set5")
     assert len(found) == 3
     for where, (psnr, ssim) in found.items():
-        assert abs(psnr) < 0.0051, where  # the same when rounded
+        assert abs(psnr) < 0.0051, where  # equal after rounding
         assert abs(ssim) < 0.000051, where
 
 
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("name", ["Set5", "Set14"])
 def test_bicubic_of_single_images_equals_the_published_table(name, scale):
-    """Its convention: edges replicated for LR, Y rounded to 8 bits, grey images on their grey."""
+    """Convention of that table: edges replicated for LR, Y rounded to 8 bits, grey images measured on grey."""
     tables = json.loads((DATA / "published/selfexsr_tables.json").read_text())
     rows = tables["tables"][f"{name}_SRF_{scale}"]["PSNR"]
     column, border = tables["methods"].index("Bicubic"), 8

@@ -1,4 +1,4 @@
-"""The processes of a table wait for the slowest, and end when one dies."""
+"""The processes of `rgt table` wait for the slowest one, and end when one is killed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LIMIT = 240
 
 @pytest.fixture
 def two_ranks(write_set, tmp_path):
-    """two_ranks(patience, late): both processes of `rgt table`, rank 1 late, with pipes for stdout and stderr."""
+    """two_ranks(patience, late): start both processes of `rgt table`, rank 1 late, with pipes for stdout and stderr."""
     write_set()
     ranks: list[subprocess.Popen[str]] = []
 
@@ -51,7 +51,7 @@ def kept(folder: Path) -> list[str]:
     return sorted(file.name.split(".")[0] for file in folder.rglob("*.json"))
 
 
-def test_a_rank_that_takes_longer_than_torch_waits_is_waited_for(two_ranks, tmp_path):
+def test_rank_slower_than_the_default_timeout_of_torch_is_waited_for(two_ranks, tmp_path):
     first, second = two_ranks(patience=10, late=14)
     out, err = first.communicate(timeout=LIMIT)
     assert (tmp_path / "late").exists(), err
@@ -60,8 +60,8 @@ def test_a_rank_that_takes_longer_than_torch_waits_is_waited_for(two_ranks, tmp_
     assert second.wait(LIMIT) == 0
 
 
-def test_a_rank_that_is_killed_ends_the_others_and_what_they_measured_is_kept(two_ranks, table, tmp_path):
-    """Without torchrun, which would end them too."""
+def test_killed_rank_ends_the_others_and_their_scores_are_kept(two_ranks, table, tmp_path):
+    """Without torchrun, which would itself end the other ranks."""
     first, second = two_ranks(patience=1800, late=3600)
     others, limit = ["face", "grey"], time.monotonic() + LIMIT  # rank 0's share
     while not ((tmp_path / "late").exists() and kept(tmp_path / "results") == others):

@@ -1,4 +1,4 @@
-"""The same results as Markdown, LaTeX, CSV and JSON."""
+"""A result table as Markdown, LaTeX, CSV and JSON."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_markdown_has_measured_published_and_difference():
     ]
 
 
-def test_latex_escapes_and_has_as_many_columns_in_every_row():
+def test_latex_is_escaped_and_all_rows_have_equally_many_columns():
     lines = TABLE.text("latex").splitlines()
     assert lines[1:3] == ["% A remark.", "% Missing: RGT-S ×2 Set14: Set14/HR: there are no images; get them"]
     assert lines[3] == r"\begin{tabular}{lllrrrr}"
@@ -49,13 +49,13 @@ def test_latex_escapes_and_has_as_many_columns_in_every_row():
     assert not any(character in "\n".join(lines[3:]) for character in "×−–∞")
 
 
-def test_characters_of_names_do_not_break_the_layout():
+def test_special_characters_in_names_are_escaped():
     odd = Table((Result("a|b\\c~d^e_f", 2, "Set5", FIVE),))
     assert odd.text("markdown").splitlines()[2].startswith(r"| a\|b\c~d^e_f | ×2 |")
     assert r"a|b\textbackslash{}c\textasciitilde{}d\textasciicircum{}e\_f & $\times$2 & measured" in odd.text("latex")
 
 
-def test_csv_has_numbers_in_full():
+def test_csv_keeps_full_precision():
     rows = list(csv.DictReader(io.StringIO(TABLE.text("csv"))))
     assert [row["set"] for row in rows] == ["Set5", "Set14", "Set5", "Set14"]
     assert float(rows[0]["psnr"]) == 39.0
@@ -67,7 +67,7 @@ def test_csv_has_numbers_in_full():
     assert float(images[2]["ssim"]) == 0.962
 
 
-def test_json_is_strict_and_says_where_the_numbers_come_from():
+def test_json_is_strict_and_names_the_source_of_published_numbers():
     content = json.loads(TABLE.text("json"), parse_constant=lambda name: pytest.fail(name))
     assert "arXiv" in content["published"]["source"]
     assert [result["complete"] for result in content["results"]] == [True, False, False, False]
@@ -75,14 +75,14 @@ def test_json_is_strict_and_says_where_the_numbers_come_from():
     assert content["notes"] == ["A remark."]
 
 
-def test_a_part_of_a_set_is_not_compared():
+def test_incomplete_set_has_no_difference_to_published_numbers():
     four = Result("RGT-S", 2, "Set5", dict(list(FIVE.items())[:4]))
     assert four.published is not None
     assert four.difference is None
     assert Result("RGT-S", 2, "Set5", FIVE).difference is not None
 
 
-def test_the_papers_table_is_whole():
+def test_papers_table_is_complete():
     assert set(paper()["table2"]) >= {"RCAN", "RGT-S", "RGT", "RGT+"}
     for method in paper()["table2"]:
         assert all(published(method, scale, name) for scale in SCALES for name in BENCHMARKS), method

@@ -1,4 +1,4 @@
-"""Real videos, small, made with PyAV: moving pictures, a tone, chapters, a title."""
+"""Small real videos, made with PyAV: moving pictures, a tone, chapters and a title."""
 
 from __future__ import annotations
 

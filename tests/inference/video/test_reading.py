@@ -1,4 +1,4 @@
-"""Which files are videos, how much there is in them, and which stream is the picture."""
+"""Which files are videos, how many pixels they have, and which stream is the video."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Make = Callable[..., Path]
 
 
 class Same:
-    """Leaves pictures as they are."""
+    """Returns pictures unchanged."""
 
     def upscale(self, image: np.ndarray, outscale: object = None, progress: object = None) -> np.ndarray:
         return image
@@ -60,7 +60,7 @@ NO_VIDEOS: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("kind", NO_VIDEOS)
-def test_files_that_are_no_videos_end_in_one_line(make_video: Make, tmp_path: Path, kind: str) -> None:
+def test_files_that_are_not_videos_end_in_one_line(make_video: Make, tmp_path: Path, kind: str) -> None:
     make_video("other.mp4")
     path = tmp_path / "x.mp4"
     NO_VIDEOS[kind][0](path)
@@ -80,7 +80,7 @@ def test_a_video_without_its_index_ends_in_one_line(make_video: Make) -> None:
 
 
 @pytest.mark.parametrize("name", ["concat:a.mp4", "-i.mp4", "ü ä %03d.v1.mp4"])
-def test_names_are_never_taken_for_addresses(
+def test_file_names_are_never_read_as_urls(
     make_video: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     make_video(name)
@@ -89,7 +89,7 @@ def test_names_are_never_taken_for_addresses(
     assert video_pixels(Path(f"{name}.out.mp4")) == 25 * 64 * 48
 
 
-def test_a_cover_picture_is_not_taken_for_the_video(make_video: Make, tmp_path: Path) -> None:
+def test_cover_picture_is_not_treated_as_the_video(make_video: Make, tmp_path: Path) -> None:
     plain, path = make_video("plain.mp4"), tmp_path / "covered.mp4"
     cover = tmp_path / "cover.jpg"
     Image.new("RGB", (600, 600)).save(cover)

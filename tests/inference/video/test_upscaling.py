@@ -70,13 +70,11 @@ IRREGULAR = [500, 517, 533, 601, 655, 900, 902, 1500]
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".webm"])
-def test_every_frame_keeps_its_time_also_where_times_are_irregular_and_do_not_start_at_0(
-    make_video: Make, suffix: str
-) -> None:
+def test_frames_keep_irregular_times_that_do_not_start_at_0(make_video: Make, suffix: str) -> None:
     source = make_video("source.mkv", times=IRREGULAR, audio="libopus")
     target, notices = run(source, f"out{suffix}")
     assert times(target) == times(source) == [Fraction(time, 1000) for time in IRREGULAR]
-    if suffix != ".mov":  # which has no Opus
+    if suffix != ".mov":  # .mov cannot hold Opus
         assert packets(target, "audio") == packets(source, "audio")
         assert not notices
 
@@ -91,13 +89,13 @@ def test_the_time_base_is_kept(make_video: Make) -> None:
     assert times(ntsc) == [number * base for number in range(9)]
 
 
-def test_the_last_frame_stays_as_long_as_it_was(make_video: Make) -> None:
+def test_duration_of_the_last_frame_is_kept(make_video: Make) -> None:
     target, _ = run(make_video(times=[0, 100, 110], last_duration=70))
     with av.open(str(target)) as container:
         assert container.streams.video[0].duration * container.streams.video[0].time_base == Fraction(180, 1000)
 
 
-def test_frames_at_the_time_of_an_earlier_one_are_left_out(make_video: Make) -> None:
+def test_frames_with_the_time_of_an_earlier_one_are_left_out(make_video: Make) -> None:
     source = make_video("source.mkv", codec="ffv1", times=[0, 40, 40, 80])
     target, notices = run(source)
     assert times(target) == [0, Fraction(40, 1000), Fraction(80, 1000)]
@@ -125,8 +123,8 @@ def test_sound_tags_and_chapters_are_kept(make_video: Make) -> None:
     assert not notices
 
 
-def test_sound_stays_in_time_with_the_picture_in_a_container_that_shifts_both(make_video: Make) -> None:
-    source = make_video(audio="aac")  # starts before 0, by the encoder's delay
+def test_sound_stays_in_sync_in_a_container_that_shifts_times(make_video: Make) -> None:
+    source = make_video(audio="aac")  # starts before 0, because of the encoder's delay
     target, _ = run(source, "out.mkv")
 
     def distance(path: Path) -> Fraction:
@@ -143,7 +141,7 @@ def test_sound_stays_in_time_with_the_picture_in_a_container_that_shifts_both(ma
         ({"name": "a.mp4", "audio": "aac"}, "out.webm", "audio (aac)"),
     ],
 )
-def test_sound_and_subtitles_are_kept_where_the_container_has_such_else_named(
+def test_sound_and_subtitles_are_kept_or_named_if_the_container_cannot_hold_them(
     make_video: Make, source: dict[str, Any], target: str, lost: str | None
 ) -> None:
     before = make_video(**source)
@@ -181,24 +179,24 @@ def patch_means(path: Path) -> NDArray[np.float64]:
         ((1, 1), "yuv444p"),
     ],
 )
-def test_colours_stay_for_every_matrix_and_range(
+def test_colours_are_kept_for_every_matrix_and_range(
     make_video: Make, colour: tuple[int, int] | None, pixel_format: str
 ) -> None:
-    # 2 frames of lossless video: what differs comes from the conversions
+    # 2 frames of lossless video: all differences come from the conversions
     options = {"crf": "0"} if pixel_format != "yuv420p10le" else {"crf": "4"}
     source = make_video(picture=chart, times=[0, 40], colour=colour, pixel_format=pixel_format, options=options)
     target, notices = run(source)
     assert np.abs(patch_means(source) - chart(0)[16::32, 16::32].reshape(12, 3)).max() < 2.5, "the source itself"
     assert np.abs(patch_means(target) - patch_means(source)).max() < 1.5
     frame = first_frame(target)
-    # without a tag the larger result would be taken for another matrix than the source
+    # without a tag, players would assume another matrix for the larger result
     assert (frame.colorspace, frame.color_range) == (colour or (6, 1))
     assert ("10" in frame.format.name) == ("10" in pixel_format)
     assert not notices
 
 
 @pytest.mark.parametrize(("bits", "target"), [(10, "out.webm"), (12, "out.mp4")])
-def test_more_than_8_bits_become_10_and_a_loss_is_said(make_video: Make, bits: int, target: str) -> None:
+def test_more_than_8_bits_become_10_and_a_loss_is_reported(make_video: Make, bits: int, target: str) -> None:
     source = make_video("source.mkv", codec="ffv1", pixel_format=f"yuv420p{bits}le", times=[0, 40])
     result, notices = run(source, target)
     assert first_frame(result).format.name == "yuv420p10le"
@@ -207,14 +205,14 @@ def test_more_than_8_bits_become_10_and_a_loss_is_said(make_video: Make, bits: i
 
 @pytest.mark.parametrize("mirrored", [False, True])
 @pytest.mark.parametrize("angle", [0, 90, 180, 270])
-def test_turned_and_mirrored_videos_come_out_upright(make_video: Make, angle: int, mirrored: bool) -> None:
+def test_rotated_and_mirrored_videos_become_upright(make_video: Make, angle: int, mirrored: bool) -> None:
     corners = np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [0, 0, 0]]], np.uint8).repeat(32, 0).repeat(48, 1)
     source = make_video(picture=lambda _: corners, times=[0, 40], rotation=(angle, mirrored), aspect=Fraction(4, 3))
     target, _ = run(source)
-    turned = np.rot90(corners, angle // 90)  # the display matrix turns counter-clockwise first, then mirrors
+    turned = np.rot90(corners, angle // 90)  # the display matrix rotates counter-clockwise, then mirrors
     expected = (turned[:, ::-1] if mirrored else turned).repeat(2, 0).repeat(2, 1)
     frame = first_frame(target)
-    shown = frame.to_ndarray(format="rgb24")  # as stored: nothing is left to be turned
+    shown = frame.to_ndarray(format="rgb24")  # as stored, without rotation
     assert shown.shape == expected.shape
     assert np.abs(shown.astype(int) - expected).mean() < 8
     assert frame.rotation == 0
@@ -223,14 +221,14 @@ def test_turned_and_mirrored_videos_come_out_upright(make_video: Make, angle: in
     assert aspect == (Fraction(3, 4) if angle % 180 else Fraction(4, 3))
 
 
-def test_pixels_become_square_in_webm_which_has_no_others(make_video: Make) -> None:
+def test_pixels_become_square_in_webm(make_video: Make) -> None:
     target, notices = run(make_video(aspect=Fraction(3, 2), times=[0, 40]), "out.webm")
     frame = first_frame(target)
     assert (frame.width, frame.height) == (192, 96)
     assert "square" in notices[0]
 
 
-def test_odd_sizes_are_cut_to_even_ones_and_that_is_said(make_video: Make) -> None:
+def test_odd_sizes_are_cut_to_even_ones_and_reported(make_video: Make) -> None:
     target, notices = run(make_video(times=[0, 40]), outscale=1.39)
     frame = first_frame(target)
     assert (frame.width, frame.height) == (88, 66)
@@ -246,7 +244,7 @@ def test_progress_counts_input_pixels(make_video: Make) -> None:
 
 
 def test_a_second_run_gives_the_same_bytes(make_video: Make) -> None:
-    # VP9: a build of x264 was seen to give other bytes once in some ten runs
+    # VP9, because a build of x264 gave other bytes about once in ten runs
     source = make_video("source.mkv", audio="libopus")
     one, _ = run(source, "one.webm")
     two, _ = run(source, "two.webm")
@@ -265,7 +263,7 @@ def test_a_real_network_enlarges_frames_as_it_enlarges_pictures(make_video: Make
             assert np.abs(rgb(large).astype(int) - rgb(expected)).mean() < 2
 
 
-def test_a_video_cut_off_in_its_middle_gives_what_is_there(make_video: Make) -> None:
+def test_truncated_video_gives_its_remaining_frames(make_video: Make) -> None:
     source = make_video(container_options={"movflags": "faststart"}, times=range(0, 3000, 40))
     whole = times(source)
     source.write_bytes(source.read_bytes()[: source.stat().st_size // 2])
@@ -293,7 +291,9 @@ def test_damaged_frames_are_left_out_and_the_others_keep_their_times(make_video:
 
 
 @pytest.mark.parametrize("error", [UserError, KeyboardInterrupt])
-def test_nothing_is_left_when_the_upscaler_fails(make_video: Make, tmp_path: Path, error: type[BaseException]) -> None:
+def test_failing_upscaler_leaves_no_new_file_and_keeps_the_old_result(
+    make_video: Make, tmp_path: Path, error: type[BaseException]
+) -> None:
     class Fails(Repeat):
         count = 0
 
@@ -322,14 +322,14 @@ def disk_limit() -> Iterator[None]:
 def test_a_full_disk_ends_in_one_line(make_video: Make, tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (25, 48, 64, 3)).astype(np.uint8)
     source = make_video(picture=lambda number: noise[number])
-    # Python ignores SIGXFSZ
+    # writing beyond the limit raises OSError, because Python ignores SIGXFSZ
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
     with pytest.raises(UserError, match=r"out\.mp4: cannot be written: .*nothing was changed"):
         run(source)
     assert [path.name for path in tmp_path.iterdir()] == ["source.mp4"]
 
 
-def test_no_picture_is_held_longer_than_it_takes_to_write_it(make_video: Make) -> None:
+def test_pictures_are_released_after_writing(make_video: Make) -> None:
     pictures: list[weakref.ref[NDArray[Any]]] = []
 
     class Counting(Repeat):
