@@ -1,4 +1,4 @@
-"""The console command `rgt`: its list of commands, and how they end."""
+"""The console command `rgt`: its list of commands, and their exit codes."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ _NEEDS_BASICSR = "this command needs BasicSR: pip install basicsr==1.4.2, on Pyt
 def run_guarded(work: Callable[[], int | None], prog: str, verbose: bool = False) -> int:
     """Call `work` and return its exit code; an error that a user can cause becomes one line on stderr and a code.
 
-    With `verbose` the traceback is printed too. Ctrl-C gives 130. It is not a failure if nobody reads stdout any more,
-    as behind `| head`. Streams that the process was started without are opened on os.devnull.
+    With `verbose` the traceback is printed too. Ctrl-C gives 130. A closed stdout, as behind `| head`, is not a
+    failure. Missing standard streams are opened on os.devnull.
     """
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # from a file manager, or with `2>&-`: else a file of ours would get its number
+        if getattr(sys, name) is None:  # from a file manager, or with `2>&-`; else a later file gets its number
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
     failure: Exception
     try:
@@ -66,9 +66,9 @@ def run_guarded(work: Callable[[], int | None], prog: str, verbose: bool = False
 
 
 def _is_stdout_lost() -> bool:
-    """Whether stdout cannot be written to. Then it is redirected: Python would complain again at its end."""
+    """Whether writing to stdout fails. If so, stdout is redirected: Python would report the error again at exit."""
     try:
-        print(flush=True)  # to flush alone would try nothing where stdout is unbuffered
+        print(flush=True)  # a flush alone tests nothing if stdout is unbuffered
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return True
@@ -90,7 +90,7 @@ def ending_in_order() -> Iterator[None]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `rgt`; returns the exit code."""
+    """Run `rgt` and return the exit code."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # for characters that a terminal's encoding lacks

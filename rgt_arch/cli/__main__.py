@@ -1,5 +1,4 @@
-"""`python -m rgt_arch.cli`: `train`, `test` and `options` are those of `basicsr`, everything else is `rgt` (torchrun
-needs a module)."""
+"""`python -m rgt_arch.cli`: `train`, `test`, `options` run `basicsr`, others `rgt` (torchrun needs a module)."""
 
 import sys
 

@@ -53,14 +53,14 @@ _SHARED = (
 
 
 def command_first(arguments: list[str]) -> list[str]:
-    """Put `--local-rank=N`, which torch.distributed.launch writes before all arguments, behind the command."""
+    """Move `--local-rank=N`, which torch.distributed.launch puts before all arguments, behind the command."""
     if arguments and re.fullmatch(r"--local[-_]rank=\d+", arguments[0]):
         return [*arguments[1:2], arguments[0], *arguments[2:]]
     return arguments
 
 
 def put_current_directory_last() -> None:
-    """Move the current directory to the end of sys.path, or append it: users' modules are found, but shadow none.
+    """Move the current directory to the end of sys.path, or append it, so that users' modules do not shadow others.
 
     Python puts it first under `python -m`, and a `basicsr/` folder of a fork in it would be imported.
     """
@@ -69,7 +69,7 @@ def put_current_directory_last() -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `basicsr`; returns the exit code."""
+    """Run `basicsr` and return the exit code."""
     work, prog, verbose = parse(MAIN, COMMANDS, command_first(list(sys.argv[1:] if argv is None else argv)))
     put_current_directory_last()
     return run_guarded(work, prog, verbose)
@@ -92,7 +92,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     *_SHARED,
 )
 def train(**given: Any) -> int:
-    """Train."""
     return _run("train", **given)
 
 
@@ -107,7 +106,6 @@ def train(**given: Any) -> int:
     *_SHARED,
 )
 def test(**given: Any) -> int:
-    """Test."""
     return _run("test", **given)
 
 
@@ -118,7 +116,6 @@ def test(**given: Any) -> int:
     "examples:\n  basicsr options > keys.md\n",
 )
 def options() -> None:
-    """Print the reference."""
     from rgt_arch.config import describe_options
 
     print(describe_options())
@@ -128,7 +125,7 @@ COMMANDS = (train, test, options)
 
 
 def _run(name: str, launcher: str | None = None, **given: Any) -> int:
-    """Train or test; raises UserError for every failure. Warnings that no log has taken are printed before it.
+    """Train or test. Prints the warnings that are not in a log, then raises UserError for any failure.
 
     Errors raised before the process group exists are printed by rank 0 only. If contact to another rank is lost, that
     rank reports its error first.
@@ -149,7 +146,7 @@ def _run(name: str, launcher: str | None = None, **given: Any) -> int:
             loop.train(flags, os.getcwd(), notices, stop)
         else:
             loop.test(flags, os.getcwd(), notices)
-    except Exception as error:  # BasicSR and users' modules raise anything; users get one line
+    except Exception as error:  # BasicSR and users' modules can raise any exception; users get one line
         failure = error
     for text in notices if rank == 0 else ():
         print(f"basicsr {name}: warning: {text}", file=sys.stderr)

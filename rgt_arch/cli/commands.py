@@ -1,4 +1,4 @@
-"""How commands are declared: the texts of their help, one `flag` for each flag, and the function that does the work."""
+"""Declarations of commands: their help texts, one `flag` for each flag, and the function that does the work."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ Flag = tuple[Sequence[str], dict[str, Any]]
 
 
 def flag(usage: str, help: str, kind: Callable[[str], Any] | None = None, **settings: Any) -> Flag:
-    """A flag or positional argument; what `settings` do, `ArgumentParser.add_argument` documents.
+    """Declare a flag or positional argument; `settings` are those of `ArgumentParser.add_argument`.
 
-    usage: its names and, if it takes a value, how the help calls that: "-o --output FILE". kind: converts the value.
+    usage: its names and, if it takes a value, the value's name in the help: "-o --output FILE". kind: converts the
+    value.
     """
     words = usage.split()
     names = [word for word in words if word.startswith("-")] or words[:1]
@@ -34,30 +35,30 @@ class Command:
     """A command, or without `run` a group of commands.
 
     `run` gets the flags that the user gave, as keywords, and returns the exit code or None for 0. A flag that was not
-    given is not passed on: its default is the one of the library's function, which is imported when the command runs.
+    given is not passed on: its default is that of the library's function, which is imported when the command runs.
     """
 
     name: str
-    """As it is typed; a command of a group has the group's name before its own: "prepare lr"."""
+    """The words that users type; in a group, the group's name comes first: "prepare lr"."""
     summary: str
     """One line in the list of commands."""
     description: str
     epilog: str
-    """Examples, and what else needs lines of its own; printed as it is."""
+    """Examples and other lines that are printed unchanged."""
     flags: Sequence[Flag | list[Flag]] = ()
-    """A list in it holds flags of which at most one may be given."""
+    """Of the flags of an inner list, users may give at most one."""
     run: Callable[..., int | None] | None = None
 
 
 def command(
     name: str, summary: str, description: str, epilog: str, *flags: Flag | list[Flag]
 ) -> Callable[[Callable[..., int | None]], Command]:
-    """Make a Command of the function below it."""
+    """Make a Command whose `run` is the decorated function."""
     return lambda run: Command(name, summary, description, epilog, flags, run)
 
 
 class _Formatter(argparse.HelpFormatter):
-    """Wraps texts, except those that have lines already."""
+    """Wraps texts, except texts with line breaks."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return text.rstrip() if "\n" in text else super()._fill_text(text, width, indent)
@@ -66,14 +67,14 @@ class _Formatter(argparse.HelpFormatter):
 def parse(
     main: Command, commands: Sequence[Command], argv: Sequence[str] | None
 ) -> tuple[Callable[[], int | None], str, bool]:
-    """What the arguments (default: those of the process) ask for: the call of a command, its name, and --verbose."""
+    """Parse the arguments (default: sys.argv). Returns the call of the command, its name, and --verbose."""
     given = vars(build_parser(main, commands).parse_args(argv))
     command, prog, verbose = given.pop("command"), given.pop("prog"), given.pop("verbose", False)
     return partial(command.run, **given), prog, verbose
 
 
 def build_parser(main: Command, commands: Sequence[Command]) -> argparse.ArgumentParser:
-    """The parser of the console command `main`. It sets `command` and `prog` beside the flags that were given."""
+    """Build the parser of the console command `main`. It sets `command` and `prog` beside the flags that were given."""
     parser = argparse.ArgumentParser(
         main.name, description=main.description, epilog=main.epilog, formatter_class=_Formatter
     )

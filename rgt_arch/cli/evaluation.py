@@ -1,4 +1,4 @@
-"""`rgt demo`, `table`, `figure`, `complexity` and `ablation`: results of networks, measured, drawn and compared."""
+"""`rgt demo`, `table`, `figure`, `complexity` and `ablation`: measure, draw and compare results of networks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NAME=METHOD gives it another name."""
 
 
 def _write(text: str, output: Path | None, missing: int, what: str) -> int:
-    """Write a table, and on stderr what it lacks. Returns the exit code."""
+    """Write a table, and `what` to stderr if results are missing. Returns the exit code."""
     from rgt_arch.files import write_text
 
     write_text(text, output)
@@ -48,7 +48,6 @@ def _write(text: str, output: Path | None, missing: int, what: str) -> int:
     flag("--iterations N", "training iterations (default: 160)", int),
 )
 def demo(output: Path = Path("rgt_demo"), **given: Any) -> None:
-    """Run the demo."""
     from rgt_arch.evaluation.demo import run_demo
 
     run_demo(output, **given)
@@ -91,7 +90,7 @@ def table(format: str = "markdown", **given: Any) -> int:
     from rgt_arch.evaluation.tables.measuring import TableSettings, make_table
 
     table = make_table(TableSettings(**given))
-    if table is None:  # this process is another rank, which only helped
+    if table is None:  # not rank 0
         return 0
     what = f"rgt table: {len(table.missing)} of {len(table.results)} results"
     return _write(table.text(format), given.get("output"), len(table.missing), what)
@@ -120,7 +119,7 @@ _DEVICE = flag("--device auto|cpu|cuda|mps", "where to compute (default: auto)")
 
 
 def _numbers(example: str) -> Callable[[str], tuple[int, ...]]:
-    """Converts whole numbers written as the example, such as X,Y."""
+    """Return a converter for whole numbers in the form of `example`, such as X,Y."""
 
     def convert(text: str) -> tuple[int, ...]:
         parts = re.fullmatch(re.sub(r"\w", r"(\\d+)", re.escape(example)), text, re.ASCII)
@@ -237,7 +236,6 @@ def curves(**given: Any) -> None:
     _OVERWRITE,
 )
 def complexity(**given: Any) -> None:
-    """Count and print."""
     from rgt_arch.evaluation.complexity import run_complexity
 
     run_complexity(**given)

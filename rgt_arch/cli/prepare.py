@@ -22,7 +22,7 @@ _OVERWRITE = flag("--overwrite", "make everything anew, also over files that thi
 
 
 def _run(make: Callable[..., Any], **given: Any) -> int:
-    """Print what became of the files; returns the exit code, 1 if one failed."""
+    """Call `make`, print its summary, and return the exit code: 1 if a file failed."""
     from rgt_arch.data.parallel import default_jobs
 
     summary = make(**{"jobs": default_jobs(), **given})

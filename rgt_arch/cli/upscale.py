@@ -1,4 +1,4 @@
-"""`rgt upscale`: larger pictures and videos."""
+"""`rgt upscale`: enlarge pictures and videos."""
 
 from __future__ import annotations
 

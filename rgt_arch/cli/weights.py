@@ -1,4 +1,4 @@
-"""`rgt info`, `rgt convert` and `rgt weights`: checkpoints described, converted, and fetched by name."""
+"""`rgt info`, `rgt convert` and `rgt weights`: describe, convert and download checkpoints."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def convert(known: Sequence[str] = (), **given: Any) -> None:
 
 
 def _constructor_arguments(assignments: Sequence[str]) -> dict[str, Any]:
-    """`["img_range=255", "hai=identity"]` as constructor arguments; values are read as in option files."""
+    """Parse `["img_range=255", "hai=identity"]`; values are read as in option files."""
     from rgt_arch.config.loading import parse_yaml
 
     arguments = {}

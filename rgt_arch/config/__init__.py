@@ -1,6 +1,6 @@
 """Option files: safe loading, overrides from the command line, checks before a run, and the reference of keys.
 
-The checks, in `validation` and `checks.networks`, import torch; `basicsr options` does without.
+`validation` and `checks` import torch and are not imported here: `basicsr options` runs without torch.
 """
 
 from rgt_arch.config.loading import load_options

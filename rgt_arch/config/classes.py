@@ -13,16 +13,16 @@ from rgt_arch.config.schema import Key
 from rgt_arch.config.tables import ANY_DATASET, ARGUMENTS, KNOWN_OWNERS, TABLES
 from rgt_arch.config.tree import value_at
 
-# Accepted by the RGT constructor and ignored with a notice: official option files of this family carry it.
+# The RGT constructor accepts it, because official option files have it, and ignores it with a notice.
 _IGNORED_ARGUMENTS = {"RGT": {"upsampler": Key(Any, "accepted and ignored")}}
-# Arguments that BasicSR passes itself, and a class to propose, by kind.
+# By kind of class: arguments that BasicSR passes itself, and a class for messages to propose.
 _PASSED = {"metric": ("img", "img2"), "optimizer": ("params",), "scheduler": ("optimizer", "last_epoch")}
 _EXAMPLES = {
     "arch": "RGT", "loss": "L1Loss", "metric": "calculate_psnr", "optimizer": "Adam", "scheduler": "MultiStepLR",
 }  # fmt: skip
-_SUFFIX = "_basicsr"  # BasicSR registers some of its own classes so; Registry.get finds them without it
-# LBFGS calls the loss again by itself, SparseAdam wants sparse gradients, Muon takes matrices only: none fits
-# the single steps of a training loop over convolutions.
+_SUFFIX = "_basicsr"  # ends some names in BasicSR's registries; Registry.get finds them without it
+# They do not fit a training loop over convolutions: LBFGS calls the loss again by itself, SparseAdam needs sparse
+# gradients, Muon takes matrices only.
 _UNFIT_OPTIMIZERS = ("LBFGS", "SparseAdam", "Muon")
 
 
@@ -30,9 +30,9 @@ _UNFIT_OPTIMIZERS = ("LBFGS", "SparseAdam", "Muon")
 class Section:
     """The keys that one section of an option file may have.
 
-    owner: who reads them, for messages. strict: an unknown key is an error, otherwise a warning. others: what keys take
-    whose names are the user's own (val:metrics). elsewhere: the classes that read other keys. names: the kind of class
-    that its `type` (at the top level `model_type`) names.
+    owner: reader of the keys, for messages. strict: an unknown key is an error, otherwise a warning. others: the Key of
+    all names that the user chooses (val:metrics). elsewhere: keys that only other classes read, with the class. names:
+    the kind of class that its `type` (at the top level `model_type`) names.
     """
 
     keys: Mapping[str, Key]
@@ -43,7 +43,7 @@ class Section:
     names: str = ""
 
     def may_have(self, key: str, path: KeyPath) -> bool:
-        """Whether the section, at `path`, may get the key although the file does not give it."""
+        """Whether a key that the file lacks may be added to the section, which is at `path`."""
         if path == ("datasets",):
             return key.split("_")[0] in ("train", "val", "test")
         return self.others is not None or not self.strict or key in self.keys
@@ -51,18 +51,18 @@ class Section:
 
 @cache
 def optimizers() -> Mapping[str, Any]:
-    """The optimisers of torch.optim that `train:optim_g:type` may name."""
-    import torch  # takes a second, which `basicsr options` does without
+    """Return the optimisers of torch.optim that fit `train:optim_g`, by name."""
+    import torch  # takes a second, and `basicsr options` does not need it
 
     base, members = torch.optim.Optimizer, inspect.getmembers(torch.optim, inspect.isclass)
     return {n: c for n, c in members if issubclass(c, base) and c is not base and n not in _UNFIT_OPTIMIZERS}
 
 
 def registry(kind: str) -> Mapping[str, Any]:
-    """The classes of a kind by name: "arch", "model", "dataset", "loss", "metric", "optimizer" or "scheduler"."""
+    """Return the classes by name; kind: "arch", "model", "dataset", "loss", "metric", "optimizer" or "scheduler"."""
     if kind == "optimizer":
         return optimizers()
-    # Imported here and not above: these import all of BasicSR's classes, and rgt_arch makes BasicSR importable first.
+    # Imported late: these import all of BasicSR's classes, and rgt_arch must make BasicSR importable first.
     import basicsr.archs
     import basicsr.data
     import basicsr.losses
@@ -79,35 +79,35 @@ def registry(kind: str) -> Mapping[str, Any]:
 
 
 def find_class(kind: str, name: Any) -> Any:
-    """The class registered as `name` or `name_basicsr`, or None."""
+    """Return the class registered as `name` or `name_basicsr`, or None."""
     found = registry(kind)
     return found.get(name, found.get(f"{name}{_SUFFIX}")) if isinstance(name, str) else None
 
 
 def class_names(kind: str) -> list[str]:
-    """The names an option file can use for this kind of class."""
+    """Return the names that option files can use for this kind of class."""
     return [name.removesuffix(_SUFFIX) for name in registry(kind)]
 
 
 def is_known(target: Any) -> bool:
-    """Whether a class is BasicSR's, PyTorch's or ours, so that every key it reads is known here."""
+    """Whether a class is BasicSR's, PyTorch's or ours: then all keys that it reads are known here."""
     return str(getattr(target, "__module__", "")).split(".")[0] in ("basicsr", "rgt_arch", "torch")
 
 
 def is_rgt(network: Any) -> bool:
-    """Whether a registered network is RGT, wherever the one file that defines it was dropped."""
+    """Whether a registered network is RGT, also from a copy of `rgt_arch.py` in another project."""
     return getattr(network, "__name__", "") == "RGT"
 
 
 def parents(target: Any) -> list[str]:
-    """The names of a class and of the classes it derives from, itself first; [] for None."""
+    """Return the names of a class and its base classes, its own name first; [] for None."""
     return [parent.__name__ for parent in getattr(target, "__mro__", ())]
 
 
 def section_at(opt: Mapping[str, Any], path: KeyPath) -> Section | None:
-    """The keys allowed in the section at `path` of `opt`; None where anything goes.
+    """Return the keys that the section at `path` of `opt` may have; None if it may have any.
 
-    Looks at `opt` for the types it names only; the section itself need not exist.
+    Reads only class names from `opt`; the section itself may be missing.
     """
     named = value_at(opt, (*path, "type"))
     match path:
@@ -134,15 +134,15 @@ def section_at(opt: Mapping[str, Any], path: KeyPath) -> Section | None:
 
 
 def _documented(tables: Mapping[str, Mapping[str, Key]], kind: str, owner: Any, section: str) -> Section:
-    """The keys of the tables that a class and its parents own. kind: of the class; "" where `owner` is not a class."""
+    """Return the keys that `owner` and, if it is a class, its parents read. kind: kind of the class, else ""."""
     found = find_class(kind, owner) if kind else None
     keys: dict[str, Key] = {}
-    if kind and found is None:  # reported elsewhere; until it is mended, allow every key
+    if kind and found is None:  # an unknown class is reported elsewhere; allow the keys of all classes
         for table in tables.values():
             keys.update({name: replace(spec, required="") for name, spec in table.items()})
     for name in ("", *(reversed(parents(found)) if found else ("SRModel", owner))):
         keys.update(tables.get(name, {}) if isinstance(name, str) else {})
-    # Backwards, so that of several classes that read a key the first and plainest is the one to propose.
+    # Reversed: if several classes read a key, messages propose the first and simplest one.
     elsewhere = {key: other for other, table in reversed([*tables.items()]) for key in table if key not in keys}
     if not kind or set(tables) == {""}:
         return Section(keys, section)
@@ -152,16 +152,16 @@ def _documented(tables: Mapping[str, Mapping[str, Key]], kind: str, owner: Any, 
 
 
 def _arguments(kind: str, name: Any, **more: Key) -> Section:
-    """The arguments of the class that a section names; any where there is no such class."""
+    """Return the arguments of the class that a section names; any arguments if the class does not exist."""
     found, more = find_class(kind, name), {"type": Key(str, "", "always", example=_EXAMPLES[kind]), **more}
     section = Section({}, "", others=Key(Any)) if found is None else signature_section(found, _PASSED.get(kind, ()))
     return replace(section, keys={**section.keys, **more}, names=kind)
 
 
 def signature_section(target: Callable[..., Any], skip: Collection[str] = ()) -> Section:
-    """The arguments of a class or function as a section: names, and the types that defaults show.
+    """Return the arguments of a class or function as a section; their types are those of the defaults.
 
-    Strict unless `target` takes **kwargs and is somebody else's: BasicSR's and our classes make no use of **kwargs.
+    Strict unless `target` is third-party and takes **kwargs: BasicSR's and our classes do not use their **kwargs.
     """
     name, known = getattr(target, "__name__", str(target)), is_known(target)
     arguments = inspect.signature(target).parameters.values()
@@ -183,7 +183,7 @@ def _argument_key(argument: inspect.Parameter, of_known_class: bool) -> Key:
         case _ if is_needed:
             return Key(Any, required="always")
         case str() if annotation in ("str", "<class 'str'>"):
-            return Key(str)  # "none" is a value of some of them, so it must not stand for nothing
+            return Key(str)  # "none" is a valid value of some, so it must not become None
         case bool():
             return Key(bool | None)
         case int() | float() if not any(other in annotation for other in ("str", "tuple", "Sequence")):

@@ -49,10 +49,10 @@ class WrittenOptions(NamedTuple):
 
 
 class _Builder:
-    """Turns composed YAML nodes into dicts, lists and scalars, noting the line of each key.
+    """Turns composed YAML nodes into dicts, lists and scalars, and records the line of each key.
 
-    Every alias becomes a copy: BasicSR pops keys out of sections, which must not empty another one. A `name` that looks
-    like a number stays text: a run may be called 0012.
+    Every alias becomes a copy, because BasicSR pops keys out of sections, and the other section must keep them. A
+    `name` that looks like a number stays text: a run may be called 0012.
     """
 
     def __init__(self, loader: OptionLoader, source: str) -> None:
@@ -112,9 +112,9 @@ class _Builder:
 
 
 def parse_yaml(text: str, source: str) -> WrittenOptions:
-    """Parse one YAML document; None for an empty one.
+    """Parse one YAML document; `options` is None for an empty one.
 
-    source: the name of the text in errors. Raises UsageError, one line, for everything except plain data.
+    source: name of the text in messages. Raises UsageError, one line, for everything except plain data.
     """
     try:
         loader = OptionLoader(text)
@@ -133,7 +133,7 @@ def parse_yaml(text: str, source: str) -> WrittenOptions:
 
 
 def read_written(path: str | Path) -> WrittenOptions:
-    """`load_options`, with line numbers; `options` is a dict."""
+    """Read an option file as `load_options` does, with line numbers; `options` is a dict."""
     try:
         text = Path(path).expanduser().read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
@@ -154,6 +154,6 @@ def load_options(path: str | Path) -> dict[str, Any]:
     """Read a BasicSR option file: nested dicts in file order; numbers such as `2e-4` are numbers.
 
     Nothing in the file is executed. Raises UsageError, one line with file and line number, for a missing file, text
-    that is not YAML, tags other than those of plain values (`!!float` is one), and keys given twice.
+    that is not YAML, tags except those of plain values (such as `!!float`), and duplicate keys.
     """
     return cast(dict[str, Any], read_written(path).options)

@@ -19,9 +19,9 @@ from rgt_arch.errors import UsageError
 def apply_overrides(opt: dict[str, Any], entries: Iterable[str]) -> None:
     """Set options in place from entries such as `train:optim_g:lr=1e-4`, in order.
 
-    The value is the text after the first '=', read as in an option file; `none` is `~`. A key must be in `opt` or be
-    one that its section may have (`val:self_ensemble=true`). Raises UsageError, one line, for an entry without '=', an
-    unknown key (naming the nearest) or a value that is not safe YAML.
+    The value is the text after the first '=', read as in an option file; `none` is `~`. A key must be in `opt`, or its
+    section must know it (`val:self_ensemble=true`). Raises UsageError, one line, for an entry without '=', an unknown
+    key (with the nearest known one) or a value that is not safe YAML.
     """
     for entry in entries:
         keys, equals, text = entry.partition("=")
@@ -47,7 +47,7 @@ def apply_overrides(opt: dict[str, Any], entries: Iterable[str]) -> None:
 
 
 def _parse(text: str, spec: Key | None, entry: str) -> Any:
-    """The value of an entry. Text stays text where the key takes text: `filename_tmpl={}x4` is not YAML."""
+    """Parse the value of an entry. It stays text if the key takes text: `filename_tmpl={}x4` is not YAML."""
     is_text = spec is not None and spec.kind in ("text", "path") and not spec.choices
     if text.lower() in ("", "~", "null", "none") and (text in ("", "~") or not is_text or (spec and spec.nullable)):
         return None

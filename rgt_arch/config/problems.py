@@ -12,14 +12,14 @@ from rgt_arch.errors import UsageError
 
 
 def nearest(name: str, valid: Iterable[str]) -> str | None:
-    """The valid name that `name` is most likely a misspelling of, or None when nothing is close."""
+    """Return the valid name closest to `name`, or None if none is close."""
     candidates = {candidate.lower(): candidate for candidate in valid}
     found = difflib.get_close_matches(str(name).lower(), candidates, n=1, cutoff=0.6)
     return candidates[found[0]] if found else None
 
 
 def suggestion(name: str, valid: Iterable[str]) -> str:
-    """'did you mean X?' or, when nothing is close, the valid names (the first 12)."""
+    """Return 'did you mean X?' or, if no name is close, the first 12 valid names."""
     names = sorted(set(valid))
     if (near := nearest(name, names)) is not None:
         return f"did you mean {near}?"
@@ -28,7 +28,7 @@ def suggestion(name: str, valid: Iterable[str]) -> str:
 
 
 def key_name(path: KeyPath) -> str:
-    """How a key is written to users and in --force_yml: `train:optim_g:lr`."""
+    """Return a key as messages and --force_yml write it: `train:optim_g:lr`."""
     return ":".join(path)
 
 
@@ -36,7 +36,7 @@ class Report:
     """Errors and warnings about one option file, each one line with file, line number, key, value and remedy."""
 
     def __init__(self, file: str, written: WrittenOptions | None) -> None:
-        """file: its name for messages. written: as it was read, None for options that did not come from a file."""
+        """file: name for messages. written: the options as they were read; None if they are not from a file."""
         self.file = file
         self.errors: list[str] = []
         self.warnings: list[str] = []
@@ -45,17 +45,17 @@ class Report:
         self._written = written or WrittenOptions({}, {})
 
     def error(self, path: KeyPath, message: str, value: Any = None) -> None:
-        """Note a problem that stops the run. `value` is quoted unless None."""
+        """Record a problem that stops the run. `value` is quoted unless None."""
         if path not in self.faulty:
             self.faulty.add(path)
             self.errors.append(self._line(path, message, value))
 
     def warn(self, path: KeyPath, message: str, value: Any = None) -> None:
-        """Note a problem that lets the run go on."""
+        """Record a problem that does not stop the run."""
         self.warnings.append(self._line(path, message, value))
 
     def is_faulty(self, path: KeyPath) -> bool:
-        """Whether there is an error about a key at `path` or below it, so that a closer look would only repeat it."""
+        """Whether the key at `path` or one below it has an error, which further checks would only repeat."""
         return any(faulty[: len(path)] == path for faulty in self.faulty)
 
     def raise_errors(self) -> None:
@@ -77,6 +77,6 @@ class Report:
 
 
 def short(value: Any) -> str:
-    """A value for a message, at most 60 characters."""
+    """Return a value as text for messages, at most 60 characters."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

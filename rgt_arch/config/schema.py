@@ -1,4 +1,4 @@
-"""The vocabulary of option keys: what a key takes, read off annotated dataclasses; turning a value into that type."""
+"""Types of option keys, read off annotated dataclasses, and the conversion of values to these types."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, NewType, Union, get_args, get_origin, get_type_hints
 
 FilePath = NewType("FilePath", str)
-# The kind of each type, and what messages say a key of it expects.
+# For each type its kind, and the expected value as messages describe it.
 _KINDS: Mapping[Any, tuple[str, str]] = {
     str: ("text", "text"),
     FilePath: ("path", "a path"),
@@ -32,11 +32,11 @@ _BOOLEANS = {"true": True, "false": False, "yes": True, "no": False, "on": True,
 
 @dataclass(frozen=True)
 class Key:
-    """One option: what it takes and what it is for.
+    """One option: its type, limits and purpose.
 
-    takes: a type, as in `_KINDS`, a Literal (a choice), a list of one, a dataclass (a section), or one of these | None,
-    for which `~` is a value. low, above, high: limits of numbers, or of the items of a list; low and high are valid.
-    count: how many items a list has. example: what a message about a missing key proposes.
+    takes: a type of `_KINDS`, a Literal (a choice), a list of a Literal, a dataclass (a section), or one of these with
+    `| None`, if `~` is valid. low, above, high: limits of a number or of a list's items; low and high are valid values.
+    count: number of a list's items. example: the value that a message about a missing key proposes.
     """
 
     takes: Any
@@ -51,18 +51,18 @@ class Key:
 
     @cached_property
     def nullable(self) -> bool:
-        """Whether `~` is a value."""
+        """Whether `~` is valid."""
         return get_origin(self.takes) in (Union, UnionType) and NoneType in get_args(self.takes)
 
     @cached_property
     def choices(self) -> tuple[str, ...]:
-        """The valid values, of a list the valid items; () without a choice."""
+        """The valid values, or the valid items of a list; () without a choice."""
         innermost = get_args(self._value) if get_origin(self._value) is list else (self._value,)
         return get_args(innermost[0]) if get_origin(innermost[0]) is Literal else ()
 
     @cached_property
     def kind(self) -> str:
-        """A value of `_KINDS`."""
+        """One of the kinds in `_KINDS`."""
         if self.choices:
             return "names" if get_origin(self._value) is list else "text"
         return _KINDS[dict if is_dataclass(self._value) else self._value][0]
@@ -76,29 +76,29 @@ class Key:
 
 
 def key(text: str, required: str = "", **settings: Any) -> Any:
-    """A field of a section's dataclass: its annotation is `Key.takes`, and the arguments are those of `Key`."""
+    """Declare a field of a section's dataclass: its annotation is `Key.takes`, the arguments are those of `Key`."""
     return field(default=settings.get("default"), metadata={"text": text, "required": required, **settings})
 
 
 def all_keys(section: type) -> dict[str, Key]:
-    """The keys of a section's dataclass, its parents' keys included."""
+    """Return the keys of a section's dataclass, including its parents' keys."""
     hints = get_type_hints(section)
     return {each.name: Key(hints[each.name], **each.metadata) for each in fields(section)}
 
 
 def own_keys(section: type) -> dict[str, Key]:
-    """The keys that a section's dataclass declares itself."""
+    """Return the keys of a section's dataclass without its parents' keys."""
     return {name: spec for name, spec in all_keys(section).items() if name in vars(section)["__annotations__"]}
 
 
 class WrongValueError(ValueError):
-    """A value that its key cannot take; the text says what is expected."""
+    """A value that does not fit its key; the text names the expected value."""
 
 
 def convert(spec: Key, value: Any) -> Any:
-    """`value` as the type that a key takes: "2e-4" and 5e3 become numbers (5e3 a whole one), "True" a boolean.
+    """Convert `value` to the type of its key: "2e-4" to a number, 5e3 to a whole number, "True" to a boolean.
 
-    False means `~` where a key takes a choice or a section, or `~`. Raises WrongValueError with what is expected.
+    False becomes None for a choice or a section that may be `~`. Raises WrongValueError with the expected value.
     """
     if spec.kind == "any" or (value is None and spec.nullable):
         return value
@@ -118,7 +118,7 @@ def convert(spec: Key, value: Any) -> Any:
 
 
 def limits(spec: Key) -> str:
-    """The range of a key's values for people: "from 0 to 1", "of 1 or more", "above 0"; "" without limits."""
+    """Return the range of a key's values as text: "from 0 to 1", "of 1 or more", "above 0"; "" without limits."""
     if spec.above is not None:
         return f"above {spec.above:g}"
     low, high = ("" if end is None else str(int(end)) if end % 1 == 0 else f"{end:g}" for end in (spec.low, spec.high))
@@ -145,7 +145,7 @@ def _expected(spec: Key) -> str:
 
 
 def _convert(kind: str, value: Any) -> Any:
-    """`value` as that kind; None if it cannot be."""
+    """Convert `value` to a kind, or return None."""
     match kind:
         case "list" | "numbers" | "integers" | "names":
             items = [value] if kind == "names" and isinstance(value, str) else value
@@ -165,7 +165,7 @@ def _convert(kind: str, value: Any) -> Any:
 
 
 def _number(value: Any, *, whole: bool) -> int | float | None:
-    """`value` as a finite number, or None."""
+    """Convert `value` to a finite number, or return None."""
     try:
         number = value if isinstance(value, int) else float(value)
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""Sections of options as typed objects: their keys, and reading them from options that were validated or not."""
+"""Sections of options as typed objects: their keys, and reading them from options, validated or not."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class TrainSettings:
 
 @dataclass(frozen=True)
 class ValKeys:
-    """`val`, as every model reads it."""
+    """The keys of `val` that every model reads."""
 
     val_freq: int = key("validate every N steps", "train", low=1, example="5000", default=0)
     save_img: bool = key("write the images", "always", example="false", default=False)
@@ -44,12 +44,12 @@ SMALLEST_TILE = 16
 
 
 def default_overlap(size: int) -> int:
-    """Pixels that tiles of this size share by default."""
+    """Return the default overlap of tiles of this size, in pixels."""
     return min(32, largest_overlap(size))
 
 
 def largest_overlap(size: int) -> int:
-    """Half a tile, so that no pixel lies in more than two tiles of a row."""
+    """Return half a tile, so that no pixel lies in more than two tiles of a row."""
     return size // 2
 
 
@@ -63,7 +63,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class ValSettings(ValKeys):
-    """`val`, as RGTModel reads it."""
+    """The keys of `val` that RGTModel reads."""
 
     use_chop: bool = key("the official code's fixed 200-pixel pieces (tile is better)", default=False)
     tile: Tile | None = key("{size, overlap} in LR pixels: tiles with blended seams, for little memory")
@@ -72,7 +72,7 @@ class ValSettings(ValKeys):
 
 @dataclass(frozen=True)
 class LoggerKeys:
-    """`logger`, as every run reads it."""
+    """The keys of `logger` that every run reads."""
 
     print_freq: int = key("log every N steps", "train", low=1, example="100", default=0)
     save_checkpoint_freq: int = key("save every N steps", "train", low=1, example="5000", default=0)
@@ -84,7 +84,7 @@ class LoggerKeys:
 
 @dataclass(frozen=True)
 class LoggerSettings(LoggerKeys):
-    """`logger`, as runs of RGTModel read it."""
+    """The keys of `logger` that runs of RGTModel read."""
 
     keep_best: str | None = key(
         "a metric of val:metrics: the best weights on the first val data set are net_g_best.pth"
@@ -92,12 +92,12 @@ class LoggerSettings(LoggerKeys):
 
 
 def train_settings(opt: Mapping[str, Any]) -> TrainSettings:
-    """`train`, as far as it is RGTModel's own. Raises UsageError naming the key and the value."""
+    """Read RGTModel's own keys of `train`. Raises UsageError with key and value."""
     return _read(TrainSettings, opt, ("train",))
 
 
 def val_settings(opt: Mapping[str, Any]) -> ValSettings:
-    """`val`, as RGTModel reads it. Raises UsageError naming the key and the value."""
+    """Read `val` for RGTModel. Raises UsageError with key and value."""
     val = _read(ValSettings, opt, ("val",))
     if val.tile is None:
         return val
@@ -111,12 +111,12 @@ def val_settings(opt: Mapping[str, Any]) -> ValSettings:
 
 
 def logger_settings(opt: Mapping[str, Any]) -> LoggerSettings:
-    """`logger`, as RGTModel reads it. Raises UsageError naming the key and the value."""
+    """Read `logger` for RGTModel. Raises UsageError with key and value."""
     return _read(LoggerSettings, opt, ("logger",))
 
 
 def tile_problems(size: int, overlap: int, use_chop: bool) -> Iterator[tuple[KeyPath, str, Any]]:
-    """What does not fit each other in `val`: the key, what is wrong with the remedy, and the value."""
+    """Yield contradictions between tile keys of `val`: the key, the problem with its remedy, and the value."""
     if overlap > largest_overlap(size):
         other = f", or overlap {size // 8}" if size >= SMALLEST_TILE else ""
         text = f"is over half of size {size}; take size {max(2 * overlap, SMALLEST_TILE)} or more{other}"
@@ -126,7 +126,7 @@ def tile_problems(size: int, overlap: int, use_chop: bool) -> Iterator[tuple[Key
 
 
 def _read(settings: type[S], opt: Mapping[str, Any], path: KeyPath) -> S:
-    """A section as an object; a key that is left out gets its default."""
+    """Read a section as an object; missing keys get their defaults."""
     section, values = value_at(opt, path), {}
     for name, spec in all_keys(settings).items():
         if isinstance(section, Mapping) and name in section:

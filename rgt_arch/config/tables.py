@@ -9,7 +9,7 @@ from rgt_arch.config.loading import KeyPath
 from rgt_arch.config.schema import FilePath, Key, limits, own_keys
 from rgt_arch.config.settings import LoggerKeys, LoggerSettings, Tile, TrainSettings, ValKeys, ValSettings
 
-# Keys of early BasicSR versions (its EDSR files of 2020 carry them) and what 1.4.2 calls them.
+# Keys of early BasicSR versions (its EDSR files of 2020 have them) and their names in 1.4.2.
 RENAMED = {
     "use_flip": "use_hflip",
     "pretrain_model_g": "pretrain_network_g",
@@ -22,7 +22,7 @@ _Kernel = Literal["iso", "aniso", "generalized_iso", "generalized_aniso", "plate
 
 
 def _twice(keys: Mapping[str, Key]) -> dict[str, Key]:
-    """The keys of the first and, with a 2 behind, of the second degradation."""
+    """Return the keys of the first degradation and, with the suffix 2, those of the second."""
     return {f"{name}{order}": spec for order in ("", "2") for name, spec in keys.items()}
 
 
@@ -164,7 +164,7 @@ _KERNELS = {
     "betap_range": Key(list[float], "range of plateau shapes", "train", low=0, count=2, example="[1, 2]"),
     "sinc_prob": Key(float, "how often a sinc filter is the blur", "train", low=0, high=1, example="0.1"),
 }
-ARGUMENTS = {  # of PyTorch's, BasicSR's and our classes, whose defaults do not show what they take
+ARGUMENTS = {  # of PyTorch's, BasicSR's and our classes; their defaults do not show all types and limits
     "milestones": Key(list[int], "", "always", low=0, example="[250000, 400000]"),
     "periods": Key(list[int], "", "always", low=1, example="[500000]"),
     "gamma": Key(float, low=0),
@@ -184,7 +184,7 @@ class Table(NamedTuple):
     path: KeyPath
     """The section; "*" is any data set."""
     owner: str
-    """The model, data set or backend that must be named for the keys to be read; "" for keys that are always read."""
+    """The model, data set or backend that reads the keys; "" for keys that are always read."""
     keys: Mapping[str, Key]
 
 
@@ -215,20 +215,20 @@ TABLES = (
     Table(("logger", "wandb"), "", _WANDB),
     Table(("dist_params",), "", _DIST_PARAMS),
 )
-# Classes all of whose keys are known; the last two read what their parents read.
+# Classes whose keys are all in the tables; the last two read the keys of their parents.
 KNOWN_OWNERS = {table.owner for table in TABLES} | {"SwinIRModel", "ESRGANModel"}
 
 
 def describe_options() -> str:
-    """All keys of option files that the tables know, as Markdown tables.
+    """Return all keys of TABLES as Markdown tables.
 
-    Arguments of networks, losses, metrics, optimisers and schedulers are not among them: see their classes.
+    Arguments of networks, losses, metrics, optimisers and schedulers are documented in their classes.
     """
     return "\n".join(_block(table) for table in TABLES)
 
 
 def table_title(table: Table) -> str:
-    """The heading of a table: its section, and the class that reads it."""
+    """Return the heading of a table: its section, and the class that reads it."""
     section = f"`{':'.join(table.path)}`" if table.path else "Top level"
     if table.path[:1] == ANY_DATASET[:1]:
         every = " of every type" if table.path == ANY_DATASET else ""

@@ -1,4 +1,4 @@
-"""Looking into nested options, whatever a user has put where a section belongs."""
+"""Access to nested options in which a section may be missing or replaced by another value."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rgt_arch.config.loading import KeyPath
 
 
 def value_at(opt: Mapping[str, Any], path: KeyPath) -> Any:
-    """The value at `path`, None where there is none."""
+    """Return the value at `path`, or None if it is missing."""
     value: Any = opt
     for key in path:
         value = value.get(key) if isinstance(value, Mapping) else None
@@ -17,11 +17,11 @@ def value_at(opt: Mapping[str, Any], path: KeyPath) -> Any:
 
 
 def subsection(opt: dict[str, Any], name: str) -> dict[str, Any]:
-    """The section of that name, empty where there is none."""
+    """Return the section `name`, or {} if it is missing or not a section."""
     section = opt.get(name)
     return section if isinstance(section, dict) else {}
 
 
 def sections(value: Any) -> list[tuple[str, dict[str, Any]]]:
-    """The keys of `value` that are sections, with them."""
+    """Return (key, section) for the sections in `value`."""
     return [(k, v) for k, v in value.items() if isinstance(v, dict)] if isinstance(value, dict) else []

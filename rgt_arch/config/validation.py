@@ -1,4 +1,4 @@
-"""`check_options`: every check on an option file that reads no data, before anything is created on disk."""
+"""`check_options`: every check of an option file that reads no other files."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from rgt_arch.config.checks.training import check_training, check_validation
 from rgt_arch.config.problems import Report
 from rgt_arch.config.tree import sections, subsection
 
-# Characters that parts of paths cannot hold, and that names of runs, which other systems may read, leave out.
+# Characters that are invalid in parts of paths, and in run names, which other operating systems must accept.
 _NOT_IN_PATHS = "/\\\n\0"
 _NOT_IN_RUN_NAMES = _NOT_IN_PATHS + ':*?"<>|'
 
 
 def check_options(opt: dict[str, Any], report: Report, *, is_train: bool) -> None:
-    """Every check that reads no files; problems go to `report`.
+    """Run every check that reads no files; problems go to `report`.
 
-    Changes `opt` in place where BasicSR 1.4.2 would fail on a clear intention:
+    Changes `opt` in place where the intention is clear but BasicSR 1.4.2 would fail:
     - numbers and booleans written as text become numbers and booleans, whole numbers such as `!!float 5e3` integers;
       `amp: false` and `tile: false` become `~`;
-    - keys of early BasicSR get today's names (`use_flip`, `pretrain_model_g`, `strict_load`), each with a warning;
-    - `num_gpu` becomes the number of GPUs to use, 0 without CUDA, with one warning where that is less than asked for;
-      on the CPU `pin_memory` and `prefetch_mode: cuda` are dropped;
-    - a missing or empty `path:` becomes {}, a missing `logger:use_tb_logger` true where tensorboard is installed; in a
-      test a missing or empty `val:` asks for images, and a missing `val:suffix` becomes `~`;
-    - where training patches are too small for RG-SA to recurse, its unused weights would stop DistributedDataParallel:
-      a missing `find_unused_parameters` becomes true.
+    - keys of early BasicSR (`use_flip`, `pretrain_model_g`, `strict_load`) get today's names, each with a warning;
+    - `num_gpu` becomes the number of GPUs to use, 0 without CUDA, with one warning if the options ask for more;
+      on the CPU `pin_memory` and `prefetch_mode: cuda` are switched off;
+    - a missing or empty `path:` becomes {}; a missing `logger:use_tb_logger` becomes true if tensorboard is installed;
+      in a test a missing or empty `val:` becomes {save_img: true}, and a missing `val:suffix` becomes `~`;
+    - a missing `find_unused_parameters` becomes true if training patches are too small for RG-SA to recurse: its unused
+      weights would stop DistributedDataParallel.
     """
     _fill_in(opt, is_train)
     check_structure(opt, report, is_train)
@@ -43,7 +43,7 @@ def check_options(opt: dict[str, Any], report: Report, *, is_train: bool) -> Non
 
 
 def _fill_in(opt: dict[str, Any], is_train: bool) -> None:
-    """Set keys that may be left out but that BasicSR looks up unconditionally."""
+    """Set optional keys that BasicSR looks up unconditionally."""
     if opt.get("path") in (None, False):
         opt["path"] = {}
     if is_train:
@@ -57,7 +57,7 @@ def _fill_in(opt: dict[str, Any], is_train: bool) -> None:
 
 
 def _check_names(opt: dict[str, Any], report: Report, is_train: bool) -> None:
-    """Names that become parts of paths must not lead out of the folder of the run."""
+    """Check that names used in paths do not lead out of the run's folder."""
     remedy = "use letters, digits, - and _"
     for phase, data in sections(opt.get("datasets")):
         if not _is_folder_name(data.get("name"), _NOT_IN_PATHS):
@@ -73,17 +73,17 @@ def _check_names(opt: dict[str, Any], report: Report, is_train: bool) -> None:
 
 
 def _is_folder_name(name: Any, refused: str) -> bool:
-    """Whether text is a name for a folder; other values have been reported."""
+    """Whether text is a valid folder name. True for other values, which other checks report."""
     return not isinstance(name, str) or bool(name.strip() and name not in (".", "..") and not set(name) & set(refused))
 
 
 def usable_gpus() -> int:
-    """Number of GPUs that PyTorch can use, 0 without CUDA."""
+    """Return the number of GPUs that PyTorch can use, 0 without CUDA."""
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 def _settle_devices(opt: dict[str, Any], report: Report) -> None:
-    """Set `num_gpu` to the GPUs of this machine, with one warning where the options ask for more; on the CPU, drop the
+    """Limit `num_gpu` to the GPUs of this machine, with one warning if the options ask for more. On the CPU, switch off
     data-loading options that need a GPU."""
     wanted, present = opt.get("num_gpu"), usable_gpus()
     if wanted == "auto":

@@ -1,4 +1,4 @@
-"""From checkpoints to networks: building, loading, and the words for weights that do not fit."""
+"""Building the network of a checkpoint, loading its weights, and describing weights that do not fit."""
 
 from __future__ import annotations
 
@@ -17,12 +17,11 @@ from rgt_arch.weights.zoo import resolve_path
 
 
 def load_model(path: str | Path, device: str | torch.device = "cpu", **overrides: Any) -> RGT:
-    """The network of a checkpoint, with inferred arguments, loaded strictly, in eval mode on `device`.
+    """Build the network of a checkpoint with inferred arguments, and load it strictly; in eval mode on `device`.
 
-    path: a name of the zoo (see `resolve_path`), or any file that `read_checkpoint` reads; EMA weights are taken where
-    there are some. overrides: constructor arguments that tensors cannot show (`img_range`, `hai`) or that do not
-    change the weights (`use_chk`).
-    Parameters are float32 whatever the file's dtype. Raises UsageError in one line naming the file.
+    path: a name of the zoo (see `resolve_path`), or any file that `read_checkpoint` reads; EMA weights are preferred.
+    overrides: constructor arguments that tensors cannot show (`img_range`, `hai`) or that do not change the weights
+    (`use_chk`). Parameters are float32 for any dtype of the file. Raises UsageError, one line with the file's name.
     """
     checkpoint = read_checkpoint(resolve_path(path))
     state_dict = checkpoint.state_dict()
@@ -33,7 +32,7 @@ def load_model(path: str | Path, device: str | torch.device = "cpu", **overrides
 
 
 def build_network(config: Mapping[str, Any]) -> RGT:
-    """An RGT with these constructor arguments. Raises UsageError where the network refuses them."""
+    """Build an RGT with these constructor arguments. Raises UsageError if the network refuses them."""
     try:
         return RGT(**config)
     except (TypeError, ValueError) as error:
@@ -41,21 +40,21 @@ def build_network(config: Mapping[str, Any]) -> RGT:
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor], strict: bool = True) -> None:
-    """`load_state_dict`; UsageError names the first few weights that are missing, unknown or of another shape.
+    """Load weights into a network. UsageError names the first few that are missing, unknown or of another shape.
 
-    An RGT's derived tensors may be missing. Where `strict` is false, weights of another shape are still an error:
-    take them out first.
+    An RGT's derived tensors may be missing. If `strict` is false, weights of another shape are still an error: remove
+    them first.
     """
     try:
         network.load_state_dict(dict(weights), strict=strict)
     except RuntimeError as error:
-        # a heading, then one line for each tensor, among them the network's own refusals
+        # the error has a heading, then one line for each tensor, also from the network's own checks
         words = misfits(network, weights, strict) or [str(error).splitlines()[-1].strip()]
         raise UsageError(f"does not fit {type(network).__name__}: {', '.join(words)}") from error
 
 
 def misfits(network: nn.Module, weights: Mapping[str, Tensor], strict: bool) -> list[str]:
-    """A few words for each kind of misfit; the network may be on the meta device."""
+    """Return a few words for each kind of misfit; the network may be on the meta device."""
     ignored = is_derived if isinstance(network, RGT) else lambda key: False
     own = {key: tensor.shape for key, tensor in network.state_dict().items() if not ignored(key)}
     given = {key: tensor.shape for key, tensor in weights.items() if not ignored(key)}

@@ -1,11 +1,11 @@
 """The network of a state dict: constructor arguments and preset name, read off keys and shapes.
 
 Known from keys and shapes: upscale, in_chans, embed_dim, depth, num_heads, mlp_ratio, qkv_bias, resi_connection,
-c_ratio, reduction_stride, cpe, global_blocks, hai (`learned`), and split_size where the derived tensors are there.
+c_ratio, reduction_stride, cpe, global_blocks, hai (`learned`), and split_size in files with derived tensors.
 Known only from the file's own record (`rgt_config`), else taken as published: img_range, qk_scale, the drop rates,
-recursion; split_size in a slim file; c_ratio, reduction_stride and cpe where no block is an RG-SA block. Activation and
-norm classes are in no file and taken as published.
-Not knowable without a record, hence an error: `hai` of a file without gamma (`identity` and `none` look alike).
+recursion; split_size in a slim file; c_ratio, reduction_stride and cpe where no block is an RG-SA block. Files do not
+record activation and norm classes, which are taken as published.
+Unknown without a record, hence an error: `hai` of a file without gamma (`identity` and `none` look alike).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _PAPER: Mapping[str, Any] = {
     **{name: parameter.default for name, parameter in inspect.signature(RGT).parameters.items()},
     **PRESETS["RGT"],
 }
-# They change nothing about a trained network.
+# They do not change a trained network.
 _FOR_TRAINING = ("img_size", "drop_rate", "attn_drop_rate", "drop_path_rate", "use_chk")
 _NOT_IN_FILES = ("img_size", "use_chk", "act_layer", "norm_layer", "unknown")
 _OFFICIAL_ORDER = (
@@ -42,7 +42,7 @@ In the order of the official option files, then the research switches.
 """
 
 _FIRST_BLOCK = "layers.0.blocks.0."
-# Every RGT has these, whatever its switches.
+# Every RGT has these, with any switches.
 _REQUIRED = (
     "conv_first.weight",
     "before_RG.1.weight",
@@ -62,15 +62,15 @@ _OTHERS = (
 
 
 def is_derived(key: str) -> bool:
-    """Whether a state-dict key is of a tensor that follows from the constructor arguments (masks, index, offsets)."""
+    """Whether a state-dict key names a tensor that follows from the constructor arguments (masks, index, offsets)."""
     return key.rpartition(".")[2] in DERIVED_NAMES
 
 
 def infer_config(state_dict: Mapping[str, Tensor], recorded: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Every constructor argument that decides the output of the network, as JSON-ready values.
+    """Return every constructor argument that decides the output of the network, as JSON-ready values.
 
     state_dict: keys without wrapper prefixes, with or without the derived tensors. recorded: arguments that the file
-    carries (`Checkpoint.config`) or the caller knows; they fill in what tensors cannot show, and must agree with the
+    carries (`Checkpoint.config`) or the caller knows; they add arguments that no tensor shows, and must agree with the
     rest. Raises UsageError for weights that are not an RGT's, that contradict `recorded`, or whose HAI is not known.
     """
     recorded = {name: list(value) if isinstance(value, tuple) else value for name, value in (recorded or {}).items()}
@@ -89,19 +89,19 @@ def infer_config(state_dict: Mapping[str, Tensor], recorded: Mapping[str, Any] |
 
 
 def assumed_arguments(state_dict: Mapping[str, Tensor], recorded: Mapping[str, Any] | None = None) -> list[str]:
-    """Names of the arguments that `infer_config` takes from PUBLISHED, because nothing else shows them."""
+    """Return the names of the arguments that `infer_config` takes from PUBLISHED, because nothing else shows them."""
     shown = (recorded or {}).keys() | _known(state_dict, recorded or {}).keys()
     return [name for name in PUBLISHED if name not in shown]
 
 
 def preset_name(config: Mapping[str, Any]) -> str | None:
-    """Name of the published network (RGT, RGT-S) or the small one (RGT-T) with these arguments, at any scale."""
+    """Return RGT, RGT-S or RGT-T, if that network has these arguments at any scale, else None."""
     given = {name: config[name] for name in PUBLISHED if name not in ("upscale", *_FOR_TRAINING)}
     return next((name for name, preset in PRESETS.items() if given.items() <= {**_PAPER, **preset}.items()), None)
 
 
 def constructor_arguments(network: nn.Module) -> dict[str, Any]:
-    """The arguments of an RGT, also of a wrapped or compiled one, that decide its output, for a file's record.
+    """Return the arguments of an RGT, also of a wrapped or compiled one, that decide its output, for a file's record.
 
     All of them, because tensors show some only to rounding: `c_ratio`, `mlp_ratio`, odd head counts.
     """

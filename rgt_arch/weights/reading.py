@@ -21,7 +21,7 @@ PLAIN = ""
 RECORD_KEYS = ("rgt_config", "rgt_info")
 SAFETENSORS_ENTRY = "rgt"
 
-# Which weights are taken when none are named: the averaged ones, as published files and spandrel have it.
+# Order of preference if no weights are named: averaged ones first, as in published files and spandrel.
 _PREFERENCE = ("params_ema", "params", PLAIN)
 _FIRST_KEY = "conv_first.weight"  # of every RGT
 # Names that wrappers put between a network and its keys: DataParallel and DDP, torch.compile, checkpointing, FSDP.
@@ -41,7 +41,7 @@ class Checkpoint:
     config: Mapping[str, Any] = field(default_factory=dict)
     """Constructor arguments that the file carries (`rgt_config`); empty in official files."""
     info: Mapping[str, Any] = field(default_factory=dict)
-    """What else our own files carry (`rgt_info`): `iteration`, `param_key` they came from."""
+    """Other entries of our own files (`rgt_info`): `iteration`, and `param_key`, the weights' name in their source."""
     training: Mapping[str, Any] | None = None
     """The whole content of a BasicSR training state (`iter`, `epoch`, `optimizers`, `schedulers`); None for weights."""
 
@@ -55,11 +55,11 @@ class Checkpoint:
         return int(named[1]) if named else None
 
     def resolve_key(self, param_key: str | None = None) -> str:
-        """Name of the weights that `state_dict(param_key)` returns; differs from `param_key` where that is missing.
+        """Return the name of the weights that `state_dict(param_key)` returns.
 
         None takes `params_ema`, else `params`, else a plain state dict. A named key that is missing falls back to
-        `params` as BasicSR does (models/base_model.py:298), else to an RGT's weights under any name. UsageError for
-        training states.
+        `params` as BasicSR does (models/base_model.py:298), else to an RGT's weights under any name. Raises UsageError
+        for training states.
         """
         if not self.weights:
             raise UsageError(
@@ -71,12 +71,12 @@ class Checkpoint:
         return next(key for key in (*wanted, *others) if key in self.weights)
 
     def state_dict(self, param_key: str | None = None) -> dict[str, Tensor]:
-        """The weights named `param_key` as a new dict; see `resolve_key` for None and missing names."""
+        """Return the weights named `param_key` as a new dict; see `resolve_key` for None and missing names."""
         return dict(self.weights[self.resolve_key(param_key)])
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
-    """Read a `.pth`, `.pt`, `.ckpt`, `.state` or `.safetensors` file; tensors stay memory-mapped where that works.
+    """Read a `.pth`, `.pt`, `.ckpt`, `.state` or `.safetensors` file; tensors stay memory-mapped where possible.
 
     Known layouts: a plain state dict, `{"params": …}`, `{"params_ema": …}`, both, any other single name around one
     (Lightning's `state_dict`), and BasicSR's training states. `infer_config` shows whether the weights are an RGT's.
@@ -106,12 +106,12 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 
 
 def strip_wrappers(key: str) -> str:
-    """A state-dict key without the names that DataParallel, DDP, torch.compile and FSDP put into it, in any order."""
+    """Remove the names that DataParallel, DDP, torch.compile and FSDP put into a state-dict key, in any order."""
     return ".".join(part for part in key.split(".") if part not in _WRAPPERS)
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], Any]:
-    """Tensors, memory-mapped, and the record of our own files ({} in others')."""
+    """Return memory-mapped tensors, and the record of our own files ({} for other files)."""
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             record = json.loads((file.metadata() or {}).get(SAFETENSORS_ENTRY, "{}"))
@@ -123,7 +123,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], Any]:
 
 
 def _plain_table(record: Any, name: str) -> dict[str, Any]:
-    """`rgt_config` or `rgt_info` of a file's record; UsageError for anything but a dict of JSON values."""
+    """Return `rgt_config` or `rgt_info` of a file's record; UsageError unless it is a dict of JSON values."""
     part = record.get(name, {}) if isinstance(record, Mapping) else None
     try:
         json.dumps(part)
@@ -141,7 +141,7 @@ def _is_state_dict(value: object) -> bool:
 
 
 def _unwrap_keys(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Without wrappers' names and counters, and without a prefix that all keys of the RGT have, such as `net_g.`."""
+    """Remove wrappers' names and counters, and a prefix that all keys of the RGT have, such as `net_g.`."""
     kept = {key: tensor for key, tensor in state_dict.items() if key != "n_averaged"}  # torch's AveragedModel
     unwrapped = {strip_wrappers(key): tensor for key, tensor in kept.items()}
     if len(unwrapped) < len(kept):

@@ -1,4 +1,4 @@
-"""What `rgt info` reports about a checkpoint or a training state, as plain values and as text."""
+"""Facts that `rgt info` reports about a checkpoint or a training state, as plain values and as text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rgt_arch.weights.zoo import resolve_path
 
 
 def summarise(path: str | Path) -> dict[str, Any]:
-    """JSON-ready facts about a file; `content` is `weights` or `training state` and decides which others are there.
+    """Return JSON-ready facts about a file; `content` is `weights` or `training state` and decides the other facts.
 
     Raises UsageError in one line for a file that is not a checkpoint of an RGT.
     """
@@ -34,7 +34,7 @@ def summarise(path: str | Path) -> dict[str, Any]:
 
 
 def format_summary(facts: Mapping[str, Any]) -> str:
-    """The facts as an aligned table for people."""
+    """Return the facts as an aligned table of text."""
     rows = {
         "file": facts["file"],
         "content": facts["content"],
@@ -69,7 +69,7 @@ def _weights_facts(checkpoint: Checkpoint) -> dict[str, Any]:
         "ema": ema,
         "dtypes": sorted({str(tensor.dtype).removeprefix("torch.") for tensor in weights.values()}),
         "not_finite": sum(int((~torch.isfinite(tensor)).sum()) for tensor in weights.values()),
-        "derived_bytes": sum(stored.values()),  # those that share a storage are in the file once
+        "derived_bytes": sum(stored.values()),  # the file has each storage once
         "training_state": str(state) if state.is_file() else None,
     }
 
@@ -90,7 +90,7 @@ def _training_facts(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _optimizer_name(group: Mapping[str, Any]) -> str:
-    """The class, which a state dict does not name, by its settings."""
+    """Return the class by its settings, because a state dict does not name it."""
     if "betas" in group and "amsgrad" in group:
         return "AdamW" if group.get("decoupled_weight_decay") else "Adam"
     return "SGD" if "nesterov" in group else "another optimiser"

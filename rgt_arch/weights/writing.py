@@ -1,4 +1,4 @@
-"""Writing checkpoints: whole files or none, small ones, and in layouts that the official code and spandrel load."""
+"""Writing checkpoints whole or not at all: slim files, and layouts that the official code and spandrel load."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def save_checkpoint(
 
     path: `.safetensors`, or `.pth`, `.pt` or `.ckpt` for the official layout, `{"params": …}`. weights: a network, also
     wrapped or compiled, or its state dict, with or without the derived tensors.
-    slim: without the derived tensors (70 % of an official file), for this package only; the default is True for
-    safetensors and False otherwise, where the official code and spandrel load the file strictly.
+    slim: leave out the derived tensors (70 % of an official file); only this package reads such a file. The default is
+    True for safetensors, else False, because the official code and spandrel load the other layout strictly.
     config: constructor arguments that tensors cannot show (a network brings its own). info: plain values to keep, such
     as `iteration`. Raises UsageError for unfit arguments and weights, UserError if the file cannot be written.
     """
@@ -47,7 +47,7 @@ def save_checkpoint(
     assumed = assumed_arguments(state_dict, config)
     network = build_network(full_config)
     load_weights(network, state_dict)
-    # the official order; derived tensors are fresh ones, which share storage across blocks
+    # in the official order; the derived tensors are new and share storage across blocks
     state_dict = {
         key: tensor if is_derived(key) else state_dict[key].cpu()
         for key, tensor in network.state_dict().items()
@@ -78,9 +78,9 @@ def convert_checkpoint(
 ) -> str:
     """Write one set of weights of `source` as a release file without optimiser, wrappers and second set of weights.
 
-    The suffix of `target` decides the layout: `.safetensors`, or the official `{"params": …}`. param_key: which
-    weights, by default the EMA's if there are some; half: float16 weights; slim: see `save_checkpoint`; known:
-    constructor arguments that the file lacks. Returns two lines for people: the content and both sizes.
+    The suffix of `target` decides the layout: `.safetensors`, or the official `{"params": …}`. param_key: name of the
+    weights, by default the EMA weights if `source` has them; half: float16 weights; slim: see `save_checkpoint`; known:
+    constructor arguments that `source` lacks. Returns two lines of text: the content and both sizes.
     Raises UsageError before anything is written.
     """
     source, target = resolve_path(source), Path(target).expanduser()
@@ -111,7 +111,7 @@ def convert_checkpoint(
 
 
 def _is_safetensors(path: Path) -> bool:
-    """Whether a file of this name gets safetensors, else torch.save's format. UsageError for other suffixes."""
+    """Whether the suffix means safetensors, else torch.save's format. Raises UsageError for other suffixes."""
     suffix = path.suffix.lower()
     if suffix not in CHECKPOINT_SUFFIXES:
         raise UsageError(f"{path}: unknown suffix {suffix!r}; take {', '.join(CHECKPOINT_SUFFIXES)}")
@@ -119,7 +119,7 @@ def _is_safetensors(path: Path) -> bool:
 
 
 def _halved(key: str, tensor: Tensor) -> Tensor:
-    """float16, unless a value leaves its range; whole numbers and derived tensors stay as they are."""
+    """Convert to float16, except integers and derived tensors. Raises UsageError for values outside its range."""
     if is_derived(key) or not tensor.is_floating_point():
         return tensor
     halved = tensor.to(torch.float16)

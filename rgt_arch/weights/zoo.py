@@ -1,4 +1,4 @@
-"""Weights by name: those of the package, and the cache of those that are downloaded or put there by hand."""
+"""Weights by name: files of the package, and a cache of files that are downloaded or put there by hand."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from rgt_arch.weights.inspecting import infer_config
 from rgt_arch.weights.reading import read_checkpoint
 
 BUNDLED = Path(__file__).parent / "bundled"
-"""Files of the package: slim safetensors that `rgt convert` writes here."""
+"""Folder of the package's weights: slim safetensors, written by `rgt convert`."""
 SUMS = "SHA256SUMS"
-"""Beside the files in BUNDLED and in the cache: a line of `sha256sum` for each."""
+"""File beside the weights in BUNDLED and in the cache, with a line of `sha256sum` for each."""
 
 _HUB = "https://github.com/OpenModelDB/model-hub/releases/download/rgt"
 _OFFICIAL = "https://github.com/zhengchen1999/RGT"
@@ -42,7 +42,7 @@ class ZooEntry:
     licence: str
     url: str | None = None
     bundled: bool = False
-    """The file ships with the package. Without it and without a URL, the file is put into the cache by hand."""
+    """The package has the file. If `bundled` is false and `url` is None, users put the file into the cache by hand."""
 
 
 ZOO: Mapping[str, ZooEntry] = {
@@ -61,7 +61,7 @@ ZOO: Mapping[str, ZooEntry] = {
 
 
 def describe_zoo() -> str:
-    """A table for people: every name, its scale, where its file is or comes from, and the licence."""
+    """Return a table of text: name, scale, place or source of the file, licence."""
     rows = [("name", "scale", "file", "licence")]
     rows += [(entry.name, f"×{entry.scale}", _whereabouts(entry), entry.licence) for entry in ZOO.values()]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -78,42 +78,42 @@ def _whereabouts(entry: ZooEntry) -> str:
 
 
 def plain_name(name: str) -> str:
-    """A name for comparison: upper and lower case are the same, and so are `-` and `_`."""
+    """Return a name for comparison: in lower case, with `_` for `-`."""
     return name.strip().casefold().replace("-", "_")
 
 
 def find_entry(name: str) -> ZooEntry | None:
-    """The entry of a name, which need not be exact (see `plain_name`)."""
+    """Return the entry of a name, compared by `plain_name`, or None."""
     return next((entry for known, entry in ZOO.items() if plain_name(known) == plain_name(name)), None)
 
 
 def named(name: str) -> ZooEntry:
-    """The entry of a name. Raises UsageError with the valid names."""
+    """Return the entry of a name. Raises UsageError with the valid names."""
     if entry := find_entry(name):
         return entry
     raise UsageError(f"{name}: no such file, and no weights of that name (names: {', '.join(ZOO)})")
 
 
 def resolve_path(name: str | Path) -> Path:
-    """The file of a path or of a name of the zoo; published weights are downloaded at first use.
+    """Return the file of a path or of a name of the zoo; published weights are downloaded at first use.
 
-    An existing file goes before a name. Raises UsageError for a bare word that is neither.
+    An existing file takes precedence over a name. Raises UsageError for a bare word that is neither.
     """
     text, path = os.fspath(name), Path(name).expanduser()
     entry = find_entry(text)
     if os.path.isfile(path) or (entry is None and (os.path.exists(path) or path.suffix or path.name != text)):
-        return path  # whose reader raises where it is not a checkpoint
+        return path  # reading it raises if it is not a checkpoint
     return fetch(entry or named(text))
 
 
 def cache_folder() -> Path:
-    """Folder of downloaded weights: the environment's RGT_CACHE, else rgt-arch in the user's cache folder."""
+    """Return the folder of downloaded weights: RGT_CACHE of the environment, else rgt-arch in the user's cache."""
     own = os.environ.get("RGT_CACHE")
     return Path(own).expanduser().absolute() if own else Path(pooch.os_cache("rgt-arch"))
 
 
 def local_file(entry: ZooEntry) -> Path | None:
-    """The entry's file if it is here, unchecked; None if it is missing."""
+    """Return the entry's file without checking it, or None if it is missing."""
     if entry.bundled:
         file = BUNDLED / f"{entry.name}.safetensors"
         return file if file.is_file() else None
@@ -122,7 +122,7 @@ def local_file(entry: ZooEntry) -> Path | None:
 
 
 def require(entry: ZooEntry) -> Path | None:
-    """The entry's file, unchecked, or None where it can be downloaded; UsageError with the remedy where it cannot."""
+    """Return the entry's file without checking it, or None if it can be downloaded; else raise UsageError."""
     file = local_file(entry)
     if file or entry.url:
         return file
@@ -139,9 +139,10 @@ def require(entry: ZooEntry) -> Path | None:
 
 
 def fetch(entry: ZooEntry) -> Path:
-    """The entry's file, downloaded if it is missing; its SHA-256 must be that of SUMS, or of its first use.
+    """Return the entry's file, downloaded if it is missing; its SHA-256 must equal that in SUMS.
 
-    Raises UserError in one line for a download that fails, UsageError for a file that is missing or has changed.
+    For a file in the cache, the first use records its SHA-256. Raises UserError, one line, for a download that fails,
+    UsageError for a file that is missing or has changed.
     """
     file = require(entry) or _download(entry)
     sums, digest = file.parent / SUMS, file_digest(file)
@@ -149,7 +150,7 @@ def fetch(entry: ZooEntry) -> Path:
     if not entry.bundled and file.name not in known:
         _check_content(entry, file)
         known[file.name] = digest
-        with suppress(UserError), written_whole(sums) as beside:  # a cache that others filled may be read-only
+        with suppress(UserError), written_whole(sums) as beside:  # another user's cache may be read-only
             beside.write_text("".join(f"{known[name]}  {name}\n" for name in sorted(known)), "utf-8")
     if known.get(file.name) != digest:
         remedy = "install rgt-arch again"
@@ -160,7 +161,7 @@ def fetch(entry: ZooEntry) -> Path:
 
 
 def _read_sums(path: Path) -> dict[str, str]:
-    """SHA-256 by file name; empty for a missing or unreadable file."""
+    """Return the SHA-256 by file name; {} for a missing or unreadable file."""
     try:
         lines = path.read_text("utf-8").splitlines()
     except (OSError, ValueError):

@@ -1,1 +1,1 @@
-"""The checks behind `validate_options`, one module a subject; each notes what it finds in a Report."""
+"""The checks behind `validate_options`, one module for each subject; they record problems in a Report."""

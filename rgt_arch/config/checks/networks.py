@@ -1,4 +1,4 @@
-"""Networks and the weights they start from: do the arguments fit each other, and does the file fit the network."""
+"""Checks of networks and their initial weights: arguments against each other, weights against the network."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rgt_arch.weights.zoo import find_entry, require
 
 
 def check_network(opt: dict[str, Any], report: Report) -> None:
-    """Check the networks' arguments, as far as their classes check them, and the upscaling factor against `scale`."""
+    """Check the networks' arguments by building the networks, and the upscaling factor against `scale`."""
     for name in [key for key in opt if key.startswith("network_")]:
         arguments = subsection(opt, name)
         network = find_class("arch", arguments.get("type"))
@@ -40,8 +40,8 @@ def check_network(opt: dict[str, Any], report: Report) -> None:
 def check_files(opt: dict[str, Any], report: Report, root: Path, resume_root: Path | None = None) -> None:
     """Check that the weights and training states of `path:` exist and fit, except weights that a resumed run ignores.
 
-    root: the folder that relative paths start from. resume_root: the folder whose experiments/ --auto_resume looks in.
-    Published weights go by their names, which the model looks up.
+    root: folder of relative paths. resume_root: parent of the experiments/ folder that --auto_resume searches.
+    Published weights are given by name, and the model looks the name up.
     """
     paths, states = subsection(opt, "path"), "[0-9]*.state"
     resumed = isinstance(paths.get("resume_state"), str)
@@ -71,10 +71,10 @@ def check_files(opt: dict[str, Any], report: Report, root: Path, resume_root: Pa
 
 
 def check_weights(opt: dict[str, Any], key: str, file: Path, report: Report) -> None:
-    """Check weights against their network. `key`: of `path`; `file`: what it names.
+    """Check weights against their network. file: the file that `path:key` names.
 
-    RGTModel finds the weights in files of every layout; BasicSR's own models look under the key. Raises UsageError for
-    weights that cannot be read or do not fit.
+    RGTModel finds the weights in files of every layout, BasicSR's own models only under `param_key_*`. Raises
+    UsageError for weights that cannot be read or do not fit.
     """
     name = key.removeprefix("pretrain_")
     label = name.removeprefix("network_")
@@ -97,8 +97,8 @@ def check_weights(opt: dict[str, Any], key: str, file: Path, report: Report) -> 
 
 
 def unfit(opt: Mapping[str, Any], name: str, weights: Mapping[str, Tensor]) -> str | None:
-    """Why weights cannot be loaded into the network that the section `name` describes, and the remedy; None if they
-    can, or where only loading will show it."""
+    """Return why weights do not fit the network of the section `name`, with the remedy; None if they fit, or if only
+    loading can show it."""
     arguments, option = opt[name], f"strict_load_{name.removeprefix('network_')}"
     network = find_class("arch", arguments.get("type"))
     built = None if network is None else _built(network, arguments)
@@ -123,19 +123,19 @@ def _check_scale(opt: dict[str, Any], network: Any, arguments: dict[str, Any], r
 
 
 def _built(network: Any, arguments: dict[str, Any]) -> nn.Module | None:
-    """The network without memory (on the meta device); None for a class that cannot be built so, or is unknown.
+    """Build the network on the meta device, without memory; None if its class is unknown or cannot be built there.
 
-    Raises ValueError, TypeError or AssertionError for what the class refuses.
+    Raises ValueError, TypeError or AssertionError for arguments that the class refuses.
     """
     if not (is_known(network) or is_rgt(network)):
         return None
     known = inspect.signature(network).parameters
     try:
         with torch.device("meta"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # small layers have empty initial values there; a run warns itself
+            warnings.simplefilter("ignore")  # small layers have empty initial values there; the run itself warns
             built: nn.Module = network(**{key: value for key, value in arguments.items() if key in known})
     except (ValueError, TypeError, AssertionError):
         raise
-    except Exception:  # one that computes with its weights, or reads files, while it is built
+    except Exception:  # a constructor that computes with its weights, or reads files
         return None
     return built

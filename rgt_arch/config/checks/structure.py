@@ -1,6 +1,6 @@
-"""Section by section: unknown and misspelt keys, wrong types, missing keys, unknown classes and wrong arguments.
+"""Checks of each section: unknown, misspelt and missing keys, wrong types, unknown classes and wrong arguments.
 
-Values are put into the type that their key takes.
+Values are converted to the types of their keys.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _UNKNOWN = {
 
 
 def check_structure(opt: dict[str, Any], report: Report, is_train: bool) -> None:
-    """Check the whole option tree against the tables and signatures; converts and renames values in place."""
+    """Check all options against the tables and signatures; convert values and rename old keys in place."""
     _check_section(opt, opt, (), report, is_train)
     for name, section in sections(opt.get("train")) if is_train else ():
         if name.startswith("optim_") and not report.is_faulty(("train", name)):
@@ -63,7 +63,7 @@ def _check_section(opt: dict[str, Any], section: dict[str, Any], path: KeyPath, 
 
 
 def _rename(section: dict[str, Any], known: Section, path: KeyPath, report: Report) -> None:
-    """Give keys of early BasicSR versions today's names, in their places."""
+    """Rename keys of early BasicSR versions, and keep the order of keys."""
     names = {old: new for old, new in RENAMED.items() if old in section and new in known.keys and new not in section}
     items = list(section.items())
     section.clear()
@@ -88,8 +88,8 @@ def _unknown(known: Section, section: dict[str, Any], where: KeyPath, report: Re
 
 
 def _check_steps(opt: dict[str, Any], section: dict[str, Any], path: KeyPath, report: Report) -> None:
-    """Build the optimiser, for parameters of the shapes that networks have (biases, linear layers, convolutions), and
-    the scheduler as the model would: that checks names, arguments, ranges and shapes at once."""
+    """Build the optimiser and the scheduler as the model does, which checks names, arguments, ranges and shapes. The
+    parameters have the shapes of biases, linear layers and convolutions."""
     name, model = section["type"], find_class("model", opt.get("model_type"))
     known = signature_section(find_class("optimizer", name)).keys
     arguments = {key: value for key, value in section.items() if key in known}
@@ -97,7 +97,7 @@ def _check_steps(opt: dict[str, Any], section: dict[str, Any], path: KeyPath, re
     if model is None:
         return
     try:
-        # get_optimizer (models/base_model.py:101) uses nothing of the model: one without __init__ will do.
+        # get_optimizer (models/base_model.py:101) reads no attributes: a model without __init__ is enough.
         optimizer = model.get_optimizer(model.__new__(model), name, parameters, **arguments)
         path, scheduler = ("train", "scheduler"), subsection(opt["train"], "scheduler")
         if (made := find_class("scheduler", name := scheduler.get("type"))) and not report.is_faulty(path):

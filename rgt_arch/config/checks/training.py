@@ -1,4 +1,4 @@
-"""Keys that must fit each other: data sets and runs, patch and recursion, schedule, micro-batches, tiles, logging."""
+"""Checks of keys against each other: data sets, patch and recursion, schedule, micro-batches, tiles, logging."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def check_training(opt: dict[str, Any], report: Report) -> None:
 
 
 def check_validation(opt: dict[str, Any], report: Report, is_train: bool) -> None:
-    """Check which data sets a run has, tiles, and metrics against the data sets on which they are computed."""
+    """Check the data sets of a run, its tiles, and its metrics against its data sets."""
     _check_phases(opt, report, is_train)
     if not is_train and "path" in opt and subsection(opt, "path").get("pretrain_network_g") is None:
         report.warn(("path", "pretrain_network_g"), "is not set: a network with random weights is tested")
@@ -42,7 +42,7 @@ def check_validation(opt: dict[str, Any], report: Report, is_train: bool) -> Non
 
 
 def _check_metrics(opt: dict[str, Any], val: dict[str, Any], report: Report) -> None:
-    """A metric with a second image needs data sets with GT; RGTModel leaves it out where there is none."""
+    """Check that data sets have GT for metrics that compare with it; RGTModel skips such metrics elsewhere."""
     is_left_out = "RGTModel" in parents(find_class("model", opt.get("model_type")))
     single = [name for name, data in sections(opt.get("datasets")) if data.get("type") == "SingleImageDataset"]
     for name, section in sections(val.get("metrics")):
