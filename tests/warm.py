@@ -245,7 +245,7 @@ def become(
     if code is not None and not isinstance(code, int):
         print(code, file=sys.stderr)
         code = 1
-    # As at the end of the interpreter, but without half a second for freeing all modules.
+    # End as the interpreter does, except for freeing all modules, which takes half a second.
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     sys.stdout.flush()

@@ -18,7 +18,7 @@ from rgt_arch import basicsr_compat
 from rgt_arch.basicsr_compat import fallbacks, patches
 from rgt_arch.basicsr_compat.patches import prefer_ours
 
-# Imports fail as with a new Python and a new SciPy, in all modules.
+# The removed modules cannot be imported from anywhere, as with a new Python and a new SciPy.
 BLOCK = """
 import sys
 from importlib.machinery import PathFinder

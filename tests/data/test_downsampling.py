@@ -106,7 +106,7 @@ def write_bad_files(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_every_bad_file_is_a_one_line_error_without_output(
+def test_bad_file_is_a_one_line_error_without_output(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], jobs: int
 ) -> None:
     bad = write_bad_files(tmp_path / "HR")

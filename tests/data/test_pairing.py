@@ -62,7 +62,7 @@ def test_the_template_of_a_folder_is_found_and_pairs_it(template, names):
         assert pair_names(hr, names, template).all_pairs
 
 
-def test_template_needs_a_matching_name_and_one_hr_image_for_a_large_lr_folder_is_enough():
+def test_template_needs_a_matching_name_and_one_of_many_lr_images_is_enough():
     assert guess_template(["a.png"], ["1.png"]) is None
     assert guess_template([], []) is None
     assert guess_template(["0777.png"], [f"{number:04}x3.png" for number in range(3000)]) == "{}x3"

@@ -160,7 +160,7 @@ def test_interrupted_runs_of_two_ranks_end_as_an_uninterrupted_one_bit_for_bit(m
 
     single = Project(shutil.copytree(broken.root, broken.root.with_name("single")))
 
-    # to the end, started like torch.distributed.launch: --local-rank before everything else
+    # to the end, started as by torch.distributed.launch: --local-rank before everything else
     outputs(broken, "--local-rank=0", *TRAIN, "--auto_resume", **two_ranks())
     for name in ("models/net_g_latest.pth", "models/net_g_12.pth", "training_states/12.state"):
         assert_same_content(broken.run_folder / name, unbroken.run_folder / name)

@@ -1,4 +1,4 @@
-"""Run the commands of README.md and docs/ in order, on tiny data. A mark on each block names how, or why not."""
+"""Run the commands of README.md and docs/ in order, on tiny data, as the mark of each block describes."""
 
 import os
 import re

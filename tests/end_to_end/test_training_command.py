@@ -173,7 +173,7 @@ def test_drawing_samples_does_not_advance_the_generators_of_training(basicsr_com
 
 @pytest.mark.parametrize("model", ["SRModel", "RGTModel"])
 def test_checkpoints_that_cannot_be_written_end_the_run_in_one_line(basicsr_command, project, monkeypatch, model):
-    """The saves at 2, 4 and 5 fail, and the third failure in a row ends the run, with either class of models."""
+    """The saves at 2, 4 and 5 fail, and the third failure in a row ends the run, with both model classes."""
     project.options["model_type"] = model
     monkeypatch.setattr("basicsr.models.base_model.time.sleep", lambda _seconds: None)
     replace = os.replace

@@ -102,7 +102,7 @@ def test_files_without_partner_and_with_another_ending_are_listed(data, run):
     assert "cannot use them as they are" in text
 
 
-def test_wrong_scale_is_distinguished_from_a_few_extra_pixels(data, run):
+def test_wrong_size_is_distinguished_from_a_few_extra_pixels(data, run):
     save(data / "HR" / "1.png", noise(1, 25, 32))
     code, text = run("HR", "--lr", "LR")
     assert code == 1

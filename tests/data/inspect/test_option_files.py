@@ -111,7 +111,7 @@ def pairs_of_a_list(option_file):
 
 
 @pytest.mark.parametrize(("height", "is_refused"), [(25, False), (26, True), (23, True)])
-def test_validation_allows_a_few_extra_hr_pixels_but_no_other_size(option_file, run, height, is_refused):
+def test_validation_allows_fewer_extra_hr_pixels_than_the_scale_only(option_file, run, height, is_refused):
     save(Path("val/HR/3.png"), noise(9, height, 32))
     assert ["datasets:val:dataroot_lq" in line for line in option_file.errors()] == [True] * is_refused
     assert run(option_file.write())[0] == is_refused
