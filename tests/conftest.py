@@ -20,7 +20,7 @@ if hasattr(signal, "SIGHUP"):
 
 @pytest.fixture(autouse=True)
 def start_method() -> Iterator[None]:
-    """Restore the start method of processes, which ranks set for the whole process as BasicSR does."""
+    """Restore the multiprocessing start method, which ranks set for the whole process as BasicSR does."""
     before = multiprocessing.get_start_method(allow_none=True)
     yield
     if multiprocessing.get_start_method(allow_none=True) != before:
@@ -28,5 +28,5 @@ def start_method() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow files come first, so that both workers of xdist end at about the same time."""
+    """Run slow files first, so that both workers of xdist end at about the same time."""
     items.sort(key=lambda item: not item.nodeid.startswith(("tests/end_to_end/", "tests/benchmarks/")))

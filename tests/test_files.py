@@ -1,4 +1,4 @@
-"""Files appear whole or not at all, whatever stops the writing."""
+"""Files are written completely or not at all, whatever stops the writing."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def _torch(path: Path) -> None:
 
 
 @pytest.mark.parametrize("write", [_bytes, _torch])
-def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path, write: Callable[[Path], None]) -> None:
+def test_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path, write: Callable[[Path], None]) -> None:
     path = tmp_path / "net.pth"
     path.write_bytes(b"old")
-    # a real failure half-way: this process may not write files beyond 4096 bytes for a moment
+    # a real failure half-way: for a moment, the system limits files of this process to 4096 bytes
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
     try:
@@ -54,14 +54,14 @@ def test_other_failures_leave_no_partial_file(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("name", ["ä b.png", "n" * 251 + ".png", "ä" * 125 + ".png"])
-def test_every_name_that_the_disk_takes_is_taken(tmp_path: Path, name: str) -> None:
+def test_every_name_that_the_disk_allows_is_accepted(tmp_path: Path, name: str) -> None:
     check_place(tmp_path / name)
     assert list(tmp_path.iterdir()) == []
     _bytes(tmp_path / name)
     assert [(file.name, file.stat().st_size) for file in tmp_path.iterdir()] == [(name, 100_000)]
 
 
-def test_a_place_is_checked_without_touching_what_is_there(tmp_path: Path) -> None:
+def test_check_of_a_path_changes_no_file(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"old")
     check_place(tmp_path / "a.png")
     assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("a.png", b"old")]
@@ -70,9 +70,7 @@ def test_a_place_is_checked_without_touching_what_is_there(tmp_path: Path) -> No
             check_place(tmp_path / name)
 
 
-def test_digests_are_taken_once_and_again_for_a_file_that_changed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_digest_is_cached_until_the_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"one")
     first = file_digest(path)
@@ -82,7 +80,7 @@ def test_digests_are_taken_once_and_again_for_a_file_that_changed(
         assert file_digest(path) == first
     stamp = path.stat().st_mtime_ns
     path.write_bytes(b"two")
-    os.utime(path, ns=(stamp, stamp))  # as copying tools do; the time of the change stays
+    os.utime(path, ns=(stamp, stamp))  # copying tools restore mtime like this; ctime stays new
     assert file_digest(path) == hashlib.sha256(b"two").hexdigest()
     with pytest.raises(UsageError, match="gone: cannot be read: No such file"):
         file_digest(tmp_path / "gone")

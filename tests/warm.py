@@ -1,7 +1,7 @@
-"""`python ARGUMENTS` in processes that start warm: forked from one that has imported torch, BasicSR and this package.
+"""Run `python ARGUMENTS` in processes forked from one that has already imported torch, BasicSR and this package.
 
-A start from a shell imports for five seconds. Tests of the start itself use subprocess: entry points, torchrun, closed
-streams, locales, and what a module imports.
+A start from a shell spends five seconds on imports. Tests of the start itself use subprocess: entry points, torchrun,
+closed streams, locales, and the imports of a module.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ LIMIT = 300.0
 """Seconds after which a process counts as hung."""
 
 
-# --- the tests' side ---
+# --- client: the tests ---
 
 
 class Process:
@@ -54,13 +54,13 @@ class Process:
         return int(struct.unpack("i", self._connection.recv(4))[0])
 
     def poll(self) -> int | None:
-        """The exit code, or None while the process runs."""
+        """Return the exit code, or None while the process runs."""
         if self.returncode is None and select.select([self._connection], [], [], 0)[0]:
             self.wait()
         return self.returncode
 
     def wait(self, timeout: float = LIMIT) -> int:
-        """The exit code; -N after signal N."""
+        """Wait for the exit code, -N after signal N. Raises TimeoutError after killing the process."""
         if self.returncode is None:
             if not select.select([self._connection], [], [], timeout)[0]:
                 self.kill()
@@ -70,7 +70,7 @@ class Process:
         return self.returncode
 
     def send_signal(self, number: int, group: bool = False) -> None:
-        """group: to the processes that it has started, too."""
+        """group: also to the processes that it has started."""
         if self.poll() is None:
             (os.killpg if group else os.kill)(self.pid, number)
 
@@ -79,7 +79,7 @@ class Process:
 
     @property
     def stdout(self) -> str:
-        """The text that it has written so far to the stream."""
+        """The text written so far."""
         return self._text(0)
 
     @property
@@ -96,7 +96,7 @@ class Process:
 def start(
     *arguments: Any, cwd: Path | None = None, merged: bool = False, terminal: int | None = None, **environment: str
 ) -> Process:
-    """Start `python ARGUMENTS`: `-m MODULE …` or `SCRIPT …`, with variables beyond the environment of the tests.
+    """Start `python ARGUMENTS`: `-m MODULE …` or `SCRIPT …`, with additional environment variables.
 
     merged: stderr goes to stdout. terminal: a file descriptor for all three streams.
     """
@@ -123,14 +123,14 @@ def start(
 
 
 def run(*arguments: Any, **keywords: Any) -> subprocess.CompletedProcess[str]:
-    """`start(…)` to its end."""
+    """Call `start(…)` and wait for the end."""
     process = start(*arguments, **keywords)
     process.wait()
     return subprocess.CompletedProcess(process.args, process.wait(), process.stdout, process.stderr)
 
 
 def end_together(processes: list[Process]) -> int:
-    """The exit code of the first process to fail, after which the others are told to end, as torchrun does; else 0."""
+    """Return the exit code of the first process that fails, after SIGTERM to the others as by torchrun; else 0."""
     ending = time.monotonic() + LIMIT
     while any(process.poll() is None for process in processes) and not any(process.returncode for process in processes):
         assert time.monotonic() < ending, [process.stdout for process in processes]
@@ -145,14 +145,14 @@ def end_together(processes: list[Process]) -> int:
 
 @functools.cache
 def _server() -> str:
-    """The address of this test process's server, which ends with it."""
+    """Start the server of this test process once and return its address. It ends with this process."""
     address = f"{tempfile.mkdtemp(prefix='warm')}/socket"
     server = subprocess.Popen(
         [sys.executable, __file__, address],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        start_new_session=True,  # Ctrl-C is for the tests
+        start_new_session=True,  # Ctrl-C reaches the tests only
     )
     assert server.stdin is not None
     assert server.stdout is not None
@@ -165,7 +165,7 @@ def _server() -> str:
 
 
 def serve(address: str) -> None:
-    """Fork a process with a session of its own for each request, until stdin is closed."""
+    """Fork a process in its own session for each request, until stdin is closed."""
     for name in IMPORTED:
         importlib.import_module(name)
     gc.freeze()
@@ -216,7 +216,7 @@ def serve(address: str) -> None:
 def become(
     descriptors: list[int], path: list[str], arguments: list[str], cwd: str, environment: dict[str, str]
 ) -> None:
-    """Go on as `python ARGUMENTS`; does not return."""
+    """Continue as `python ARGUMENTS`; does not return."""
     import torch
 
     for number, descriptor in enumerate(descriptors):
@@ -245,7 +245,7 @@ def become(
     if code is not None and not isinstance(code, int):
         print(code, file=sys.stderr)
         code = 1
-    # What the interpreter does at its end, except that it takes half a second to let go of all modules.
+    # End as the interpreter does, except for freeing all modules, which takes half a second.
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     sys.stdout.flush()

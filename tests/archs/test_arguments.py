@@ -1,4 +1,4 @@
-"""Constructor arguments: what is refused and how, and the switches for research."""
+"""Constructor arguments: errors for invalid values, and the switches for research."""
 
 import functools
 import logging
@@ -15,7 +15,7 @@ CONFIG = {"upscale": 2, "embed_dim": 96, "depth": [4], "num_heads": [6], "split_
 GROUP = CONFIG | {"depth": [3]}  # L-SA, RG-SA, shifted L-SA
 
 
-def test_unknown_arguments_name_the_nearest_and_upsampler_is_ignored_with_a_notice(
+def test_unknown_argument_suggests_the_nearest_and_upsampler_is_ignored_with_a_log_line(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(TypeError, match="`num_head`: did you mean `num_heads`"):
@@ -43,14 +43,14 @@ def test_unknown_arguments_name_the_nearest_and_upsampler_is_ignored_with_a_noti
         ("reduction_stride", 1, "at least 2"),
     ],
 )
-def test_values_that_do_not_fit_are_refused_with_the_valid_ones(argument: str, value: object, message: str) -> None:
+def test_invalid_value_is_refused_with_the_valid_ones(argument: str, value: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         RGT(**(CONFIG | {argument: value}))
 
 
 @functools.cache
 def paper_output() -> tuple[torch.Tensor, torch.Tensor]:
-    """An image and the output of the paper's settings."""
+    """An image and the network's output for it with the paper's settings."""
     image = torch.rand(1, 3, 53, 37, generator=torch.Generator().manual_seed(0)).double()
     return image, fill(RGT(**GROUP).double()).eval()(image).detach()
 
@@ -65,11 +65,11 @@ def paper_output() -> tuple[torch.Tensor, torch.Tensor]:
         ({"recursion": 0}, set()),
         ({"recursion": 1}, set()),
         ({"reduction_stride": 2}, set()),
-        ({"reduction_stride": 3}, set()),  # 16, of which slices are multiples, is none of 3
+        ({"reduction_stride": 3}, set()),  # slices are multiples of 16, which is not a multiple of 3
         ({"c_ratio": 1.0}, set()),
     ],
 )
-def test_each_switch_changes_the_output_and_slices_agree(
+def test_each_switch_changes_the_output_and_slicing_does_not(
     switch: dict, fewer: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(arch.SLICE_PIXELS, "cpu", 64)

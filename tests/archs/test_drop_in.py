@@ -1,4 +1,4 @@
-"""rgt_arch.py dropped as one file into somebody else's BasicSR project: it registers, builds and trains."""
+"""rgt_arch.py copied as a single file into another BasicSR project: it registers, builds and trains."""
 
 import importlib.util
 import os
@@ -13,7 +13,7 @@ import pytest
 
 ARCH_FILE = Path(__file__).parents[2] / "rgt_arch" / "archs" / "rgt_arch.py"
 
-# What the projects made from the BasicSR-examples template have as archs/__init__.py and train.py.
+# archs/__init__.py and train.py of projects made from the BasicSR-examples template.
 EXAMPLES_ARCHS = """
 import importlib
 from os import path as osp
@@ -52,7 +52,7 @@ logger: {print_freq: 1, save_checkpoint_freq: 2, use_tb_logger: false}
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A folder with a vendored BasicSR, made importable by the one-line edit that README documents, and images."""
+    """A folder with images and a vendored BasicSR, made importable by the one-line edit that README documents."""
     spec = importlib.util.find_spec("basicsr")
     assert spec is not None
     assert spec.origin is not None
@@ -80,7 +80,7 @@ def test_dropped_in_file_trains(project: Path, layout: str, beside: str) -> None
     shutil.copy(ARCH_FILE, archs)
     if beside == "with rgt_arch installed":
         imports += "\nimport rgt_arch, basicsr\nassert basicsr.__file__.startswith(osp.dirname(osp.abspath(__file__)))"
-    else:  # make sure that nothing of the package is used
+    else:  # any import of the package fails
         imports = "sys.modules['rgt_arch'] = None\n" + imports
     (project / "train.py").write_text(TRAIN.format(imports=imports))
     run = subprocess.run(

@@ -1,4 +1,4 @@
-"""That a forward leaves nothing behind, and works under everything that trains and deploys networks."""
+"""A forward leaves no state behind, and works with EMA, checkpointing, autocast, channels-last and compile."""
 
 import copy
 import threading
@@ -73,7 +73,7 @@ def test_training_works_after_inference_mode_and_fake_tensors(net: RGT) -> None:
     assert all(p.grad is not None and type(p.grad) is torch.Tensor for p in net.parameters())
 
 
-def test_outputs_follow_basicsrs_ema_which_writes_through_data(net: RGT) -> None:
+def test_output_follows_basicsrs_ema_which_writes_to_tensor_data(net: RGT) -> None:
     ema = copy.deepcopy(net).eval()
     model = types.SimpleNamespace(net_g=net, net_g_ema=ema, get_bare_model=lambda network: network)
     with torch.no_grad():
@@ -128,7 +128,7 @@ def test_autocast_stays_finite_and_close(net: RGT, mode: str) -> None:
         if mode == "train":
             out.float().mean().backward()
             assert all(p.grad.isfinite().all() for p in net.parameters())
-    if mode != "train":  # a float64 network is left alone
+    if mode != "train":  # autocast does not change a float64 network
         net.double()
         with torch.no_grad():
             expected = net(image().double())
@@ -136,7 +136,7 @@ def test_autocast_stays_finite_and_close(net: RGT, mode: str) -> None:
             torch.testing.assert_close(net(image().double()), expected, rtol=0, atol=1e-9)
 
 
-def test_bfloat16_gradients_are_those_of_float32_but_for_rounding(net: RGT) -> None:
+def test_bfloat16_gradients_equal_float32_except_for_rounding(net: RGT) -> None:
     net.train()
     gradients = []
     for enabled in (False, True):
@@ -153,8 +153,8 @@ def test_bfloat16_gradients_are_those_of_float32_but_for_rounding(net: RGT) -> N
             assert likeness > 0.98, name
 
 
-def test_a_network_cast_whole_to_bfloat16_runs(net: RGT) -> None:
-    """With gradients; without them see test_precision.py."""
+def test_network_cast_to_bfloat16_runs(net: RGT) -> None:
+    """With gradients. test_precision.py tests it without."""
     out = net.eval().bfloat16()(image().bfloat16())
     assert out.dtype == torch.bfloat16
     assert out.isfinite().all()
@@ -178,8 +178,8 @@ def test_compiles_through_autograd_without_graph_breaks() -> None:
 
 @pytest.mark.parametrize(("upscale", "size"), [(2, (64, 64)), (3, (33, 130)), (4, (33, 40))])
 @pytest.mark.parametrize("mode", ["train", "eval", "eval without gradients, in slices"])
-def test_output_is_contiguous_for_what_calls_view_on_it(monkeypatch, mode: str, upscale: int, size: tuple) -> None:
-    """BasicSR's filters, discriminators and some losses do."""
+def test_output_is_contiguous_so_that_view_works(monkeypatch, mode: str, upscale: int, size: tuple) -> None:
+    """BasicSR's filters, discriminators and some losses call `view` on it."""
     monkeypatch.setitem(rgt_arch_module.SLICE_PIXELS, "cpu", 1024)
     net = fill(RGT(**{**CONFIG, "upscale": upscale, "depth": [2], "num_heads": [6]})).train(mode == "train")
     with torch.set_grad_enabled("without" not in mode):

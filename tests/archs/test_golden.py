@@ -1,4 +1,4 @@
-"""The network against outputs and gradients that the official code gave (tests/data/golden/README.md)."""
+"""Compare the network with stored outputs and gradients of the official code (tests/data/golden/README.md)."""
 
 import json
 from pathlib import Path
@@ -25,14 +25,14 @@ def network(case: str, dtype: torch.dtype) -> RGT:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_parameters_and_keys_are_as_many_as_officially(case: str) -> None:
+def test_parameter_and_key_counts_equal_official(case: str) -> None:
     net = RGT(**CASES[case]["config"])
     assert sum(p.numel() for p in net.parameters()) == CASES[case]["params"]
     assert len(net.state_dict()) == CASES[case]["state_dict_keys"]
 
 
-# Without gradients the work is sliced, with them it is not. Rounding is seen in either, so float32 runs once; RGT-S is
-# large, and shows nothing else that smaller ones do not.
+# Only a forward without gradients works in slices. Both kinds show rounding, so float32 runs once. RGT-S is large and
+# tests nothing else that smaller networks do not.
 @pytest.mark.parametrize(
     ("case", "name", "dtype", "grad"),
     [
@@ -61,7 +61,7 @@ def test_output_equals_official(case: str, name: str, dtype: torch.dtype, grad: 
         (case, name[6:-5], dtype)
         for case, name in arrays("train_")
         for dtype in (torch.float64, torch.float32)
-        if name.endswith("_loss") and (dtype is torch.float64 or "64x64" not in name)  # rounding is seen in small ones
+        if name.endswith("_loss") and (dtype is torch.float64 or "64x64" not in name)  # small sizes show rounding
     ],
 )
 def test_training_loss_and_gradients_equal_official(case: str, size: str, dtype: torch.dtype) -> None:
@@ -76,13 +76,13 @@ def test_training_loss_and_gradients_equal_official(case: str, size: str, dtype:
     expected = {name: float(golden[f"train_{size}_gradnorm/{name}"]) for name in norms}
     largest = max(expected.values())
     for name, value in norms.items():
-        # float32: gradients that vanish in exact arithmetic are rounding noise, so measure them by the largest one
+        # float32: gradients that vanish in exact arithmetic are rounding noise, so the tolerance follows the largest
         assert value == pytest.approx(
             expected[name], rel=1e-5 if exact else 2e-3, abs=(1e-9 if exact else 2e-5) * largest
         ), name
 
 
-def test_state_dict_has_the_keys_shapes_and_dtypes_of_the_official_one() -> None:
+def test_state_dict_keys_shapes_and_dtypes_equal_official() -> None:
     official = json.loads((GOLDEN / "official_state_dict_RGT_S_x4.json").read_text())
     state = RGT(**CASES["RGT_S_x4"]["config"]).state_dict()
     # list equality: optimiser states refer to parameters by their order

@@ -1,4 +1,4 @@
-"""That the forward suits CUDA, seen without a GPU: fake tensors say that they are on one, and nothing is computed."""
+"""Check without a GPU that the forward suits CUDA: fake tensors report the device cuda, and nothing is computed."""
 
 import weakref
 from collections.abc import Callable, Iterator
@@ -17,16 +17,16 @@ from torch.utils._pytree import tree_leaves
 from rgt_arch import RGT
 from rgt_arch.archs import rgt_arch as arch
 
-# three blocks are one of each kind: L-SA, RG-SA, L-SA with windows that wrap
+# three blocks, one of each kind: L-SA, RG-SA, L-SA with windows that wrap
 RGT_GROUP = {**arch.PRESETS["RGT"], "upscale": 4, "depth": [3], "num_heads": [6]}
 RGT_T_GROUP = {**arch.PRESETS["RGT-T"], "upscale": 2, "depth": [3], "num_heads": [6]}
-VECTOR_BYTES = 16  # fused kernels read so many at a time
+VECTOR_BYTES = 16  # fused kernels read this many at a time
 FLOAT32, FLOAT16, BFLOAT16 = torch.float32, torch.float16, torch.bfloat16
 MODES = ["eval", "eval without gradients", "train"]
 
 
 class Call(NamedTuple):
-    """What `F.scaled_dot_product_attention` was given."""
+    """Arguments of one call of `F.scaled_dot_product_attention`."""
 
     tokens: dict[str, Tensor]
     mask: Tensor | None
@@ -36,14 +36,14 @@ class Call(NamedTuple):
 def fused(
     query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None, dropout_p: float, scale: float
 ) -> Tensor:
-    """Stands in for `F.scaled_dot_product_attention`; the result is laid out as the fused kernels lay it out."""
+    """Replace `F.scaled_dot_product_attention`; the result has the memory layout of the fused kernels."""
     batch, heads, queries, _ = query.shape
     return query.new_empty(batch, queries, heads, value.shape[-1]).transpose(1, 2)
 
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
-    """Every attention from here on."""
+    """All attention calls of the test."""
     recorded = []
 
     def attend(query: Tensor, key: Tensor, value: Tensor, **more: Any) -> Tensor:
@@ -56,7 +56,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
 
 @contextmanager
 def on_fake_gpu(config: dict[str, Any], dtype: torch.dtype = FLOAT32) -> Iterator[RGT]:
-    """A network whose weights are on a GPU that need not exist, under autocast where `dtype` is not float32."""
+    """A network with fake weights on a GPU that need not exist, under autocast if `dtype` is not float32."""
     with torch.device("meta"):
         net = RGT(**config).eval()
     before = torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
@@ -65,7 +65,7 @@ def on_fake_gpu(config: dict[str, Any], dtype: torch.dtype = FLOAT32) -> Iterato
             for name, parameter in list(module.named_parameters(recurse=False)):
                 module.register_parameter(name, torch.nn.Parameter(torch.empty(parameter.shape, device="cuda")))
         try:
-            # `torch.autocast` would turn itself off where there is no GPU
+            # `torch.autocast` would turn itself off without a GPU
             torch.set_autocast_enabled("cuda", dtype is not FLOAT32)
             torch.set_autocast_dtype("cuda", dtype if dtype is not FLOAT32 else FLOAT16)
             yield net
@@ -87,7 +87,7 @@ def gpu_image(height: int, width: int, batch: int = 1) -> Tensor:
         (RGT_T_GROUP, "train", FLOAT32),
     ],
 )
-def test_attention_is_what_fused_kernels_want(
+def test_attention_inputs_suit_fused_kernels(
     config: dict[str, Any], mode: str, dtype: torch.dtype, calls: list[Call]
 ) -> None:
     with on_fake_gpu(config, dtype) as net, torch.set_grad_enabled(mode != "eval without gradients"):
@@ -116,7 +116,7 @@ def test_attention_is_what_fused_kernels_want(
 
 
 def assert_aligned(tensor: Tensor, name: str) -> None:
-    """Every row begins at a multiple of `VECTOR_BYTES` and lies in one piece."""
+    """Check that every row is contiguous and begins at a multiple of `VECTOR_BYTES`."""
     elements = VECTOR_BYTES // tensor.dtype.itemsize
     assert tensor.stride(-1) == 1, name
     assert all(stride % max(8, elements) == 0 for stride in tensor.stride()[:-1]), (name, tensor.stride())
@@ -124,10 +124,9 @@ def assert_aligned(tensor: Tensor, name: str) -> None:
 
 
 class OnGpuOnly(TorchDispatchMode):
-    """Every tensor of every operation is on the GPU and no wider than float32.
+    """Assert that every tensor of every operation is on the GPU and not wider than float32.
 
-    One on the CPU would be copied, for which the GPU is waited for. Values cannot be asked for either: fake tensors
-    have none.
+    Copying a tensor from the CPU would wait for the GPU. Reading a value would too, and fails: fake tensors have none.
     """
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -141,7 +140,7 @@ class OnGpuOnly(TorchDispatchMode):
 
 @pytest.mark.parametrize("dtype", [FLOAT32, FLOAT16])
 @pytest.mark.parametrize("mode", MODES)
-def test_forward_neither_waits_for_the_gpu_nor_makes_tensors_elsewhere(mode: str, dtype: torch.dtype) -> None:
+def test_forward_does_not_wait_for_the_gpu_and_creates_all_tensors_on_it(mode: str, dtype: torch.dtype) -> None:
     with on_fake_gpu(RGT_T_GROUP, dtype) as net, torch.set_grad_enabled(mode != "eval without gradients"):
         net.train(mode == "train")
         image = gpu_image(70, 100, batch=2)
@@ -152,7 +151,7 @@ def test_forward_neither_waits_for_the_gpu_nor_makes_tensors_elsewhere(mode: str
 
 
 class LiveMemory(TorchDispatchMode):
-    """Counts the bytes of all tensors that are alive, as an allocator would have to have them."""
+    """Count the bytes of all live tensors, which an allocator would have to provide."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -172,7 +171,7 @@ class LiveMemory(TorchDispatchMode):
 
 
 def test_slices_bound_the_memory_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """512×512 pixels in 1.5 GB, of which 0.1 are left to the scratch memory of kernels, which is not counted here."""
+    """512×512 pixels fit in 1.5 GB: 1.4 GB of tensors, and 0.1 GB for scratch memory of kernels (not counted here)."""
     monkeypatch.setattr(F, "scaled_dot_product_attention", fused)
     with on_fake_gpu(RGT_GROUP) as net, torch.inference_mode():
         image = gpu_image(512, 512)
@@ -183,7 +182,7 @@ def test_slices_bound_the_memory_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize("dtype", [FLOAT32, BFLOAT16])
-def test_the_path_of_a_gpu_gives_the_result_of_the_cpu(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpu_code_path_gives_the_result_of_the_cpu_path(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     net = fill(RGT(**RGT_T_GROUP, drop_path_rate=0.0)).eval()
     image = torch.rand(1, 3, 24, 40, generator=torch.Generator().manual_seed(0))
     autocast = nullcontext() if dtype is FLOAT32 else torch.autocast("cpu", dtype)

@@ -1,4 +1,4 @@
-"""The network against spandrel's RGT (the official forward unchanged) on random configurations and sizes."""
+"""Compare the network with spandrel's RGT (the unchanged official forward) on random configurations and sizes."""
 
 import math
 from typing import Any
@@ -107,7 +107,7 @@ def test_explicit_attention_equals_fused(monkeypatch: pytest.MonkeyPatch) -> Non
     assert not calls
 
 
-def test_initial_weights_are_distributed_as_officially() -> None:
+def test_initial_weights_have_the_official_distribution() -> None:
     net = RGT(embed_dim=96, depth=[4], num_heads=[4], mlp_ratio=2.0)
     for name, module in net.named_modules():
         if isinstance(module, torch.nn.Linear):

@@ -1,4 +1,4 @@
-"""bfloat16 inside the network: float32 in and out, and next to nothing lost."""
+"""bfloat16 inside the network: float32 input and output, and hardly any loss."""
 
 import json
 import math
@@ -34,7 +34,7 @@ def check(net: RGT) -> None:
     assert psnr(whole, expected) >= LEAST_WHOLE
 
 
-# RGT-S takes a minute and shows nothing that the smaller ones do not
+# RGT-S takes a minute and tests nothing that smaller networks do not
 @pytest.mark.parametrize("case", [case for case in CASES if case != "RGT_S_x4"])
 def test_bfloat16_keeps_the_output_of_strong_weights(case: str) -> None:
     check(fill(RGT(**CASES[case]["config"])).eval())

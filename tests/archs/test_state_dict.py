@@ -1,4 +1,4 @@
-"""What a saved network looks like, and which files load."""
+"""Entries of a saved network, and which files load."""
 
 import copy
 
@@ -12,7 +12,7 @@ from rgt_arch import RGT, rgt, rgt_s
 SMALL = {"upscale": 2, "embed_dim": 96, "depth": [4, 2], "num_heads": [6, 6], "split_size": (8, 16), "mlp_ratio": 2.0}
 
 
-def test_derived_entries_are_no_buffers_and_share_storage_between_blocks() -> None:
+def test_derived_entries_are_not_buffers_and_share_storage_between_blocks() -> None:
     net = RGT(**SMALL)
     assert not list(net.buffers())
     state = net.state_dict()
@@ -21,7 +21,7 @@ def test_derived_entries_are_no_buffers_and_share_storage_between_blocks() -> No
     assert len({value.untyped_storage().data_ptr() for value in index}) == 1
 
 
-def test_spandrel_loads_a_saved_network_and_gives_the_same_picture() -> None:
+def test_spandrel_loads_a_saved_network_and_gives_the_same_output() -> None:
     net = fill(RGT(**SMALL)).eval()
     other = ModelLoader().load_from_state_dict(net.state_dict()).model.eval()
     image = torch.rand(1, 3, 20, 36)
@@ -35,7 +35,7 @@ def test_files_load_strictly_with_and_without_derived_entries(derived: str) -> N
     if derived == "without":
         names = ("attn_mask_0", "attn_mask_1", "rpe_biases", "relative_position_index")
         state = {key: value for key, value in state.items() if not key.endswith(names)}
-    if derived == "wrong_masks":  # the masks are for 64×64 and never used; other implementations save others
+    if derived == "wrong_masks":  # the masks are for 64×64 and never used; other implementations save different ones
         state = {key: value[:1] if "attn_mask" in key else value for key, value in state.items()}
     keys = set(state)
     net = RGT(**SMALL)
@@ -46,14 +46,14 @@ def test_files_load_strictly_with_and_without_derived_entries(derived: str) -> N
     assert torch.equal(net.conv_last.weight, state["conv_last.weight"])
 
 
-def test_a_file_for_other_windows_is_refused() -> None:
+def test_file_for_other_windows_is_refused() -> None:
     state = RGT(**SMALL).state_dict()
     for strict in (True, False):
         with pytest.raises(RuntimeError, match=r"other windows than 16×8; check split_size"):
             RGT(**(SMALL | {"split_size": (16, 8)})).load_state_dict(state, strict=strict)
 
 
-def test_x4_starts_from_x2_weights_and_a_deepcopy_has_its_own() -> None:
+def test_x4_network_loads_x2_weights_and_a_deepcopy_has_its_own() -> None:
     net = RGT(**SMALL)
     result = RGT(**(SMALL | {"upscale": 4})).load_state_dict(net.state_dict(), strict=False)
     assert result.missing_keys == ["upsample.2.weight", "upsample.2.bias"]

@@ -1,4 +1,4 @@
-"""`import rgt_arch` costs nothing, makes BasicSR importable and registers our classes, whoever imports what first."""
+"""`import rgt_arch` loads no large library, makes BasicSR importable and registers our classes in any import order."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rgt_arch import basicsr_compat
 from rgt_arch.basicsr_compat import fallbacks, patches
 from rgt_arch.basicsr_compat.patches import prefer_ours
 
-# A new Python and a new SciPy, as far as imports can tell: the modules are gone, whoever asks.
+# The removed modules cannot be imported from anywhere, as with a new Python and a new SciPy.
 BLOCK = """
 import sys
 from importlib.machinery import PathFinder
@@ -44,9 +44,9 @@ for name in GONE[::2]:
 
 @pytest.fixture
 def python(tmp_path: Path) -> Callable[[str], str]:
-    """python(code): the output of a new Python, which must end without error and finds modules in the test's folder.
+    """python(code): the output of a new Python, which must end without error and finds modules in `tmp_path`.
 
-    Modules that this process has imported would hide what is tested.
+    In this process, modules imported earlier would hide missing imports.
     """
 
     def run(code: str) -> str:
@@ -61,7 +61,7 @@ def python(tmp_path: Path) -> Callable[[str], str]:
     return run
 
 
-def test_basicsr_imports_where_distutils_and_two_more_modules_are_gone(python):
+def test_basicsr_imports_without_distutils_and_two_more_removed_modules(python):
     python(
         BLOCK + "import rgt_arch\n"
         "import basicsr.archs.arch_util as util, basicsr.data.degradations as degradations\n"
@@ -81,11 +81,11 @@ def test_importing_the_package_imports_neither_torch_nor_basicsr(python):
     assert python(f"import sys, rgt_arch\nprint({loaded})") == "[]\n"
 
 
-def test_modules_that_exist_are_not_replaced_and_others_are_made_once(monkeypatch):
+def test_existing_modules_are_not_replaced_and_missing_ones_are_made_once(monkeypatch):
     calls = []
     monkeypatch.setitem(fallbacks.FALLBACKS, "wave", lambda: {"replaced": True})
     monkeypatch.setitem(fallbacks.FALLBACKS, "rgt_gone.module", lambda: calls.append(1) or {"answer": 42})
-    monkeypatch.setitem(fallbacks.FALLBACKS, "rgt_gone", dict)  # a package, so that its module is looked for
+    monkeypatch.setitem(fallbacks.FALLBACKS, "rgt_gone", dict)  # its parent package
     import wave
 
     assert not hasattr(wave, "replaced")
@@ -97,7 +97,7 @@ def test_modules_that_exist_are_not_replaced_and_others_are_made_once(monkeypatc
     assert calls == [1]
 
 
-def test_install_is_idempotent_and_leaves_out_names_that_are_missing():
+def test_install_is_idempotent_and_skips_missing_names():
     import basicsr.utils.options
 
     before = dict(vars(basicsr.utils.options)), list(sys.meta_path)
@@ -131,7 +131,7 @@ for patch in PATCHES:
     "imports",
     [
         "import rgt_arch.models.rgt_model\n",
-        # a host that mends its imports itself has imported BasicSR before this package
+        # a host that repairs its imports itself imports BasicSR before this package
         "import sys, types\nfrom torchvision.transforms import functional\n"
         "gone = types.ModuleType('torchvision.transforms.functional_tensor')\n"
         "gone.rgb_to_grayscale = functional.rgb_to_grayscale\nsys.modules[gone.__name__] = gone\n"
@@ -140,26 +140,26 @@ for patch in PATCHES:
     ],
     ids=["the model", "BasicSR"],
 )
-def test_classes_are_registered_and_everything_is_mended_whatever_is_imported_first(python, imports):
+def test_classes_are_registered_and_all_patches_apply_in_any_import_order(python, imports):
     python(imports + REGISTERED + EVERY_PATCH)
 
 
 def test_package_can_be_imported_by_a_file_of_a_hosts_basicsr(python, tmp_path):
-    """Such a file is read while BasicSR is half imported."""
+    """Such a file runs while BasicSR is only partly imported."""
     spec = importlib.util.find_spec("basicsr")
     assert spec is not None
     assert spec.origin is not None
     host = tmp_path / "basicsr"
     shutil.copytree(Path(spec.origin).parent, host, ignore=shutil.ignore_patterns("__pycache__"))
-    mended = host / "data/degradations.py"  # it is imported before us, and would need a fallback
+    mended = host / "data/degradations.py"  # imported before rgt_arch, it would need a fallback
     mended.write_text(mended.read_text().replace("transforms.functional_tensor", "transforms.functional"))
     place = f"import basicsr\nassert basicsr.__file__.startswith({str(host)!r}), basicsr.__file__\n"
     (host / "archs/mine_arch.py").write_text("import rgt_arch\nassert rgt_arch.RGT\n")
     python(f"{place}{REGISTERED}{EVERY_PATCH}")
 
 
-def test_a_hosts_own_class_of_our_name_stays_and_our_command_takes_the_name(python, tmp_path):
-    """The host registers it while BasicSR is imported."""
+def test_class_of_a_host_with_our_name_stays_until_our_command_replaces_it(python, tmp_path):
+    """The host registers its class while BasicSR is imported."""
     (tmp_path / "fork.py").write_text(
         "from basicsr.utils.registry import ARCH_REGISTRY\n@ARCH_REGISTRY.register()\nclass RGT: pass\n"
     )
@@ -177,7 +177,7 @@ def test_a_hosts_own_class_of_our_name_stays_and_our_command_takes_the_name(pyth
     assert printed == ["fork", "RGT of fork is replaced by the one of rgt_arch", "rgt_arch.archs.rgt_arch"]
 
 
-def test_our_command_takes_its_names_from_a_fork(monkeypatch):
+def test_our_command_replaces_classes_of_a_fork_with_our_names(monkeypatch):
     from basicsr.utils.registry import ARCH_REGISTRY
 
     monkeypatch.setitem(ARCH_REGISTRY._obj_map, "RGT", type("RGT", (), {"__module__": "fork.archs"}))

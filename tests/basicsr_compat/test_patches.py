@@ -1,4 +1,4 @@
-"""Each patch of BasicSR: what was broken or unsafe is not any more, and everything else is as it was."""
+"""Each patch of BasicSR repairs broken or unsafe behaviour and changes nothing else."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def load(text):
     return yaml.load(text, Loader=basicsr_options.ordered_yaml()[0])
 
 
-def test_option_files_run_no_code_and_read_2e_4_and_all_else_as_before(tmp_path):
+def test_option_files_run_no_code_and_differ_only_in_reading_2e_4_as_a_number(tmp_path):
     with pytest.raises(yaml.YAMLError):
         load(f"evil: !!python/object/apply:os.mkdir [{tmp_path / 'made'}]")
     assert not (tmp_path / "made").exists()
@@ -53,7 +53,7 @@ def test_option_files_run_no_code_and_read_2e_4_and_all_else_as_before(tmp_path)
 
 
 @pytest.mark.parametrize("has_gpu", [True, False])
-def test_parsed_options_ask_for_a_gpu_only_where_there_is_one(monkeypatch, tmp_path, has_gpu):
+def test_parsed_options_request_a_gpu_only_if_one_exists(monkeypatch, tmp_path, has_gpu):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: int(has_gpu))
     (tmp_path / "options.yml").write_text(OPTIONS)
@@ -67,7 +67,7 @@ def test_parsed_options_ask_for_a_gpu_only_where_there_is_one(monkeypatch, tmp_p
     assert arguments.opt == str(tmp_path / "options.yml")
 
 
-def test_lmdbs_are_shared_and_other_backends_are_basicsrs():
+def test_lmdb_backend_is_ours_and_other_backends_are_basicsrs():
     assert FileClient._backends["lmdb"] is SharedLmdbBackend
     others = {name: backend.__module__ for name, backend in FileClient._backends.items() if name != "lmdb"}
     assert others == dict.fromkeys(("disk", "memcached"), "basicsr.utils.file_client")
@@ -97,7 +97,7 @@ def test_weights_and_states_run_no_code_even_when_the_environment_asks_for_it(tm
     assert not (tmp_path / "executed").exists()
 
 
-def test_failed_save_keeps_the_old_file_and_leaves_nothing_beside(tmp_path, monkeypatch):
+def test_failed_save_keeps_the_old_file_and_leaves_no_other(tmp_path, monkeypatch):
     path = tmp_path / "net.pth"
     base_model.torch.save({"weight": torch.ones(2)}, str(path))
     monkeypatch.setattr(os, "replace", Mock(side_effect=OSError(28, "No space left on device")))
@@ -105,7 +105,7 @@ def test_failed_save_keeps_the_old_file_and_leaves_nothing_beside(tmp_path, monk
         base_model.torch.save({}, str(path))
     assert [entry.name for entry in tmp_path.iterdir()] == ["net.pth"]
     assert load_data_only(path)["weight"].tolist() == [1, 1]
-    assert base_model.torch.optim.Adam is torch.optim.Adam  # everything else of torch is torch
+    assert base_model.torch.optim.Adam is torch.optim.Adam  # only `save` is replaced
 
 
 def test_models_go_to_the_cpu_and_to_several_gpus():
@@ -131,8 +131,8 @@ def test_ddp_on_cpus_needs_no_device_and_broadcasts_no_buffers(tmp_path):
     ("auto_resume", "named", "iteration"),
     [(True, None, 10), (True, "8.state", 10), (False, "8.state", 8), (False, None, None)],
 )
-def test_a_host_resumes_from_the_state_that_basicsr_chooses(monkeypatch, tmp_path, auto_resume, named, iteration):
-    """The newest by number, and the weights of that iteration."""
+def test_host_resumes_from_the_state_that_basicsr_chooses(monkeypatch, tmp_path, auto_resume, named, iteration):
+    """The state with the highest number or the named one, and the weights of its iteration."""
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "experiments/run/training_states"
     folder.mkdir(parents=True)
@@ -147,7 +147,7 @@ def test_a_host_resumes_from_the_state_that_basicsr_chooses(monkeypatch, tmp_pat
     assert basicsr.train.load_resume_state({"auto_resume": True, "name": "new", "path": {}}) is None
 
 
-def test_clash_with_our_names_keeps_the_first_and_says_so(caplog):
+def test_name_clash_with_our_class_keeps_the_first_and_is_logged(caplog):
     registry = Registry("test")
     theirs = type("RGT", (), {"__module__": "fork.archs"})
     ours = type("RGT", (), {"__module__": "rgt_arch.archs.rgt_arch"})
@@ -168,8 +168,8 @@ def test_clash_with_our_names_keeps_the_first_and_says_so(caplog):
     assert "RGT_fork" in registry
 
 
-def test_basicsrs_pipelines_are_its_own():
-    """No loop, logger, folder or signal of a host is touched."""
+def test_basicsrs_pipelines_are_not_replaced():
+    """Loops, loggers, folders and signals of a host are unchanged."""
     assert basicsr.train.train_pipeline.__module__ == "basicsr.train"
     homes = {name: getattr(value, "__module__", type(value).__module__) for name, value in vars(basicsr.train).items()}
     ours = {name for name, home in homes.items() if home and home.startswith("rgt_arch")}

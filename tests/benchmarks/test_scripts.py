@@ -1,4 +1,4 @@
-"""Each script of benchmarks/ runs on a tiny network, compares what it says it compares, and fails in one line."""
+"""Each script of benchmarks/ runs on a tiny network, makes the comparison it documents, and fails in one line."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 @pytest.fixture
 def rows(run: Run, capsys: pytest.CaptureFixture[str]) -> Run:
-    """rows(script, *flags, table="rows"): a table of what a script measures, for a tiny network."""
+    """rows(script, *flags, table="rows"): a table of a script's results, for a tiny network."""
 
     def call(script: str, *flags: object, table: str = "rows") -> Any:
         network = () if script in ("tiles", "data") else ("--network", "tiny.yml")
@@ -44,7 +44,7 @@ def rows(run: Run, capsys: pytest.CaptureFixture[str]) -> Run:
     return call
 
 
-def test_latency_compares_engines_with_equal_weights_in_turns(rows: Run) -> None:
+def test_latency_compares_engines_with_equal_weights(rows: Run) -> None:
     engines = ["official", "ours", "openvino"][: 3 if importlib.util.find_spec("openvino") else 2]
     found = rows("latency", "--sizes", "24x40", "--rounds", 2, "--engines", "official", "ours", "openvino")
     assert [(row["engine"], row["dtype"]) for row in found] == [
@@ -56,7 +56,7 @@ def test_latency_compares_engines_with_equal_weights_in_turns(rows: Run) -> None
         assert row["difference"] < 1e-4 if row["dtype"] == "fp32" else 40 < row["psnr"] < 90, "bfloat16 was on"
 
 
-def test_memory_is_measured_in_fresh_processes_and_a_shortage_is_no_abort(
+def test_memory_is_measured_in_fresh_processes_and_a_shortage_is_reported(
     rows: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     official, ours = rows("memory", "--sizes", "64x64")
@@ -74,7 +74,7 @@ def test_scaling_fits_growth_and_draws_it(rows: Run) -> None:
         assert picture.width > picture.height
 
 
-def test_layers_jump_where_the_recursion_rule_has_it(rows: Run) -> None:
+def test_cost_of_layers_jumps_where_the_recursion_depth_changes(rows: Run) -> None:
     flags = ("scaling", "--layers", "--sizes", "64x64", "1023x1023", "1024x1024")
     a_pixel = {(row["layer"], row["size"]): row["thousands_a_pixel"] for row in rows(*flags)}
     assert a_pixel["RG-SA", "1023×1023"] > 5 * a_pixel["RG-SA", "1024×1024"]
@@ -90,7 +90,7 @@ def test_train_measures_every_variant(rows: Run) -> None:
     assert all(row["seconds"] > 0 and row["GB"] > 0 for row in found)
 
 
-def test_train_refuses_gradients_that_differ(
+def test_train_fails_if_gradients_differ(
     run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("measuring.measure_apart", lambda case, rounds: {"seconds": 1, "GB": 1})
@@ -99,7 +99,7 @@ def test_train_refuses_gradients_that_differ(
     assert "ours in fp32 at 16×16 differs from official" in capsys.readouterr().err
 
 
-def test_tiles_lose_against_the_same_images_run_whole(rows: Run) -> None:
+def test_tiles_reports_the_psnr_lost_against_whole_images(rows: Run) -> None:
     torch.manual_seed(1)
     torch.save({"params": rgt_t(2, depth=[2], num_heads=[6]).state_dict()}, "tiny.pth")
     Image.fromarray(data.chelsea()[:96, :128]).save("cat.png")
@@ -130,7 +130,7 @@ WRONG = [
 ]
 
 
-def test_wrong_usage_is_one_line(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_usage_is_a_one_line_error(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     for code, words, *command in WRONG:
         assert run(*command) == code, command
         error = capsys.readouterr().err

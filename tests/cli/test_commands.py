@@ -1,4 +1,4 @@
-"""The console commands `rgt` and `basicsr`: what they list, what they import, their defaults, and how errors end."""
+"""The console commands `rgt` and `basicsr`: help, imports, defaults and errors."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ CONSOLE = [(main, cli.MAIN, cli.COMMANDS), (basicsr_command.main, basicsr_comman
 
 
 def python(code: str, *arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run code in a process of its own."""
+    """Run code in a new process."""
     command = [sys.executable, "-c", code, *map(str, arguments)]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=300)
 
@@ -72,7 +72,7 @@ def test_every_command_is_listed_and_its_help_has_examples_that_parse(
             parser.parse_args(shlex.split(example)[1:])
 
 
-def test_help_imports_none_of_the_large_libraries() -> None:
+def test_help_imports_no_large_library() -> None:
     code = """
 import contextlib, io, sys
 from rgt_arch.cli import COMMANDS, basicsr_command, main
@@ -86,7 +86,7 @@ print({"torch", "numpy", "cv2", "PIL", "basicsr", "yaml", "tqdm"} & set(sys.modu
     assert process.stdout == "set()\n", process.stderr
 
 
-# --- what is used without BasicSR ---
+# --- without BasicSR ---
 
 WITHOUT_BASICSR = [
     "upscale LR -w net.pth -o larger --device cpu",
@@ -111,7 +111,7 @@ print(json.dumps(codes), file=sys.stderr)
 BLOCK = "sys.modules['basicsr'] = None"
 
 
-def test_basicsr_is_not_needed_for_pictures_weights_and_data(tmp_path: Path) -> None:
+def test_commands_for_images_weights_and_data_need_no_basicsr(tmp_path: Path) -> None:
     torch.manual_seed(0)
     torch.save({"params": rgt_t(2, depth=[2], num_heads=[6]).state_dict()}, tmp_path / "net.pth")
     for place, name, size in (("HR", "cat", 32), ("LR", "catx2", 16)):
@@ -122,7 +122,7 @@ def test_basicsr_is_not_needed_for_pictures_weights_and_data(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("setup", [BLOCK, "sys.path.insert(0, 'fork')"], ids=["without", "fork"])
-def test_without_basicsr_or_with_a_fork_one_line_names_the_way_to_get_it(setup: str, tmp_path: Path) -> None:
+def test_missing_or_forked_basicsr_is_a_one_line_error_with_the_pip_command(setup: str, tmp_path: Path) -> None:
     (tmp_path / "fork/basicsr").mkdir(parents=True)
     (tmp_path / "fork/basicsr/__init__.py").touch()  # a fork without the modules of 1.4.2
     process = python(CODES.format(setup), "table bicubic", "train -opt a.yml", "test -opt a.yml", cwd=tmp_path)
@@ -134,7 +134,7 @@ def test_without_basicsr_or_with_a_fork_one_line_names_the_way_to_get_it(setup: 
 
 # --- defaults and choices ---
 
-# What a command hands its flags to. A flag that is not given is left to these.
+# Functions and classes that receive the flags of a command. They define the defaults.
 LIBRARY: dict[str, list[Callable[..., Any]]] = {
     "upscale": [Upscaler, Output],
     "demo": [run_demo],
@@ -159,7 +159,7 @@ CHOICES = {
 
 
 def flags_of(command: Command) -> dict[str, dict[str, Any]]:
-    """Settings of the flags by the name under which `run` gets them."""
+    """Settings of the flags by parameter name of `run`."""
     found = {}
     for item in command.flags:
         for names, settings in item if isinstance(item, list) else [item]:
@@ -181,7 +181,7 @@ def test_help_names_the_defaults_and_choices_of_the_library(command: Command) ->
         assert flags[name]["choices"] == choices
 
 
-# --- how commands end ---
+# --- errors and signals ---
 
 
 def test_wrong_usage_exits_2(capsys: pytest.CaptureFixture[str]) -> None:
@@ -192,7 +192,7 @@ def test_wrong_usage_exits_2(capsys: pytest.CaptureFixture[str]) -> None:
         assert "usage: rgt" in capsys.readouterr().err
 
 
-def test_errors_of_users_are_one_line_and_an_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+def test_user_errors_are_one_line_and_an_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     def fail(error: BaseException) -> int:
         raise error
 
@@ -206,7 +206,7 @@ def test_errors_of_users_are_one_line_and_an_exit_code(capsys: pytest.CaptureFix
 
 
 @pytest.mark.parametrize("place", [1, 2, 3])
-def test_verbose_shows_the_traceback_wherever_it_stands(place: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verbose_shows_the_traceback_at_any_position(place: int, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["prepare", "check", "no"]
     assert main([*arguments[:place], "--verbose", *arguments[place:]]) == 2
     error = capsys.readouterr().err
@@ -214,13 +214,13 @@ def test_verbose_shows_the_traceback_wherever_it_stands(place: int, capsys: pyte
     assert error.splitlines()[-1].startswith("rgt prepare check: error: ")
 
 
-def test_reference_of_options_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_options_command_prints_the_reference(capsys: pytest.CaptureFixture[str]) -> None:
     assert basicsr_command.main(["options"]) == 0
     assert capsys.readouterr().out == f"{describe_options()}\n"
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_a_reader_may_leave_early_and_a_full_disk_behind_stdout_is_one_line(unbuffered: str) -> None:
+def test_closed_pipe_is_silent_and_full_disk_behind_stdout_is_a_one_line_error(unbuffered: str) -> None:
     command = [sys.executable, "-m", "rgt_arch.cli", "options"]
     environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
     reader, writer = os.pipe()
@@ -239,7 +239,7 @@ def test_a_reader_may_leave_early_and_a_full_disk_behind_stdout_is_one_line(unbu
         assert process.returncode == 1
 
 
-def test_signals_are_the_host_s_again_when_the_work_is_done() -> None:
+def test_signal_handlers_of_the_host_are_restored() -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         before = signal.signal(number, signal.SIG_DFL)
         try:

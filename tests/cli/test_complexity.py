@@ -1,4 +1,4 @@
-"""`rgt complexity`: the table beside the paper's figures, JSON, and one line for what it cannot count."""
+"""`rgt complexity`: the table with the paper's numbers, JSON, and one-line errors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rgt_arch.cli import main
 OPTIONS = Path(__file__).parents[2] / "options"
 
 
-def test_paper_s_figures_stand_under_the_table(capsys):
+def test_published_numbers_are_printed_below_the_table(capsys):
     assert main(["complexity", str(OPTIONS / "test_RGT_S_x4.yml")]) == 0
     out = capsys.readouterr().out
     assert "10,198,767" in out
@@ -45,7 +45,7 @@ def test_json_goes_to_stdout_or_a_file(tmp_path, capsys):
     assert whole["parameters"] == 964187
 
 
-def test_what_cannot_be_counted_is_one_line_and_nothing_is_written(tmp_path, capsys):
+def test_invalid_input_is_a_one_line_error_and_changes_no_file(tmp_path, capsys):
     file = tmp_path / "file.yml"
     for content, arguments, words in (
         ("network_g: {type: EDSR}\n", [], "network_g:type is 'EDSR'; only an RGT can be counted"),

@@ -1,4 +1,4 @@
-"""`rgt convert`: what it writes loads where it should, and what it refuses leaves nothing behind."""
+"""`rgt convert`: its files load here and in spandrel, and a refusal leaves no file behind."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def network() -> RGT:
 
 @pytest.fixture
 def training_file(tmp_path: Path, network: RGT) -> Path:
-    """net_g_500.pth as a run with EMA leaves it, wrapped by DDP; `network` is the average."""
+    """net_g_500.pth of a DDP run with EMA; `network` has the averaged weights."""
     ema = network.state_dict()
     live = {"module." + key: tensor if is_derived(key) else tensor + 1 for key, tensor in ema.items()}
     path = tmp_path / "net_g_500.pth"
@@ -64,7 +64,7 @@ def test_key_picks_the_weights(training_file: Path, network: RGT, capsys: pytest
     assert "has no params_ema, it holds params" in capsys.readouterr().err
 
 
-def test_half_halves_and_slim_is_a_choice(training_file: Path) -> None:
+def test_half_halves_the_size_and_slim_is_optional(training_file: Path) -> None:
     sizes = {}
     for name, flags in {
         "a.safetensors": [],
@@ -93,7 +93,7 @@ def test_half_refuses_values_that_float16_cannot_hold(
     assert not (tmp_path / "half.pth").exists()
 
 
-def test_set_records_what_the_file_cannot_tell_and_reads_numbers_as_option_files_do(training_file: Path) -> None:
+def test_set_records_arguments_unknown_from_weights_and_reads_numbers_like_option_files(training_file: Path) -> None:
     target = training_file.with_name("a.safetensors")
     target.write_bytes(b"old")
     for text, value in (("1e-1", 0.1), ("2.5e2", 250.0), ("255", 255), (".5", 0.5)):
@@ -118,7 +118,7 @@ def test_set_records_what_the_file_cannot_tell_and_reads_numbers_as_option_files
         ("a.pth", ["--set", "img_rang=1"], "did you mean `img_range`?"),
     ],
 )
-def test_refusals_end_in_one_line_and_write_nothing(
+def test_refusals_are_one_line_errors_and_write_nothing(
     training_file: Path, capsys: pytest.CaptureFixture[str], target: str, flags: list[str], words: str
 ) -> None:
     folder = training_file.parent

@@ -1,4 +1,4 @@
-"""`rgt info`: what it prints about checkpoints, training states and other files."""
+"""`rgt info`: its output for checkpoints, training states and other files."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_training_state_is_described(run_folder: Path, capsys: pytest.CaptureF
     assert table["optimiser"].startswith("AdamW over ")
 
 
-def test_what_the_file_cannot_tell_is_not_guessed_and_nan_weights_are_reported(
+def test_ambiguous_arguments_are_not_guessed_and_nan_weights_are_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     network = rgt_t(2, hai="none")
@@ -98,7 +98,7 @@ def test_what_the_file_cannot_tell_is_not_guessed_and_nan_weights_are_reported(
         (b"<!DOCTYPE html><html>Google Drive can't scan this file</html>", "is a web page"),
     ],
 )
-def test_what_is_no_rgt_ends_in_one_line(
+def test_file_without_an_rgt_is_a_one_line_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], content: Any, words: str
 ) -> None:
     file = tmp_path / "other.pth"

@@ -1,4 +1,4 @@
-"""What the commands of `rgt prepare` share."""
+"""Common behaviour of the `rgt prepare` commands."""
 
 import runpy
 import sys
@@ -30,7 +30,7 @@ def test_wrong_jobs_are_refused_in_one_line(command, jobs, capsys):
         ("generate_meta_info", "meta"),
     ],
 )
-def test_scripts_of_known_names_are_the_commands(script, command, capsys, monkeypatch):
+def test_realesrgan_style_scripts_run_the_commands(script, command, capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", [script, "--help"])
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(SCRIPTS / f"{script}.py"), run_name="__main__")

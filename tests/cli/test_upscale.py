@@ -32,7 +32,7 @@ def weights(tmp_path_factory):
 
 @pytest.fixture
 def cat(tmp_path):
-    """A small photograph without loss."""
+    """A small lossless photograph."""
     Image.fromarray(data.chelsea()[60:92, 100:140]).save(tmp_path / "cat.png")
     return tmp_path / "cat.png"
 
@@ -46,7 +46,7 @@ def pixels(path: Path) -> np.ndarray:
         return np.asarray(image)
 
 
-def test_a_photograph_becomes_what_the_upscaler_makes_of_it(cat, weights, capsys):
+def test_output_equals_the_upscaler(cat, weights, capsys):
     assert upscale(cat, "-w", weights) == 0
     np.testing.assert_array_equal(pixels(cat.with_name("cat_x2.png")), Upscaler(weights).upscale(pixels(cat)))
     assert capsys.readouterr().out == f"1 made, 0 already there, 0 failed: {cat.with_name('cat_x2.png')}\n"
@@ -70,13 +70,13 @@ def test_every_option_reaches_the_upscaler(cat, weights, tmp_path):
     assert pixels(tmp_path / "s.png").shape == (48, 60, 3)
 
 
-def test_quality_and_format(cat, weights, tmp_path):
+def test_quality_changes_the_size_of_the_file(cat, weights, tmp_path):
     for quality in (30, 95):
         assert upscale(cat, "-w", weights, "-o", tmp_path / f"{quality}.jpg", "--quality", quality) == 0
     assert (tmp_path / "30.jpg").stat().st_size < (tmp_path / "95.jpg").stat().st_size
 
 
-def test_mistakes_are_one_line_and_change_nothing(cat, weights, capsys, monkeypatch, tmp_path):
+def test_mistakes_are_one_line_errors_and_change_nothing(cat, weights, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     before = sorted(tmp_path.rglob("*"))
     for flags, text in (
@@ -107,7 +107,7 @@ def script(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     return int(ended.value.code or 0)
 
 
-def test_real_esrgans_flags_each_do_something(cat, weights, tmp_path, monkeypatch):
+def test_each_flag_of_real_esrgan_has_an_effect(cat, weights, tmp_path, monkeypatch):
     image = pixels(cat)
     out = tmp_path / "results"
     base = ["-i", cat, "-o", out, "-n", weights, "--fp32"]
@@ -120,7 +120,7 @@ def test_real_esrgans_flags_each_do_something(cat, weights, tmp_path, monkeypatc
     assert pixels(out / "cat.jpg").shape == (96, 120, 3)
 
 
-def test_numbers_out_of_range_are_one_line_in_the_script_too(cat, weights, monkeypatch, capsys):
+def test_script_reports_numbers_out_of_range_in_one_line(cat, weights, monkeypatch, capsys):
     for flag, words in (
         ("--outscale=0", "rgt upscale: error: --outscale is 0"),
         ("--outscale=nan", "rgt upscale: error: --outscale is nan"),
@@ -144,7 +144,7 @@ def test_real_esrgans_alpha_flag(tmp_path, weights, monkeypatch):
 # --- processes ---
 
 
-def test_names_that_the_terminal_cannot_show_do_not_end_the_run(weights, tmp_path):
+def test_file_names_that_the_terminal_cannot_show_do_not_end_the_run(weights, tmp_path):
     (tmp_path / "é.png").write_bytes(b"damaged")
     command = [sys.executable, "-m", "rgt_arch.cli", "upscale", tmp_path, "-w", weights]
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
@@ -155,8 +155,8 @@ def test_names_that_the_terminal_cannot_show_do_not_end_the_run(weights, tmp_pat
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_run_that_is_ended_leaves_no_half_file(weights, tmp_path, number):
-    """In the middle of a video, whose finished part is beside the target until the end."""
+def test_terminated_run_leaves_no_partial_file(weights, tmp_path, number):
+    """During a video, whose finished part is in a temporary file beside the target."""
     with av.open(tmp_path / "in.mp4", "w") as container:
         stream = container.add_stream("libx264", rate=10)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
@@ -176,7 +176,7 @@ def test_a_run_that_is_ended_leaves_no_half_file(weights, tmp_path, number):
     assert list(out.iterdir()) == []
 
 
-def test_without_a_terminal_s_streams_the_work_is_done(cat, weights):
+def test_upscaling_works_with_closed_standard_streams(cat, weights):
     """As from a file manager, or with `2>&-`."""
     command = f'exec "{sys.executable}" -m rgt_arch.cli upscale "{cat}" -w "{weights}" --device cpu >&- 2>&-'
     assert subprocess.run(["sh", "-c", command], check=False, timeout=120).returncode == 0

@@ -1,4 +1,4 @@
-"""Tiny data folders for option files, and option files of the layouts that people have."""
+"""Option files of this and other projects, with tiny data folders."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ OPTIONS = Path(__file__).parents[2] / "options"
 LAYOUTS = Path(__file__).parent / "layouts"
 NAMES = ("0001", "baby")
 GONE = object()
-"""In the place of a value: the key is taken out."""
+"""In place of a value: remove the key."""
 
 
 def write_image(path: Path, height: int, width: int) -> Path:
-    """A grey-blue image file of that size."""
+    """Write a grey image."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.full((height, width, 3), 90, np.uint8)).save(path)
     return path
 
 
 def make_data(opt: dict[str, Any], root: Path) -> None:
-    """Make every folder, LMDB, meta-info and weight file that an option file points at, under `root`."""
+    """Create under `root` every folder, LMDB, meta-info and weight file that the options name."""
     for data in opt["datasets"].values():
         scale, template = opt["scale"], data.get("filename_tmpl", "{}")
         side = data.get("gt_size", 12 * scale)
@@ -66,14 +66,14 @@ def make_data(opt: dict[str, Any], root: Path) -> None:
 
 
 def write_weights(path: Path, network: dict[str, Any], param_key: str) -> None:
-    """A checkpoint of a network, of any size a few kilobytes: all values of a tensor are one."""
+    """Write a checkpoint of a few kilobytes for a network of any size: a tensor stores one value, which it repeats."""
     arguments = {key: value for key, value in network.items() if key not in ("type", "upsampler")}
     state = find_class("arch", network["type"])(**arguments).state_dict()
     torch.save({param_key: {key: torch.zeros(()).expand(tensor.shape) for key, tensor in state.items()}}, path)
 
 
 class OptionFile:
-    """An option file of this project, to be broken and checked without the data and the weights that it names."""
+    """A copy of an option file, to be edited and checked without the data and the weights that it names."""
 
     def __init__(self, root: Path, source: Path = OPTIONS / "train_RGT_T_x2.yml") -> None:
         self.root = root
@@ -82,14 +82,14 @@ class OptionFile:
         self.file.write_text(source.read_text())
 
     def edit(self, old: str, new: str) -> OptionFile:
-        """Replace a piece of the file that is there exactly once."""
+        """Replace text that occurs exactly once in the file."""
         text = self.file.read_text()
         assert text.count(old) == 1, f"{old!r} is {text.count(old)} times in {self.file.name}"
         self.file.write_text(text.replace(old, new))
         return self
 
     def options(self, *overrides: str, changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """The options before the checks. changes: values, or GONE, by key such as `train:total_iter`."""
+        """Return the options before the checks. changes: values, or GONE, by key such as `train:total_iter`."""
         opt = load_options(self.file)
         for key, value in (changes or {}).items():
             *parents, name = key.split(":")
@@ -99,40 +99,40 @@ class OptionFile:
         return opt
 
     def validate(self, *overrides: str, **changed: Any) -> tuple[dict[str, Any], list[str]]:
-        """The options after the checks, and the warnings; the arguments are those of `options`."""
+        """Return the options after the checks, and the warnings; the arguments are those of `options`."""
         opt, report = self.options(*overrides, **changed), Report(str(self.file), read_written(self.file))
         check_options(opt, report, is_train=self.is_train)
         report.raise_errors()
         return opt, report.warnings
 
     def warning(self, *overrides: str, **changed: Any) -> str:
-        """The one warning there is."""
+        """Return the only warning."""
         (warning,) = self.validate(*overrides, **changed)[1]
         return warning
 
     def errors(self, *overrides: str, **changed: Any) -> list[str]:
-        """The lines of the error that the checks end in, without the heading and the folder."""
+        """Return the lines of the error that the checks raise, without the heading and the folder."""
         with pytest.raises(UsageError) as caught:
             self.validate(*overrides, **changed)
         lines = [line.strip().replace(f"{self.root}/", "") for line in str(caught.value).splitlines()]
         return [line for line in lines if "problems in" not in line]
 
     def error(self, *overrides: str, **changed: Any) -> str:
-        """The one error there is."""
+        """Return the only line of the error."""
         lines = self.errors(*overrides, **changed)
         assert len(lines) == 1, lines
         return lines[0]
 
 
 class Checker(OptionFile):
-    """An option file of this project in a folder with data for it."""
+    """A copy of an option file, in a folder with the data and the weights that it names."""
 
     def __init__(self, root: Path, source: Path = OPTIONS / "train_RGT_T_x2.yml") -> None:
         super().__init__(root, source)
         make_data(load_options(self.file), root)
 
     def validate(self, *overrides: str, **changed: Any) -> tuple[dict[str, Any], list[str]]:
-        """As OptionFile, with the data and the weights."""
+        """Check the data and the weights too."""
         opt, written = self.options(*overrides, **changed), read_written(self.file)
         return opt, validate_options(opt, file=self.file, is_train=self.is_train, root=self.root, written=written)
 

@@ -1,4 +1,4 @@
-"""Option files are read as plain data: numbers are numbers, nothing runs, and errors are one line with a place."""
+"""Option files are read as plain data: numbers are numbers, no code runs, and errors are one line with a position."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def write(folder: Path, text: str) -> Path:
 
 
 def refusal(folder: Path, text: str) -> str:
-    """The one-line error that loading ends in, without the folder."""
+    """The one-line error that loading raises, without the folder."""
     with pytest.raises(UsageError) as caught:
         load_options(write(folder, text))
     message = str(caught.value).replace(f"{folder}/", "")
@@ -26,7 +26,7 @@ def refusal(folder: Path, text: str) -> str:
     return message
 
 
-def test_scalars_are_what_they_look_like(tmp_path):
+def test_scalars_get_the_type_they_look_like(tmp_path):
     cases = {
         "2e-4": 2e-4, "1E5": 1e5, "-1e-2": -0.01, "!!float 2e-4": 2e-4, "!!float 5e3": 5000.0, ".5": 0.5, "1.": 1.0,
         "-1": -1, "0": 0, "1_000": 1000, "[2e-4, 1, 0.9]": [2e-4, 1, 0.9], "~": None, "True": True, "y": "y",
@@ -37,7 +37,7 @@ def test_scalars_are_what_they_look_like(tmp_path):
         assert (loaded, type(loaded)) == (value, type(value)), text
 
 
-def test_lines_and_order_are_those_of_the_keys(tmp_path):
+def test_line_numbers_and_order_of_keys_are_kept(tmp_path):
     file = write(tmp_path, "# comment\nz: 1\nb:\n\n  c: 2\n  d: [1,\n      2]\n")
     assert read_written(file).lines == {("z",): 2, ("b",): 3, ("b", "c"): 5, ("b", "d"): 6}
     assert list(load_options(file)) == ["z", "b"]
@@ -53,7 +53,7 @@ def test_file_with_a_byte_order_mark_and_windows_line_ends_loads(tmp_path):
     "tag",
     ["!!python/object/apply:os.mkdir", "!!python/name:os.system", "!!python/object/new:os.system", "!mine", "!!set"],
 )
-def test_tags_that_are_no_plain_value_are_refused_and_not_run(tmp_path, tag):
+def test_tags_of_other_than_plain_values_are_refused_and_not_run(tmp_path, tag):
     trap = tmp_path / "made_by_the_option_file"
     message = refusal(tmp_path, f"name: x\nkey: {tag} ['{trap}']\n")
     assert message.startswith("some.yml:2: the tag ")
@@ -65,7 +65,7 @@ def test_key_given_twice_is_refused(tmp_path):
     assert message == "some.yml:4: train:lr is given twice (first in line 2); keep one of the two"
 
 
-def test_section_merges_with_the_one_it_names_and_shares_nothing_with_it(tmp_path):
+def test_sections_merged_from_an_anchor_share_no_objects(tmp_path):
     opt = load_options(write(tmp_path, "a: &base {type: Adam, lr: 1}\nb:\n  <<: *base\n  lr: 2\nc: *base\n"))
     assert opt["b"] == {"type": "Adam", "lr": 2}
     opt["a"].pop("type")
@@ -90,19 +90,19 @@ def test_section_merges_with_the_one_it_names_and_shares_nothing_with_it(tmp_pat
         ("a: \0\n", "some.yml", "plain text"),
     ],
 )
-def test_faulty_file_ends_in_one_line_with_place_and_remedy(tmp_path, text, place, remedy):
+def test_faulty_file_is_a_one_line_error_with_position_and_remedy(tmp_path, text, place, remedy):
     message = refusal(tmp_path, text)
     assert place in message
     assert remedy in message
 
 
-def test_aliases_that_multiply_are_refused_before_they_fill_the_memory(tmp_path):
+def test_exponentially_nested_aliases_are_refused(tmp_path):
     lines = ["a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 12)]
     assert "without & and *" in refusal(tmp_path, "\n".join(lines))
 
 
-def test_file_that_cannot_be_read_is_one_line(tmp_path):
+def test_unreadable_file_is_a_one_line_error(tmp_path):
     for path in (tmp_path / "missing.yml", tmp_path):
         with pytest.raises(UsageError, match=r"correct the path$"):
             load_options(path)

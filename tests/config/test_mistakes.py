@@ -1,4 +1,4 @@
-"""One mistake at a time in a training file: each is named with its line, key, value and remedy."""
+"""Each mistake in a training file is reported with its line, key, value and remedy."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ MISTAKES: list[tuple[str, Any, str]] = [
     ("network_g:type", "RGTT", "no such network class; did you mean RGT?"),
     ("train:pixel_opt:type", "L1Los", "no such loss class; did you mean L1Loss?"),
     ("train:optim_g:type", "Adm", "no optimiser of torch.optim that fits training step by step; did you mean Adam"),
-    ("train:optim_g:type", "LBFGS", "no optimiser of torch.optim"),  # it calls the loss by itself
+    ("train:optim_g:type", "LBFGS", "no optimiser of torch.optim"),  # it calls the loss itself
     ("train:optim_g:type", "SparseAdam", "no optimiser of torch.optim"),
     ("train:optim_g:type", "Muon", "no optimiser of torch.optim"),  # it refuses biases and convolutions
     ("train:scheduler:type", "MultiStep", "no such scheduler; did you mean MultiStepLR?"),
@@ -52,7 +52,7 @@ MISTAKES: list[tuple[str, Any, str]] = [
     ("val:metrics:psnr:crop_border", GONE, "is missing; add crop_border: 4"),
     ("train:pixel_opt", GONE, "train: no loss is given; add pixel_opt"),
     ("datasets:train", GONE, "is missing; add the training data, or use `basicsr test`"),
-    # keys that do not fit each other
+    # keys that contradict each other
     ("network_g:upscale", 4, "is 4, but scale is 2; give both the same value"),
     ("network_g:num_heads", [6], "depth"),
     ("network_g:embed_dim", 100, "100"),
@@ -78,7 +78,7 @@ MISTAKES: list[tuple[str, Any, str]] = [
 ]
 
 
-def test_mistake_in_a_training_file_is_named(training):
+def test_mistake_in_a_training_file_is_reported(training):
     for key, value, words in MISTAKES:
         lines = training.errors(changes={key: value})
         line = next((line for line in lines if words in line), "")
@@ -101,7 +101,7 @@ def test_misspelt_required_key_is_reported_once_with_its_line(training):
         training.edit(new, old)
 
 
-def test_what_is_odd_but_runs_is_a_warning(training):
+def test_unusual_but_valid_value_is_a_warning(training):
     for key, value, words in (
         ("train:total_iter", 60000, "scheduler:milestones = [50000, 80000, 90000, 95000]: [80000, 90000, 95000] come"),
         ("datasets:train:gt_size", 96, "LR patches of 48 train RG-SA at another recursion depth"),
@@ -112,7 +112,7 @@ def test_what_is_odd_but_runs_is_a_warning(training):
         assert words in training.warning(changes={key: value})
 
 
-def test_what_fits_is_taken_without_a_word(training):
+def test_valid_values_give_no_warning(training):
     for key, value in (
         ("datasets:val:name", "My Set-5_v1.0"),
         ("val:suffix", "a-1"),

@@ -1,4 +1,4 @@
-"""--force_yml entries: typed values, safe, and no key that nothing reads."""
+"""--force_yml entries: values get types, no code runs, and unknown keys are refused."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_value_gets_the_type_it_looks_like(opt):
         assert (look_up(opt, path), type(look_up(opt, path))) == (value, type(value))
 
 
-def test_key_that_the_schema_knows_is_made(opt):
+def test_missing_key_that_the_schema_knows_is_made(opt):
     opt["logger"].pop("wandb")
     for entry, value in (
         ("val:self_ensemble=true", True),
@@ -62,7 +62,7 @@ def test_key_that_the_schema_knows_is_made(opt):
         assert look_up(opt, entry.partition("=")[0]) == value
 
 
-def test_unknown_key_is_refused_with_the_nearest(opt):
+def test_unknown_key_is_refused_with_a_suggestion(opt):
     before = str(opt)
     for entry, nearest in (
         ("train:optim_g:lrr=1", "did you mean lr?"),
@@ -81,7 +81,7 @@ def test_unknown_key_is_refused_with_the_nearest(opt):
         assert str(opt) == before
 
 
-def test_entry_without_key_and_value_or_below_a_value_is_refused(opt):
+def test_entry_without_key_or_value_or_inside_a_scalar_is_refused(opt):
     for entry in ("train", "train:lr", "=1", "train::lr=1", ":name=x"):
         with pytest.raises(UsageError, match="write section:key=value"):
             apply_overrides(opt, [entry])
@@ -89,7 +89,7 @@ def test_entry_without_key_and_value_or_below_a_value_is_refused(opt):
         apply_overrides(opt, ["train:total_iter:x=1"])
 
 
-def test_nothing_is_executed(opt, tmp_path):
+def test_no_code_is_executed(opt, tmp_path):
     trap = tmp_path / "trap"
     for text in (
         f"__import__('os').mkdir('{trap}')",

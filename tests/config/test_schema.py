@@ -1,4 +1,4 @@
-"""Values become the type that their key takes, or are refused with what the key expects."""
+"""Values are converted to the type of their key, or refused with the expected values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ KINDS = Key(list[Literal["iso", "aniso"]])
 RANGE = Key(list[float], low=0, count=2)
 
 
-def test_value_becomes_the_type_of_its_key() -> None:
+def test_value_is_converted_to_the_type_of_its_key() -> None:
     cases: list[tuple[Key, Any, Any]] = [
         (COUNT, "7", 7),
         (COUNT, 5e3, 5000),
@@ -41,7 +41,7 @@ def test_value_becomes_the_type_of_its_key() -> None:
         assert (converted, type(converted)) == (result, type(result)), (key, value)
 
 
-def test_wrong_value_names_what_is_expected() -> None:
+def test_error_names_the_expected_values() -> None:
     cases: list[tuple[Key, Any, str]] = [
         (COUNT, "two", "a whole number"),
         (COUNT, 1.5, "a whole number"),

@@ -1,4 +1,4 @@
-"""Sections as typed objects: what models and loops get, from options that were validated or not."""
+"""Settings objects that models and loops read, from validated or raw options."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from rgt_arch.errors import UsageError
 from .conftest import OPTIONS
 
 
-def test_left_out_keys_and_sections_are_the_defaults() -> None:
+def test_missing_keys_and_sections_get_the_defaults() -> None:
     for opt in ({}, {"train": None, "val": {}, "logger": None}):
         assert train_settings(opt) == TrainSettings(None, None, None, 1, 10)
         assert val_settings(opt) == ValSettings(tile=None, self_ensemble=False, use_chop=False, suffix=None)
         assert logger_settings(opt) == LoggerSettings(keep_checkpoints=None, keep_best=None, csv=False)
 
 
-def test_shipped_file_as_objects() -> None:
+def test_settings_of_shipped_files() -> None:
     opt = load_options(OPTIONS / "test_single_x2.yml")
     assert val_settings(opt).tile == Tile(256, 32)
     assert val_settings(opt).save_img
     assert logger_settings(load_options(OPTIONS / "train_RGT_T_x2.yml")).print_freq == 100
 
 
-def test_values_are_converted_as_for_validated_options() -> None:
+def test_raw_values_are_converted_like_validated_ones() -> None:
     train = train_settings({"train": {"amp": False, "grad_clip": "5e-1", "accumulate": 2.0, "nan_patience": "3"}})
     assert train == TrainSettings(None, None, 0.5, 2, 3)
     assert val_settings({"val": {"tile": {"size": "20"}, "self_ensemble": "yes"}}).tile == Tile(20, 10)
@@ -52,7 +52,7 @@ def test_values_are_converted_as_for_validated_options() -> None:
         ("logger", {"keep_checkpoints": 0}, "logger:keep_checkpoints = 0: expected a value of 1 or more"),
     ],
 )
-def test_wrong_value_is_one_line_with_key_and_value(section: str, values: dict[str, Any], message: str) -> None:
+def test_wrong_value_is_a_one_line_error_with_key_and_value(section: str, values: dict[str, Any], message: str) -> None:
     read = {"train": train_settings, "val": val_settings, "logger": logger_settings}[section]
     with pytest.raises(UsageError) as caught:
         read({section: values})

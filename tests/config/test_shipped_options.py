@@ -1,4 +1,4 @@
-"""The files in options/ validate, agree with each other and hold the paper's settings; files of others validate."""
+"""The files in options/ are valid, consistent and hold the paper's settings; files of other projects are valid."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def by_name(pattern: str) -> dict[str, dict[str, Any]]:
     return {file.stem: load_options(file) for file in SHIPPED if re.fullmatch(pattern, file.stem)}
 
 
-def test_every_scale_of_every_network_is_there():
+def test_every_network_and_scale_has_its_files():
     names = {file.stem for file in SHIPPED}
     for scale in (2, 3, 4):
         assert f"test_single_x{scale}" in names
@@ -80,7 +80,7 @@ def test_files_hold_the_networks_of_the_presets(preset):
     assert built.split_size == wanted.split_size
 
 
-def test_training_files_hold_the_paper_s_schedule():
+def test_training_files_hold_the_schedule_of_the_paper():
     for name, opt in by_name(r"train_RGT(_S)?_x\d(_lmdb)?").items():
         scale, train, data = opt["scale"], opt["train"], opt["datasets"]["train"]
         assert train["optim_g"] == {"type": "Adam", "lr": 2e-4, "weight_decay": 0, "betas": [0.9, 0.99]}, name
@@ -121,7 +121,7 @@ def test_data_folders_follow_the_official_layout():
 
 
 @pytest.mark.parametrize("size", ["RGT", "RGT_S"])
-def test_lmdb_files_differ_from_their_twins_in_the_data_alone(size):
+def test_lmdb_files_differ_from_image_files_only_in_the_data(size):
     for scale in (2, 3, 4):
         plain = load_options(SHIPPED[0].parent / f"train_{size}_x{scale}.yml")
         lmdb = load_options(SHIPPED[0].parent / f"train_{size}_x{scale}_lmdb.yml")
@@ -132,7 +132,7 @@ def test_lmdb_files_differ_from_their_twins_in_the_data_alone(size):
         assert plain == lmdb
 
 
-def test_scales_of_one_network_differ_in_what_depends_on_the_scale_alone():
+def test_files_of_one_network_differ_only_in_values_that_depend_on_the_scale():
     def neutral(value: Any, scale: int, key: str = "") -> Any:
         if isinstance(value, dict):
             return {name: neutral(item, scale, name) for name, item in value.items()}

@@ -22,7 +22,7 @@ def test_reference_lists_every_key_of_the_shipped_files() -> None:
             assert f"| `{key}` |" in text, key
 
 
-def test_reference_says_what_keys_take_and_their_defaults() -> None:
+def test_reference_lists_types_ranges_and_defaults() -> None:
     text = describe_options()
     for row in (
         "| `amp` | bf16, fp16, `~` |  | mixed precision",
@@ -37,7 +37,7 @@ def test_reference_says_what_keys_take_and_their_defaults() -> None:
 
 
 def test_reference_needs_neither_pytorch_nor_basicsr() -> None:
-    """A package without its own __init__, which registers networks, stands for rgt_arch."""
+    """An empty package replaces rgt_arch, whose __init__ registers networks."""
     program = f"""
 import sys, types
 sys.modules["rgt_arch"] = package = types.ModuleType("rgt_arch")

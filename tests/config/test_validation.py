@@ -1,4 +1,4 @@
-"""Every mistake in an option file is reported, all at once, with line, key and remedy, before anything is made."""
+"""All mistakes in an option file are reported together, with line, key and remedy, before any file is created."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rgt_arch.errors import UsageError
 from .conftest import GONE, LAYOUTS, OPTIONS, OptionFile
 
 
-def test_all_mistakes_are_reported_at_once_each_on_a_line_of_its_own(train_file):
+def test_all_mistakes_are_reported_together_one_per_line(train_file):
     for old, new in (
         ("  total_iter:", "  totl_iter:"),
         ("    lr: 5e-4", "    lr: fast"),
@@ -41,7 +41,7 @@ def test_all_mistakes_are_reported_at_once_each_on_a_line_of_its_own(train_file)
         train_file.validate()
 
 
-def test_nothing_is_made_on_disk_and_paths_are_relative_to_the_root(train_file, monkeypatch):
+def test_no_file_is_created_and_paths_are_relative_to_the_root(train_file, monkeypatch):
     monkeypatch.chdir(Path("/"))
     before = sorted(train_file.root.rglob("*"))
     train_file.validate()
@@ -49,7 +49,7 @@ def test_nothing_is_made_on_disk_and_paths_are_relative_to_the_root(train_file, 
     assert sorted(train_file.root.rglob("*")) == before
 
 
-def test_key_that_the_model_would_ignore_names_the_model_that_reads_it(training):
+def test_error_for_an_ignored_key_names_the_model_that_reads_it(training):
     changes = {"train:amp": "bf16", "train:accumulate": 2, "val:tile": {"size": 64}, "logger:keep_best": "psnr"}
     lines = training.errors(changes={"model_type": "SRModel", "logger:keep_checkpoints": 3, **changes})
     assert not any("keep_checkpoints" in line for line in lines)  # every class has it
@@ -64,7 +64,7 @@ def test_optimiser_that_the_model_does_not_know_is_refused(training):
 
 
 @pytest.mark.parametrize("name", ["0012", "1e3", "0x10", "1_000", "2024.10"])
-def test_name_that_looks_like_a_number_stays_as_it_is_written(training, name):
+def test_name_that_looks_like_a_number_is_kept_as_written(training, name):
     training.edit("name: train_RGT_T_x2", f"name: {name}").edit("    name: Set5\n", "    name: 1:30\n")
     assert training.validate()[0]["name"] == name
     opt, _ = training.validate("name=7")
@@ -99,16 +99,16 @@ def test_missing_gpus_fall_back_to_the_cpu_with_one_warning(training):
     assert "num_gpu = 4: no CUDA GPU is here; runs on the CPU" in warning
 
 
-def test_recursion_warning_ends_where_it_ends(training):
+def test_recursion_warning_is_given_exactly_where_the_depth_differs(training):
     for patch in (48, 63, 64, 255, 256, 300):
         _, warnings = training.validate(f"datasets:train:gt_size={2 * patch}")
         differs = recursion_depth(patch, patch, True) != recursion_depth(512, 512, False)
         assert any("recursion depth" in warning for warning in warnings) is differs
-    for argument in ("recursion=2", "global_blocks=none"):  # it is for the automatic depth alone
+    for argument in ("recursion=2", "global_blocks=none"):  # it is only for the automatic depth
         assert training.validate("datasets:train:gt_size=96", f"network_g:{argument}")[1] == []
 
 
-def test_weights_that_small_patches_leave_unused_are_announced(training):
+def test_find_unused_parameters_is_set_where_small_patches_leave_weights_unused(training):
     for gt_size, arguments, unused in (
         (30, [], True),
         (32, [], None),
@@ -121,7 +121,7 @@ def test_weights_that_small_patches_leave_unused_are_announced(training):
         assert training.validate(*entries, "find_unused_parameters=false")[0]["find_unused_parameters"] is False
 
 
-def test_periods_must_fit_their_weights_and_cover_the_run(training):
+def test_scheduler_periods_must_match_their_weights_and_cover_the_run(training):
     cosine = {"type": "CosineAnnealingRestartLR", "periods": [40000, 50000], "restart_weights": [1]}
     message = training.error(changes={"train:scheduler": cosine})
     assert "CosineAnnealingRestartLR refuses its arguments: periods and restart_weights should have the same" in message
@@ -129,18 +129,18 @@ def test_periods_must_fit_their_weights_and_cover_the_run(training):
     assert "end at 90000, before total_iter 100000" in training.error(changes={"train:scheduler": cosine})
 
 
-def test_test_run_without_weights_or_data_says_so(testing):
+def test_test_without_weights_is_a_warning_and_without_data_an_error(testing):
     assert "a network with random weights is tested" in testing.warning("path:pretrain_network_g=~")
     assert "datasets: no data set to test on; add test_1" in testing.error(changes={"datasets": {}})
 
 
-def test_missing_weights_are_named_with_the_folder_looked_in(testing_file):
+def test_missing_weights_are_reported_with_the_folder_searched(testing_file):
     with pytest.raises(UsageError, match=f"path:pretrain_network_g = .*: no such file under {testing_file.root}"):
         testing_file.validate("path:pretrain_network_g=models/net_g_latst.pth")
 
 
 def test_weights_are_found_in_every_published_layout_and_must_fit(testing_file):
-    """RGTModel finds them in a plain state dict, and in a file with averaged weights only; others look under a key."""
+    """RGTModel also reads a plain state dict, or a file with averaged weights only; other models need the key."""
     weights = rgt_t(2).state_dict()
     for layout in ("params", "params_ema", None):
         torch.save(weights if layout is None else {layout: weights}, testing_file.root / "mine.pth")
@@ -154,7 +154,7 @@ def test_weights_are_found_in_every_published_layout_and_must_fit(testing_file):
     assert "path:pretrain_network_g = 'RGT_T_x2': does not fit RGT" in message
 
 
-def test_published_weights_go_by_their_names(testing_file, tmp_path, monkeypatch):
+def test_published_weights_can_be_given_by_name(testing_file, tmp_path, monkeypatch):
     cache = tmp_path / "cache"
     monkeypatch.setenv("RGT_CACHE", str(cache))
     for name in ("RGT_x2", "rgt-s-x4"):
@@ -168,7 +168,7 @@ def test_published_weights_go_by_their_names(testing_file, tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize("state", ["auto_resume", "resume_state"])
-def test_weights_to_start_from_may_be_gone_when_a_run_goes_on(train_file, state):
+def test_initial_weights_may_be_missing_when_a_run_resumes(train_file, state):
     root = train_file.root
     opt = load_options(train_file.edit("pretrain_network_g: ~", "pretrain_network_g: gone.pth").file)
     states = root / "experiments" / "train_RGT_T_x2" / "training_states"
@@ -197,7 +197,7 @@ def test_single_images_have_no_hr_images_for_metrics(tmp_path):
     assert "set type: PairedImageDataset, which reads it" in message
 
 
-def test_loggers_that_are_not_installed_are_named(training, monkeypatch):
+def test_loggers_that_are_not_installed_are_reported(training, monkeypatch):
     find_spec, missing = importlib.util.find_spec, {"tensorboard", "wandb"}
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in missing else find_spec(name))
     assert "logger:use_tb_logger = True: tensorboard is not installed" in training.error()
@@ -205,7 +205,7 @@ def test_loggers_that_are_not_installed_are_named(training, monkeypatch):
     assert "logger:wandb:project = 'mine': needs use_tb_logger: true" in message
 
 
-def test_keys_of_foreign_classes_are_warnings(training, monkeypatch):
+def test_unknown_keys_of_foreign_classes_are_warnings(training, monkeypatch):
     from basicsr.models.sr_model import SRModel
     from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY
 
@@ -227,15 +227,15 @@ def test_keys_of_foreign_classes_are_warnings(training, monkeypatch):
 
 
 def test_unknown_class_does_not_make_its_keys_unknown(training):
-    """Only the class is reported, and values of wrong types."""
+    """Only the class and values of wrong types are reported."""
     changes = {"model_type": "RGTModl", "train:amp": 8, "datasets:train:type": "X"}
     assert len(training.errors(changes=changes)) == 3
 
 
-def test_basicsr_networks_are_strict_although_they_take_kwargs(tmp_path):
+def test_unknown_argument_of_a_basicsr_network_is_an_error_although_it_takes_kwargs(tmp_path):
     swinir = OptionFile(tmp_path, LAYOUTS / "test_basicsr_swinir.yml").edit("  window_size: 8", "  windowsize: 8")
     assert "did you mean window_size?" in swinir.errors()[0]
 
 
-def test_value_from_the_command_line_is_not_blamed_on_a_line_of_the_file(training):
+def test_error_for_a_value_from_the_command_line_has_no_line_number(training):
     assert training.error("train:total_iter=0").startswith("train_RGT_T_x2.yml: train:total_iter = 0")

@@ -1,4 +1,4 @@
-"""Image files that the tests of this room make and read back."""
+"""Make image files and read them back."""
 
 from __future__ import annotations
 
@@ -30,5 +30,5 @@ def read(path: Path) -> np.ndarray:
 
 
 def files(folder: Path, suffix: str = "") -> dict[str, bytes]:
-    """Every file below a folder, hidden ones included."""
+    """Contents of all files below a folder, including hidden ones, by relative path."""
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob(f"*{suffix}")) if p.is_file()}

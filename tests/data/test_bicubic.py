@@ -1,4 +1,4 @@
-"""MATLAB-exact bicubic resizing: against the literature, and against exact arithmetic."""
+"""MATLAB-exact bicubic resizing, compared with published PSNR and with exact arithmetic."""
 
 import os
 from fractions import Fraction
@@ -16,7 +16,7 @@ from .image_files import noise
 
 @pytest.mark.skipif("RGT_DATA" not in os.environ, reason="RGT_DATA names no folder of benchmark images")
 @pytest.mark.parametrize(("scale", "published"), [(2, 33.67), (3, 30.40), (4, 28.43)])
-def test_bicubic_upsampling_scores_the_literatures_psnr_on_set5(scale, published):
+def test_bicubic_upsampling_has_the_published_psnr_on_set5(scale, published):
     scores = []
     for file in sorted(Path(os.environ["RGT_DATA"], "benchmark/Set5/HR").glob("*.png")):
         hr, lr = hr_lr_pair(cv2.imread(str(file)), scale)
@@ -65,7 +65,7 @@ def test_equals_exact_arithmetic_rounded_after_rows_and_after_columns(height, wi
     np.testing.assert_array_equal(result, expected)
 
 
-def test_channels_are_resized_one_by_one():
+def test_channels_are_resized_independently():
     image = noise(21, 30, 3)
     together = imresize(image, 1 / 3)
     np.testing.assert_array_equal(together, np.stack([imresize(image[..., c], 1 / 3) for c in range(3)], axis=-1))
@@ -91,7 +91,7 @@ def test_pair_is_cropped_at_the_bottom_and_right():
         (np.zeros((4, 4), np.uint8), float("nan"), "scale is nan"),
     ],
 )
-def test_unfit_input_is_refused_by_name(image, scale, message):
+def test_error_names_the_invalid_input(image, scale, message):
     with pytest.raises(ValueError, match=message):
         imresize(image, scale)
     with pytest.raises(ValueError, match="smaller than the scale 4"):

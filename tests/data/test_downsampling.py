@@ -1,4 +1,4 @@
-"""`rgt prepare lr`: the benchmarks' LR files bit for bit, odd and bad files, restarts after kills."""
+"""`rgt prepare lr`: the benchmarks' LR files bit for bit, unusual and bad files, restarts after kills."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_command_reproduces_the_benchmarks_bit_for_bit(tmp_path: Path, name: str
         np.testing.assert_array_equal(read(one), read(other), err_msg=str(other))
 
 
-def test_all_scales_sub_folders_and_odd_names_have_their_places(tmp_path: Path) -> None:
+def test_all_scales_sub_folders_and_unusual_names_get_their_own_files(tmp_path: Path) -> None:
     names = ["plain", "CID22/1.2 ü{scale}", "CID22/{name}", "ax2"]
     for seed, name in enumerate(names):
         save(tmp_path / "HR" / f"{name}.png", noise(33, 50, 3, seed=seed))
@@ -62,7 +62,7 @@ def test_layout_decides_where_files_go(tmp_path: Path, layout: str, place: str) 
     assert list(files(tmp_path / "out", ".png")) == [place]
 
 
-def test_modes_and_depths_are_those_of_training_and_kept_by_a_second_run(
+def test_modes_and_depths_match_training_and_a_second_run_keeps_the_files(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     hr = tmp_path / "HR"
@@ -88,7 +88,7 @@ def test_modes_and_depths_are_those_of_training_and_kept_by_a_second_run(
 
 
 def write_bad_files(folder: Path) -> list[str]:
-    """One bad file of every kind beside good ones; returns their names."""
+    """Write two good files and one bad file of every kind; return the names of the bad ones."""
     good = save(folder / "good.png", noise(40, 40, 3)).read_bytes()
     (folder / "empty.png").touch()
     (folder / "junk.png").write_bytes(b"no image")
@@ -106,21 +106,23 @@ def write_bad_files(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_every_bad_file_is_one_line_and_no_output(tmp_path: Path, capfd: pytest.CaptureFixture[str], jobs: int) -> None:
+def test_bad_file_is_a_one_line_error_without_output(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], jobs: int
+) -> None:
     bad = write_bad_files(tmp_path / "HR")
-    for made in (2, 0):  # and once more with the good ones there already
+    for made in (2, 0):  # again when the good ones are made
         assert lr(tmp_path / "HR", "--hr-out", tmp_path / "HR4", "--jobs", jobs) == 1
         out, err = capfd.readouterr()
         assert out == out.splitlines()[0] + "\n"
         assert out.startswith(f"images: {made} made, {2 - made} already there, {len(bad)} failed")
         lines = [line for line in err.splitlines() if line.startswith(str(tmp_path))]
         assert sorted(Path(line.split(": ")[0]).name for line in lines) == bad
-        assert len(err.splitlines()) == len(bad) + 1, err  # and the progress
+        assert len(err.splitlines()) == len(bad) + 1, err  # plus the progress bar
         made_of = {*files(tmp_path / "LR_bicubic" / "X4"), *files(tmp_path / "HR4")}
         assert made_of == {".rgt_prepare", "goodx4.png", "wholex4.png", "good.png", "whole.png"}
 
 
-def test_advice_on_uneven_images_can_be_followed_and_the_pairs_train_in_basicsr_at_every_scale(
+def test_advice_on_uneven_images_gives_pairs_that_train_in_basicsr_at_every_scale(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save(tmp_path / "HR" / "even.png", noise(24, 36, 3))
@@ -143,7 +145,7 @@ def test_advice_on_uneven_images_can_be_followed_and_the_pairs_train_in_basicsr_
             assert item["lq"].shape == (3, 24 // scale, 24 // scale)
 
 
-def test_outputs_are_kept_only_while_whole_of_the_right_size_and_newer(tmp_path: Path) -> None:
+def test_outputs_are_kept_only_if_whole_of_the_right_size_and_newer(tmp_path: Path) -> None:
     hr = tmp_path / "HR"
     for number in range(5):
         save(hr / f"{number}.png", noise(16, 16, 3, seed=number))
@@ -155,7 +157,7 @@ def test_outputs_are_kept_only_while_whole_of_the_right_size_and_newer(tmp_path:
     (place / "2x4.png").unlink()
     save(tmp_path / "elsewhere" / "3.png", noise(16, 16, 3, seed=33))
     os.utime(tmp_path / "elsewhere" / "3.png", (1, 1))
-    os.replace(tmp_path / "elsewhere" / "3.png", hr / "3.png")  # another image, old by its date
+    os.replace(tmp_path / "elsewhere" / "3.png", hr / "3.png")  # another image with an old date
     assert lr(hr) == 0
     after = files(place)
     assert {name for name in after if after[name] != before[name]} == {"3x4.png"}
@@ -163,10 +165,10 @@ def test_outputs_are_kept_only_while_whole_of_the_right_size_and_newer(tmp_path:
     assert (place / "4x4.png").stat().st_mtime_ns == ages["4x4.png"]
 
 
-def test_another_scale_leaves_the_first_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_second_scale_keeps_the_files_of_the_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save(tmp_path / "HR" / "a.png", noise(16, 16, 3))
     assert lr(tmp_path / "HR", "--scale", 2) == 0
-    time.sleep(0.02)  # file systems count time in steps
+    time.sleep(0.02)  # file systems round timestamps
     assert lr(tmp_path / "HR", "--scale", 4) == 0
     capsys.readouterr()
     assert lr(tmp_path / "HR", "--scale", 2, 4) == 0
@@ -181,7 +183,7 @@ def test_second_run_after_a_kill_gives_the_same_bytes(tmp_path: Path, monkeypatc
     arguments = [hr, "-o", tmp_path / "out", "--scale", 2, 4, "--jobs", 2]
 
     def stuck_at_08(path: Path, image: np.ndarray) -> None:
-        if path.name == "08x4.png":  # so that the kill is never too late
+        if path.name == "08x4.png":  # so that the kill always comes in time
             with written_whole(path) as beside:
                 beside.write_bytes(b"half")
                 time.sleep(600)

@@ -1,4 +1,4 @@
-"""Image files: what is found, damage of every kind told in one line, sizes from headers, files written whole."""
+"""Image files: search, one-line errors for every kind of damage, sizes from headers, complete writes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ DAMAGED = {
 }
 
 
-def test_whole_images_decode_to_their_pixels() -> None:
+def test_valid_images_decode_to_their_pixels() -> None:
     np.testing.assert_array_equal(decode(png_of(HEADER, (b"IDAT", RAW), END), Path("a")), PIXELS)
     for ending in (".bmp", ".tiff", ".ppm"):
         np.testing.assert_array_equal(decode(encoded(ending), Path("a")), PIXELS)
@@ -54,7 +54,7 @@ def test_whole_images_decode_to_their_pixels() -> None:
 
 
 @pytest.mark.parametrize("kind", DAMAGED)
-def test_damage_is_one_line_and_libraries_stay_silent(capfd: pytest.CaptureFixture[str], kind: str) -> None:
+def test_damage_is_a_one_line_error_and_libraries_print_nothing(capfd: pytest.CaptureFixture[str], kind: str) -> None:
     with pytest.raises(UserError, match=r"^folder/a\.png: ") as caught:
         decode(DAMAGED[kind], Path("folder/a.png"))
     assert "\n" not in str(caught.value)
@@ -67,7 +67,7 @@ def test_stderr_works_again_after_decoding(capfd: pytest.CaptureFixture[str]) ->
     assert capfd.readouterr().err == "here"
 
 
-def test_unreadable_files_are_named(tmp_path: Path) -> None:
+def test_unreadable_files_are_reported(tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "loop").symlink_to("loop")
@@ -99,14 +99,14 @@ def test_files_are_found_in_order_through_links_and_loops(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("ending", [".png", ".jpg", ".webp", ".tiff", ".bmp"])
-def test_size_from_the_header_is_that_of_the_pixels(tmp_path: Path, ending: str) -> None:
+def test_header_size_equals_the_decoded_size(tmp_path: Path, ending: str) -> None:
     file = tmp_path / f"a{ending}"
     for options in ({}, {"exif": TURNED})[: 1 if ending == ".bmp" else 2]:
         Image.fromarray(PIXELS).save(file, **options)
         assert image_size(file) == decode(file.read_bytes(), file).shape[:2]
 
 
-def test_a_refused_write_leaves_what_was_there(tmp_path: Path) -> None:
+def test_failed_write_keeps_existing_files(tmp_path: Path) -> None:
     (tmp_path / "a.png").mkdir()
     (tmp_path / "file").write_bytes(b"x")
     for place in ("a.png", "file/a.png"):

@@ -47,7 +47,7 @@ def names(folder):
 
 def test_png_files_are_kept_byte_for_byte_and_listed_in_basicsrs_format(tmp_path):
     images = write_images(tmp_path / "in", count=2)
-    # Encoded unlike OpenCV's default, so that decoding and encoding anew would show.
+    # Not OpenCV's default encoding, so that decoding and encoding again would change the bytes.
     cv2.imwrite(str(images[0]), read(images[0]), [cv2.IMWRITE_PNG_COMPRESSION, 0])
     images.append(save(tmp_path / "in" / "grey.png", noise(5, 6)))
     create_lmdb(images, tmp_path / "out.lmdb", progress=False)
@@ -77,7 +77,7 @@ def test_a_data_set_gives_the_same_tensors_from_lmdb_and_from_the_files(tmp_path
     assert one["gt"].shape == ((3, 24, 16) if kind == "turned.jpg" else (3, 16, 24))
 
 
-def test_a_failure_leaves_nothing_behind(tmp_path):
+def test_failure_leaves_nothing_behind(tmp_path):
     images = write_images(tmp_path / "in")
     whole = images[2].read_bytes()
     (tmp_path / "file").touch()
@@ -93,7 +93,7 @@ def test_a_failure_leaves_nothing_behind(tmp_path):
         assert names(tmp_path) == ["file", "in"]
 
 
-def test_misuse_is_named_and_touches_nothing(tmp_path):
+def test_misuse_is_reported_and_changes_nothing(tmp_path):
     images = write_images(tmp_path / "in")
     (tmp_path / "old.lmdb").mkdir()
     for given, name, message in (
@@ -125,7 +125,7 @@ def test_misuse_is_named_and_touches_nothing(tmp_path):
     assert not names(tmp_path / "old.lmdb")
 
 
-def test_command_packs_subfolders_and_odd_names_for_hr_and_lr_alike(tmp_path, capsys):
+def test_command_packs_subfolders_and_unusual_names_of_hr_and_lr_alike(tmp_path, capsys):
     for seed, name in enumerate(("0001_s001", "img.v1", "sub dir/bébé", "photo (1)")):
         hr, lr = hr_lr_pair(noise(16, 12, 3, seed=seed), 2)
         save(tmp_path / "HR" / f"{name}.png", hr)
@@ -144,7 +144,7 @@ def test_command_packs_subfolders_and_odd_names_for_hr_and_lr_alike(tmp_path, ca
     assert len(dataset) == 4
 
 
-def test_any_number_of_processes_gives_the_same_bytes_hardly_larger_than_the_data(tmp_path, monkeypatch):
+def test_any_number_of_processes_gives_the_same_lmdb_hardly_larger_than_its_data(tmp_path, monkeypatch):
     write_images(tmp_path / "in", count=40, size=(40, 60))
     monkeypatch.setattr(lmdb_module, "_TRANSACTION_BYTES", 20_000)  # several transactions
     create_lmdb_of_folder(tmp_path / "in", tmp_path / "one.lmdb", jobs=1)
@@ -158,7 +158,7 @@ def test_any_number_of_processes_gives_the_same_bytes_hardly_larger_than_the_dat
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "LA", "1", "16 bits"])
-def test_compression_encodes_anew_what_is_read_the_same(tmp_path, mode):
+def test_compressed_images_have_new_bytes_and_the_same_pixels(tmp_path, mode):
     file = save(tmp_path / "in" / "a.png", noise(20, 24, 3, dtype=np.uint16))
     if mode != "16 bits":
         Image.fromarray(noise(20, 24, 3)).convert(mode).save(file)
@@ -169,7 +169,7 @@ def test_compression_encodes_anew_what_is_read_the_same(tmp_path, mode):
     assert (tmp_path / "in.lmdb" / "meta_info.txt").read_text().endswith(" 9\n")
 
 
-def test_damaged_files_are_left_out_one_line_each_and_found_again_by_the_next_run(tmp_path, capsys):
+def test_damaged_files_are_skipped_with_one_line_each_in_every_run(tmp_path, capsys):
     images = write_images(tmp_path / "in")
     images[0].write_bytes(images[0].read_bytes()[:-100])
     (tmp_path / "in" / "empty.png").write_bytes(b"")
@@ -184,12 +184,12 @@ def test_damaged_files_are_left_out_one_line_each_and_found_again_by_the_next_ru
     assert (tmp_path / "in.lmdb" / "meta_info.txt").read_text().count("\n") == 2
 
 
-def test_a_complete_lmdb_is_kept_and_one_of_other_images_refused(tmp_path, capsys):
+def test_complete_lmdb_is_kept_and_one_of_other_images_refused(tmp_path, capsys):
     images = write_images(tmp_path / "in")
     spare = save(tmp_path / "new.png", noise(8, 8, 3))
     assert pack(tmp_path / "in") == 0
     before = content(tmp_path / "in.lmdb")
-    time.sleep(0.02)  # file systems count time in steps
+    time.sleep(0.02)  # file systems round timestamps
     refusal = "in.lmdb: exists and is not an LMDB of just these images"
 
     def refused(*arguments):
@@ -204,7 +204,7 @@ def test_a_complete_lmdb_is_kept_and_one_of_other_images_refused(tmp_path, capsy
     assert pack(tmp_path / "in") == 0
     images[2].rename(tmp_path / "2.png")
     assert refused()
-    (tmp_path / "2.png").rename(images[2])  # newer now, by the time of its change
+    (tmp_path / "2.png").rename(images[2])  # its ctime is newer now
     assert refused()
     assert content(tmp_path / "in.lmdb") == before
     assert pack(tmp_path / "in", "--compression", "7", "--overwrite") == 0
@@ -214,7 +214,7 @@ def test_a_complete_lmdb_is_kept_and_one_of_other_images_refused(tmp_path, capsy
     assert names(tmp_path) == ["in", "in.lmdb", "new.png"]
 
 
-def test_overwrite_keeps_the_old_lmdb_until_the_new_one_is_complete_and_never_takes_other_folders(tmp_path):
+def test_overwrite_keeps_the_old_lmdb_until_the_new_one_is_complete_and_replaces_no_other_folder(tmp_path):
     images = write_images(tmp_path / "in")
     create_lmdb_of_folder(tmp_path / "in")
     path = tmp_path / "in.lmdb"
@@ -231,7 +231,7 @@ def test_overwrite_keeps_the_old_lmdb_until_the_new_one_is_complete_and_never_ta
 
 
 def in_fork(*arguments, prepare=lambda: None):
-    """The command in a process of its own, without the seconds that imports take."""
+    """Start the command in a forked process, which spends no time on imports."""
 
     def run():
         prepare()
@@ -246,7 +246,7 @@ forks = pytest.mark.skipif(sys.platform != "linux", reason="forks a process")
 
 
 @forks
-def test_a_full_disk_is_a_plain_message(tmp_path, capfd):
+def test_full_disk_is_an_error_without_traceback(tmp_path, capfd):
     import resource
 
     write_images(tmp_path / "in", size=(200, 200))
@@ -265,8 +265,8 @@ def test_a_full_disk_is_a_plain_message(tmp_path, capfd):
 
 
 @forks
-def test_a_truncated_lmdb_is_reported_and_can_be_overwritten(tmp_path, capfd):
-    """Reading behind its end would kill the process."""
+def test_truncated_lmdb_is_reported_and_can_be_overwritten(tmp_path, capfd):
+    """Reading beyond its end would kill the process."""
     write_images(tmp_path / "in")
     create_lmdb_of_folder(tmp_path / "in")
     before = content(tmp_path / "in.lmdb")
@@ -281,13 +281,13 @@ def test_a_truncated_lmdb_is_reported_and_can_be_overwritten(tmp_path, capfd):
 
 @forks
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_a_stopped_run_leaves_no_lmdb_and_the_next_one_gives_the_same_bytes(tmp_path, number, capfd, monkeypatch):
+def test_stopped_run_leaves_no_lmdb_and_the_next_run_gives_the_same_bytes(tmp_path, number, capfd, monkeypatch):
     write_images(tmp_path / "in", count=20, size=(100, 100))
-    (tmp_path / f".in.{os.getppid()}.new.lmdb").mkdir()  # of a process that runs
+    (tmp_path / f".in.{os.getppid()}.new.lmdb").mkdir()  # belongs to a running process
     encode = lmdb_module.encode
 
     def stuck_at_15(image):
-        if image.key == "photo15":  # so that the signal is never too late
+        if image.key == "photo15":  # so that the signal always comes in time
             time.sleep(600)
         return encode(image)
 
@@ -295,7 +295,7 @@ def test_a_stopped_run_leaves_no_lmdb_and_the_next_one_gives_the_same_bytes(tmp_
     monkeypatch.setattr(lmdb_module, "_TRANSACTION_BYTES", 50_000)
     run = in_fork(tmp_path / "in", "--jobs", 1)
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:  # until a part of it is on the disk
+    while time.monotonic() < deadline:  # until a part of the LMDB is on the disk
         if any(file.stat().st_size > 50_000 for file in tmp_path.glob(".in.*.new.lmdb/data.mdb")):
             break
         time.sleep(0.005)
@@ -312,8 +312,8 @@ def test_a_stopped_run_leaves_no_lmdb_and_the_next_one_gives_the_same_bytes(tmp_
     assert content(tmp_path / "other.lmdb") == content(tmp_path / "in.lmdb")
 
 
-def test_plain_basicsr_reads_it(tmp_path):
-    """No module of ours in the process; torchvision's old module name is all that BasicSR needs to be imported."""
+def test_basicsr_without_our_package_reads_the_lmdb(tmp_path):
+    """BasicSR's import needs only torchvision's old module name."""
     write_images(tmp_path / "in", count=2, size=(20, 24))
     create_lmdb_of_folder(tmp_path / "in")
     code = f"""

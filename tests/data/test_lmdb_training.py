@@ -19,12 +19,12 @@ from rgt_arch.training.run_folder import FolderLock
 
 from .image_files import noise, save
 
-# In another order by parts of the name: "sub/" and "sub-2", "0001" and "0001-b".
+# Sorting by folder and stem gives another order than by file name: "sub/" and "sub-2", "0001" and "0001-b".
 STEMS = ("0001_s001", "0001", "0001-b", "sub/photo (1)", "sub-2/v1.2", "sub/bébé", "a.b", "100%")
 
 
 def make(folder):
-    """HR and LR pairs and their LMDBs under `folder`; returns the options of the LMDBs."""
+    """Write HR and LR pairs and their LMDBs under `folder`; return the options of the LMDBs."""
     for seed, stem in enumerate(STEMS):
         hr, lr = hr_lr_pair(noise(24, 28, 3, seed=seed), 2)
         save(folder / "HR" / f"{stem}.png", hr)
@@ -36,7 +36,7 @@ def make(folder):
 
 
 def loaders(dataset, workers):
-    """Of training and of validation."""
+    """The training loader and the validation loaders."""
     common = {"name": "photographs", "scale": 2, "gt_size": 16, "use_hflip": True, "use_rot": True, **dataset}
     loading = {"num_worker_per_gpu": workers, "batch_size_per_gpu": 2, "dataset_enlarge_ratio": 3}
     datasets = {"train": {**common, **loading, "phase": "train"}, "val": {**common, "phase": "val"}}
@@ -96,7 +96,7 @@ def test_forked_process_does_not_use_the_environment_of_its_parent(tmp_path):
     assert open_lmdb(path) is inherited
 
 
-def test_missing_key_is_named_with_its_lmdb_from_a_worker_too(tmp_path):
+def test_error_in_a_worker_names_the_missing_key_and_its_lmdb(tmp_path):
     options = make(tmp_path)
     for kind in ("HR", "LR"):
         (tmp_path / f"{kind}.lmdb" / "meta_info.txt").write_text("lenna.png (24,28,3) 1\n" * 4)

@@ -1,4 +1,4 @@
-"""A sample is the same whoever draws it, and what a data set raises is reported as what it is."""
+"""Samples depend only on seed and number, and errors distinguish bad images from wrong code."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ UNDECODED = "not a readable image; replace or remove it"
 
 
 class Files:
-    """A user's data set: `work` is done for each image."""
+    """A user's data set that calls `work` for each image."""
 
     def __init__(self, work: Any, count: int = 2) -> None:
         self.opt = {"name": "mine"}
@@ -36,7 +36,7 @@ class Files:
 
 
 def draw(path: str) -> Any:
-    """Uses all three generators, as BasicSR's data sets do between them. Images 1 and 2 cannot be read."""
+    """Draw from the three generators that BasicSR's data sets use. Images 1 and 2 cannot be read."""
     if path in ("img1.png", "img2.png"):
         return imfrombytes(b"", float32=True)
     return {"image": path, "random": (random.random(), np.random.rand(), torch.rand(1).item())}
@@ -46,7 +46,7 @@ def drawn(item: tuple[int, int], seed: int = 5) -> Any:
     return TrainingDataset(Files(draw, 5), seed)[item]["random"]
 
 
-def test_sample_depends_on_seed_and_number_alone_and_leaves_the_generators_as_they_were() -> None:
+def test_sample_depends_only_on_seed_and_number_and_does_not_advance_the_generators() -> None:
     before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
     dataset = TrainingDataset(Files(draw, 5), seed=5)
     first = dataset[0, 7]
@@ -79,7 +79,7 @@ def test_sample_depends_on_seed_and_number_alone_and_leaves_the_generators_as_th
         (lambda _: [][0], UserError, "IndexError: "),
     ],
 )  # fmt: skip
-def test_a_bad_image_and_wrong_code_are_told_apart(work: Any, kind: type[UserError], words: str) -> None:
+def test_errors_distinguish_bad_images_from_wrong_code(work: Any, kind: type[UserError], words: str) -> None:
     for dataset, index in ((NamingDataset(Files(work)), 1), (TrainingDataset(Files(work), seed=2), (1, 0))):
         with pytest.raises(kind) as caught:
             dataset[index]
@@ -88,7 +88,7 @@ def test_a_bad_image_and_wrong_code_are_told_apart(work: Any, kind: type[UserErr
         assert "\n" not in str(caught.value)
 
 
-def test_wrapped_data_set_answers_as_the_one_inside() -> None:
+def test_wrapper_has_the_items_and_attributes_of_its_data_set() -> None:
     dataset = NamingDataset(Files(lambda path: path))
     assert list(dataset) == ["img0.png", "img1.png"]
     assert dataset.opt["name"] == "mine"
@@ -107,5 +107,5 @@ def test_an_unreadable_image_is_replaced_by_one_that_seed_and_sample_number_choo
     assert other != [sample["image"] for sample in taken]
     reported = {sample.pop(UNREADABLE) for sample in taken}
     first, second = (f"data set mine, img{image}.png: {UNDECODED}" for image in (1, 2))
-    assert reported == {first, f"{first}\n{second}"}  # the first choice may be as bad
+    assert reported == {first, f"{first}\n{second}"}  # the first replacement may be unreadable too
     assert dataset[0, 0][UNREADABLE] == ""

@@ -22,7 +22,7 @@ def meta(*arguments):
     return main(["prepare", "meta", *map(str, arguments), "--jobs", "1"])
 
 
-def test_lists_are_what_basicsr_reads(tmp_path):
+def test_basicsr_reads_the_lists(tmp_path):
     for stem in ("0001_s001", "sub/img.v1"):
         write(tmp_path / "HR" / f"{stem}.png")
     write(tmp_path / "HR" / "grey.png", channels=1)
@@ -37,7 +37,7 @@ def test_lists_are_what_basicsr_reads(tmp_path):
     assert (tmp_path / "names.txt").read_text() == "HR/0001_s001.png\nHR/grey.png\nHR/sub/img.v1.png\n"
 
 
-def test_pairs_are_what_real_esrgan_reads(tmp_path):
+def test_real_esrgan_reads_the_pair_lists(tmp_path):
     for stem, ending in (("a", "x2.png"), ("with space", "x2.jpg"), ("sub/b.c", "x2.png"), ("dx2", "x2.png")):
         write(tmp_path / "DF2K" / "HR" / f"{stem}.png", 8, 8)
         write(tmp_path / "DF2K" / "LR" / f"{stem}{ending}", 4, 4)
@@ -59,7 +59,7 @@ def test_pairs_are_what_real_esrgan_reads(tmp_path):
     assert [tuple(item["lq"].shape) for item in dataset] == [(3, 4, 4)] * 4
 
 
-def test_other_roots_can_be_named_but_must_lie_above(tmp_path, capsys):
+def test_other_roots_can_be_given_but_must_contain_the_images(tmp_path, capsys):
     write(tmp_path / "data/HR/a.png")
     write(tmp_path / "data/LR/a.png")
     arguments = (tmp_path / "data/HR", "--lr", tmp_path / "data/LR", "-o", tmp_path / "pairs.txt")
@@ -69,7 +69,7 @@ def test_other_roots_can_be_named_but_must_lie_above(tmp_path, capsys):
     assert "HR/a.png: lies outside of the root" in capsys.readouterr().err
 
 
-def test_damaged_images_lone_ones_and_names_that_would_be_cut_are_left_out_one_line_each(tmp_path, capsys):
+def test_damaged_and_unpaired_images_and_cut_names_are_skipped_with_one_line_each(tmp_path, capsys):
     for name in ("HR/pair.png", "LR/pair.png", "HR/alone.png", "LR/stray.png", "HR/two.png", "LR/two.jpg"):
         write(tmp_path / name)
     for name in ("LR/two.bmp", "HR/a, b.png", "LR/a, b.png", "HR/bad.png"):
@@ -93,7 +93,7 @@ def test_damaged_images_lone_ones_and_names_that_would_be_cut_are_left_out_one_l
     assert "a, b.png: BasicSR would cut the name" in capsys.readouterr().err
 
 
-def test_a_list_that_exists_is_kept_refused_or_overwritten(tmp_path, capsys):
+def test_existing_list_is_kept_refused_or_overwritten(tmp_path, capsys):
     write(tmp_path / "HR" / "a.png")
     file = tmp_path / "info.txt"
     assert meta(tmp_path / "HR", "-o", file) == 0
@@ -115,7 +115,7 @@ def test_a_list_that_exists_is_kept_refused_or_overwritten(tmp_path, capsys):
         (["-o", "{HR}/list.txt"], "would lie inside the input folder"),
     ],
 )
-def test_misuse_is_named(tmp_path, capsys, arguments, message):
+def test_misuse_is_reported(tmp_path, capsys, arguments, message):
     write(tmp_path / "HR" / "a.png")
     arguments = [argument.format(HR=tmp_path / "HR") for argument in arguments]
     assert meta(tmp_path / "HR", "-o", tmp_path / "info.txt", *arguments) == 2

@@ -1,4 +1,4 @@
-"""Folders that `rgt prepare` fills: wrong arguments touch nothing, and files of others are safe."""
+"""Folders that `rgt prepare` fills: invalid arguments change nothing, and other files are not replaced."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def prepare(*arguments: object) -> int:
         ("subimages HR -o filled", "HR/b.png exists and was not made by this command"),
     ],
 )
-def test_unusable_arguments_touch_nothing(
+def test_invalid_arguments_change_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str, words: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -66,14 +66,14 @@ def test_unusable_arguments_touch_nothing(
     assert files(tmp_path) == before
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_folder_that_cannot_be_made_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = save(tmp_path / "HR" / "a.png", noise(8, 8, 3))
     (tmp_path / "file").write_bytes(file.read_bytes())
     assert prepare("lr", tmp_path / "HR", "-o", tmp_path / "file") == 1
     assert "cannot be written: Not a directory" in capsys.readouterr().err
 
 
-def test_other_settings_are_named_and_need_another_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_changed_settings_need_another_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, image in zip(("HR/a", "X2/a"), hr_lr_pair(noise(48, 48, 3), 2), strict=True):
         save(tmp_path / f"{name}.png", image)
     cut = ("subimages", tmp_path / "HR", "-o", tmp_path / "sub", "--size", 24)
@@ -91,13 +91,13 @@ def test_other_settings_are_named_and_need_another_folder(tmp_path: Path, capsys
     assert len(files(tmp_path / "sub" / "HR", ".png")) == 4
 
 
-def test_an_overwriting_run_that_was_stopped_goes_on_with_what_it_had_not_replaced(tmp_path: Path) -> None:
+def test_interrupted_overwrite_resumes_with_the_files_not_yet_replaced(tmp_path: Path) -> None:
     hr, place = tmp_path / "HR", tmp_path / "LR_bicubic" / "X4"
     save(hr / "0.png", noise(16, 16, 3))
     old = save(place / "0x4.png", noise(4, 4, 3, seed=9))
-    time.sleep(0.02)  # file systems count time in steps
+    time.sleep(0.02)  # file systems round timestamps
     assert prepare("lr", hr, "--overwrite") == 0
     save(old, noise(4, 4, 3, seed=9))
-    os.utime(old, ns=(0, (place / STAMP).stat().st_mtime_ns - 1))  # as if not reached
+    os.utime(old, ns=(0, (place / STAMP).stat().st_mtime_ns - 1))  # as if not yet replaced
     assert prepare("lr", hr) == 0
     np.testing.assert_array_equal(read(old), hr_lr_pair(noise(16, 16, 3), 4)[1])

@@ -1,4 +1,4 @@
-"""HR and LR pair as BasicSR pairs them, one template is found for a folder, and LMDB keys are legal and unique."""
+"""HR and LR images pair as in BasicSR, the template of a folder is found, and LMDB keys are valid and unique."""
 
 from __future__ import annotations
 
@@ -62,13 +62,13 @@ def test_the_template_of_a_folder_is_found_and_pairs_it(template, names):
         assert pair_names(hr, names, template).all_pairs
 
 
-def test_no_template_is_found_where_no_name_fits_and_few_hr_images_of_a_large_lr_folder_are_enough():
+def test_template_needs_a_matching_name_and_one_of_many_lr_images_is_enough():
     assert guess_template(["a.png"], ["1.png"]) is None
     assert guess_template([], []) is None
     assert guess_template(["0777.png"], [f"{number:04}x3.png" for number in range(3000)]) == "{}x3"
 
 
-def test_what_has_no_single_partner_is_told_apart():
+def test_unpaired_images_are_sorted_by_reason():
     found = pair_names(
         ["d.png", "a.png", "b.png", "c.png"], ["bx2.jpg", "ax2.png", "cx2.bmp", "cx2.jpg", "e.png"], "{}x2"
     )
@@ -79,7 +79,7 @@ def test_what_has_no_single_partner_is_told_apart():
 
 
 def test_pairing_and_guessing_take_linear_time():
-    """Names count how often they are compared or hashed: sixteen times the files, at most twenty times the work."""
+    """Count comparisons and hashes of names: 16 times the files need at most 20 times the work."""
 
     class Counted(str):
         work = 0
@@ -107,7 +107,7 @@ def test_pairing_and_guessing_take_linear_time():
     [("baby.png", True), ("Baby_x4.png", True), ("babyx4.png", True), ("baby-SR.v2.jpg", True), ("babyface.png", False),
      ("my_baby.png", False), ("baby2.png", False), ("babyx.png", False)],
 )  # fmt: skip
-def test_results_are_called_like_their_image(name, belongs):
+def test_results_are_recognised_by_the_name_of_their_image(name, belongs):
     assert is_result_of(name, "baby.png") == belongs
 
 
@@ -126,10 +126,10 @@ def test_spread_is_even_and_keeps_both_ends():
         ("two words.png", "two%20words"),
         ("100%.bmp", "100%25"),
         ("v1.2/é\n.png", "v1%2E2/%C3%A9%0A"),
-        ("bad\udcff.png", "bad%FF"),  # how Python shows a file name that is no UTF-8
+        ("bad\udcff.png", "bad%FF"),  # Python's form of a file name that is not UTF-8
     ],
 )
-def test_plain_names_stay_and_others_are_encoded(name, key):
+def test_plain_names_are_kept_and_others_are_encoded(name, key):
     assert lmdb_key(PurePosixPath(name)) == key
 
 
@@ -139,15 +139,15 @@ relative = st.lists(path_parts.filter(lambda part: part not in (".", "..")), min
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sets(relative, max_size=6))
-def test_keys_are_legal_and_unique_and_basicsr_reads_them_back(stems):
+def test_keys_are_valid_and_unique_and_basicsr_reads_them_back(stems):
     names = [PurePosixPath(f"{stem}.png") for stem in stems]
     keys = [lmdb_key(name) for name in names]
-    check_keys(names, keys)  # ASCII, no dots or spaces, short enough, no two alike
+    check_keys(names, keys)  # ASCII, no dots or spaces, short enough, unique
     for key in keys:
         assert f"{key}.png (1,1,3) 1\n".split(".")[0] == key  # basicsr/data/data_util.py:142
 
 
-def test_long_names_are_shortened_apart_and_an_ending_is_taken_off_before():
+def test_long_names_get_distinct_short_keys_after_removal_of_an_ending():
     one, other = ("é" * 120 + end for end in ("a", "b"))
     keys = {lmdb_key(PurePosixPath(f"{stem}.png")) for stem in (one, other)}
     assert [len(key) for key in keys] == [MAX_KEY_BYTES] * 2

@@ -40,7 +40,7 @@ def work(job: Job) -> int:
         os.kill(os.getpid(), signal.SIGKILL)
     if job.kind == "marks":
         job.source.touch()
-    time.sleep(0.005 * (job.number % 3))  # so that they end in another order
+    time.sleep(0.005 * (job.number % 3))  # so that jobs end in another order
     return job.number * 10
 
 
@@ -60,7 +60,7 @@ def test_results_come_in_order_and_failures_are_single_lines(capsys: pytest.Capt
 
 
 @pytest.mark.parametrize("isolate", [True, False])
-def test_workers_that_die_cost_their_own_file_alone(isolate: bool) -> None:
+def test_dead_worker_fails_only_its_own_file(isolate: bool) -> None:
     tasks = [Job(number, "dies" if number in (4, 9) else "good") for number in range(14)]
     summary = Summary()
     jobs = 1 if isolate else 2
@@ -69,7 +69,7 @@ def test_workers_that_die_cost_their_own_file_alone(isolate: bool) -> None:
     assert [line.split(": ")[:2] for line in summary.failures] == [[f"{n}.png", "killed its reader"] for n in (4, 9)]
 
 
-def test_stopping_early_leaves_the_rest_undone_and_no_worker(tmp_path: Path) -> None:
+def test_stopping_early_starts_no_more_jobs_and_leaves_no_worker(tmp_path: Path) -> None:
     before = set(multiprocessing.active_children())
     tasks = [Job(number, "marks", tmp_path) for number in range(100)]
     results = successes(work, tasks, Summary(), jobs=2, title="t")
@@ -79,13 +79,13 @@ def test_stopping_early_leaves_the_rest_undone_and_no_worker(tmp_path: Path) -> 
     assert set(multiprocessing.active_children()) <= before
 
 
-def test_summary_is_the_counts_and_notes() -> None:
+def test_summary_has_counts_and_notes() -> None:
     summary = Summary(made=3, kept=2, failures=["a"], seconds=2.0, notes=["more"])
     assert summary.text() == "images: 3 made, 2 already there, 1 failed (2.0 s, 2.5 images/s)\nmore"
 
 
-def test_workers_start_after_opencv_has_had_threads():
-    """A forked child that ends threads of its parent's waits for ever."""
+def test_workers_start_after_opencv_used_threads():
+    """A forked child that stops the threads of its parent waits for ever."""
     code = """
 import cv2, numpy
 cv2.setNumThreads(2)

@@ -1,4 +1,4 @@
-"""Which samples an iteration sees."""
+"""The samples of each iteration."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_every_epoch_is_another_permutation_of_the_images():
     assert items(seed=4) != items(seed=3) == items(seed=3)
 
 
-def test_enlarged_epoch_holds_each_image_so_often_with_distinct_sample_numbers():
+def test_enlarged_epoch_repeats_each_image_with_distinct_sample_numbers():
     drawn = items(dataset_size=5, batch_size=20, total_iter=1, enlarge_ratio=4)
     assert set(Counter(index for index, _ in drawn).values()) == {4}
     assert len({number for _, number in drawn}) == 20
@@ -71,6 +71,6 @@ def test_iterating_twice_gives_the_same():
 
 
 @pytest.mark.parametrize("wrong", [{"dataset_size": 0}, {"batch_size": 0}])
-def test_nothing_to_draw_is_an_error_that_names_the_value(wrong):
+def test_size_of_zero_is_an_error_that_names_the_value(wrong):
     with pytest.raises(ValueError, match="0: a"):
         items(**wrong)

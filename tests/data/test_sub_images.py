@@ -24,7 +24,7 @@ def cut(root: Path, *arguments: object) -> int:
 
 
 def pairs(root: Path, shapes: dict[str, tuple[int, ...]], scales: tuple[int, ...] = (2,), ending: str = "x{}") -> None:
-    """HR and LR images of these names and HR shapes."""
+    """Write HR and LR images with these names and HR shapes."""
     for seed, (name, shape) in enumerate(shapes.items()):
         save(root / "HR" / f"{name}.png", noise(*shape, seed=seed))
         for scale in scales:
@@ -43,7 +43,7 @@ def test_images_smaller_than_a_crop_are_kept_whole_and_counted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pairs(tmp_path, {"small": (20, 60), "large": (40, 40)})
-    for _ in range(2):  # also where they are there already
+    for _ in range(2):  # the second time, the outputs exist
         assert cut(tmp_path, "--size", 32, "--step", 16, "--lr", tmp_path / "X2") == 0
         assert "images smaller than 32 pixels in a direction, kept whole there: 1" in capsys.readouterr().out
     assert read(tmp_path / "sub/HR/small_s001.png").shape[:2] == (20, 32)
@@ -60,7 +60,7 @@ def test_positions_are_basicsrs(length: int, threshold: int, starts: list[int]) 
 
 
 @pytest.mark.parametrize("ending", ["x{}", ""])
-def test_crops_of_hr_and_lr_are_the_same_places(tmp_path: Path, ending: str) -> None:
+def test_crops_of_hr_and_lr_show_the_same_places(tmp_path: Path, ending: str) -> None:
     shapes = {"a": (61, 50, 3), "in/b.1": (24, 100), "box2": (30, 24, 3), "bo": (24, 30, 3)}
     pairs(tmp_path, shapes, (2, 3), ending)
     lr = ["--lr", tmp_path / "X3", "--lr", tmp_path / "X2"]
@@ -83,7 +83,7 @@ def test_crops_of_hr_and_lr_are_the_same_places(tmp_path: Path, ending: str) -> 
     assert seen == len(names)
 
 
-def test_every_bad_image_is_one_line_and_has_no_crops(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_bad_image_is_a_one_line_error_without_crops(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     names = ["good", "hr_cut", "lr_cut", "no_lr", "other_size", "other_scale", "pipe"]
     pairs(tmp_path, dict.fromkeys(names, (40, 48, 3)))
     hr, lr = tmp_path / "HR", tmp_path / "X2"
@@ -101,7 +101,7 @@ def test_every_bad_image_is_one_line_and_has_no_crops(tmp_path: Path, capfd: pyt
         out, err = capfd.readouterr()
         assert f"images: {made} made, {1 - made} already there, 9 failed" in out
         lines = [line for line in err.splitlines() if line.startswith(str(tmp_path))]
-        assert len(err.splitlines()) == len(lines) + 1, err  # and the progress
+        assert len(err.splitlines()) == len(lines) + 1, err  # plus the progress bar
         assert sorted(Path(line.split(": ")[0]).name for line in lines) == [
             "good.txt",
             "hr_cut.png",
@@ -118,7 +118,7 @@ def test_every_bad_image_is_one_line_and_has_no_crops(tmp_path: Path, capfd: pyt
         assert pngs(tmp_path / "sub" / "HR") == pngs(tmp_path / "sub" / "LR_bicubic" / "X2")
 
 
-def test_restart_mends_what_is_missing_and_remakes_what_changed(tmp_path: Path) -> None:
+def test_restart_replaces_missing_damaged_and_outdated_files(tmp_path: Path) -> None:
     pairs(tmp_path, {"a": (48, 48, 3), "b": (48, 48, 3)})
     arguments = ["--lr", tmp_path / "X2", "--size", "24", "--step", "24"]
     assert cut(tmp_path, *arguments) == 0

@@ -1,4 +1,4 @@
-"""Bad option files, flags, images, LMDBs, checkpoints, training states and lists of images, in rows."""
+"""Rows of bad option files, flags, images, LMDBs, checkpoints, training states and lists of images."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Make: TypeAlias = Callable[[Path], object]
 
 @dataclass(frozen=True)
 class Row:
-    """One mistake: its name, the command, what prepares the project, and parts of the message."""
+    """One mistake: its name, the command, the function that prepares the project, and parts of the message."""
 
     what: str
     command: str
@@ -363,7 +363,7 @@ CHECKPOINT_ROWS = [
     *(
         Row(what, command.format(name), at(name, *make), (name, *says))
         for what, name, make, *says in BAD_WEIGHTS
-        for command in COMMANDS_WITH_WEIGHTS[what == TRAINING_STATE :]  # `rgt info` shows it
+        for command in COMMANDS_WITH_WEIGHTS[what == TRAINING_STATE :]  # `rgt info` accepts it
     ),
     in_training("weights of another size", start_from("w.pth", wider), "w.pth", "strict_load"),
     Row("weights of another network", "rgt upscale val/lr -w w.pth", at("w.pth", weights), ("w.pth", "look like EDSR")),

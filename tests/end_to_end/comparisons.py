@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_flatten_with_path
 def assert_same_runs(broken: Path, unbroken: Path, total_iter: int) -> None:
     """Compare networks, averages, optimiser, schedule and generator states, best results, and all logged numbers.
 
-    Compares the files that both folders have; the last ones must be there.
+    The last checkpoint and state and the best results must exist. Other files are compared if both folders have them.
     """
     files = [*unbroken.glob("models/*.pth"), *unbroken.glob("training_states/*.state")]
     names = {str(path.relative_to(unbroken)) for path in files}

@@ -63,7 +63,7 @@ def free_port() -> int:
 
 
 def edsr_options() -> dict[str, Any]:
-    """Options in the shape of BasicSR's own EDSR files, made for a GPU."""
+    """Options like those of BasicSR's own EDSR files, for a GPU."""
     return {
         "name": "tiny",
         "model_type": "SRModel",

@@ -12,7 +12,7 @@ _NOW, _DURATIONS = "=BxxxI", 16
 
 
 class Watch:
-    """Shared memory in a file."""
+    """Phase, iteration and durations in shared memory, mapped from a file."""
 
     def __init__(self, path: Path) -> None:
         path.touch()
@@ -29,7 +29,7 @@ class Watch:
         struct.pack_into(_NOW, self._memory, 0, PHASES.index(phase), iteration)
 
     def duration(self, phase: str) -> float:
-        """Seconds of the last time in this phase."""
+        """Return the seconds that this phase took the last time."""
         return float(struct.unpack_from("=d", self._memory, _DURATIONS + 8 * PHASES.index(phase))[0])
 
     def took(self, phase: str, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""A mistake ends in one line with place and remedy, changes no file, and executes no code."""
+"""A mistake is a one-line error with position and remedy, changes no file, and executes no code."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_bad_file_or_flag_is_refused(prepared: Project, row: Row) -> None:
 def test_unsafe_loading_executes_these_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], object] | None
 ) -> None:
-    """The rows above would detect execution."""
+    """Proves that the rows above would detect execution."""
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "bad.pth"
     with contextlib.suppress(Exception):  # loading may fail after the execution

@@ -1,4 +1,4 @@
-"""Wrong values of every key in the tables of `basicsr options` end in one line."""
+"""Wrong values of every key in the tables of `basicsr options` are one-line errors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from rgt_arch.errors import UsageError
 from .conftest import Project, edsr_options
 
 MISSING = object()
-"""Stands for a key that is left out."""
+"""In place of a value: remove the key."""
 # A value of a wrong type for every kind of key. A new kind without an entry here raises KeyError.
 _WRONG: Mapping[str, Any] = {
     "text": [1],
@@ -131,7 +131,7 @@ def spoilt(options: dict[str, Any], path: tuple[str, ...], value: Any) -> dict[s
 
 @pytest.fixture(scope="module")
 def root(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that options name files in."""
+    """The folder with the files that options name."""
     root = tmp_path_factory.mktemp("shared")
     shutil.copytree(photographs, root, dirs_exist_ok=True)
     (root / "names.txt").write_text("".join(f"img{index}.png\n" for index in range(6)))

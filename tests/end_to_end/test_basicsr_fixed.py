@@ -26,7 +26,7 @@ sys.exit(code)
 
 @pytest.fixture
 def fixed(tmp_path: Path) -> Path:
-    """A folder to put on PYTHONPATH in which `basicsr` is basicsr-fixed 1.4.2."""
+    """A folder for PYTHONPATH, in which `basicsr` is basicsr-fixed 1.4.2."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-build-isolation"]
     run = subprocess.run([*command, "--dest", str(tmp_path), "basicsr-fixed==1.4.2"], capture_output=True, text=True)
     archives = list(tmp_path.glob("*.tar.gz"))

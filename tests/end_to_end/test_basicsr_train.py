@@ -13,8 +13,8 @@ ASCII_ONLY = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
 
 
 def test_run_without_gpu_does_exactly_total_iter_then_resumes(project):
-    """6 images and batch 8, for which BasicSR's loop does not train; a GPU in the file, letters that the locale lacks,
-    and a folder called basicsr, which must shadow nothing; then unfinished, refused, resumed."""
+    """BasicSR's loop does not train with 6 images and batch 8. The option file asks for a GPU and has letters that the
+    locale lacks; a folder called basicsr must not be imported. Then an unfinished run is refused and resumed."""
     (project.root / "basicsr").mkdir()
     (project.root / "basicsr" / "__init__.py").write_text("raise RuntimeError('the folder in the current directory')")
     options = project.write()

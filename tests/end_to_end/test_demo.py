@@ -34,7 +34,7 @@ def test_the_last_validation_is_a_decibel_above_the_first(finished):
     assert re.search(rf"training: 100%.*{ITERATIONS}/{ITERATIONS}", process.stderr)
 
 
-def test_the_table_holds_what_basicsr_test_measured_and_bicubics_known_scores(finished):
+def test_table_has_the_results_of_basicsr_test_and_known_scores_of_bicubic(finished):
     folder, process = finished
     table = {
         words[0]: [float(word) for word in words[1:]]
@@ -60,7 +60,7 @@ def test_pictures_are_whole_and_show_the_test_photographs(finished):
     assert not list(folder.glob("*.partial"))
 
 
-def test_option_files_train_rgt_t_through_lmdb_on_other_photographs_than_the_test(finished):
+def test_option_files_train_rgt_t_from_lmdb_without_the_test_photographs(finished):
     folder, _ = finished
     train, test = (yaml.safe_load((folder / f"{name}.yml").read_text()) for name in ("train", "test"))
     assert train["datasets"]["train"]["io_backend"]["type"] == "lmdb"

@@ -25,7 +25,7 @@ from .phases import Watch
 
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 EXIT_CODES = {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}
-# In turn, so that each is met; the points in them are random.
+# Used in turn, so that each phase is hit; the points within a phase are random.
 PHASES = ("step", "save", "validation", "start", "save", "step", "validation", "between")
 # RGT_DRILL_SEED repeats the signals of an earlier drill: number, phase, iteration, delay and rank. The exact point
 # still depends on the speed of the machine.
@@ -75,7 +75,7 @@ CHAINS = [
 
 @pytest.mark.drill
 @pytest.mark.parametrize("chain", CHAINS, ids=lambda chain: chain.name)
-def test_runs_killed_at_random_points_end_as_unbroken_ones(run, capsys, chain):
+def test_runs_killed_at_random_points_end_as_uninterrupted_ones(run, capsys, chain):
     phases = drill(run, capsys, chain, SEED, check)
     assert sum(phases.values()) >= chain.kills - 2
 
@@ -87,10 +87,10 @@ def test_a_short_drill(run, capsys):
 
 
 def drill(run, capsys, chain, seed, check_end=None):
-    """Kill the chain's run, resume it until it is finished, and compare it with a run that nobody killed.
+    """Kill the chain's run, resume it until it is finished, and compare it with an uninterrupted run.
 
-    A run that was finished before a first kill met it is begun again. `check_end` is called after each kill. Returns
-    how many kills met the run in which phase.
+    A run that finishes before its first kill is started again. `check_end` is called after each kill. Returns the
+    number of kills by phase.
     """
     configure(run, chain)
     points = random.Random(f"{seed} {chain.name}")
@@ -147,10 +147,10 @@ def train(run, chain, *arguments, strike=None):
 
 
 def strike_once(watch, processes, *, number, phase, iteration, last, fraction, whom):
-    """Send a signal at a point of a phase in or after an iteration, or, from iteration `last` on, of any phase.
+    """Send a signal in a phase of `iteration` or a later one; from iteration `last` on, in any phase.
 
-    fraction: the point, of what the phase took the last time. whom: a rank, or "group": all ranks with their data
-    workers, as a terminal or Slurm does.
+    fraction: the delay, as a part of the last duration of the phase. whom: a rank, or "group": all ranks with their
+    data workers, as a terminal or Slurm does.
     """
     while True:
         if any(process.poll() is not None for process in processes):
@@ -196,7 +196,7 @@ def check(code, printed, struck, strike):
     """A killed process prints nothing. A process that is asked to end saves and prints a line."""
     expected = {EXIT_CODES[strike["number"]]}
     if struck == "start":
-        expected.add(-strike["number"])  # before Python listens
+        expected.add(-strike["number"])  # before Python handles signals
     assert code in expected, f"{strike}, struck in {struck}: {code}\n{printed}"
     if code > 0:
         assert "Traceback" not in printed

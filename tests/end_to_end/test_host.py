@@ -1,4 +1,4 @@
-"""A host's own train.py and test.py: `import rgt_arch`, and BasicSR's pipelines run RGT and RGTModel as they are."""
+"""A host's own train.py and test.py: after `import rgt_arch`, BasicSR's unchanged pipelines run RGT and RGTModel."""
 
 from __future__ import annotations
 
@@ -75,8 +75,8 @@ def test_a_hosts_own_scripts_train_resume_and_test(project):
     assert re.search(r"# psnr: \d", run.stdout)
 
 
-def test_a_host_that_stands_elsewhere_writes_beside_its_script(project):
-    """BasicSR's root is the script's; what option files name is opened from where one stands."""
+def test_host_in_another_folder_writes_beside_its_script(project):
+    """BasicSR's root is the script's folder; paths in option files are relative to the current directory."""
     (project.root / "host").mkdir()
     (project.root / "host/train.py").write_text(SCRIPT.format(command="train"))
     arguments = ("-opt", project.write(), "--force_yml", "train:total_iter=1")

@@ -1,4 +1,4 @@
-"""Runs that are killed, stopped, or miss images: what they leave, and how they continue."""
+"""Runs that are killed, stopped or cannot read images: their messages, files and results after resuming."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CHAINS = {
         (CTRL_C, 4, "optimize_parameters", "group"),
         (KILL, 6, "save_network"),
         (TERM, 7, "optimize_parameters", "group"),
-        (KILL, 8, "test"),  # the last validation, though 8 is no multiple of what it is saved every
+        (KILL, 8, "test"),  # the last validation, although 8 is not a multiple of save_checkpoint_freq
     ],
 }
 
@@ -37,7 +37,7 @@ def blow(*values):
 
 @pytest.mark.parametrize("chain", CHAINS)
 def test_killed_runs_end_as_an_uninterrupted_one_bit_for_bit(run, chain):
-    """From disk without workers, with bf16 and accumulation; from LMDB with workers, and with a seed that is drawn."""
+    """Disk: no workers, bf16 and accumulation. LMDB: workers and a seed that is drawn."""
     if chain == "disk":
         run.options["train"].update(amp="bf16", accumulate=2)
     else:
@@ -65,14 +65,14 @@ def test_killed_runs_end_as_an_uninterrupted_one_bit_for_bit(run, chain):
     assert (code, "this run is finished (8 iterations)" in printed) == (0, True)
 
 
-def test_second_signal_ends_a_run_at_once_but_not_its_echo(monkeypatch):
+def test_second_signal_ends_a_run_at_once_unless_it_repeats_the_first(monkeypatch):
     left = []
     monkeypatch.setattr(signals.os, "_exit", left.append)
     monkeypatch.setattr(signals.time, "monotonic", iter([0.0, 0.5, 3.0]).__next__)
     before = signal.getsignal(TERM)
     with signals.StopRequest() as stop:
         signal.raise_signal(TERM)
-        signal.raise_signal(TERM)  # torchrun passes on what Slurm has sent to all
+        signal.raise_signal(TERM)  # torchrun forwards the signal that Slurm sends to all processes
         assert (stop.signal, left) == (TERM, [])
         signal.raise_signal(CTRL_C)
         assert left == [130]
@@ -80,7 +80,7 @@ def test_second_signal_ends_a_run_at_once_but_not_its_echo(monkeypatch):
 
 
 @pytest.mark.parametrize("prefetch", [None, "cpu"])
-def test_dead_data_worker_is_an_error_of_one_line(run, prefetch):
+def test_dead_data_worker_is_a_one_line_error(run, prefetch):
     run.options["datasets"]["train"].update(num_worker_per_gpu=1, prefetch_mode=prefetch)
     code, printed = run.train(blows=[blow(KILL, 2, "feed_data", "worker")])
     assert code == 1, printed
@@ -95,7 +95,7 @@ def test_one_unreadable_image_in_a_hundred_is_named_once_and_replaced(run, worke
         content = (run.root / f"train/{kind}/img0.png").read_bytes()
         for number in range(101):
             (run.root / f"train/{kind}/img{number}.png").write_bytes(content)
-    damaged = content[:150] + content[-12:]  # header and end are whole, pixels are not
+    damaged = content[:150] + content[-12:]  # header and end are valid, pixels are missing
     (run.root / "train/lr/img7.png").write_bytes(damaged)
     data = run.options["datasets"]["train"]
     data.update(num_worker_per_gpu=workers, batch_size_per_gpu=26)  # 208 samples: two epochs
@@ -113,8 +113,8 @@ def test_one_unreadable_image_in_a_hundred_is_named_once_and_replaced(run, worke
 
 
 @pytest.mark.parametrize("bad", [1, 100])
-def test_steps_that_are_not_finite_end_a_run_only_where_they_go_on(run, bad):
-    """With a learning rate that makes every step infinite, and a normal one."""
+def test_non_finite_steps_end_a_run_only_if_they_continue(run, bad):
+    """With a normal learning rate, and one that makes every step infinite."""
     run.options["train"].update(nan_patience=2)
     run.options["train"]["optim_g"]["lr"] = 1e-3 if bad == 1 else 1e37
     code, printed = run.train()

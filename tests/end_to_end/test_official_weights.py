@@ -1,4 +1,4 @@
-"""`basicsr test` with a file in the official layout, and official arguments, gives spandrel's pictures."""
+"""`basicsr test` with weights in the official layout and official arguments gives spandrel's images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from spandrel import ModelLoader
 from rgt_arch import rgt_s
 
 
-def test_official_file_gives_spandrels_pictures(project: Any, basicsr_command: Callable[..., tuple[int, str]]) -> None:
+def test_official_weights_give_spandrels_images(project: Any, basicsr_command: Callable[..., tuple[int, str]]) -> None:
     weights = project.root / "RGT_S_x2.pth"
     torch.save({"params": fill(rgt_s(2, depth=[2], num_heads=[6])).state_dict()}, weights)
     arguments = {"depth": [2], "num_heads": [6], "embed_dim": 180, "mlp_ratio": 2, "split_size": [8, 32]}

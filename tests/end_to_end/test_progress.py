@@ -42,7 +42,7 @@ def read(terminal):
 
 
 def screen(sent):
-    """The final lines of such a terminal, and all states of the line with the cursor."""
+    """The final lines of the terminal, and all states of the line with the cursor."""
     lines, states, row, column = [[]], [], 0, 0
     for piece in re.findall(r"\x1b\[\w|\r|\n|[^\x1b\r\n]+", sent):
         if piece == "\r":
@@ -78,7 +78,7 @@ def test_a_terminal_shows_a_bar_below_whole_log_lines(run):
     assert set(written) <= set(lines), "log lines are whole, on the terminal and in the file"
 
 
-def test_elsewhere_there_are_basicsrs_lines_alone(run):
+def test_output_to_a_pipe_has_only_basicsrs_lines(run):
     run.options["val"]["pbar"] = True
     code, printed = run.train()
     assert code == 0, printed
@@ -87,7 +87,7 @@ def test_elsewhere_there_are_basicsrs_lines_alone(run):
     assert len(re.findall(r"iter: +\d+, lr:\(.*l_pix: ", printed)) == 8
 
 
-def test_losses_and_metrics_are_in_a_csv_where_it_is_asked_for(run):
+def test_losses_and_metrics_are_in_a_csv_on_request(run):
     run.options["logger"].update(csv=True, use_tb_logger=False)
     code, printed = run.train()
     assert code == 0, printed

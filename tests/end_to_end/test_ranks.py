@@ -1,4 +1,4 @@
-"""Training by two processes: equal to one with twice the batch, exact after deaths and signals, with every launcher."""
+"""Training by two processes: equal to one with twice the batch, exact after kills and signals, with every launcher."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def make(photographs, tmp_path):
     def project(name: str, batch: int) -> Project:
         shutil.copytree(photographs, tmp_path / name)
         project = Project(tmp_path / name)
-        for images, folder in ((3, "three"), (1, "one")):  # neither can be shared out evenly
+        for images, folder in ((3, "three"), (1, "one")):  # neither divides by two
             for number in range(images):
                 for kind in ("hr", "lr"):
                     (project.root / folder / kind).mkdir(parents=True, exist_ok=True)
@@ -111,9 +111,9 @@ def test_two_ranks_equal_one_process_of_twice_the_batch(make, kind, optimizer, b
 
 
 def test_interrupted_runs_of_two_ranks_end_as_an_uninterrupted_one_bit_for_bit(make):
-    """Drop path draws on each rank. A rank dies while it trains, is started anew by torchrun, dies while it validates;
-    torchrun gets SIGTERM; one of Slurm's processes gets Ctrl-C; and each is started in another way. All processes
-    train and validate from one LMDB."""
+    """Each rank draws its own drop path. torchrun restarts a rank killed in training; a rank is killed in validation;
+    torchrun gets SIGTERM; one of Slurm's processes gets Ctrl-C. Each part uses another launcher, and all use one
+    LMDB for training and validation."""
     unbroken, broken = make("unbroken", batch=2), make("broken", batch=2)
     for project in (unbroken, broken):
         project.options["network_g"]["drop_path_rate"] = 0.5
@@ -125,10 +125,10 @@ def test_interrupted_runs_of_two_ranks_end_as_an_uninterrupted_one_bit_for_bit(m
         launch = ("-m", "torch.distributed.run", "--nproc_per_node=2", f"--master_port={free_port()}")
         variables = {"PYTHONPATH": HERE, "BLOWS": json.dumps(blows)}
         run = warm.run(*launch, *arguments, cwd=broken.root, merged=True, **variables)  # its ranks start from a shell
-        assert run.returncode == 1, run.stdout  # torchrun's own
+        assert run.returncode == 1, run.stdout  # torchrun's own exit code
         return run.stdout
 
-    # SIGKILL of a rank: torchrun's next try goes on without --auto_resume; after the second death it gives up
+    # SIGKILL of a rank: torchrun's restart resumes without --auto_resume; after the second kill torchrun gives up
     kill = {"signal": signal.SIGKILL}
     deaths = [
         {**kill, "rank": 1, "iteration": 4, "before": "optimize_parameters"},
@@ -138,11 +138,11 @@ def test_interrupted_runs_of_two_ranks_end_as_an_uninterrupted_one_bit_for_bit(m
     assert "torchrun started this run again; it goes on from its last checkpoint" in printed
     assert "Resuming training from epoch: 1, iter: 3" in printed
     assert re.search(r"exitcode *: -9 .*Signal 9 \(SIGKILL\) received by PID", printed, re.DOTALL)
-    # both who were left say so, unless torchrun is quicker to end one of them
+    # each surviving rank reports it, unless torchrun ends that rank first
     assert re.search(r"error: .*another process of this run is gone .*--auto_resume goes on", printed)
     assert broken.logged_iterations()[-1] == 6
 
-    # SIGTERM to torchrun, which passes it on; with spawned data workers, and the console script
+    # SIGTERM to torchrun, which forwards it; with spawned data workers, and the console script
     term = {"signal": signal.SIGTERM, "iteration": 8, "before": "optimize_parameters", "whom": "parent"}
     workers = ("--force_yml", "datasets:train:num_worker_per_gpu=1")
     script = str(Path(sys.executable).with_name("basicsr"))
@@ -160,20 +160,20 @@ def test_interrupted_runs_of_two_ranks_end_as_an_uninterrupted_one_bit_for_bit(m
 
     single = Project(shutil.copytree(broken.root, broken.root.with_name("single")))
 
-    # to the end, as torch.distributed.launch starts it: with --local-rank before everything else
+    # to the end, started as by torch.distributed.launch: --local-rank before everything else
     outputs(broken, "--local-rank=0", *TRAIN, "--auto_resume", **two_ranks())
     for name in ("models/net_g_latest.pth", "models/net_g_12.pth", "training_states/12.state"):
         assert_same_content(broken.run_folder / name, unbroken.run_folder / name)
     assert samples(broken).keys() == samples(unbroken).keys()
 
-    # another number of processes goes on too, and says what is different
+    # another number of processes resumes too, and reports the differences
     [printed] = outputs(single, *TRAIN, "--auto_resume")
     assert "Saved by 2 processes: drop path draws other numbers from here on" in printed
     assert "Saved with 4 images an iteration, goes on with 2" in printed
 
 
-def test_two_ranks_share_a_test_out_and_find_the_means_of_one(make):
-    """Started by hand with the standard variables, as on two machines: three images, and one."""
+def test_two_ranks_divide_a_test_and_get_the_means_of_one_process(make):
+    """Started by hand with the standard variables, as on two machines. One data set has three images, the other one."""
     project = make("test", batch=1)
     datasets = project.options["datasets"]
     project.options["datasets"] = {"test_3": datasets["val_three"], "test_1": datasets["val_one"]}
@@ -188,8 +188,8 @@ def test_two_ranks_share_a_test_out_and_find_the_means_of_one(make):
     assert [len(part) for part in found[0]] == [4, 4]
 
 
-def test_second_try_of_torchrun_goes_on_only_with_what_the_first_began(project, monkeypatch, capfd):
-    """Not with the unfinished run of another day, which the first try refused, or was to archive but died before."""
+def test_restart_by_torchrun_resumes_only_a_run_begun_by_its_first_attempt(project, monkeypatch, capfd):
+    """Not an older unfinished run, which the first attempt refused, or should have archived before it died."""
     monkeypatch.chdir(project.root)
     monkeypatch.setattr("sys.path", [*sys.path])
 

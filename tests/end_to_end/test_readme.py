@@ -1,4 +1,4 @@
-"""The commands of README.md and docs/, run on tiny data in the order of the files; each block says how, or why not."""
+"""Run the commands of README.md and docs/ in order, on tiny data, as the mark of each block describes."""
 
 import os
 import re
@@ -65,7 +65,7 @@ def write_pairs(folder: Path, scales: tuple[int, ...], template: str = "{}x{}", 
 
 
 def write_archives(folder: Path) -> None:
-    """DIV2K_train_HR.zip and Flickr2K.tar with one photograph each, in the folders that the published ones have."""
+    """DIV2K_train_HR.zip and Flickr2K.tar with one photograph each, in the folders of the published archives."""
     for name, photograph in (("0001", data.chelsea()), ("000001", data.rocket())):
         write_rgb(folder / f"{name}.png", photograph[:290, :440])
     with zipfile.ZipFile(folder / "DIV2K_train_HR.zip", "w") as archive:
@@ -93,7 +93,7 @@ def project(tmp_path_factory):
 
 
 def write_pictures(folder: Path) -> None:
-    """What README upscales: photo.jpg, the folder photos, scan.tif in 16 bits and the video holiday.mp4."""
+    """Write the images that README upscales: photo.jpg, the folder photos, scan.tif in 16 bits, and holiday.mp4."""
     cat = data.chelsea()[100:130, 100:140]
     write_rgb(folder / "photo.jpg", cat)
     (folder / "photos/of cats").mkdir(parents=True)
@@ -110,7 +110,7 @@ def write_pictures(folder: Path) -> None:
 
 
 def command_line(line: str, kind: str) -> list[str]:
-    """The arguments of Python for a line of README, with fewer iterations and smaller networks."""
+    """Return the arguments of Python for a line of README, with fewer iterations and smaller networks."""
     program, *arguments = shlex.split(line)
     if CHEAPER[kind]:
         arguments += [*([] if "--force_yml" in arguments else ["--force_yml"]), *CHEAPER[kind].split()]
@@ -118,7 +118,7 @@ def command_line(line: str, kind: str) -> list[str]:
 
 
 @pytest.mark.parametrize("document", [*DOCUMENTS, *OTHERS], ids=lambda path: path.name)
-def test_every_block_of_commands_says_how_it_is_tested(document):
+def test_every_block_of_commands_is_marked_with_its_kind_of_test(document):
     text = document.read_text(encoding="utf-8")
     assert len(BLOCK.findall(text)) == len(re.findall(r"^```(?:bash|python)$", text, re.MULTILINE))
     for mark, _, _ in BLOCK.findall(text):
@@ -147,7 +147,7 @@ def test_commands_run(project, block, done):
         shape = "torch.Size([1, 3, 132, 188])" if "torch.rand" in text else "(30, 40, 3) (120, 160, 3)"
         assert run(["block.py"], project) == f"{shape}\n"
     elif mark == "run by tests: in a shell":
-        shutil.rmtree(project / "datasets/DF2K")  # what the trainings before were given
+        shutil.rmtree(project / "datasets/DF2K")  # data of the trainings before; the block makes its own
         subprocess.run(["bash", "-e", "-c", text], cwd=project, check=True)
     else:
         for line in text.splitlines():
@@ -156,7 +156,7 @@ def test_commands_run(project, block, done):
                 done.add(line)
 
 
-def test_commands_did_what_the_documents_say(project):
+def test_commands_wrote_the_documented_files(project):
     assert (project / "experiments/train_RGT_S_x2/models/net_g_latest.pth").is_file()
     for folder in ("HR", "LR_bicubic/X2"):
         listed = (project / f"datasets/DF2K_sub/{folder}.lmdb/meta_info.txt").read_text()
@@ -190,12 +190,12 @@ def test_ci_runs_the_test_command_of_readme():
 
 
 def test_ci_fails_when_tests_or_lint_fail(tmp_path):
-    """The script itself in a project whose commands are stand-ins: its exit code is what acceptance hangs on."""
+    """Runs .ci/run itself, in a project with stand-ins for its commands."""
     (tmp_path / ".ci").mkdir()
     (tmp_path / ".ci/run").write_text((ROOT / ".ci/run").read_text())
     stubs = tmp_path / "stubs"
     stubs.mkdir()
-    # A stand-in for `python3 -m venv --clear .ci/venv` that needs no time: an activate script with the stand-ins' path.
+    # A fast stand-in for `python3 -m venv --clear .ci/venv`: an activate script with the stand-ins' path.
     stub = f'#!/bin/sh\nmkdir -p .ci/venv/bin; echo "PATH={stubs}:$PATH" > .ci/venv/bin/activate\n'
     for name, text in {
         "python3": stub,
@@ -223,7 +223,7 @@ def test_ci_fails_when_tests_or_lint_fail(tmp_path):
     assert ci("").returncode != 0
 
 
-def test_links_to_files_lead_somewhere():
+def test_linked_files_exist():
     others = [ROOT / f"{name}.md" for name in ("CONTRIBUTING", "CHANGELOG", "MODEL_CARD")]
     for document in (*DOCUMENTS, *OTHERS, *others):
         for target in re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8")):

@@ -42,7 +42,7 @@ def test_a_test_keeps_results_and_leaves_cudnn_benchmark_off(basicsr_command, pr
 @pytest.mark.parametrize(
     ("batch", "enlarge", "workers", "prefetch"), [(8, 1, 0, "cuda"), (4, 1, 0, "cpu"), (5, 7, 2, "cuda")]
 )
-def test_run_ends_at_total_iter_whatever_the_sizes(basicsr_command, project, batch, enlarge, workers, prefetch):
+def test_run_ends_at_total_iter_for_all_sizes(basicsr_command, project, batch, enlarge, workers, prefetch):
     project.options["datasets"]["train"].update(
         batch_size_per_gpu=batch, dataset_enlarge_ratio=enlarge, num_worker_per_gpu=workers
     )
@@ -61,7 +61,7 @@ def _losses(project):
     return re.findall(r"l_pix: (\S+)", log.read_text())
 
 
-def test_truncated_state_and_missing_network_are_passed_over(basicsr_command, project):
+def test_truncated_state_and_missing_network_are_skipped(basicsr_command, project):
     project.options["logger"]["save_checkpoint_freq"] = 1
     assert basicsr_command("--force_yml", "train:total_iter=4")[0] == 0
     states = project.run_folder / "training_states"
@@ -83,7 +83,7 @@ def test_truncated_state_and_missing_network_are_passed_over(basicsr_command, pr
     assert project.logged_iterations() == [6, 7]
 
 
-def test_state_of_another_run_brings_its_network_and_folders(basicsr_command, project):
+def test_state_of_another_run_is_resumed_with_its_network(basicsr_command, project):
     assert basicsr_command()[0] == 0
     project.options["path"]["resume_state"] = "experiments/tiny/training_states/4.state"
     project.options["name"] = "second"
@@ -93,7 +93,7 @@ def test_state_of_another_run_brings_its_network_and_folders(basicsr_command, pr
     assert project.logged_iterations() == [5, 6]
 
 
-def test_finished_run_is_left_alone_by_auto_resume_and_archived_otherwise(basicsr_command, project):
+def test_finished_run_is_unchanged_by_auto_resume_and_archived_otherwise(basicsr_command, project):
     project.options["logger"]["save_checkpoint_freq"] = 5
     code, printed = basicsr_command("--auto_resume")  # nothing to resume: starts
     assert code == 0, printed
@@ -111,7 +111,7 @@ def test_run_can_start_from_the_copy_of_its_own_options(basicsr_command, project
     assert code == 0
 
 
-def test_seed_of_the_command_line_counts(basicsr_command, project):
+def test_seed_of_the_command_line_overrides_the_file(basicsr_command, project):
     losses = []
     for seed in ("7", "7", "8"):
         code, printed = basicsr_command("--restart", "--force_yml", f"manual_seed={seed}")
@@ -120,7 +120,7 @@ def test_seed_of_the_command_line_counts(basicsr_command, project):
     assert losses[0] == losses[1] != losses[2]
 
 
-def test_imported_module_registers_and_cannot_take_our_names(basicsr_command, project, caplog):
+def test_imported_module_registers_classes_and_cannot_replace_ours(basicsr_command, project, caplog):
     (project.root / "my_models.py").write_text(
         "from basicsr.utils.registry import ARCH_REGISTRY\n"
         "from basicsr.archs.edsr_arch import EDSR\n"
@@ -144,7 +144,7 @@ def test_imported_module_registers_and_cannot_take_our_names(basicsr_command, pr
     assert "--import not_there: ModuleNotFoundError" in printed
 
 
-def test_samples_leave_the_generators_of_training_alone(basicsr_command, project, monkeypatch):
+def test_drawing_samples_does_not_advance_the_generators_of_training(basicsr_command, project, monkeypatch):
     """Iterators, samplers and samples (drawn in this process) must not advance the generators of drop path."""
     project.options["val"]["val_freq"] = 1
     torch_states, states = [], []
@@ -173,7 +173,7 @@ def test_samples_leave_the_generators_of_training_alone(basicsr_command, project
 
 @pytest.mark.parametrize("model", ["SRModel", "RGTModel"])
 def test_checkpoints_that_cannot_be_written_end_the_run_in_one_line(basicsr_command, project, monkeypatch, model):
-    """Saves at 2, 4 and 5: the third failure in a row, whoever writes the networks."""
+    """The saves at 2, 4 and 5 fail, and the third failure in a row ends the run, with both model classes."""
     project.options["model_type"] = model
     monkeypatch.setattr("basicsr.models.base_model.time.sleep", lambda _seconds: None)
     replace = os.replace
@@ -195,7 +195,7 @@ def test_checkpoints_that_cannot_be_written_end_the_run_in_one_line(basicsr_comm
 
 
 @pytest.mark.parametrize("key", [None, "params_ema"])
-def test_resumed_network_goes_on_from_its_own_weights_not_the_averaged_ones(basicsr_command, project, monkeypatch, key):
+def test_resumed_network_starts_from_its_own_weights_not_the_averaged_ones(basicsr_command, project, monkeypatch, key):
     project.options["train"]["ema_decay"] = 0.9
     project.options["path"]["param_key_g"] = key
     assert basicsr_command()[0] == 0
@@ -225,7 +225,7 @@ def test_resumed_network_goes_on_from_its_own_weights_not_the_averaged_ones(basi
     assert not torch.equal(found["net_g"], found["net_g_ema"])
 
 
-def test_weights_to_start_from_may_be_gone_when_the_run_goes_on(basicsr_command, project):
+def test_initial_weights_may_be_missing_when_a_run_resumes(basicsr_command, project):
     assert basicsr_command()[0] == 0
     project.options["path"]["pretrain_network_g"] = "gone.pth"
     code, printed = basicsr_command("--auto_resume", "--force_yml", "train:total_iter=6")

@@ -1,9 +1,9 @@
 """Imported by runs of the tests (`--import watched`): records samples, and sends signals at chosen points.
 
 Environment variables: FLOAT64=1 makes a run compute in float64. BLOWS is a JSON list of {"signal", "iteration" (or
-later), "before" (a method of the model, or `_save_state` of the checkpoint manager)}, and where it differs "rank" (0),
-"attempt" (of torchrun; 0) and "whom": "self", "group", "worker" (a process that loads data) or "parent". WATCH is the
-file in which a run records its phase (phases.py).
+later), "before" (a method of the model, or `_save_state` of the checkpoint manager)}, optionally "rank" (default 0),
+"attempt" (of torchrun; default 0) and "whom": "self" (default), "group", "worker" (a process that loads data) or
+"parent". WATCH is the file in which a run records its phase (phases.py).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Six HR/LR pairs without a fault, an option file that trains on them, and `rgt prepare check` as users run it."""
+"""Six valid HR/LR pairs, an option file that trains on them, and `rgt prepare check` as users run it."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ Run = Callable[..., tuple[int, str]]
 
 
 def noise(seed: int, height: int = 24, width: int = 32, channels: int = 3) -> np.ndarray:
-    """An image unlike any other."""
+    """Random pixels, different for each seed and shape."""
     shape = (height, width, channels) if channels > 1 else (height, width)
     return np.random.default_rng([seed, height, width, channels]).integers(0, 256, shape, dtype=np.uint8)
 
 
 def write_pairs(folder: Path, seed: int = 0) -> None:
-    """HR/0.png … and LR/0x2.png …, MATLAB's bicubic."""
+    """Write HR/0.png … and LR/0x2.png …, downsampled like MATLAB's bicubic."""
     for index in range(6):
         hr, lr = hr_lr_pair(noise(seed + index), 2)
         save(folder / "HR" / f"{index}.png", hr)
@@ -37,7 +37,7 @@ def write_pairs(folder: Path, seed: int = 0) -> None:
 
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with six pairs, which is the current one."""
+    """The current folder, with six pairs."""
     write_pairs(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -45,12 +45,12 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs the command with these arguments; gives exit code and report, or the lines of an error."""
+    """run(*arguments): exit code, and the report or error lines of the command."""
 
     def run(*arguments: object) -> tuple[int, str]:
         code = main(["prepare", "check", "--jobs", "1", *map(str, arguments)])
         captured = capsys.readouterr()
-        error = captured.err.partition("rgt prepare check: error: ")[2]  # what is before shows progress
+        error = captured.err.partition("rgt prepare check: error: ")[2]  # without the progress bar before it
         return code, captured.out + error
 
     return run
@@ -80,7 +80,7 @@ class OptionFile:
         return Path("train.yml")
 
     def errors(self) -> list[str]:
-        """The mistakes that stop a run before it starts."""
+        """Return the mistakes that stop a run before it starts."""
         try:
             validate_options(copy.deepcopy(self.options), file="train.yml", is_train=True, root=Path.cwd())
         except UsageError as error:

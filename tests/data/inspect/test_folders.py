@@ -1,4 +1,4 @@
-"""Folders and lists: every damaged file and every misfit is named, and sound ones are left alone."""
+"""Folders and lists: every damaged file and wrong pair is reported, and no file is changed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PAIRS = [f"HR/{index}.png, LR/{index}x2.png" for index in range(6)]
 @pytest.mark.parametrize(
     "arguments", [["HR", "--lr", "LR"], ["meta_info_HR.txt", "--lr", "LR"], ["pairs.txt"]], ids=lambda names: names[0]
 )
-def test_sound_pairs_are_fit_for_training_as_basicsr_finds_and_stay_as_they_are(data, run, arguments):
+def test_valid_pairs_pass_are_not_changed_and_load_in_basicsr(data, run, arguments):
     Path("meta_info_HR.txt").write_text(LIST)
     Path("pairs.txt").write_text("\n".join(PAIRS))
     before = {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in data.rglob("*")}
@@ -42,7 +42,7 @@ def test_sound_pairs_are_fit_for_training_as_basicsr_finds_and_stay_as_they_are(
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_every_unusable_file_is_named_and_stops_none_of_the_others(data, run, jobs):
+def test_every_unusable_file_is_reported_and_the_others_are_still_checked(data, run, jobs):
     folder = data / "HR"
     good = (folder / "0.png").read_bytes()
     jpeg = cv2.imencode(".jpg", noise(9))[1].tobytes()
@@ -64,7 +64,7 @@ def test_every_unusable_file_is_named_and_stops_none_of_the_others(data, run, jo
     assert "1 kind of problem" in text
 
 
-def test_equal_pixels_are_found_whatever_their_encoding(data, run):
+def test_equal_pixels_are_found_in_any_encoding(data, run):
     image = cv2.imread("HR/3.png")
     cv2.imwrite("HR/other.png", image, [cv2.IMWRITE_PNG_COMPRESSION, 0])
     save(data / "HR" / "sub" / "again.bmp", image)
@@ -102,7 +102,7 @@ def test_files_without_partner_and_with_another_ending_are_listed(data, run):
     assert "cannot use them as they are" in text
 
 
-def test_sizes_that_do_not_fit_are_told_apart_from_a_rest(data, run):
+def test_wrong_size_is_distinguished_from_a_few_extra_pixels(data, run):
     save(data / "HR" / "1.png", noise(1, 25, 32))
     code, text = run("HR", "--lr", "LR")
     assert code == 1
@@ -116,7 +116,7 @@ def test_sizes_that_do_not_fit_are_told_apart_from_a_rest(data, run):
     assert "6 pairs: HR is not 4 × LR; set scale: 2" in run("HR", "--lr", "LR", "--scale", 4)[1]
 
 
-def test_lr_images_unlike_the_bicubic_are_information(data, run):
+def test_lr_images_unlike_the_bicubic_are_only_a_note(data, run):
     lr = cv2.imread("LR/4x2.png")
     lr[0, 0, 0] ^= 1
     save(data / "LR" / "4x2.png", lr)
@@ -126,7 +126,7 @@ def test_lr_images_unlike_the_bicubic_are_information(data, run):
     assert "note: 1 LR image unlike the bicubic\n    4x2.png" in text
 
 
-def test_lr_images_of_equal_hr_images_are_no_news_and_others_are(data, run):
+def test_equal_lr_images_are_reported_only_if_their_hr_images_differ(data, run):
     shutil.copy("HR/0.png", "HR/1.png")
     shutil.copy("LR/0x2.png", "LR/1x2.png")
     shutil.copy("LR/2x2.png", "LR/3x2.png")
@@ -135,7 +135,7 @@ def test_lr_images_of_equal_hr_images_are_no_news_and_others_are(data, run):
     assert "1 group of LR images with the same pixels, of different HR images\n    2x2.png = 3x2.png" in text
 
 
-def test_long_lists_are_cut_unless_all_is_asked_for(data, run):
+def test_long_lists_are_cut_without_the_flag_all(data, run):
     for index in range(25):
         (data / "HR" / f"bad{index:02}.png").touch()
     text = run("HR")[1]
@@ -155,7 +155,7 @@ def test_lines_of_a_list_are_compared_with_the_files(data, run):
     assert "2 files cannot be read as images\n    gone.png: no such file; correct the name\n    4.png: is empty" in text
 
 
-def test_roots_of_lists_can_be_given(data, run):
+def test_folders_of_a_list_can_be_given(data, run):
     Path("lists").mkdir()
     Path("lists/pairs.txt").write_text("0.png, 0x2.png\n")
     code, text = run("lists/pairs.txt")
@@ -185,7 +185,7 @@ def test_roots_of_lists_can_be_given(data, run):
         (["code.yml"], "is refused"),
     ],
 )
-def test_what_cannot_be_checked_is_one_line_and_exit_code_2(data, run, arguments, message):
+def test_invalid_input_is_a_one_line_error_with_exit_code_2(data, run, arguments, message):
     Path("empty").mkdir()
     Path("binary.txt").write_bytes(b"\xff\xfe\x00")
     Path("gap.txt").write_text("0.png\n\n1.png")
@@ -200,7 +200,7 @@ def test_what_cannot_be_checked_is_one_line_and_exit_code_2(data, run, arguments
 
 
 @pytest.mark.skipif(DATA is None, reason="RGT_DATA does not name the folder of benchmark images")
-def test_set5_is_found_sound(run):
+def test_set5_passes(run):
     folder = Path(str(DATA), "benchmark", "Set5")
     code, text = run(folder / "HR", "--lr", folder / "LR_bicubic" / "X4", "--bicubic")
     assert code == 0

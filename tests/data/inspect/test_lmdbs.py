@@ -1,4 +1,4 @@
-"""LMDBs: data and meta_info.txt agree both ways, every value decodes, and no damage crashes the command."""
+"""LMDBs: data and meta_info.txt are compared both ways, every value is decoded, and damage crashes nothing."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def lmdbs(data):
     return data
 
 
-def test_sound_lmdbs_are_fit_for_training_and_left_as_they_are(lmdbs, run):
-    Path("hr.lmdb/lock.mdb").unlink()  # as where nothing can be written
+def test_valid_lmdbs_pass_and_are_not_changed(lmdbs, run):
+    Path("hr.lmdb/lock.mdb").unlink()  # as on a read-only disk
     before = {path: path.stat().st_mtime_ns for path in lmdbs.rglob("*")}
     code, text = run("hr.lmdb", "--lr", "lr.lmdb", "--bicubic")
     assert code == 0
@@ -53,7 +53,7 @@ def test_meta_info_and_data_are_compared_both_ways(lmdbs, run):
     assert "cannot use them" in text
 
 
-def test_values_that_do_not_decode_and_keys_that_basicsr_cuts_are_named(data, run):
+def test_values_that_do_not_decode_and_keys_that_basicsr_cuts_are_reported(data, run):
     image = cv2.imencode(".png", noise(0))[1].tobytes()
     maker = LmdbMaker("x.lmdb", map_size=2**24)
     for key, value in (("a.b", image), ("c d", image), ("e", image), ("junk", b"junk"), ("void", b"")):
@@ -68,7 +68,7 @@ def test_values_that_do_not_decode_and_keys_that_basicsr_cuts_are_named(data, ru
 
 
 @pytest.mark.parametrize("share", [0.99, 0.5, 0.0])
-def test_a_truncated_lmdb_is_one_line(lmdbs, run, share):
+def test_truncated_lmdb_is_a_one_line_error(lmdbs, run, share):
     file = Path("hr.lmdb/data.mdb")
     os.truncate(file, int(file.stat().st_size * share))
     code, text = run("hr.lmdb")
@@ -78,7 +78,7 @@ def test_a_truncated_lmdb_is_one_line(lmdbs, run, share):
 
 
 @pytest.mark.parametrize("name", ["empty.lmdb", "junk.lmdb", "fifo.lmdb", "plain"])
-def test_a_folder_that_is_not_an_lmdb_is_one_line(lmdbs, run, name):
+def test_folder_that_is_not_an_lmdb_is_a_one_line_error(lmdbs, run, name):
     Path(name).mkdir()
     Path(name, "meta_info.txt").write_text("a.png (1,1,3) 1\n")
     if name == "fifo.lmdb":
@@ -92,12 +92,12 @@ def test_a_folder_that_is_not_an_lmdb_is_one_line(lmdbs, run, name):
     assert ("takes it for one if its name ends with .lmdb" in text) == (name == "plain")
 
 
-def test_damage_within_never_crashes_the_command(lmdbs, run, monkeypatch):
+def test_damage_inside_an_lmdb_never_crashes_the_command(lmdbs, run, monkeypatch):
     """Flipped bytes send LMDB to pages that do not exist, which kills the process that reads them."""
     start_worker = parallel._start_worker
 
     def start_quietly():
-        faulthandler.disable()  # pytest's would write a traceback for each
+        faulthandler.disable()  # pytest's handler would write a traceback for each crash
         start_worker()
 
     monkeypatch.setattr(parallel, "_start_worker", start_quietly)
@@ -106,7 +106,7 @@ def test_damage_within_never_crashes_the_command(lmdbs, run, monkeypatch):
     rng = np.random.default_rng(0)
     for _ in range(4):
         broken = sound.copy()
-        places = rng.integers(8192, len(broken), 400)  # not the two header pages: these say where the rest is
+        places = rng.integers(8192, len(broken), 400)  # not the two header pages, which locate all others
         broken[places] = rng.integers(0, 256, 400)
         file.write_bytes(broken.tobytes())
         code, text = run("hr.lmdb", "--jobs", 1)

@@ -1,4 +1,4 @@
-"""Option files: each data set is judged by the files that BasicSR's own class would read, at both depths."""
+"""Option files: the quick and the full check look at the files that BasicSR's own data set class would read."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def small_in_lmdb(option_file):
     option_file.train["gt_size"] = 32
 
 
-# What tests/end_to_end/bad_files.py does not spoil.
+# Faults that tests/end_to_end/bad_input.py does not cover.
 @pytest.mark.parametrize(
     ("spoil", "messages"),
     [
@@ -95,7 +95,7 @@ def small_in_lmdb(option_file):
         (small_in_lmdb, ["gt_size: 6 of 6 looked at: 0 is 16×12: smaller than the LR patch of 16×16; take gt_size 24"]),
     ],
 )
-def test_faults_in_data_are_named_before_a_run_and_by_the_full_check(option_file, run, spoil, messages):
+def test_faults_in_data_are_reported_before_a_run_and_by_the_full_check(option_file, run, spoil, messages):
     spoil(option_file)
     errors = "\n".join(option_file.errors())
     for message in messages:
@@ -111,7 +111,7 @@ def pairs_of_a_list(option_file):
 
 
 @pytest.mark.parametrize(("height", "is_refused"), [(25, False), (26, True), (23, True)])
-def test_validation_may_have_a_rest_and_no_other_size(option_file, run, height, is_refused):
+def test_validation_allows_fewer_extra_hr_pixels_than_the_scale_only(option_file, run, height, is_refused):
     save(Path("val/HR/3.png"), noise(9, height, 32))
     assert ["datasets:val:dataroot_lq" in line for line in option_file.errors()] == [True] * is_refused
     assert run(option_file.write())[0] == is_refused
@@ -126,7 +126,7 @@ def test_validation_may_have_a_rest_and_no_other_size(option_file, run, height, 
         (lambda file: use_pair_list(file, "0.png, 0x2.png", "3.png, 3x2.png", "5.png, 5x2.png"), "3 pairs"),
     ],
 )
-def test_sound_data_of_every_kind_are_found_sound_at_both_depths(option_file, run, change, sees):
+def test_valid_data_of_every_kind_pass_both_checks(option_file, run, change, sees):
     change(option_file)
     assert option_file.errors() == []
     code, text = run(option_file.write())
@@ -135,7 +135,7 @@ def test_sound_data_of_every_kind_are_found_sound_at_both_depths(option_file, ru
     assert code == 0
 
 
-def test_the_full_check_lists_all_damage_in_all_data_sets_and_images_trained_on(option_file, run):
+def test_full_check_lists_all_damage_and_validation_images_in_the_training_data(option_file, run):
     shutil.rmtree("HR")
     Path("val/HR/2.png").write_bytes(Path("val/HR/2.png").read_bytes()[:-200])
     Path("LR/3x2.png").write_bytes(b"")
@@ -149,7 +149,7 @@ def test_the_full_check_lists_all_damage_in_all_data_sets_and_images_trained_on(
     assert "note: 5 HR images that the training data has too\n    0.png = 0.png" in run("train.yml")[1]
 
 
-def test_single_images_and_missing_weights(data, run):
+def test_single_images_pass_with_a_note_on_missing_weights(data, run):
     test = {"name": "s", "type": "SingleImageDataset", "dataroot_lq": "LR", "io_backend": {"type": "disk"}}
     options = {"name": "test", "model_type": "RGTModel", "scale": 2, "num_gpu": 0, "datasets": {"test_1": test}}
     options |= {"network_g": {"type": "RGT", "upscale": 2}, "path": {"pretrain_network_g": "gone.pth"}}
@@ -160,7 +160,7 @@ def test_single_images_and_missing_weights(data, run):
     assert "note: 1 file other than data that `basicsr test` misses" in text
 
 
-def test_at_most_64_headers_are_read_and_spread_over_the_folder(option_file, monkeypatch):
+def test_at_most_64_headers_are_read_spread_over_the_folder(option_file, monkeypatch):
     for index in range(6, 100):
         os.link("HR/5.png", f"HR/{index:02}.png")
         os.link("LR/5x2.png", f"LR/{index:02}x2.png")
@@ -175,7 +175,7 @@ def test_at_most_64_headers_are_read_and_spread_over_the_folder(option_file, mon
     assert any("50.png" <= name <= "53.png" for name in names)
 
 
-def test_size_is_that_of_the_decoded_image(tmp_path):
+def test_header_size_equals_the_decoded_size(tmp_path):
     picture = Image.fromarray(noise(0, 20, 30))
     exif = Image.Exif()
     exif[0x0112] = 6  # taken with the camera on its side
