@@ -1,7 +1,7 @@
 """RGT (Recursive Generalization Transformer, ICLR 2024) for BasicSR.
 
-Importing it makes BasicSR importable on today's libraries; when BasicSR is imported, RGT and RGTModel are registered.
-The names below are imported at their first use.
+Importing this package makes BasicSR importable on today's libraries, and registers RGT and RGTModel when BasicSR is
+imported. The names below are imported at their first use.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""Errors a user can cause: the commands print them as they are, without a traceback, and exit with their code."""
+"""Errors that a user can cause. The commands print the text without a traceback, and exit with the error's code."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -12,29 +12,29 @@ class UserError(Exception):
 
 
 class UsageError(UserError):
-    """Input that cannot be worked on at all: flags, option files, missing or unfit files; exit code 2."""
+    """Invalid input: flags, option files, missing or unsuitable files; exit code 2."""
 
     exit_code = 2
 
 
 class UnreadableImageError(UserError):
-    """An image that cannot be used, where the fault is the file's and not that of code or options."""
+    """An image that cannot be used because of a fault in the file, not in code or options."""
 
 
 def printable(text: str) -> str:
-    """`text` on one line: characters that a terminal cannot show (line ends, broken UTF-8) are escaped."""
+    """Return `text` on one line, with characters that a terminal cannot show (line ends, broken UTF-8) escaped."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def few(names: Iterable[str]) -> str:
-    """The first names of many, and how many more there are."""
+    """Return the first three names, and the number of the others."""
     names = list(names)
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 @contextmanager
 def naming(path: str | Path) -> Iterator[None]:
-    """Put the name of a file before the text of a UsageError."""
+    """Put a file name before the text of a UsageError."""
     try:
         yield
     except UsageError as error:

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, checks of where they can be written, and their SHA-256."""
+"""Atomic file writing, checks before long work that a file can be written, and SHA-256 digests."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _LONGEST_NAME = 255  # bytes, on nearly all file systems
 
 @contextmanager
 def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a name beside `path` to write to; at the end that file is flushed to the disk and renamed over `path`.
+    """Yield a temporary file's path to write to; on exit, flush that file to the disk and rename it to `path`.
 
-    A failure leaves `path` as it was and nothing beside it. The name keeps the suffix, by which some writers choose
-    the format. Raises UserError with the file and the reason where the system refuses.
+    On failure, `path` is unchanged and the temporary file is deleted. It has the same suffix and folder as `path`,
+    because some writers choose the format by suffix. Raises UserError with the file and the reason for an OSError.
     """
     path = Path(path)
     beside = _beside(path)
@@ -38,7 +38,7 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def write_text(text: str, path: Path | None) -> None:
-    """Write to a file, whole, or without one to stdout. Raises UserError as `written_whole`."""
+    """Write to a file as `written_whole` does, or to stdout if `path` is None."""
     if path is None:
         sys.stdout.write(text)
         return
@@ -47,14 +47,14 @@ def write_text(text: str, path: Path | None) -> None:
 
 
 def check_place(path: str | os.PathLike[str]) -> None:
-    """Raise UserError where `written_whole` could not write; called before long work. It leaves nothing there."""
+    """Raise UserError if `written_whole` could not write `path`; called before long work. Leaves no file behind."""
     path = Path(path)
     if os.path.isdir(path):  # os.path throughout: the methods of Path raise for names that are too long
         raise UserError(f"{path}: is a folder; move it away, or choose another name")
     beside = _beside(path)
     try:
         with contextlib.suppress(FileNotFoundError):
-            path.lstat()  # refuses names that are too long
+            path.lstat()  # raises for names that are too long
         beside.touch()
         beside.unlink()
     except OSError as error:
@@ -62,15 +62,15 @@ def check_place(path: str | os.PathLike[str]) -> None:
 
 
 def check_output(flag: str, path: Path, inputs: Iterable[Path] = (), *, overwrite: bool) -> None:
-    """Check that the file that `flag` names can be written; called before any work is done for it.
+    """Check that the output file of `flag` can be written; called before any work.
 
-    inputs: other files of the same call. Raises UsageError for a missing folder, something other than a file, an input,
-    or, unless `overwrite`, a file that exists; UserError as `check_place`.
+    inputs: other files of the same call. Raises UsageError if the folder is missing, or if `path` is not a regular
+    file, is one of `inputs`, or exists without `overwrite`; UserError as `check_place`.
     """
     exists = os.path.exists(path)
     if not os.path.isdir(path.parent):
         raise UsageError(f"{flag} {path}: there is no folder {path.parent}; make it, or name another place")
-    if exists and not os.path.isfile(path):  # a device would be replaced, too
+    if exists and not os.path.isfile(path):  # the rename would replace a device, too
         raise UsageError(
             f"{flag} {path}: is {'a folder' if os.path.isdir(path) else 'not a regular file'}; name a file"
         )
@@ -83,7 +83,7 @@ def check_output(flag: str, path: Path, inputs: Iterable[Path] = (), *, overwrit
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 in hexadecimal, computed once while the file's size and times stay. Raises UsageError if unreadable."""
+    """Return the SHA-256 in hexadecimal, cached until size or times change. Raises UsageError for unreadable files."""
     try:
         facts = path.stat()
         return _digest_once(path, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)

@@ -16,7 +16,7 @@ class Progress:
     """A tqdm bar on a terminal; elsewhere the same text as a line from time to time, and one at the end."""
 
     def __init__(self, total: int, title: str, unit: str, *, large: bool = False) -> None:
-        """total: units of work. title: the work. unit: in singular, such as "image" or "it".
+        """total: number of units. title: name of the work. unit: name of one unit, such as "image" or "it".
 
         large: show thousands as k, millions as M.
         """
@@ -54,7 +54,7 @@ class Progress:
             print(text, file=sys.stderr, flush=True)
 
     def leave_out(self, units: int) -> None:
-        """Take failed units off the total, so that they do not look like speed."""
+        """Subtract failed units from the total, so that they do not raise the rate."""
         self._total -= units
         self._bar.total = self._total
         self._bar.refresh()

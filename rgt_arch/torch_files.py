@@ -1,4 +1,4 @@
-"""Checkpoint files: their kind by content, reading without running code, writing whole or not at all."""
+"""Checkpoint files: detect the format by content, load without running code, write atomically."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ CHECKPOINT_SUFFIXES = (*TORCH_SUFFIXES, ".safetensors")
 
 
 def checkpoint_kind(path: Path) -> str:
-    """TORCH_ZIP, SAFETENSORS, or TORCH_LEGACY for any other content; the suffix does not matter.
+    """Return TORCH_ZIP, SAFETENSORS, or TORCH_LEGACY for any other content; the suffix does not matter.
 
-    Raises UsageError, one line with the remedy, for a missing or empty file and for a web page or git-lfs pointer.
+    Raises UsageError (one line with a remedy) for a missing or empty file, a web page or a git-lfs pointer.
     """
     if not os.path.isfile(path):
         kind = "a folder" if os.path.isdir(path) else "not a regular file"
@@ -49,10 +49,10 @@ def checkpoint_kind(path: Path) -> str:
 
 
 def load_data_only(path: str | os.PathLike[str], map_location: Any = "cpu", *, mmap: bool = False) -> Any:
-    """torch.load that builds tensors and plain containers only, whatever a file asks for.
+    """Load a file with torch.load, building only tensors and plain containers.
 
-    mmap: leave tensors on the disk until they are used, where the file's format allows it. Raises UsageError, one line,
-    for a file that is missing, damaged, not of torch.save, or would run code.
+    mmap: leave tensors on the disk until they are used, if the file's format allows it. Raises UsageError (one line)
+    for a file that is missing, damaged, not written by torch.save, or would run code.
     """
     path = Path(path)
     kind = checkpoint_kind(path)
@@ -82,8 +82,8 @@ def load_data_only(path: str | os.PathLike[str], map_location: Any = "cpu", *, m
 
 
 def save_whole(value: Any, path: str | os.PathLike[str], **kwargs: Any) -> None:
-    """torch.save after which `path` is the old file or the complete new one; UserError where it cannot be written."""
-    # through memory: torch's own writer turns a full disk into a RuntimeError about positions
+    """Write with torch.save atomically: `path` is the old file or the complete new one. Raises UserError on failure."""
+    # through memory: torch's own writer reports a full disk as a RuntimeError about positions
     buffer = io.BytesIO()
     torch.save(value, buffer, **kwargs)
     with written_whole(path) as beside:
@@ -91,7 +91,7 @@ def save_whole(value: Any, path: str | os.PathLike[str], **kwargs: Any) -> None:
 
 
 def _checkpoints_near(path: Path) -> str:
-    """Up to three checkpoints of the folder and its models/ (where BasicSR puts them): equal stems, then the newest."""
+    """Name up to three checkpoints in the folder and its models/ (BasicSR's place): equal stems first, then newest."""
     folder = path if os.path.isdir(path) else path.parent
     files = [file for file in (*folder.glob("*"), *folder.glob("models/*")) if file.suffix in CHECKPOINT_SUFFIXES]
     files = sorted(filter(Path.is_file, files), key=lambda file: (file.stem == path.stem, file.stat().st_mtime))

@@ -1,4 +1,4 @@
-"""Modules that libraries have dropped and BasicSR still imports, provided where no other finder has them."""
+"""Modules that libraries have removed and BasicSR still imports, provided if no other finder finds them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 
 def _take(module: str, *names: str, **renamed: str) -> Callable[[], Mapping[str, Any]]:
-    """A function that makes a namespace of these names of a module."""
+    """Return a function that makes a namespace of names of a module. renamed: new name -> name in the module."""
     names_there = {**dict(zip(names, names, strict=True)), **renamed}
     return lambda: {name: getattr(importlib.import_module(module), there) for name, there in names_there.items()}
 
@@ -30,7 +30,7 @@ FALLBACKS: dict[str, Callable[[], Mapping[str, Any]]] = {
 
 
 class FallbackFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Last on sys.meta_path, so that it is asked only after every other finder has failed."""
+    """The last finder on sys.meta_path, called only after every other finder has failed."""
 
     def find_spec(self, fullname: str, path: Any, target: Any = None) -> ModuleSpec | None:
         if fullname not in FALLBACKS:

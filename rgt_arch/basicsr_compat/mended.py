@@ -1,4 +1,4 @@
-"""The replacements that `patches` puts into BasicSR's modules; its table gives place and reason."""
+"""Replacements that `patches` puts into BasicSR's modules; its table PATCHES gives place and reason."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from rgt_arch.torch_files import load_data_only, save_whole
 
 Options = dict[str, Any]
 
-# torch 2.15 renamed the argument; the old name warns there. DDP would broadcast buffers in the forward of rank 0's
-# validation, which no other rank joins.
+# torch 2.15 renamed the argument; the old name warns there. Otherwise DDP would broadcast buffers in the
+# forward of validation on rank 0, which the other ranks do not run.
 _RENAMED = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
 _NO_BUFFER_SYNC: dict[str, Any] = {"forward_sync_buffers" if _RENAMED else "broadcast_buffers": False}
 
 
 def keep_first(original: Callable[..., None]) -> Callable[..., None]:
-    """Registry._do_register that keeps the first of two classes of one name where one of them is ours."""
+    """Return a Registry._do_register that keeps the first of two classes of the same name if one of them is ours."""
 
     def _do_register(registry: Any, name: str, obj: Any, *suffix: str | None) -> None:
         known = registry._obj_map.get("_".join([name, *(part for part in suffix if isinstance(part, str))]))
@@ -43,12 +43,12 @@ def keep_first(original: Callable[..., None]) -> Callable[..., None]:
 
 
 def safe_yaml(original: Callable[[], Any]) -> Callable[[], tuple[Any, Any]]:
-    """`ordered_yaml` whose loader builds plain data only, and knows 2e-4 for a number."""
+    """Return an `ordered_yaml` whose loader builds plain data only, and reads 2e-4 as a number."""
     return lambda: (OptionLoader, original()[1])
 
 
 def parse_options_for_this_machine(original: Callable[..., Any]) -> Callable[..., Any]:
-    """`parse_options` whose result asks for no GPU where there is none."""
+    """Return a `parse_options` whose options do not use a GPU if the machine has none."""
 
     def parse_options(root_path: str, is_train: bool = True) -> tuple[Options, Any]:
         opt, arguments = original(root_path, is_train=is_train)
@@ -64,12 +64,12 @@ def parse_options_for_this_machine(original: Callable[..., Any]) -> Callable[...
 
 
 def with_shared_lmdb(original: dict[str, Any]) -> dict[str, Any]:
-    """BasicSR's storage backends, with ours for LMDB."""
+    """Return BasicSR's storage backends, with our LMDB backend."""
     return {**original, "lmdb": SharedLmdbBackend}
 
 
 class SafeTorch(types.ModuleType):
-    """`torch` for a BasicSR module: loading runs no code, and saving is whole or not at all."""
+    """`torch` for a BasicSR module: `load` does not run code, and `save` writes atomically."""
 
     def __init__(self, _original: Any) -> None:
         super().__init__("torch")
@@ -80,7 +80,7 @@ class SafeTorch(types.ModuleType):
 
     @staticmethod
     def save(value: Any, path: str | os.PathLike[str]) -> None:
-        """Raises OSError, about which BasicSR warns after three attempts."""
+        """Raise OSError on failure; BasicSR tries three times, then only warns."""
         try:
             save_whole(value, path)
         except UserError as error:
@@ -91,7 +91,7 @@ class SafeTorch(types.ModuleType):
 
 
 def model_to_device(_original: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
-    """`BaseModel.model_to_device` for CPUs and GPUs."""
+    """Return a `BaseModel.model_to_device` for CPUs and GPUs."""
 
     def to_device(self: Any, net: nn.Module) -> nn.Module:
         net = net.to(self.device)
@@ -108,7 +108,7 @@ def model_to_device(_original: Callable[..., nn.Module]) -> Callable[..., nn.Mod
 
 
 def load_resume_state(_original: Callable[[Options], Any]) -> Callable[[Options], dict[str, Any] | None]:
-    """`load_resume_state` that reads the state that BasicSR chooses onto the CPU."""
+    """Return a `load_resume_state` that loads BasicSR's choice of state onto the CPU."""
 
     def load(opt: Options) -> dict[str, Any] | None:
         from basicsr.utils import check_resume

@@ -1,7 +1,7 @@
-"""The table of patches of BasicSR 1.4.2, and the hook that applies them and registers our classes at its import.
+"""The table of patches of BasicSR 1.4.2, and the import hook that applies them and registers our classes.
 
-The patches make BasicSR's own pipelines run RGT safely: no loop, logger, folder or signal of a host is touched. A patch
-of a name that a host's BasicSR lacks is left out.
+The patches make BasicSR's own pipelines run RGT safely. They do not change loops, loggers, folders or signals of the
+host program. A patch is skipped if the host's BasicSR lacks its name.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from typing import Any, NamedTuple
 
 
 class Patch(NamedTuple):
-    """One replacement in BasicSR: `name` of `module` becomes the result of a function of `mended`."""
+    """One replacement in BasicSR: `name` of `module` becomes the result of the function `make` of `mended`."""
 
     module: str
     """The module that defines the name."""
     name: str
     """`function` or `Class.attribute`."""
     make: str
-    """The function, which gets the replaced object; `mended` is imported late, because it needs torch."""
+    """Name of the function; its argument is the original object. `mended` is imported late, because it needs torch."""
 
 
 PATCHES = (
-    # registry.py:42: a host's own RGT, or a copy of our file, beside this package ends in "already registered"
+    # registry.py:42: a host's own RGT, or a copy of our file, beside this package raises "already registered"
     Patch("basicsr.utils.registry", "Registry._do_register", "keep_first"),
     # options.py:12: CLoader runs !!python/object/apply, and reads 2e-4 as text
     Patch("basicsr.utils.options", "ordered_yaml", "safe_yaml"),
-    # base_model.py:18: `num_gpu: 1` means CUDA even where there is none
+    # base_model.py:18: `num_gpu: 1` means CUDA even on a machine without it
     Patch("basicsr.utils.options", "parse_options", "parse_options_for_this_machine"),
     # file_client.py:112: lmdb 3 refuses to open a path twice in a process; a missing key is a TypeError in NumPy
     Patch("basicsr.utils.file_client", "FileClient._backends", "with_shared_lmdb"),
-    # base_model.py:229, :290, :327: loading may run code; saving writes in place and leaves half a file
+    # base_model.py:229, :290, :327: loading may run code; saving writes in place, and a failure leaves half a file
     Patch("basicsr.models.base_model", "torch", "SafeTorch"),
     # base_model.py:98: DistributedDataParallel gets a CUDA device id on a CPU
     Patch("basicsr.models.base_model", "BaseModel.model_to_device", "model_to_device"),
@@ -50,14 +50,14 @@ REGISTRATIONS = {
     "basicsr.archs": "ARCH_REGISTRY",
     "basicsr.models": "MODEL_REGISTRY",
     "basicsr.train": "MODEL_REGISTRY",  # in case a file of basicsr/models imports us
-    "rgt_arch.models.rgt_model": "MODEL_REGISTRY",  # in case it imports BasicSR
+    "rgt_arch.models.rgt_model": "MODEL_REGISTRY",  # in case it is the first to import BasicSR
 }
-"""Module -> the registry that our class can be entered in once the module is imported."""
+"""Module -> the registry in which our class is entered after the module's import."""
 _MODULES = {patch.module for patch in PATCHES} | REGISTRATIONS.keys()
 
 
 class PatchFinder(importlib.abc.MetaPathFinder):
-    """First on sys.meta_path: lets the other finders find BasicSR's modules, and patches each after its execution."""
+    """The first finder on sys.meta_path: the others find BasicSR's modules, this one patches each after execution."""
 
     def find_spec(self, fullname: str, path: Any, target: Any = None) -> ModuleSpec | None:
         if fullname not in _MODULES:
@@ -77,13 +77,13 @@ class PatchFinder(importlib.abc.MetaPathFinder):
 
 
 def install_patches() -> None:
-    """Add the finder to the import system, once, and patch the modules that a host has imported already."""
+    """Add the finder to the import system, once, and patch the modules that are already imported."""
     if any(isinstance(finder, PatchFinder) for finder in sys.meta_path):
         return
     sys.meta_path.insert(0, PatchFinder())
     for name in _MODULES:
         module = sys.modules.get(name)
-        # a file of the host's own BasicSR may import us, while the packages around it are half imported
+        # a file of the host's own BasicSR may import us while BasicSR's packages are half imported
         if module is not None and not getattr(module.__spec__, "_initializing", False):
             _apply(module)
     if "basicsr.utils.registry" in sys.modules:
@@ -99,7 +99,7 @@ def _apply(module: types.ModuleType) -> None:
 
 
 def _replace(module: types.ModuleType, patch: Patch) -> None:
-    """Apply a patch; BasicSR's modules that have imported the name already get the replacement as well."""
+    """Apply a patch, also in BasicSR's modules that have already imported the name."""
     *classes, name = patch.name.split(".")
     owner: Any = module
     for part in classes:
@@ -118,20 +118,20 @@ def _replace(module: types.ModuleType, patch: Patch) -> None:
 
 
 def prefer_ours() -> list[str]:
-    """Give RGT and RGTModel to this package, as our own commands promise; returns a line for each class replaced."""
+    """Register our RGT and RGTModel in place of a host's, for our commands. Returns a line for each replaced class."""
     replaced = [(ours, register(registry, replace=True)) for registry, (_, ours) in OURS.items()]
     return [f"{ours} of {theirs} is replaced by the one of rgt_arch" for ours, theirs in replaced if theirs]
 
 
 def register(registry: str, replace: bool = False) -> str | None:
-    """Enter our class. A host's class of that name stays, or is replaced: returns the module of the replaced one."""
+    """Register our class. A host's class of its name stays unless `replace`. Returns the module of a replaced class."""
     known = getattr(importlib.import_module("basicsr.utils.registry"), registry)._obj_map
     module, name = OURS[registry]
     theirs: Any = known.get(name)
     if theirs is not None and not replace:
         return None
     ours = getattr(importlib.import_module(module), name, None)
-    if ours is None:  # its module is importing BasicSR, and is registered at its end
+    if ours is None:  # our module is importing BasicSR; the class is registered at the end of that import
         return None
     known[name] = ours
     return None if theirs in (None, ours) else theirs.__module__

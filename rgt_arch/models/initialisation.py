@@ -1,4 +1,4 @@
-"""Weights to start training from that already enlarge images: `train.init: interpolation`."""
+"""Initial weights that already enlarge images: `train.init: interpolation`."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _BODY = 0.1
 
 
 def start_from_interpolation(network: nn.Module) -> None:
-    """Change a fresh RGT's weights so that its output is linear interpolation, and it learns the difference.
+    """Set a new RGT's weights so that its output is linear interpolation; training learns the difference.
 
-    With random weights an L1 loss is about brightness for the first thousand steps. Here the image passes through
-    channels of its own: positive and negative parts survive the LeakyReLU, the convolutions ahead of PixelShuffle
-    interpolate them, `conv_last` joins them again. The body adds nothing at first (as zero-initialised residual
-    branches, Goyal et al. 2017, section 5.1) and everything is trained. UsageError for a network that is not an RGT.
+    With random weights an L1 loss is about brightness for the first thousand steps. Here separate channels carry the
+    image: its positive and negative parts survive the LeakyReLU, the convolutions before PixelShuffle interpolate
+    them, `conv_last` joins them again. The body adds nothing at first (as zero-initialised residual branches, Goyal
+    et al. 2017, section 5.1). All weights are trained. Raises UsageError for a network that is not an RGT.
     """
     if not isinstance(network, RGT):
         raise UsageError(f"train.init: interpolation is for RGT, and network_g is {type(network).__name__}")
@@ -69,6 +69,6 @@ def _interpolate(conv: nn.Conv2d) -> None:
 
 
 def _linear_taps(scale: int) -> Tensor:
-    """(scale, 3): for each output pixel of an input pixel, the weights of the pixel before, itself and the next."""
+    """(scale, 3): for each output pixel of an input pixel, the weights of the previous, the same and the next pixel."""
     offset = (torch.arange(scale) + 0.5) / scale - 0.5
     return torch.stack([(-offset).clamp(min=0), 1 - offset.abs(), offset.clamp(min=0)], dim=1)

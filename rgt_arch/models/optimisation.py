@@ -1,4 +1,4 @@
-"""Parts of an optimiser step: micro-batches, optimisers by name, and the guard against steps that are not finite."""
+"""Parts of an optimiser step: micro-batches, optimisers by name, and the guard against non-finite steps."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GRAD_NORM = "grad_norm"
 
 
 def micro_batches(lq: Tensor, gt: Tensor, parts: int) -> Iterable[tuple[Tensor, Tensor, float]]:
-    """Parts of a batch with their share of it; where it does not divide, sizes differ by one image."""
+    """Split a batch into parts, each with its share of the batch. Sizes differ by at most one image."""
     if parts > len(lq):
         raise UsageError(
             f"train.accumulate: {parts} is more than the {len(lq)} images of a batch; "
@@ -29,10 +29,10 @@ def micro_batches(lq: Tensor, gt: Tensor, parts: int) -> Iterable[tuple[Tensor, 
 
 
 def loss_weight(criterion: nn.Module, share: float) -> float:
-    """Factor on a micro-batch's loss that makes the gradients of all micro-batches add up to the whole batch's.
+    """Return the factor on a micro-batch's loss that makes the gradients of all micro-batches add up to the batch's.
 
     BasicSR's losses are means over the batch, or sums with `reduction: sum`. The `fro` criterion of PerceptualLoss is
-    a norm over the batch, which cannot be put together from parts: UsageError for a share below 1.
+    a norm over the batch, which cannot be computed from parts: raises UsageError for a share below 1.
     """
     if share < 1 and getattr(criterion, "criterion_type", None) == "fro":
         raise UsageError("train.accumulate cannot split perceptual_opt.criterion: fro (a norm over the batch); use l1")
@@ -40,7 +40,7 @@ def loss_weight(criterion: nn.Module, share: float) -> float:
 
 
 def build_optimizer(name: str, params: Iterable[nn.Parameter], lr: float, **kwargs: Any) -> Optimizer:
-    """An optimiser of torch.optim by class name; UsageError names the nearest one, or the argument it refuses."""
+    """Build an optimiser of torch.optim by class name. Raises UsageError for an unknown name or wrong arguments."""
     known = optimizers()
     if name not in known:
         raise UsageError(
@@ -53,20 +53,20 @@ def build_optimizer(name: str, params: Iterable[nn.Parameter], lr: float, **kwar
 
 
 class FiniteGuard:
-    """Decides which steps are made, from values that are the same on all ranks."""
+    """Decides which optimiser steps are made, from values that are equal on all ranks."""
 
     def __init__(self, patience: int) -> None:
-        """patience: bad steps in a row that end the run."""
+        """patience: number of bad steps in a row that ends the run."""
         self.patience = patience
         self.in_a_row = 0
 
     def allows(
         self, iteration: int, values: Mapping[str, float], images: Callable[[], str], scale: float, remedy: str
     ) -> bool:
-        """Whether the optimiser may make the step of `iteration`.
+        """Return whether the optimiser may make the step of `iteration`.
 
-        values: losses and GRAD_NORM. images: names those of the batch, and is called for bad steps only. scale: the
-        loss scale of fp16, else 1; while it is above 1 the scaler lowers it, and overflowing gradients are expected.
+        values: losses and GRAD_NORM. images: returns the image names of the batch; called for bad steps only. scale:
+        the loss scale of fp16, else 1; above 1, overflowing gradients are expected, and the scaler lowers it.
         Raises UserError at the last of `patience` bad steps in a row.
         """
         bad = next((name for name, value in values.items() if not math.isfinite(value)), None)

@@ -33,16 +33,16 @@ from rgt_arch.weights.zoo import resolve_path
 class RGTModel(SRModel):
     """Trains and tests a super-resolution network from a BasicSR option file.
 
-    Beyond SRModel: `val.tile: {size, overlap}`, `val.use_chop`, `val.self_ensemble`; `train.amp: bf16|fp16`,
+    In addition to SRModel: `val.tile: {size, overlap}`, `val.use_chop`, `val.self_ensemble`; `train.amp: bf16|fp16`,
     `train.grad_clip`, `train.accumulate`, `train.init: interpolation`, `train.nan_patience`, any optimiser of
-    torch.optim; validation over ranks; network files of any published layout, written whole or not at all.
+    torch.optim; validation on all ranks; reads network files of any published layout, and writes them atomically.
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
-        """Build the network, losses and optimiser; UsageError for options that do not fit."""
+        """Build the network, losses and optimiser. Raises UsageError for options that do not fit."""
         self.metric_results: dict[str, float] = {}
         self.iteration = 0
-        """Iterations done so far, those before a resume included."""
+        """Iterations done so far, including iterations before a resume."""
         self._warned: set[str] = set()
         self._val, network = val_settings(opt), opt["network_g"]
         self._scale = int(opt.get("scale") or network.get("upscale") or 1)
@@ -56,13 +56,13 @@ class RGTModel(SRModel):
     # --- training ---
 
     def model_to_device(self, net: nn.Module) -> nn.Module:
-        """As SRModel, with the weights that `train.init` asks for."""
+        """As in SRModel, with the initial weights of `train.init`."""
         if self.is_train and self.step_settings.init == "interpolation":
             start_from_interpolation(net)
         return super().model_to_device(net)
 
     def init_training_settings(self) -> None:
-        """As SRModel, plus mixed precision; fp16 needs loss scaling, so off CUDA it is bf16."""
+        """As in SRModel, plus mixed precision. fp16 needs loss scaling, so without CUDA bf16 replaces it."""
         amp, cuda = self.step_settings.amp, self.device.type == "cuda"
         if amp == "fp16" and not cuda:
             self.warn_once(f"train.amp: fp16 needs CUDA; bf16 is used on {self.device.type}")
@@ -71,11 +71,11 @@ class RGTModel(SRModel):
         super().init_training_settings()
 
     def get_optimizer(self, optim_type: str, params: list[nn.Parameter], lr: float, **kwargs: Any) -> Optimizer:
-        """An optimiser of torch.optim by name."""
+        """As in SRModel, with any optimiser of torch.optim."""
         return build_optimizer(optim_type, params, lr, **kwargs)
 
     def feed_data(self, data: Mapping[str, Any]) -> None:
-        """Take a batch: `lq` and perhaps `gt`, both (B, C, H, W) in [0, 1], and the names `lq_path`, for messages."""
+        """Take a batch: `lq` and optionally `gt`, both (B, C, H, W) in [0, 1], and the names `lq_path` for messages."""
         self._lq_paths: list[str] = list(data.get("lq_path", ()))
         self.lq = fit_channels(data["lq"], self._channels_in).to(self.device, non_blocking=True)
         if "gt" in data:
@@ -84,9 +84,9 @@ class RGTModel(SRModel):
             del self.gt  # of an earlier image
 
     def optimize_parameters(self, current_iter: int) -> None:
-        """One optimiser step on the batch that `feed_data` took, in `train.accumulate` passes.
+        """Make one optimiser step on the batch of `feed_data`, in `train.accumulate` micro-batches.
 
-        Where the loss or a gradient is not finite, the weights stay as they are; UserError at the last of
+        If a loss or gradient is not finite, the weights stay unchanged. Raises UserError at the last of
         `train.nan_patience` such steps in a row.
         """
         self.iteration = current_iter
@@ -106,10 +106,10 @@ class RGTModel(SRModel):
                 self.model_ema(decay=self.ema_decay)
         self.scaler.update()
         if not self.step_settings.grad_clip:
-            del self.log_dict[GRAD_NORM]  # as BasicSR logs it
+            del self.log_dict[GRAD_NORM]  # BasicSR does not log it
 
     def _accumulate_gradients(self) -> dict[str, Tensor]:
-        """Forward and backward of every micro-batch; returns the losses of the whole batch."""
+        """Run forward and backward on every micro-batch; return the losses of the whole batch."""
         totals: dict[str, Tensor] = {}
         parts = list(micro_batches(self.lq, self.gt, self.step_settings.accumulate))
         for number, (lq, gt, share) in enumerate(parts, 1):
@@ -138,7 +138,7 @@ class RGTModel(SRModel):
         return losses
 
     def reduce_loss_dict(self, loss_dict: Mapping[str, Tensor]) -> OrderedDict[str, float]:
-        """Means over ranks, the same on each of them (BasicSR's only reach rank 0), in one copy to the CPU."""
+        """Return the means over ranks, on every rank (BasicSR: only on rank 0), with one copy to the CPU."""
         with torch.no_grad():
             values = torch.stack([value.float().mean() for value in loss_dict.values()])
             if self.opt["dist"]:
@@ -147,7 +147,7 @@ class RGTModel(SRModel):
             return OrderedDict(zip(loss_dict, values.tolist(), strict=True))
 
     def _image_names(self) -> str:
-        """The images of the batch, on all ranks; all of them must call it."""
+        """Return the image names of the batch on all ranks; all ranks must call it."""
         paths = [self._lq_paths]
         if self.opt["dist"]:
             paths = [[]] * self.opt["world_size"]
@@ -157,12 +157,12 @@ class RGTModel(SRModel):
     # --- validation ---
 
     def test(self) -> None:
-        """Run the EMA network, or else the network, on `self.lq`, as the `val` options say; float32, no gradients."""
+        """Run the EMA network, else the network, on `self.lq` with the `val` options, in float32 without gradients."""
         network = self.net_g_ema if hasattr(self, "net_g_ema") else self.get_bare_model(self.net_g)
         was_training = network.training
         network.eval()
         try:
-            # not inference_mode: a network that keeps a tensor would hand it to training, which may not use it
+            # not inference_mode: training cannot use an inference tensor that a network keeps
             with torch.no_grad():
                 self.output = predict(network, self.lq, self._val, self._scale)
         finally:
@@ -176,9 +176,9 @@ class RGTModel(SRModel):
         save_img: bool = False,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> bool:
-        """Enlarge the images of a data set, save them and log the metrics' means, as SRModel does; over all ranks.
+        """Upscale the images of a data set on all ranks, save them and log the mean metrics, as SRModel does.
 
-        should_stop: asked before each image. Returns whether the validation came to its end.
+        should_stop: called before each image; true stops. Returns whether the validation finished.
         """
         results = measure(
             self, dataloader, lambda name: self._image_path(dataloader, name, current_iter, save_img), should_stop
@@ -198,7 +198,7 @@ class RGTModel(SRModel):
         return True
 
     def _image_path(self, dataloader: DataLoader, name: str, current_iter: int | str, save_img: bool) -> str | None:
-        """Where BasicSR saves an SR image (models/sr_model.py:172-183); None where it does not."""
+        """BasicSR's path of an SR image (models/sr_model.py:172-183); None without `save_img`."""
         if not save_img:
             return None
         folder = self.opt["path"]["visualization"]
@@ -212,11 +212,11 @@ class RGTModel(SRModel):
     def load_network(
         self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = "params"
     ) -> None:
-        """Load weights of any published layout without running code from the file; UserError where they do not fit.
+        """Load weights of any published layout without running code. Raises UserError if they do not fit.
 
-        `load_path` may be a name that `rgt weights` lists; a missing file is downloaded. `param_key` None takes the
-        average where there is one. With `strict` false, weights that differ are listed and left out; an EMA network
-        then starts from the network's values.
+        load_path: may be a name that `rgt weights` lists; a missing file is downloaded. param_key: None takes
+        `params_ema` if the file has it. strict: if False, weights that differ are logged and skipped; an EMA network
+        then has the network's values for them.
         """
         net, logger = self.get_bare_model(net), get_root_logger()
         checkpoint = read_checkpoint(resolve_path(load_path))
@@ -226,9 +226,9 @@ class RGTModel(SRModel):
         logger.info(f"Loading {type(net).__name__} model from {load_path}, with param key: [{used or None}].")
         weights = checkpoint.state_dict(used)
         if not strict:
-            self._print_different_keys_loading(net, weights, strict)  # it renames weights of another shape
+            self._print_different_keys_loading(net, weights, strict)  # this renames weights of another shape
             if net is getattr(self, "net_g_ema", None):
-                self.model_ema(0)  # weights that the file lacks were initialised apart from net_g
+                self.model_ema(0)  # weights missing in the file were initialised independently of net_g
             own = net.state_dict()
             common = own.keys() & weights.keys()
             if not common:
@@ -253,14 +253,14 @@ class RGTModel(SRModel):
         current_iter: int | str,
         param_key: str | list[str] = "params",
     ) -> None:
-        """BasicSR's file, `{param_key: state dict}` on the CPU, whole or not at all. Raises UserError.
+        """Write BasicSR's network file, `{param_key: state dict}` on the CPU, atomically. Raises UserError on failure.
 
-        Added are `rgt_info`, the iteration, and `rgt_config`, the arguments of an RGT.
+        The file also has `rgt_info` (the iteration) and `rgt_config` (the arguments of an RGT).
         """
         nets = net if isinstance(net, list) else [net]
         keys = param_key if isinstance(param_key, list) else [param_key]
         content: dict[str, Any] = {"rgt_info": {"iteration": self.iteration}}
-        derived: dict[str, Tensor] = {}  # equal for the network and its average: written once
+        derived: dict[str, Tensor] = {}  # equal for the network and its EMA: written once
         for key, network in zip(keys, map(self.get_bare_model, nets), strict=True):
             content[key] = state_dict = network.state_dict()
             for entry, tensor in state_dict.items():
@@ -272,23 +272,23 @@ class RGTModel(SRModel):
         save_whole(content, osp.join(self.opt["path"]["models"], f"{net_label}_{name}.pth"))
 
     def save_networks(self, current_iter: int | str) -> None:
-        """`net_g_{current_iter}.pth`, with the average where there is one; -1 is called latest."""
+        """Write `net_g_{current_iter}.pth`, or net_g_latest.pth for -1, with EMA weights if there are any."""
         if hasattr(self, "net_g_ema"):
             self.save_network([self.net_g, self.net_g_ema], "net_g", current_iter, param_key=["params", "params_ema"])
         else:
             self.save_network(self.net_g, "net_g", current_iter)
 
     def save(self, epoch: int, current_iter: int) -> None:
-        """Networks and training state, for BasicSR's loop; ours writes states of its own around `save_networks`."""
+        """Write networks and training state, for BasicSR's loop; ours calls `save_networks` and writes its own."""
         self.save_networks(current_iter)
         self.save_training_state(epoch, current_iter)
 
     def extra_state(self) -> dict[str, Any]:
-        """What a training state must hold beside optimisers and schedulers for the next step to be the same."""
+        """Return the values, besides optimisers and schedulers, that a resumed run needs for the same next step."""
         return {"scaler": self.scaler.state_dict(), "bad_steps": self.guard.in_a_row}
 
     def resume_training(self, resume_state: Mapping[str, Any]) -> None:
-        """Restore a training state; those of the official code and of BasicSR, which hold less, work too."""
+        """Restore a training state, also one of the official code or of BasicSR, which holds less."""
         super().resume_training(resume_state)
         self.iteration = int(resume_state["iter"])
         if self.scaler.is_enabled() and resume_state.get("scaler"):
@@ -297,12 +297,12 @@ class RGTModel(SRModel):
 
     @staticmethod
     def dataset_name(dataloader: DataLoader) -> str:
-        """`name` of a loader's data set in the option file."""
+        """Return the `name` of a loader's data set in the option file."""
         dataset: Any = dataloader.dataset
         return dataset.opt["name"]
 
     def warn_once(self, message: str) -> None:
-        """Log a warning that would be the same every time."""
+        """Log a warning only the first time."""
         if message not in self._warned:
             self._warned.add(message)
             get_root_logger().warning(message)

@@ -1,4 +1,4 @@
-"""From LR images to SR images and means of metrics: tiles and self-ensemble, images shared out over ranks."""
+"""Validation: SR images, with tiles and self-ensemble, and mean metrics; the ranks share the images."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SECONDS_BETWEEN_LINES = 60.0
 
 
 def predict(network: Callable[[Tensor], Tensor], image: Tensor, val: ValSettings, scale: int) -> Tensor:
-    """The SR image as the `val` options say: whole, in tiles or in the official code's pieces, and self-ensembled.
+    """Return the SR image with the `val` options: whole, in tiles or in the official code's chops, and self-ensembled.
 
     image: (B, C, H, W) in the network's range. Returns (B, C', H · scale, W · scale).
     """
@@ -43,10 +43,10 @@ def predict(network: Callable[[Tensor], Tensor], image: Tensor, val: ValSettings
 
 
 def fit_channels(image: Tensor, channels: int | None) -> Tensor:
-    """Grey images for colour networks and the other way round: BasicSR reads a grey PNG as three equal channels.
+    """Convert between grey and colour for the network: BasicSR reads a grey PNG as three equal channels.
 
-    image: (B, C, H, W). A grey network (channels 1) takes one of three equal channels, a colour network (3) takes a
-    grey image three times; other images are returned unchanged. UsageError where a grey network gets colour.
+    image: (B, C, H, W). A grey network (channels 1) gets one of three equal channels, a colour network (3) gets a grey
+    image three times. Other images are returned unchanged. Raises UsageError for a grey network and a colour image.
     """
     if channels == 1 and image.shape[1] == 3:
         grey = image[:, :1]
@@ -61,10 +61,10 @@ def fit_channels(image: Tensor, channels: int | None) -> Tensor:
 
 
 class Results(NamedTuple):
-    """What `measure` found."""
+    """Results of `measure`."""
 
     means: dict[str, float]
-    """By the name of the metric in the options."""
+    """Name of the metric in the options -> mean over the images."""
     without_gt: set[str]
     """Metrics that were not computed on all images, because GT is missing."""
 
@@ -72,17 +72,17 @@ class Results(NamedTuple):
 def measure(
     model: SRModel, dataloader: DataLoader, image_path: Callable[[str], str | None], should_stop: Callable[[], bool]
 ) -> Results | None:
-    """Run the model over a data set, and compute the means of the metrics that its options name.
+    """Run the model over a data set, and compute the means of the metrics in the options.
 
-    Each rank runs every world_size-th image; the values of all images are added up in the data set's order on every
-    rank, so the means are those of one process to the last bit. Metrics that need GT are left out where there is none.
-    image_path: where to save the SR image of a name, or None. Returns None where `should_stop` stopped any rank.
+    Each rank runs every world_size-th image. Every rank adds the values of all images in the data set's order, so the
+    means equal those of one process to the last bit. Metrics that need GT are skipped for images without GT.
+    image_path: image name -> file to save its SR image to, or None. Returns None if `should_stop` stopped any rank.
     """
     opt, dataset = model.opt, dataloader.dataset.opt  # type: ignore[attr-defined]
     val = opt.get("val") or {}
     metrics: dict[str, dict[str, Any]] = val.get("metrics") or {}
     rank, world_size = (opt["rank"], opt["world_size"]) if opt["dist"] else (0, 1)
-    # the values of each image and 1 where they are computed, zeros for images of other ranks; last, who has stopped
+    # [0] values by metric and image, [1] 1 where computed; 0 for images of other ranks. Last row: 1 if a rank stopped
     table = torch.zeros(2, len(metrics) + 1, len(dataloader), dtype=torch.float64)
     without_gt: set[str] = set()
     show_bar = bool(val.get("pbar")) and rank == 0
@@ -101,7 +101,7 @@ def measure(
             else:
                 table[:, row, rank + number * world_size] = torch.tensor([calculate_metric(pair, metric_opt), 1.0])
     if torch.cuda.is_available():
-        torch.cuda.empty_cache()  # images of many sizes leave the pool in pieces
+        torch.cuda.empty_cache()  # images of many sizes fragment the memory pool
     if world_size > 1:
         table = table.to(model.device)
         torch.distributed.all_reduce(table)
@@ -113,7 +113,7 @@ def measure(
 
 
 def _enlarge(model: SRModel, data: Mapping[str, Any], where: str) -> dict[str, ndarray]:
-    """The model's image, and GT where there is one, as BasicSR's metrics take them; UsageError for unequal sizes."""
+    """The SR image, and GT if there is one, as BasicSR's metrics take them. Raises UsageError for unequal sizes."""
     model.feed_data(data)
     model.test()
     visuals = model.get_current_visuals()
@@ -132,7 +132,7 @@ def _enlarge(model: SRModel, data: Mapping[str, Any], where: str) -> dict[str, n
 
 
 def _progress(dataloader: DataLoader, label: str, show_bar: bool) -> Iterator[Any]:
-    """Go through a loader with a bar (rate, ETA) on a terminal, else with a log line a minute."""
+    """Iterate over a loader with a bar (rate, ETA) on a terminal, else with a log line every minute."""
     bar = show_bar and sys.stderr.isatty()
     last = time.monotonic()
     for number, data in enumerate(tqdm(dataloader, desc=label, unit="image", disable=not bar), 1):
@@ -143,7 +143,7 @@ def _progress(dataloader: DataLoader, label: str, show_bar: bool) -> Iterator[An
 
 
 def _share(dataloader: DataLoader, rank: int, world_size: int) -> DataLoader:
-    """A loader of every world_size-th image, so that no rank reads images that it does not run."""
+    """A loader of every world_size-th image, so that a rank reads only the images that it runs."""
     if world_size == 1:
         return dataloader
     return DataLoader(
@@ -151,7 +151,7 @@ def _share(dataloader: DataLoader, rank: int, world_size: int) -> DataLoader:
         num_workers=dataloader.num_workers,
         pin_memory=dataloader.pin_memory,
         collate_fn=dataloader.collate_fn,
-        generator=dataloader.generator,  # a new iterator draws from it, and not from the one that training uses
+        generator=dataloader.generator,  # a new iterator draws a number from it, not from the generator of training
     )
 
 

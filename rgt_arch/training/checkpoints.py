@@ -1,4 +1,4 @@
-"""Writing snapshots of a run: whole or not at all, the newest kept, the best kept, and a full disk survived."""
+"""Checkpoint manager: writes snapshots of a run atomically, keeps the newest and the best, survives a full disk."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from rgt_arch.training.snapshots import Snapshot, digest, generator_states, netw
 Options = dict[str, Any]
 
 FAILURES = 3
-"""Saves in a row that may fail; the last one ends the run."""
+"""Number of failed saves in a row that ends the run."""
 
 
 class CheckpointManager:
-    """Saves a model of any class, with all that the next step and a resumed run depend on."""
+    """Saves a model of any class, with all values that the next step and a resumed run depend on."""
 
     def __init__(
         self, opt: Options, model: Any, samples_per_iter: int, snapshot: Snapshot | None, logger: logging.Logger
     ):
-        """snapshot: what the run goes on from."""
+        """snapshot: the one that the run resumes from, if any."""
         self._opt, self._model, self._samples_per_iter, self._logger = opt, model, samples_per_iter, logger
         self._models, self._states = Path(opt["path"]["models"]), Path(opt["path"]["training_states"])
         self.saved = 0 if snapshot is None else snapshot.iteration
-        """The last iteration that is on the disk."""
+        """The last saved iteration."""
         last = snapshot.state if snapshot is not None and snapshot.in_run else {}
         self._epoch, self._digests = int(last.get("epoch", 0)), last.get("networks", {})
         self._generators = last.get("generators", [])
@@ -46,9 +46,9 @@ class CheckpointManager:
     def save(self, epoch: int, iteration: int, *, owes_validation: bool) -> None:
         """Save the networks and the state after an iteration; all ranks must call it.
 
-        owes_validation: whether a validation of this iteration is to follow, which a resumed run then makes up for. A
-        failed save leaves the checkpoints before it, and the next one tries again. Raises UserError at the third in a
-        row.
+        owes_validation: whether the validation of this iteration is still to do; a run resumed from here does it first.
+        A failed save keeps the earlier checkpoints, and the next save tries again. Raises UserError at the third
+        failure in a row.
         """
         generators = gathered(generator_states(self._model.device))
 
@@ -73,7 +73,7 @@ class CheckpointManager:
             self.saved = iteration
 
     def save_validation(self, iteration: int) -> None:
-        """Add the results of a validation to the state saved just before; keep the weights if they are the best."""
+        """Add the results of a validation to the state saved just before, and keep the weights if they are the best."""
 
         def save() -> None:
             self._keep_best(iteration)
@@ -83,7 +83,7 @@ class CheckpointManager:
         on_rank_zero(save)
 
     def save_latest(self, iteration: int) -> None:
-        """Save the weights of a finished run as net_g_latest.pth. Raises UserError where that fails."""
+        """Save the weights of a finished run as net_g_latest.pth. Raises UserError on failure."""
 
         def save() -> None:
             if not _are_finite(self._model.get_bare_model(self._model.net_g)):
@@ -94,12 +94,12 @@ class CheckpointManager:
         on_rank_zero(save)
 
     def _save_networks(self, epoch: int, iteration: int, files: list[Path]) -> None:
-        """Write the networks to `files`. Raises UserError where one is not written."""
+        """Write the networks to `files`. Raises UserError if one is not written."""
         if isinstance(self._model, RGTModel):
             self._model.save_networks(iteration)
             return
-        # BasicSR's models also write a training state, for which `_save_state` writes a fuller one, and only warn of
-        # what they cannot write.
+        # BasicSR's models also write a training state, in whose place `_save_state` writes a fuller one, and they only
+        # warn about files that they cannot write.
         before = {file: file.stat().st_mtime_ns for file in files if file.exists()}
         with tempfile.TemporaryDirectory() as elsewhere:
             self._model.opt["path"]["training_states"] = elsewhere
@@ -116,7 +116,7 @@ class CheckpointManager:
             "optimizers": [optimizer.state_dict() for optimizer in model.optimizers],
             "schedulers": [scheduler.state_dict() for scheduler in model.schedulers],
             **getattr(model, "extra_state", dict)(),
-            # with Python's numbers: `weights_only` loading would refuse NumPy's
+            # as Python numbers: `weights_only` loading refuses NumPy's
             "best_metric_results": json.loads(json.dumps(getattr(model, "best_metric_results", {}), default=float)),
             "generators": self._generators,
             "seed": self._opt["manual_seed"],
@@ -127,7 +127,7 @@ class CheckpointManager:
         save_whole(state, self._states / f"{iteration}.state")
 
     def _keep_best(self, iteration: int) -> None:
-        """`logger.keep_best`: the metric whose best weights on the first validation set are kept as net_g_best.pth."""
+        """Save net_g_best.pth if the metric `logger.keep_best` on the first validation set is the best so far."""
         metric = logger_settings(self._opt).keep_best
         first = next((data["name"] for phase, data in self._opt["datasets"].items() if phase.startswith("val")), None)
         best = getattr(self._model, "best_metric_results", {}).get(first, {}).get(metric)
@@ -137,11 +137,11 @@ class CheckpointManager:
             self._logger.info(f"Saved net_g_best.pth: {metric} {best['val']:.4f} at iteration {iteration}")
 
     def _attempt(self, write: Callable[[], None], iteration: int) -> bool:
-        """Whether `write` succeeds; UserError at the third failure in a row: a full disk may be emptied before that."""
+        """Whether `write` succeeds. UserError at the third failure in a row: a full disk may be freed before that."""
         try:
             write()
         except UserError as error:
-            self._failures += iteration != self._failed_at  # a checkpoint and the best weights are one save
+            self._failures += iteration != self._failed_at  # a checkpoint and the best weights count as one save
             self._failed_at = iteration
             self._drop_half(iteration)
             newest = next(iter(saved_iterations(self._states)), None)
@@ -158,7 +158,7 @@ class CheckpointManager:
         return True
 
     def _drop_half(self, iteration: int) -> None:
-        """Delete the networks of a save whose state could not be written: nobody can use them, and room is short."""
+        """Delete the networks of a save without its state: resuming needs both, and disk space may be short."""
         if not (self._states / f"{iteration}.state").exists():
             _delete(*self._models.glob(f"net_*_{iteration}.pth"))
 
@@ -167,12 +167,12 @@ class CheckpointManager:
         keep = logger_settings(self._opt).keep_checkpoints
         saved = [saved for saved in saved_iterations(self._states) if saved <= iteration]
         for old in [] if keep is None else saved[keep:]:
-            # the networks first: a state without them is noticed, and deleted at the next call
+            # networks first: a state without networks is detected, and deleted at the next call
             _delete(*self._models.glob(f"net_*_{old}.pth"), self._states / f"{old}.state")
 
 
 def _are_finite(network: nn.Module) -> bool:
-    """Whether no parameter is infinite or NaN."""
+    """Whether all parameters are finite."""
     norms = [parameter.detach().abs().amax() for parameter in network.parameters() if parameter.numel()]
     return not norms or bool(torch.stack(norms).isfinite().all())
 

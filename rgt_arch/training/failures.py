@@ -1,4 +1,4 @@
-"""What BasicSR, PyTorch and data sets raise over things that a user can cause, as one line."""
+"""One-line errors for exceptions of BasicSR, PyTorch and data sets that a user can cause."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def as_user_error(error: Exception) -> UserError:
 
 
 def _describe(error: Exception) -> str:
-    """One line: what was raised, the value, where it comes from and what to do."""
+    """One line with the error, its value, its place and a remedy."""
     text = str(error).strip()
     first = " ".join(text.splitlines()[0].split()) if text else ""
     if isinstance(error, OSError) and error.filename:

@@ -1,7 +1,7 @@
-"""The loaders of a run, made by BasicSR's builders: exactly the iterations that are left, reproducible and resumable.
+"""Loaders of a run, made by BasicSR's builders: exactly the remaining iterations, reproducible and resumable.
 
-BasicSR (train.py:29-65) rounds iterations per epoch up while its loader drops the last batch, so that a run stops
-short; its sampler ignores `manual_seed`, and a resumed run repeats the data of its epoch.
+BasicSR (train.py:29-65) rounds iterations per epoch up, but its loader drops the last batch, so a run ends too early.
+Its sampler ignores `manual_seed`, and a resumed run repeats the data of its epoch.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from rgt_arch.training.signals import StopRequest, ignore_in_worker
 Options = dict[str, Any]
 
 MOST_UNREADABLE = 0.01
-"""Share of a data set's images above which a run ends."""
+"""Share of unreadable images in a data set above which a run ends."""
 
 
 def training_loader(
     opt: Options, start_iter: int, lock: FolderLock, logger: logging.Logger
 ) -> tuple[Any, IterationSampler]:
-    """The loader of the iterations `start_iter` to `total_iter`, which is run through once, and its sampler."""
+    """Return the loader of the iterations `start_iter` to `total_iter`, for a single pass, and its sampler."""
     dataset_opt, total_iter = opt["datasets"]["train"], int(opt["train"]["total_iter"])
     dataset = TrainingDataset(build_dataset(dataset_opt), opt["manual_seed"])
     replicas = 1 if opt["dist"] else max(1, opt["num_gpu"])  # DataParallel's batches, as in basicsr/data/__init__.py:65
@@ -62,7 +62,7 @@ def training_loader(
 
 
 def validation_loaders(opt: Options, logger: logging.Logger) -> list[Any]:
-    """The loaders of all data sets except the training set, in the order of the option file; errors name the image."""
+    """Return the loaders of all data sets except the training set, in the file's order; their errors name the image."""
     loaders = []
     for name, dataset_opt in opt["datasets"].items():
         if name != "train":
@@ -73,11 +73,11 @@ def validation_loaders(opt: Options, logger: logging.Logger) -> list[Any]:
 
 
 def _loader(opt: Options, dataset_opt: Options, dataset: Any, sampler: IterationSampler | None) -> Any:
-    """BasicSR's loader; `prefetch_mode: cpu` is a longer queue of the workers (BasicSR's thread hangs on errors)."""
+    """BasicSR's loader. `prefetch_mode: cpu` only lengthens the workers' queue, as BasicSR's thread hangs on errors."""
     queue = dataset_opt.get("num_prefetch_queue", 1) if dataset_opt.get("prefetch_mode") == "cpu" else 0
     loader = build_dataloader(
         dataset,
-        {**dataset_opt, "prefetch_mode": None, "persistent_workers": False},  # a training loader is run through once
+        {**dataset_opt, "prefetch_mode": None, "persistent_workers": False},  # a training loader is for one pass
         num_gpu=opt["num_gpu"],
         dist=opt["dist"],
         sampler=sampler,
@@ -85,7 +85,7 @@ def _loader(opt: Options, dataset_opt: Options, dataset: Any, sampler: Iteration
     )
     if loader.num_workers:
         loader.prefetch_factor = max(loader.prefetch_factor, queue)
-    # every new iterator draws a number: with this, not from the generator that training uses
+    # every new iterator draws a number: from this generator, not from that of training
     loader.generator = torch.Generator().manual_seed(opt["manual_seed"] + opt["rank"])
     return loader
 
@@ -98,7 +98,7 @@ def _init_worker(original: Any, lock: FolderLock, worker_id: int) -> None:
 
 
 def batches(loader: Any, opt: Options, stop: StopRequest) -> Iterator[Any]:
-    """The batches of a loader, on the GPU already under `prefetch_mode: cuda`; ends where workers die of a signal."""
+    """Yield a loader's batches, on the GPU with `prefetch_mode: cuda`. Ends early if a signal kills the workers."""
     try:
         if opt["datasets"]["train"].get("prefetch_mode") == "cuda":
             prefetcher = CUDAPrefetcher(loader, opt)
@@ -107,28 +107,28 @@ def batches(loader: Any, opt: Options, stop: StopRequest) -> Iterator[Any]:
         else:
             yield from loader
     except RuntimeError:
-        if not stop.signal:  # workers may die of the signal while they start
+        if not stop.signal:  # the signal may kill workers while they start
             raise
 
 
 class UnreadableImages:
-    """Training images that could not be read, and whose place another one took: each is named once, on rank 0."""
+    """Training images that could not be read and were replaced by another one; each is logged once, on rank 0."""
 
     def __init__(self, images: int, logger: logging.Logger) -> None:
-        """images: in the data set."""
+        """images: number of images in the data set."""
         self._images = images
         self._logger = logger
         self._known: list[str] = []
         self.waiting: list[str] = []
-        """What this rank has met since the last `report`."""
+        """Reports of this rank since the last `report`."""
 
     def take(self, batch: Any) -> None:
-        """Remove the notes of `TrainingDataset` from a batch."""
+        """Move the reports of `TrainingDataset` from a batch to `waiting`."""
         for reports in batch.pop(UNREADABLE, ()) if isinstance(batch, dict) else ():
             self.waiting += reports.splitlines()
 
     def report(self) -> None:
-        """Name what any rank has met; all ranks must call it. Raises UserError where there are too many of them."""
+        """Log the new reports of all ranks; all ranks must call it. Raises UserError for too many unreadable images."""
         found = [reason for reasons in gathered(self.waiting) for reason in reasons]
         self.waiting = []
         for reason in found:

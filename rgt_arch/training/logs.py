@@ -1,7 +1,7 @@
-"""What a run writes about itself: BasicSR's log file and lines, TensorBoard files, metrics.csv, wandb and a bar.
+"""Logs of a run: BasicSR's log file and lines, TensorBoard files, metrics.csv, wandb and a progress bar.
 
-The numbers in files are complete up to each checkpoint, and a resumed run repeats none. (TensorBoard's points of a
-validation in which a run was killed are drawn twice.)
+The numbers in files are complete up to each checkpoint, and a resumed run does not repeat them. (Exception: if a run
+was killed during a validation, TensorBoard draws the points of that validation twice.)
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ _BAR_FORMAT = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}, {rate_fmt}, ETA {r
 
 
 def open_log(opt: Options, command: str, notices: list[str]) -> logging.Logger:
-    """BasicSR's root logger with a new log file in the run's folder; the waiting notices are its first warnings.
+    """Return BasicSR's root logger with a new log file in the run directory; `notices` become its first warnings.
 
-    An earlier run in this process, or a module that asked for the logger, would leave it without a file.
+    After an earlier run in this process, or a module that called `get_root_logger`, BasicSR would not add a file.
     """
     if initialized_logger.pop("basicsr", False):
         earlier = logging.getLogger("basicsr")
@@ -56,10 +56,10 @@ def open_log(opt: Options, command: str, notices: list[str]) -> logging.Logger:
 
 
 class Numbers:
-    """The numbers of a run in TensorBoard files and metrics.csv, on rank 0; for models it is a SummaryWriter."""
+    """Writes the numbers of a run to TensorBoard files and metrics.csv, on rank 0; models use it as a SummaryWriter."""
 
     def __init__(self, opt: Options, start_iter: int, logger: logging.Logger) -> None:
-        """start_iter: later numbers of the files are hidden (TensorBoard) or dropped (CSV)."""
+        """start_iter: later numbers that the files already have are hidden (TensorBoard) or deleted (CSV)."""
         self._logger = logger
         self._writer: Any = None
         self.csv: MetricsCsv | None = None
@@ -70,7 +70,7 @@ class Numbers:
         if opt["rank"]:
             return
         if self.use_tb and (opt["logger"].get("wandb") or {}).get("project") is not None:
-            _join_wandb(opt, start_iter)  # before TensorBoard, with which it synchronises
+            _join_wandb(opt, start_iter)  # before TensorBoard: wandb synchronises with it
         if self.use_tb:
             self._try(lambda _writer: None)
         if logger_settings(opt).csv:
@@ -84,27 +84,27 @@ class Numbers:
             dataset, _, metric = name.rpartition("/")
             if self.csv is not None and global_step is not None:
                 self.csv.add(global_step, dataset, {metric: scalar_value})
-            self.flush()  # the state that is saved next says that this validation is done
+            self.flush()  # the next saved state records that this validation is done
 
     def __getattr__(self, name: str) -> Any:
-        """What else models call of a SummaryWriter, such as `add_image`; adding does nothing without TensorBoard."""
+        """Return other methods of a SummaryWriter, such as `add_image`; adding does nothing without TensorBoard."""
         if not name.startswith("add_"):
             return getattr(self.__dict__["_writer"], name)
         return lambda *arguments, **keywords: self._try(lambda writer: getattr(writer, name)(*arguments, **keywords))
 
     def flush(self) -> None:
-        """Have all numbers in the files."""
+        """Write all pending numbers to the files."""
         self._try(lambda writer: writer.flush())
         if self.csv is not None:
             self.csv.flush()
 
     def close(self) -> None:
-        """Have all numbers in the files, for good."""
+        """Write all pending numbers to the files, and close the TensorBoard writer."""
         self.flush()
         self._try(lambda writer: writer.close())
 
     def _try(self, use: Any) -> None:
-        """Use the writer. A full disk costs points of a curve, not the run: the next number gets a new writer."""
+        """Call `use` with the writer. A full disk costs points of a curve, not the run: the next call opens another."""
         if not self.use_tb:
             return
         from torch.utils.tensorboard import SummaryWriter
@@ -113,7 +113,7 @@ class Numbers:
             if self._writer is None:
                 self._writer = SummaryWriter(self._folder, purge_step=self._purge_step)
             use(self._writer)
-        except OSError as error:  # of the writer's thread, at the next call
+        except OSError as error:  # raised in the writer's thread, reported at the next call
             self._writer = None
             if not self._failing:
                 self._logger.error(f"{self._folder}: cannot be written ({error.strerror}); curves have a gap")
@@ -123,9 +123,9 @@ class Numbers:
 
 
 def _join_wandb(opt: Options, start_iter: int) -> None:
-    """Begin or go on with a run of wandb, to which it sends what TensorBoard gets; raises UserError for a refusal.
+    """Start or resume a wandb run, which receives the TensorBoard data. Raises UserError if wandb refuses.
 
-    The run's id is kept in its folder for a resume; `logger.wandb.resume_id` comes first.
+    The wandb id is stored in the run directory for a resume; `logger.wandb.resume_id` has priority.
     """
     import wandb
 
@@ -143,17 +143,17 @@ def _join_wandb(opt: Options, start_iter: int) -> None:
 
 
 class _QuietTqdm(tqdm):
-    monitor_interval = 0  # no thread: data workers are forked
+    monitor_interval = 0  # no monitor thread, because data workers are forked
 
 
 class StepLog:
-    """BasicSR's line every `print_freq` iterations, the same numbers in the files, and on a terminal a bar.
+    """Logs BasicSR's line every `print_freq` iterations, adds the numbers to the files, shows a bar on a terminal.
 
     The bar, on rank 0, shows rate, ETA, losses, learning rate and memory below the log lines.
     """
 
     def __init__(self, opt: Options, start_iter: int, numbers: Numbers, device: torch.device) -> None:
-        # BasicSR's class takes one iteration off what is left to do
+        # BasicSR's class counts one remaining iteration too few
         longer = {**opt, "train": {**opt["train"], "total_iter": opt["train"]["total_iter"] + 1}}
         longer["logger"] = {**opt["logger"], "use_tb_logger": numbers.use_tb}
         self._lines = MessageLogger(longer, start_iter, numbers)
@@ -176,11 +176,11 @@ class StepLog:
             self._open.enter_context(logging_redirect_tqdm([get_root_logger()]))
 
     def batch_arrived(self) -> None:
-        """Between waiting for data and the step."""
+        """Call between waiting for data and the step."""
         self._data_timer.record()
 
     def step_done(self, model: Any, iteration: int, epoch: int) -> None:
-        """After a step. epoch: from 0, that the iteration began in."""
+        """Call after a step. epoch: from 0, the one that the iteration began in."""
         self._iteration_timer.record()
         losses, rates = model.get_current_log(), model.get_current_learning_rate()
         if not self._bar.disable:
@@ -198,14 +198,14 @@ class StepLog:
         self._lines({"epoch": epoch, "iter": iteration, "lrs": rates, "time": pace, "data_time": data_time, **losses})
 
     def next_begins(self, *, after_pause: bool) -> None:
-        """Before waiting for data. after_pause: saving or validation, which count neither for the rate nor the ETA."""
+        """Call before waiting for data. after_pause: after saving or validation, which do not count in rate and ETA."""
         self._data_timer.start()
         self._iteration_timer.start()
         if after_pause:
             self._bar.unpause()
 
     def close(self) -> None:
-        """Leave the bar as it is; log lines go to the terminal as before."""
+        """Close the bar, which stays visible; log lines go directly to the terminal again."""
         self._open.close()
 
     def _memory(self) -> str:

@@ -1,4 +1,4 @@
-"""`basicsr train` and `basicsr test`: what happens, in order."""
+"""The steps of `basicsr train` and `basicsr test`, in order."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from rgt_arch.training.snapshots import (
 
 
 def train(flags: Flags, root: str, notices: list[str], stop: StopRequest) -> None:
-    """Train as an option file says: exactly `total_iter` iterations, however often the run is killed and resumed.
+    """Train with an option file: exactly `total_iter` iterations, however often the run is killed and resumed.
 
     root: the folder of experiments/ and tb_logger/. notices: gets warnings; opening the log empties it. stop: after it
-    has recorded a signal, the run saves the iteration and ends: SystemExit with 128 and the signal's number. Raises
-    UserError for errors a user can fix.
+    has recorded a signal, the run saves the iteration and raises SystemExit with 128 + the signal's number. Raises
+    UserError for errors that a user can fix.
     """
     with ExitStack() as at_the_end:
         opt = read_options(flags, root, notices, is_train=True)
@@ -66,7 +66,7 @@ def train(flags: Flags, root: str, notices: list[str], stop: StopRequest) -> Non
         steps = at_the_end.enter_context(closing(StepLog(opt, start, numbers, model.device)))
         if snapshot is not None:
             snapshot.restore_generators(opt, model.device)
-            snapshot = None  # its tensors
+            snapshot = None  # frees its tensors
         for iteration, batch in enumerate(batches(loader, opt, stop), start + 1):
             steps.batch_arrived()
             epoch, last = sampler.epoch_of(iteration), iteration == total
@@ -84,16 +84,16 @@ def train(flags: Flags, root: str, notices: list[str], stop: StopRequest) -> Non
             run.leave_if_asked(epoch, iteration, owes_validation=not validated)
             steps.next_begins(after_pause=save_due or validation_due)
 
-        if iteration < total:  # the data workers died of a signal
+        if iteration < total:  # a signal killed the data workers
             run.leave(epoch, iteration, together=opt["world_size"] == 1)
         logger.info(f"End of training. Time consumed: {datetime.timedelta(seconds=int(time.time() - began))}")
         checkpoints.save_latest(iteration)
 
 
 def test(flags: Flags, root: str, notices: list[str]) -> None:
-    """Run a network over the test sets of an option file. Raises UserError for errors a user can fix."""
+    """Run a network over the test sets of an option file. Raises UserError for errors that a user can fix."""
     opt = read_options(flags, root, notices, is_train=False)
-    torch.backends.cudnn.benchmark = False  # images of all sizes: each would be timed again
+    torch.backends.cudnn.benchmark = False  # images have many sizes, and each would be timed again
     ranks.on_rank_zero(lambda: run_folder.prepare_results(opt, notices))
     logger = open_log(opt, "test", notices)
     opt["datasets"] = dict(sorted(opt["datasets"].items()))
@@ -106,7 +106,7 @@ def test(flags: Flags, root: str, notices: list[str]) -> None:
 
 @dataclass
 class _Run:
-    """What saving, validating and leaving need; all ranks call the methods at the same place."""
+    """State for saving, validating and leaving; all ranks call the methods at the same place."""
 
     opt: Options
     model: Any
@@ -117,12 +117,12 @@ class _Run:
     logger: logging.Logger
 
     def save(self, epoch: int, iteration: int, *, owes_validation: bool) -> None:
-        self.numbers.flush()  # a run that goes on from here does not log these numbers again
+        self.numbers.flush()  # a run resumed from here does not log these numbers again
         self.checkpoints.save(epoch, iteration, owes_validation=owes_validation)
 
     def validate(self, loaders: list[Any], iteration: int) -> bool:
-        """Whether it came to its end: RGTModel's stops where a signal asks the run to end, and is made up for later."""
-        generators = generator_states(self.model.device)  # data sets of the user's own may draw from them
+        """Return whether the validation finished: RGTModel's stops at a signal, and the resumed run repeats it."""
+        generators = generator_states(self.model.device)  # user-defined data sets may draw from them
         for loader in loaders:
             arguments = (loader, iteration, self.numbers, self.opt["val"]["save_img"])
             if not isinstance(self.model, RGTModel):
@@ -134,7 +134,7 @@ class _Run:
         return True
 
     def leave_if_asked(self, epoch: int, iteration: int, *, owes_validation: bool = False) -> None:
-        """Name unreadable images of all ranks, and leave where a signal has reached any of them."""
+        """Log the unreadable images of all ranks, and leave if a signal has reached any rank."""
         signal, reports = ranks.greatest([self.stop.signal, len(self.unreadable.waiting)], self.model.device)
         if reports:
             self.unreadable.report()
@@ -143,7 +143,7 @@ class _Run:
             self.leave(epoch, iteration, owes_validation=owes_validation)
 
     def leave(self, epoch: int, iteration: int, *, owes_validation: bool = False, together: bool = True) -> NoReturn:
-        """Save what is not saved yet and exit. together: all ranks are here; else none can be asked for anything."""
+        """Save an unsaved iteration and exit. together: all ranks are here; if not, no collective call is possible."""
         if together and iteration > self.checkpoints.saved:
             self.save(epoch, iteration, owes_validation=owes_validation)
         name = {2: "Ctrl-C", 15: "SIGTERM"}.get(self.stop.signal, f"signal {self.stop.signal}")
@@ -155,13 +155,13 @@ class _Run:
             said = f"{name}: the run ends before its first iteration"
         self.logger.warning(said)
         if together and dist.is_initialized():
-            dist.barrier()  # the first rank that leaves makes torchrun end the others: none may be saving still
+            dist.barrier()  # torchrun ends the other ranks when the first one leaves: none may still be saving
             ranks.leave()
         raise SystemExit(self.stop.exit_code)
 
 
 def _prepare_folder(opt: Options, flags: Flags, lock: run_folder.FolderLock, notices: list[str]) -> Snapshot | None:
-    """Find what the run goes on from, and make its folder, on rank 0 for all; refuses what would lose a run."""
+    """Find the snapshot to resume from and make the run directory, on rank 0. UsageError if a run would be lost."""
     ranks.on_rank_zero(lock.take)
     if not (flags.auto_resume or flags.restart or flags.debug):
         ranks.on_rank_zero(lambda: run_folder.refuse_unfinished(opt))
@@ -179,9 +179,9 @@ def _prepare_folder(opt: Options, flags: Flags, lock: run_folder.FolderLock, not
 
 
 def _prepare_flags(opt: Options, flags: Flags, notices: list[str]) -> None:
-    """Go on with a run that torchrun's `--max-restarts` started again.
+    """Set --auto_resume in a run that torchrun's `--max-restarts` started again.
 
-    Not where the first try was refused, or ended before it did what --restart asks for.
+    Not if the first try was refused, or ended before it had done the work of --restart.
     """
     since = ranks.on_rank_zero(ranks.trying_since)
     if since is not None and ranks.on_rank_zero(lambda: run_folder.begun_since(opt, since)):

@@ -1,7 +1,7 @@
-"""`logger.csv: true`: losses and validation metrics of a run as rows of `metrics.csv` in its folder.
+"""`logger.csv: true`: losses and validation metrics of a run as rows of `metrics.csv` in the run directory.
 
-A row holds one value, so that no loss or metric that comes or goes changes the columns. Rows are only ever added,
-except that a resumed run drops those that it is going to compute again.
+A row holds one value, so that the columns do not depend on the losses and metrics. Rows are only added, except that a
+resumed run deletes the rows that it will compute again.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ HEADER = ("iteration", "dataset", "name", "value")
 
 
 class MetricsCsv:
-    """The file; on a full disk rows wait in memory until there is room."""
+    """Writes the file; on a full disk, rows wait in memory until there is space."""
 
     def __init__(self, folder: str | os.PathLike[str], start_iter: int, logger: logging.Logger) -> None:
-        """Begin the file, or go on with it after iteration `start_iter`, without later rows and a half-written one.
+        """Begin the file, or continue it after iteration `start_iter`, deleting later and half-written rows.
 
-        Raises UserError for a file of that name that is not a log of ours, and where it cannot be changed.
+        Raises UserError if an existing file is not a log of ours or cannot be changed.
         """
         self._path = Path(folder, NAME)
         self._logger = logger
@@ -42,7 +42,7 @@ class MetricsCsv:
         self._write()
 
     def add(self, iteration: int, dataset: str, values: Mapping[str, float]) -> None:
-        """Add a row for each value, except those of the iteration resumed from that the file has already.
+        """Add a row for each value, except rows of the resumed iteration that the file already has.
 
         dataset: the validation set, "" for training.
         """
@@ -51,7 +51,7 @@ class MetricsCsv:
         self._write()
 
     def flush(self) -> None:
-        """Have the rows on the disk, where a power cut leaves them."""
+        """Flush the rows to the disk, so that they survive a power cut."""
         self._write(to_disk=True)
 
     def _cut(self, start_iter: int) -> None:
@@ -59,7 +59,7 @@ class MetricsCsv:
             content = self._path.read_bytes()
         except OSError as error:
             raise UserError(f"{self._path}: cannot be read: {error.strerror}; mend that, or drop logger.csv") from error
-        if content[: len(header := _line(HEADER))] != header[: len(content)]:  # also of a header that was only begun
+        if content[: len(header := _line(HEADER))] != header[: len(content)]:  # a half-written header is accepted
             raise UserError(f"{self._path}: does not begin as a log of this run does; move it away, or drop logger.csv")
         lines = content.splitlines(keepends=True)[1:]
         rows = [(line, row) for line in lines if (row := _row(line)) is not None and int(row[0]) <= start_iter]
@@ -74,7 +74,7 @@ class MetricsCsv:
             with self._path.open("ab", buffering=0) as file:
                 size = file.tell()
                 if file.write(self._waiting) != len(self._waiting):
-                    file.truncate(size)  # or the next row would follow half a row
+                    file.truncate(size)  # else the next row would follow half a row
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 if to_disk:
                     os.fsync(file.fileno())
@@ -87,7 +87,7 @@ class MetricsCsv:
 
 
 def has_rows(folder: str | os.PathLike[str]) -> bool:
-    """Whether a run in the folder has logged an iteration to the file."""
+    """Return whether a run in the folder has logged an iteration to the file."""
     with contextlib.suppress(OSError):
         return Path(folder, NAME).stat().st_size > len(_line(HEADER))
     return False
@@ -100,7 +100,7 @@ def _line(row: tuple[str, ...]) -> bytes:
 
 
 def _row(line: bytes) -> list[str] | None:
-    """The fields of a whole row; None for half of one, and for what a power cut leaves behind."""
+    """The fields of a complete row; None for a half-written row, or one with the null bytes that a power cut leaves."""
     try:
         row = next(csv.reader([line.decode()]), [])
     except (csv.Error, UnicodeDecodeError):

@@ -1,4 +1,4 @@
-"""From the flags of `basicsr train|test` to the option dict that BasicSR's builders and models work with.
+"""Make the option dict of BasicSR's builders and models from the flags of `basicsr train|test`.
 
 The file is read once, checked as a whole before anything is created, and completed as BasicSR's `parse_options` does
 (utils/options.py:83-178).
@@ -38,15 +38,15 @@ class Flags:
     debug: bool = False
     force_yml: Sequence[str] = ()
     modules: Sequence[str] = ()
-    """Modules of the user's own to import (`--import`)."""
+    """The user's own modules to import (`--import`)."""
     local_rank: int | None = None
 
 
 def read_options(flags: Flags, root: str, notices: list[str], *, is_train: bool) -> Options:
-    """The checked and completed options of a run; joins the other ranks and seeds the random generators.
+    """Return the checked and completed options of a run; join the other ranks and seed the random generators.
 
-    root: the folder of experiments/ and results/. notices: gets the warnings. Raises UsageError with everything that is
-    wrong with the option file.
+    root: the folder of experiments/ and results/. notices: gets the warnings. Raises UsageError with all errors of the
+    option file.
     """
     for module in flags.modules:  # first: the options may name their classes
         _import(module)

@@ -1,6 +1,6 @@
-"""Several processes of one run, under torchrun and Slurm: NCCL on GPUs, gloo on CPUs, from the environment.
+"""Distributed runs under torchrun and Slurm, set up from the environment: NCCL on GPUs, gloo on CPUs.
 
-BasicSR's own (utils/dist_util.py) knows NCCL only, divides by the number of GPUs, and takes the device from RANK.
+BasicSR's code (utils/dist_util.py) supports NCCL only, divides by the number of GPUs, and takes the device from RANK.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from rgt_arch.training.signals import StopRequest
 
 T = TypeVar("T")
 
-DEFAULT_PORT = 29500  # torch.distributed's own
+DEFAULT_PORT = 29500  # torch.distributed's default
 _NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-# What gloo, NCCL and the store say when a process at the other end is gone, or does not answer in time.
+# Errors of gloo, NCCL and the store when another process is gone, or does not answer in time.
 _LOST = re.compile(
     r"Connection (closed|reset|refused)|Broken pipe|pair closure|remote process exit|NCCL communicator was aborted|"
     r"Timed out waiting \d+ ?ms|Socket Timeout|wait timeout|operation timeout",
@@ -36,7 +36,7 @@ _LOST = re.compile(
 
 
 def launcher_here() -> str:
-    """Default launcher: "pytorch" in one of several processes with torchrun's variables, else "none".
+    """Return the default launcher: "pytorch" in one of several processes with torchrun's variables, else "none".
 
     Slurm is not guessed: its variables are also set in an interactive shell, and in a step of separate runs.
     """
@@ -52,12 +52,12 @@ def init_dist(
     cpu: bool = False,
     local_rank: int | None = None,
 ) -> None:
-    """Join the process group that `launcher` ("pytorch" for torchrun, "slurm") describes in the environment.
+    """Join the process group that the variables of `launcher` ("pytorch" for torchrun, "slurm") describe.
 
-    backend: nccl on GPUs and gloo on CPUs unless given; nccl without a GPU becomes gloo. port: of the first machine,
-    for Slurm, unless MASTER_PORT is set. timeout: of collectives, in seconds. cpu: leave the GPUs alone. local_rank: of
-    an old launcher, where LOCAL_RANK is not set. Raises UsageError for an environment that does not fit, and UserError
-    when the processes do not find each other.
+    backend: default nccl on GPUs and gloo on CPUs; nccl without a GPU becomes gloo. port: of the first machine, for
+    Slurm without MASTER_PORT. timeout: of collectives, in seconds. cpu: do not use GPUs. local_rank: from an old
+    launcher that does not set LOCAL_RANK. Raises UsageError for wrong environment variables, and UserError if the
+    processes do not find each other.
     """
     if dist.is_initialized():
         return  # an earlier run in this process
@@ -79,7 +79,7 @@ def init_dist(
     if backend is None or (backend == "nccl" and not on_gpu):
         backend = "nccl" if on_gpu else "gloo"
     patience = None if timeout is None else timedelta(seconds=timeout)
-    # DistributedDataParallel imports it, and then the default arguments of its functions would keep the group for ever.
+    # Before the group exists: DistributedDataParallel imports it, and its default arguments would keep the group alive.
     importlib.import_module("torch.distributed.nn")
     try:
         dist.init_process_group(backend=backend, timeout=patience, **_meeting(rank, world_size, patience))
@@ -93,10 +93,10 @@ def init_dist(
 
 
 def _meeting(rank: int, world_size: int, patience: timedelta | None) -> dict[str, Any]:
-    """Arguments of init_process_group that say where the processes meet; none where the environment is enough.
+    """Arguments of init_process_group for the place where processes meet; none if the environment is enough.
 
-    torchrun keeps its store when it starts processes again (`--max-restarts`), with the addresses of the dead ones. So
-    the new processes agree on a part of the store of their own: each waits for an answer to its own new question.
+    When torchrun starts processes again (`--max-restarts`), its store still has the addresses of the dead ones. So the
+    new processes agree on a new prefix in the store: each rank asks under a new key and waits for rank 0's answer.
     """
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != str(True):
         return {}
@@ -121,9 +121,9 @@ def _meeting(rank: int, world_size: int, patience: timedelta | None) -> dict[str
 
 
 def leave() -> None:
-    """Leave the process group, if there is one, and see its threads end.
+    """Leave the process group, if there is one, and end its threads.
 
-    A thread of gloo that lets go of a tensor while the interpreter ends aborts the process, whose work is done.
+    A gloo thread that frees a tensor while the interpreter shuts down would abort the process after its work.
     """
     if dist.is_initialized():
         dist.destroy_process_group()
@@ -131,7 +131,7 @@ def leave() -> None:
 
 
 def _number(name: str, default: int) -> int:
-    """A whole number in the environment; UsageError for anything else."""
+    """An integer from the environment. Raises UsageError for anything else."""
     try:
         return int(os.environ.get(name) or default)
     except ValueError as error:
@@ -139,10 +139,10 @@ def _number(name: str, default: int) -> int:
 
 
 def _device(rank: int, local_rank: int | None, wrapping: bool) -> int:
-    """The GPU of this process. wrapping: start again at the first GPU, for Slurm may show each process its own only."""
+    """The GPU of this process. wrapping: take the index modulo the GPUs; Slurm may show a process only its own GPU."""
     devices = torch.cuda.device_count()
     if "LOCAL_RANK" not in os.environ and local_rank is None:
-        return rank % devices  # as BasicSR; right where all machines have as many processes as GPUs
+        return rank % devices  # as BasicSR; right if each machine has as many processes as GPUs
     device = _number("LOCAL_RANK", local_rank or 0)
     if wrapping:
         return device % devices
@@ -155,34 +155,33 @@ def _device(rank: int, local_rank: int | None, wrapping: bool) -> int:
 
 
 def _translate_slurm(port: int | None) -> None:
-    """Set torch.distributed's variables from Slurm's; MASTER_ADDR and MASTER_PORT that are set already stay."""
+    """Set torch.distributed's variables from Slurm's; an existing MASTER_ADDR or MASTER_PORT stays."""
     try:
         rank, tasks, job_nodes = (os.environ[name] for name in ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_NODELIST"))
     except KeyError as error:
         raise UsageError(f"--launcher slurm: {error.args[0]} is not set; start the command with srun") from error
     os.environ.update(RANK=rank, WORLD_SIZE=tasks, LOCAL_RANK=os.environ.get("SLURM_LOCALID", "0"))
-    # a step may have a part of the job's machines
+    # a step may use only some of the job's machines
     os.environ.setdefault("MASTER_ADDR", _first_node(os.environ.get("SLURM_STEP_NODELIST") or job_nodes))
     os.environ.setdefault("MASTER_PORT", str(DEFAULT_PORT if port is None else port))
 
 
 def _first_node(nodes: str) -> str:
-    """The first host of a Slurm node list, gpu03 of gpu[03-07,12],cpu1; containers have no `scontrol` to ask."""
+    """The first host of a Slurm node list, gpu03 of gpu[03-07,12],cpu1; containers have no `scontrol`."""
     first = re.match(r"(?:[^\[,]|\[[^\]]*\])*", nodes)
     return re.sub(r"\[([^\],-]*)[^\]]*\]", r"\1", first[0] if first else "")
 
 
 def environment_rank() -> int:
-    """The rank that torchrun or Slurm gave this process, 0 without either; valid before the process group exists."""
+    """Return the rank from torchrun or Slurm, 0 without either; valid before the process group exists."""
     return _number("RANK", _number("SLURM_PROCID", 0))
 
 
 def trying_since() -> float | None:
-    """When torchrun itself started (seconds since the epoch), in a process that it may start again (`--max-restarts`),
-    else None.
+    """Return the start time of torchrun (seconds since the epoch) if it may start this process again, else None.
 
-    TORCHELASTIC_RESTART_COUNT is of one machine only. torchrun is the nearest ancestor without the variables that it
-    gives its processes, perhaps through a script. None where that cannot be seen.
+    TORCHELASTIC_RESTART_COUNT counts on one machine only. torchrun (`--max-restarts`) is the nearest ancestor without
+    the variables that it sets for its processes; a script may be in between. None if ancestors cannot be inspected.
     """
     if not _number("TORCHELASTIC_MAX_RESTARTS", 0):
         return None
@@ -191,13 +190,13 @@ def trying_since() -> float | None:
         for ancestor in psutil.Process().parents():
             if ancestor.environ().get("TORCHELASTIC_RUN_ID") != run:
                 return ancestor.create_time()
-    except psutil.Error:  # it has ended, or is another user's
+    except psutil.Error:  # the ancestor has ended, or is another user's
         pass
     return None
 
 
 def lost_contact(error: BaseException) -> bool:
-    """Whether an error of a run of several processes says that another one is gone."""
+    """Return whether an error of a distributed run means that another process is gone."""
     return _are_several() and isinstance(error, RuntimeError) and _LOST.search(str(error)) is not None
 
 
@@ -206,9 +205,9 @@ def _are_several() -> bool:
 
 
 def let_others_speak(stop: StopRequest | None = None) -> None:
-    """Wait before leaving with an error that is another rank's: torchrun reports who left first, and ends the rest.
+    """Wait before exiting for another rank's error: torchrun reports the rank that exits first, and ends the others.
 
-    Does not wait where torchrun has already sent this process a signal (`stop`).
+    Does not wait if torchrun has already sent this process a signal (`stop`).
     """
     limit = time.monotonic() + 10
     while not (stop and stop.signal) and time.monotonic() < limit:
@@ -216,7 +215,7 @@ def let_others_speak(stop: StopRequest | None = None) -> None:
 
 
 def greatest(values: list[int], device: torch.device) -> list[int]:
-    """The largest of each value over all ranks, on every rank; all of them must call it at the same place."""
+    """Return the maximum of each value over all ranks; all ranks must call it at the same place."""
     if not _are_several():
         return values
     shared = torch.tensor(values, device=device)
@@ -225,7 +224,7 @@ def greatest(values: list[int], device: torch.device) -> list[int]:
 
 
 def gathered(value: T) -> list[T]:
-    """The values of all ranks, in their order; all of them must call it at the same place."""
+    """Return the values of all ranks, in rank order; all ranks must call it at the same place."""
     if not _are_several():
         return [value]
     values: list[Any] = [None] * dist.get_world_size()
@@ -234,9 +233,9 @@ def gathered(value: T) -> list[T]:
 
 
 def on_rank_zero(work: Callable[[], T], group: dist.ProcessGroup | None = None) -> T:
-    """What `work()` returns on rank 0, on every rank. group: of all ranks, for another time limit than the default's.
+    """Run `work` on rank 0 and return its result on every rank; all ranks must call it at the same place.
 
-    Its UserError is raised on rank 0; the others exit with its code.
+    group: all ranks, with another timeout. A UserError is raised on rank 0; the other ranks exit with its code.
     """
     if not _are_several():
         return work()

@@ -1,7 +1,7 @@
-"""The folder of a run: locked, archived and created, and not thrown away by mistake.
+"""The run directory: lock, archive and create it, and protect an unfinished run.
 
-BasicSR (utils/misc.py:24-49) renames the folder of an unfinished run away, a test's earlier results too, and makes a
-directory of every unknown `path:` key.
+BasicSR (utils/misc.py:24-49) renames the directory of an unfinished run and of a test's earlier results, and makes a
+directory for every unknown `path:` key.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ _WORKERS_LAST = 10.0  # seconds that data workers may outlive a killed process, 
 
 
 class FolderLock:
-    """The lock on a run's folder: two processes in one folder would mix their checkpoints, and delete each other's.
+    """Lock of a run directory: two processes in it would mix, and delete, each other's checkpoints.
 
-    It ends with the process and leaves nothing on the disk. Windows and some network file systems have no such locks.
+    The lock ends with the process and leaves no file. Windows and some network file systems have no such locks.
     """
 
     def __init__(self, path: str) -> None:
@@ -41,7 +41,7 @@ class FolderLock:
         self._descriptor: int | None = None
 
     def take(self) -> None:
-        """Lock the folder that has the name now, if any. Raises UsageError where another process has the lock."""
+        """Lock the folder that is now at the path, if any. Raises UsageError if another process has the lock."""
         self.close()
         if fcntl is None or not os.path.isdir(self._path):
             return
@@ -75,7 +75,7 @@ class FolderLock:
 
 
 def prepare_run(opt: Options, *, goes_on: bool) -> None:
-    """Make the folders of a training run. A run that begins archives an earlier one of its name, as BasicSR does."""
+    """Make the folders of a training run. A new run archives an earlier one of the same name, as BasicSR does."""
     if goes_on:
         _remove_part_files(Path(opt["path"]["experiments_root"]))
     else:
@@ -86,7 +86,7 @@ def prepare_run(opt: Options, *, goes_on: bool) -> None:
 
 
 def prepare_results(opt: Options, notices: list[str]) -> None:
-    """Make the folders of a test run. What is there stays, except pictures of the same name."""
+    """Make the folders of a test run. Existing files stay, except pictures of the same name."""
     pictures = Path(opt["path"]["visualization"])
     if pictures.is_dir() and any(pictures.iterdir()):
         notices.append(
@@ -97,7 +97,7 @@ def prepare_results(opt: Options, notices: list[str]) -> None:
 
 
 def _archive(folder: str) -> None:
-    """Rename a folder that exists with the time."""
+    """Append the time to the name of an existing folder."""
     if os.path.exists(folder):
         new_name = f"{folder}_archived_{time.strftime('%Y%m%d_%H%M%S')}"
         while os.path.exists(new_name):
@@ -115,16 +115,16 @@ def _make_folders(opt: Options) -> None:
 
 
 def _remove_part_files(folder: Path) -> None:
-    """Delete what a killed run was writing (`files.written_whole` names it so), some of it as large as a checkpoint."""
+    """Delete temporary files of `files.written_whole` that a killed run left, some as large as a checkpoint."""
     for left in folder.rglob(".*.part*"):
         if re.fullmatch(r"\..+\.\d+\.part(\.\w+)?", left.name) and left.is_file():
             left.unlink(missing_ok=True)
 
 
 def copy_option_file(file: str, folder: str) -> None:
-    """Copy the option file into the run's folder byte for byte, under a heading with time and command.
+    """Copy the option file into the run directory byte for byte, under a heading with time and command.
 
-    A file that is the copy already is left alone.
+    An option file that is itself the copy is not changed.
     """
     copy = Path(folder, os.path.basename(file))
     if copy.exists() and copy.samefile(file):
@@ -137,7 +137,7 @@ def copy_option_file(file: str, folder: str) -> None:
 
 
 def saved_iterations(training_states: str | os.PathLike[str]) -> list[int]:
-    """Iterations that have a training state in the folder, newest first."""
+    """Return the iterations with a training state in the folder, newest first."""
     try:
         names = os.listdir(training_states)
     except FileNotFoundError:
@@ -148,9 +148,9 @@ def saved_iterations(training_states: str | os.PathLike[str]) -> list[int]:
 
 
 def refuse_unfinished(opt: Options) -> None:
-    """Raise UsageError when the run's folder holds checkpoints of training that has not come to its end.
+    """Raise UsageError if the run directory holds an unfinished run.
 
-    Naming a state of it in `path: resume_state` also means: continue this run.
+    A run with `path: resume_state` in this directory is not refused: that also means to continue the run.
     """
     root, models = Path(opt["path"]["experiments_root"]), Path(opt["path"]["models"])
     if belongs_to_run(opt, opt["path"].get("resume_state")):
@@ -169,12 +169,12 @@ def refuse_unfinished(opt: Options) -> None:
 
 
 def begun_since(opt: Options, moment: float) -> bool:
-    """Whether a training of this run began or went on after `moment` (seconds since the epoch), by its logs' names."""
+    """Return whether this run began or was resumed after `moment` (seconds since the epoch), by its logs' names."""
     begun = time.strftime("%Y%m%d_%H%M%S", time.localtime(moment))
     names = [log.name for log in Path(opt["path"]["experiments_root"]).glob("train_*.log")]
     return any(found[1] > begun for name in names if (found := re.search(r"_(\d{8}_\d{6})(?:_\d+)?\.log$", name)))
 
 
 def belongs_to_run(opt: Options, state: str | None) -> bool:
-    """Whether a training state lies in the folder of this run."""
+    """Return whether a training state is in the directory of this run."""
     return state is not None and Path(opt["path"]["experiments_root"]).resolve() in Path(state).resolve().parents

@@ -1,6 +1,6 @@
 """SIGTERM and Ctrl-C end a training between two iterations, where it can be saved; a second signal ends it at once.
 
-A cluster that takes its machine back sends SIGTERM and waits for half a minute; BasicSR's loop would lose everything
+A cluster that reclaims its machine sends SIGTERM and waits for half a minute; BasicSR's loop would lose everything
 since the last checkpoint.
 """
 
@@ -15,16 +15,16 @@ from types import FrameType
 from typing import Any
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
-# torchrun under Slurm gets the signal and passes it on to processes that Slurm has signalled too.
+# seconds: under Slurm, torchrun forwards the signal to processes that Slurm has already signalled
 _SAME_REQUEST = 1.0
 
 
 class StopRequest:
-    """`with stop:` notes the first signal in `stop.signal` instead of obeying it. Only the main thread can do that."""
+    """`with stop:` records the first signal in `stop.signal` instead of ending. Works in the main thread only."""
 
     def __init__(self) -> None:
         self.signal = 0
-        """The number of the signal that asked this process to end, or 0; kept after the `with` block."""
+        """The number of the signal that ends the run, or 0; kept after the `with` block."""
         self._since = 0.0
         self._before: dict[int, Any] = {}
 
@@ -46,14 +46,14 @@ class StopRequest:
 
     @property
     def exit_code(self) -> int:
-        """128 and the signal's number, as shells have it."""
+        """128 + the signal's number, as in shells."""
         return 128 + self.signal
 
 
 def ignore_in_worker() -> None:
-    """In a data worker: signals meant for the run do not end it.
+    """In a data worker: ignore signals that are meant for the run.
 
-    A group's signal (Ctrl-C, torchrun, Slurm) reaches workers too, whose death would be an error of the run.
+    A signal to the process group (Ctrl-C, torchrun, Slurm) reaches workers too; their death would be an error.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "sigwaitinfo"):  # elsewhere PyTorch's own handler stays: it ends a worker whose parent is gone
@@ -62,7 +62,7 @@ def ignore_in_worker() -> None:
 
 
 def _obey_parent() -> None:
-    """End this worker on SIGTERM from the process that trains; PyTorch's workers detect by themselves that it died."""
+    """End this worker on SIGTERM from the training process; PyTorch's workers detect its death by themselves."""
     trainer = multiprocessing.parent_process()  # os.getppid() may be a fork server
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != getattr(trainer, "pid", os.getppid()):
         pass

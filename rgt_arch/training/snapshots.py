@@ -1,7 +1,7 @@
-"""Snapshots: a training state and the networks saved with it, found, opened and verified once, and restored.
+"""Find, open, verify and restore snapshots: a training state and the networks saved with it.
 
-BasicSR (train.py:68-88) takes whatever carries the iteration's number: a truncated state, or a network of another run
-that the optimiser never saw. PyTorch's zip reader skips the checksums, so that a flipped bit goes unnoticed.
+BasicSR (train.py:68-88) takes any file with the iteration's number: a truncated state, or a network of another run that
+does not match the optimiser. PyTorch's zip reader skips the checksums, so that a flipped bit is not detected.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ STATE_KEYS = ("epoch", "iter", "optimizers", "schedulers")
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What a save left on the disk: the state and, by label ("g"), the contents of the network files."""
+    """A saved checkpoint: the training state and, by label ("g"), the contents of the network files."""
 
     path: Path
     state: Mapping[str, Any]
@@ -47,11 +47,11 @@ class Snapshot:
     files: Mapping[str, Path]
     """The network files, by label."""
     in_run: bool
-    """Whether it belongs to the run that goes on, and not to another one."""
+    """Whether it belongs to this run, not to another one."""
 
     @classmethod
     def open(cls, path: Path, opt: Options) -> Snapshot:
-        """Read a state and its networks. Raises UserError where one is missing, damaged, or not of the same save."""
+        """Read a state and its networks. Raises UserError if one is missing, damaged, or from another save."""
         state = _load(path)
         if not isinstance(state, dict) or any(key not in state for key in STATE_KEYS) or type(state["iter"]) is not int:
             raise UserError(f"{path}: no BasicSR training state ({', '.join(STATE_KEYS)}); take a file N.state")
@@ -68,18 +68,18 @@ class Snapshot:
 
     @property
     def iteration(self) -> int:
-        """Iterations done when it was saved."""
+        """Iterations done before the save."""
         return int(self.state["iter"])
 
     @property
     def owes_validation(self) -> bool:
-        """Whether the run was killed before the validation of this iteration had ended."""
+        """Whether the run was killed before the validation of this iteration ended."""
         return self.in_run and bool(self.state.get("owes_validation"))
 
     def refuse_unfit(self, opt: Options) -> None:
-        """Raise UsageError for a state of other networks or optimisers than those of the options, or beyond their end.
+        """Raise UsageError if the networks, optimisers or iteration of the state do not fit the options.
 
-        The number of optimisers of a user's own model is known only after it is built.
+        The number of optimisers of a user-defined model is known only after the model is built.
         """
         own, saved = sum(key.startswith("optim_") for key in opt["train"]), len(self.state["optimizers"])
         if saved != own and is_known(find_class("model", opt.get("model_type"))):
@@ -94,7 +94,7 @@ class Snapshot:
             )
 
     def prepare(self, opt: Options, notices: list[str]) -> None:
-        """Set the options for a model that `restore` will fill: no weights to start from, and the run's seed."""
+        """Set the options for a model that `restore` will fill: no pretrained weights, and the run's seed."""
         opt["path"]["resume_state"] = str(self.path)
         for label in self.networks:
             opt["path"][f"pretrain_network_{label}"] = None
@@ -105,7 +105,7 @@ class Snapshot:
             notices.append(f"manual_seed: is {own}, and {seed} in the state resumed from: other samples follow")
 
     def restore(self, model: Any, opt: Options, samples_per_iter: int, logger: logging.Logger) -> None:
-        """Put networks, optimisers, schedules and best results back. Raises UserError for a state that does not fit."""
+        """Restore networks, optimisers, schedulers and best results. Raises UserError for a state that does not fit."""
         for label, content in self.networks.items():
             logger.info(f"Loading network_{label} from {self.files[label]}")
             averaged = getattr(model, f"net_{label}_ema", None)
@@ -127,7 +127,7 @@ class Snapshot:
         self._warn_of_changes(opt, samples_per_iter, logger)
 
     def _warn_of_changes(self, opt: Options, samples_per_iter: int, logger: logging.Logger) -> None:
-        """Warn where the option file asks for something else than the saved run goes on with."""
+        """Warn if learning rate, images per iteration or number of processes differ from those of the saved run."""
         for name, state in zip(("optim_g", "optim_d"), self.state["optimizers"], strict=False):
             asked = opt["train"].get(name, {}).get("lr")
             saved = [group["initial_lr"] for group in state["param_groups"] if "initial_lr" in group]
@@ -146,17 +146,17 @@ class Snapshot:
             logger.warning(f"Saved by {ranks} processes: drop path draws other numbers from here on")
 
     def restore_generators(self, opt: Options, device: torch.device) -> None:
-        """Before the first step: the random numbers of a run that was not broken."""
+        """Restore the random generators; called before the first step, for the numbers of an uninterrupted run."""
         states = self.state.get("generators", ())
         if len(states) == opt["world_size"]:
             restore_generators(states[opt["rank"]], device)
 
 
 def find_snapshot(opt: Options, *, auto_resume: bool, restart: bool, notices: list[str]) -> Snapshot | None:
-    """The snapshot to go on from: the newest whole one of this run, or what `path:resume_state` names; None to begin.
+    """Return the snapshot to resume from: the newest intact one of this run, or that of `path:resume_state`; else None.
 
-    Rank 0 chooses. Damaged ones are passed over with a notice: of a named one the newest whole one beside it is taken.
-    Raises UsageError or UserError for a named one that cannot be used.
+    Rank 0 chooses. Damaged snapshots are skipped with a notice; a damaged `path:resume_state` is replaced by the newest
+    intact state in its folder. Raises UsageError or UserError if a snapshot cannot be used.
     """
     chosen: list[Snapshot | None] = [None]
 
@@ -193,7 +193,7 @@ def _states(folder: Path) -> list[Path]:
 
 
 def _first_whole(paths: Iterable[Path], opt: Options, problems: list[str]) -> Snapshot | None:
-    """The first snapshot that is whole; `problems` gets what is wrong with those before it."""
+    """The first intact snapshot; the errors of the snapshots before it are added to `problems`."""
     for path in paths:
         try:
             return Snapshot.open(path, opt)
@@ -203,16 +203,16 @@ def _first_whole(paths: Iterable[Path], opt: Options, problems: list[str]) -> Sn
 
 
 def network_labels(opt: Options) -> list[str]:
-    """["g"], or ["g", "d"] with a discriminator: the networks that are trained, and that resuming restores."""
+    """Return ["g"], or ["g", "d"] with a discriminator: the trained networks that resuming restores."""
     ignored = opt["path"].get("ignore_resume_networks") or ()
     labels = [key.removeprefix("network_") for key in opt if key.startswith("network_") and key not in ignored]
     return [label for label in labels if f"optim_{label}" in opt["train"]]
 
 
 def finished_iterations(opt: Options) -> int | None:
-    """How many iterations the run of this name did, where its latest weights are of the last iteration, else None.
+    """Return the iterations of a finished run, whose latest weights are of the last iteration, else None.
 
-    Files of BasicSR's models do not record theirs: they are of the newest state if they were written after it.
+    Files of BasicSR's models do not record the iteration: it is that of the newest state if the file is newer.
     """
     latest = Path(opt["path"]["models"], "net_g_latest.pth")
     try:
@@ -226,19 +226,19 @@ def finished_iterations(opt: Options) -> int | None:
 
 
 def _load(path: Path) -> Any:
-    """The content of a PyTorch file. Raises UserError where it cannot be read, or a checksum inside is wrong."""
+    """The content of a PyTorch file. Raises UserError if the file cannot be read or a checksum in it is wrong."""
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, ValueError, RuntimeError):
-        damaged = None  # loading reports what is not a zip file
+        damaged = None  # loading reports files that are not zip files
     if damaged is not None:
         raise UserError(f"{path}: is damaged ({damaged} in it has another checksum than when it was saved); delete it")
     return load_data_only(path)
 
 
 def _read_network(path: Path, iteration: int, expected: str | None) -> dict[str, Any]:
-    """The content of a network file of `iteration` with the weights of the digest `expected`, if there is one."""
+    """The content of a network file. Raises UserError if it has another iteration or, if `expected`, another digest."""
     content = _load(path)
     if not isinstance(content, Mapping) or not isinstance(content.get("params"), Mapping):
         raise UserError(f"{path}: no weights of a training are in it; take a file that training saved")
@@ -251,7 +251,7 @@ def _read_network(path: Path, iteration: int, expected: str | None) -> dict[str,
 
 
 def digest(content: Mapping[str, Any]) -> str:
-    """SHA-256 of the trained tensors in a network file's content: names, types, shapes and values, in order."""
+    """Return the SHA-256 of a network file's trained tensors: names, types, shapes and values, in order."""
     whole = hashlib.sha256()
     for key, weights in content.items():
         for name, tensor in weights.items() if isinstance(weights, Mapping) else ():
@@ -264,7 +264,7 @@ def digest(content: Mapping[str, Any]) -> str:
 
 
 def _best_results(stored: Mapping[str, Any], opt: Options) -> dict[str, dict[str, dict[str, Any]]]:
-    """The best metrics of a training state, for the metrics of the options; others have no best value yet."""
+    """The best results of a training state for the metrics of the options; new metrics have no best value yet."""
     asked = (opt.get("val") or {}).get("metrics") or {}
 
     def best(known: Mapping[str, Any], better: str) -> dict[str, Any]:
@@ -278,9 +278,9 @@ def _best_results(stored: Mapping[str, Any], opt: Options) -> dict[str, dict[str
 
 
 def generator_states(device: torch.device) -> dict[str, Any]:
-    """Python's, NumPy's and PyTorch's global generators, from which drop path and the like draw, and the GPU's.
+    """Return the states of the global generators of Python, NumPy, PyTorch and the GPU; drop path draws from them.
 
-    Lists and tensors only, so that a file with them loads with `weights_only`.
+    They are lists and tensors only, so that a file with them loads with `weights_only`.
     """
     version, words, gauss = random.getstate()
     _, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
@@ -295,7 +295,7 @@ def generator_states(device: torch.device) -> dict[str, Any]:
 
 
 def restore_generators(states: Mapping[str, Any], device: torch.device) -> None:
-    """Put the generators into the states that `generator_states` gave; a missing one stays as it is."""
+    """Restore the states that `generator_states` returned; a generator without a state stays unchanged."""
     version, words, gauss = states["python"]
     keys, position, has_gauss, cached = states["numpy"]
     random.setstate((version, tuple(words), gauss))
