@@ -69,7 +69,7 @@ examples:
   rgt table mine=experiments/mine/models/net_g_latest.pth --format csv-images
   torchrun --nproc_per_node=4 -m rgt_arch.cli table RGT+
 
-Run it again after an interruption: it goes on with the image where it was.
+Run it again after an interruption: it continues with the first image that is not measured yet.
 Exit codes: 0 all measured, 1 something is missing (the table names it, and how to get it) or failed, 2 wrong flags or
 files, 130 interrupted.
 """,
@@ -83,7 +83,7 @@ files, 130 interrupted.
     flag("--tile N", "tiles of N LR pixels, for little memory (default: 0, whole images, as in the paper)", int),
     flag("--device", "auto: the GPU, if there is one (default: auto)", choices=("auto", "cpu", "cuda")),
     flag("--keep DIR", "where the scores of single images are kept (default: results/table)", Path),
-    flag("--fresh", "measure again what is kept there"),
+    flag("--fresh", "ignore kept scores, and measure again"),
 )
 def table(format: str = "markdown", **given: Any) -> int:
     """Measure and print; 1 if something is missing."""
@@ -251,7 +251,7 @@ def complexity(**given: Any) -> None:
   rgt ablation options/ablation/cpu.yml --only "no CPE" --seeds 10 --force_yml train:total_iter=200 --keep quick
   rgt ablation options/ablation/cpu.yml --report --format csv -o ablation.csv
 
-Run it again after an interruption: it goes on with the training where that was saved last.
+Run it again after an interruption: it resumes each training from its last checkpoint.
 Exit codes: 0 all trained, 1 something is missing or failed, 2 wrong flags, options or files, 130 interrupted.
 """,
     flag("file LIST", "a base option file and overrides, as in options/ablation", Path),

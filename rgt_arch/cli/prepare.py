@@ -148,7 +148,7 @@ def lmdb(**given: Any) -> int:
 @command(
     "prepare check",
     "check images, pairs, LMDBs, or all data of an option file",
-    "Decode every image and report what is there and what is wrong: damaged files, equal images, HR and LR that do not "
+    "Decode every image, and report contents and problems: damaged files, equal images, HR and LR that do not "
     "fit, lists that do not agree with the files, and whether BasicSR can train on it. Nothing is changed. Exit code "
     "0: all is well; 1: something is wrong; 2: the target cannot be checked.",
     """examples:

@@ -105,7 +105,7 @@ _WANDB = {"project": Key(str | None, "project name; ~ is off"), "resume_id": Key
 _DATASET = {
     "name": Key(str, "name for logs and result folders", "always", example="Set5"),
     "type": Key(str, "dataset class", "always", example="PairedImageDataset"),
-    "task": Key(str, "what the official RGT files call their job; not read"),
+    "task": Key(str, "name of the task in official RGT files; not read"),
     "io_backend": Key(dict, "where the images come from", "always", example="{type: disk}"),
     "scale": Key(int, "set by BasicSR from the top-level scale", low=1),
     "use_shuffle": Key(bool, "not read: BasicSR always shuffles"),

@@ -89,8 +89,12 @@ def _settle_devices(opt: dict[str, Any], report: Report) -> None:
     if wanted == "auto":
         opt["num_gpu"] = present
     elif isinstance(wanted, int) and wanted > present:
-        what = f"only {present} GPUs are here; runs on those" if present else "no CUDA GPU is here; runs on the CPU"
-        report.warn(("num_gpu",), f"{what} (set num_gpu: {present} to say so)", wanted)
+        what = (
+            f"only {present} GPUs are usable, so the run uses these"
+            if present
+            else "no CUDA GPU is usable, so the run uses the CPU"
+        )
+        report.warn(("num_gpu",), f"{what} (set num_gpu: {present} to avoid this warning)", wanted)
         opt["num_gpu"] = present
     if opt.get("num_gpu") == 0:
         for _, data in sections(opt.get("datasets")):

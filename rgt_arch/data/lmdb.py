@@ -125,8 +125,8 @@ def _check_unchanged(path: Path, images: Sequence[LmdbImage], summary: Summary, 
     missing = [image for image in images if image.key not in listed]
     if not is_same or any(successes(encode, missing, summary, jobs=jobs, title="missing images")):
         raise UsageError(
-            f"{path}: exists and is not an LMDB of just these images that is newer than they are; choose another name "
-            "with -o, or --overwrite it"
+            f"{path}: exists, but is not an up-to-date LMDB of exactly these images; choose another name with -o, or "
+            "--overwrite it"
         )
     lmdb_reader.read_keys(path, len(listed))
     summary.kept = len(listed)
@@ -150,13 +150,13 @@ def _write(path: Path, images: Iterable[tuple[LmdbImage, tuple[bytes, str]]]) ->
     """Write encoded images into a hidden folder that becomes the LMDB folder `path` at the end; returns their number.
 
     A failure leaves `path` as it was and nothing beside it. Raises UserError without an image, and for what the system
-    refuses; UsageError if `path` exists and is not an LMDB folder alone.
+    refuses; UsageError if `path` holds files other than an LMDB's.
     """
     beside = path.with_name(f".{path.stem}.{os.getpid()}.new.lmdb")
     count = waiting = 0
     try:
         if path.exists() and not {"data.mdb"} <= set(os.listdir(path)) <= _FILES:
-            raise UsageError(f"{path}: exists and is not an LMDB folder alone; choose another name with -o")
+            raise UsageError(f"{path}: exists, and holds files other than an LMDB's; choose another name with -o")
         for other in path.parent.glob(f".{glob.escape(path.stem)}.[0-9]*.new.lmdb"):  # of runs that were killed
             if other == beside or not psutil.pid_exists(int(other.name.split(".")[-3])):
                 shutil.rmtree(other)

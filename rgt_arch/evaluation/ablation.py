@@ -229,7 +229,7 @@ def _read_list(settings: AblationSettings) -> tuple[Path, list[Variant], list[in
             if not isinstance(entries or [], list) or not all(isinstance(entry, str) for entry in entries or ()):
                 raise UsageError(f"{file}: {key} is {entries!r}; give a list such as [network_g:cpe=false]")
         if any(not entry.startswith("network_g:") for entry in changes or ()):
-            raise UsageError(f"{file}: variants:{label}: {changes} are not all of network_g, which alone may differ")
+            raise UsageError(f"{file}: variants:{label}: {changes}: variants may change keys of network_g only")
         overrides = (*(content.get("overrides") or ()), *settings.overrides, *(changes or ()))
         options = load_options(base)
         apply_overrides(options, overrides)

@@ -222,7 +222,7 @@ class RGTModel(SRModel):
         checkpoint = read_checkpoint(resolve_path(load_path))
         used = checkpoint.resolve_key(param_key)
         if param_key is not None and used != param_key:
-            logger.info(f"Loading: {param_key} does not exist, use {used or 'the state dict that the file is'}.")
+            logger.info(f"Loading: {param_key} does not exist, use {used or 'the plain state dict of the file'}.")
         logger.info(f"Loading {type(net).__name__} model from {load_path}, with param key: [{used or None}].")
         weights = checkpoint.state_dict(used)
         if not strict:

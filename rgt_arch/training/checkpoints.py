@@ -87,7 +87,9 @@ class CheckpointManager:
 
         def save() -> None:
             if not _are_finite(self._model.get_bare_model(self._model.net_g)):
-                raise UserError("the weights are not finite: the latest are not saved; go on from an earlier state")
+                raise UserError(
+                    "the weights are not finite, so net_g_latest.pth is not saved; resume from an earlier checkpoint"
+                )
             self._save_networks(-1, -1, [self._models / "net_g_latest.pth"])
             self._logger.info(f"Saved iteration {iteration} as net_g_latest.pth")
 
@@ -152,7 +154,7 @@ class CheckpointManager:
                 ) from error
             self._logger.error(
                 f"iteration {iteration} is not saved: {error}; {kept}; the next save tries again "
-                f"({self._failures} of {FAILURES} failures that end the run)"
+                f"(failures in a row: {self._failures}; {FAILURES} end the run)"
             )
             return False
         return True

@@ -39,8 +39,8 @@ def _describe(error: Exception) -> str:
     if lost_contact(error):
         reason = re.sub(r"^\[\S+\] ", "", first).partition(". ")[0]  # without gloo's source line and its advice
         return (
-            f"another process of this run is gone or does not answer ({reason}); its own message or that of torchrun "
-            "says why; --auto_resume goes on from the last checkpoint"
+            f"another process of this run is gone or does not answer ({reason}); its own message or torchrun's "
+            "gives the reason; --auto_resume goes on from the last checkpoint"
         )
     if isinstance(error, KeyError):
         first = f"no key {first}"

@@ -58,9 +58,11 @@ class MetricsCsv:
         try:
             content = self._path.read_bytes()
         except OSError as error:
-            raise UserError(f"{self._path}: cannot be read: {error.strerror}; mend that, or drop logger.csv") from error
+            raise UserError(
+                f"{self._path}: cannot be read: {error.strerror}; correct that, or set logger.csv: false"
+            ) from error
         if content[: len(header := _line(HEADER))] != header[: len(content)]:  # a half-written header is accepted
-            raise UserError(f"{self._path}: does not begin as a log of this run does; move it away, or drop logger.csv")
+            raise UserError(f"{self._path}: was not written by this program; move it away, or set logger.csv: false")
         lines = content.splitlines(keepends=True)[1:]
         rows = [(line, row) for line in lines if (row := _row(line)) is not None and int(row[0]) <= start_iter]
         self._there = {tuple(row[:3]) for _, row in rows if int(row[0]) == start_iter}

@@ -111,7 +111,7 @@ def _meeting(rank: int, world_size: int, patience: timedelta | None) -> dict[str
                     store.set(f"answer {store.get(f'asked {other}').decode()}", part)
             absent = {other for other in absent if not store.check([f"{part} {other}"])}
             if absent and time.monotonic() > limit:
-                raise dist.DistStoreError(f"no sign of rank {', '.join(map(str, sorted(absent)))}")
+                raise dist.DistStoreError(f"no answer from rank {', '.join(map(str, sorted(absent)))}")
             time.sleep(0.05)
     else:
         store.set(f"asked {rank}", own)

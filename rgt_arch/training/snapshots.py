@@ -54,10 +54,10 @@ class Snapshot:
         """Read a state and its networks. Raises UserError if one is missing, damaged, or from another save."""
         state = _load(path)
         if not isinstance(state, dict) or any(key not in state for key in STATE_KEYS) or type(state["iter"]) is not int:
-            raise UserError(f"{path}: no BasicSR training state ({', '.join(STATE_KEYS)}); take a file N.state")
+            raise UserError(f"{path}: is not a BasicSR training state ({', '.join(STATE_KEYS)}); name a file N.state")
         iteration, digests = state["iter"], state.get("networks") or {}  # states of BasicSR have no digests
         if path.stem.isdigit() and int(path.stem) != iteration:
-            raise UserError(f"{path}: is of iteration {iteration}, not of that in its name")
+            raise UserError(f"{path}: holds iteration {iteration}, but its name has another; restore the name")
         beside = path.resolve().parent.parent / "models"
         folder = beside if beside.is_dir() else Path(opt["path"]["models"])
         files = {label: folder / f"net_{label}_{iteration}.pth" for label in network_labels(opt)}
@@ -83,7 +83,7 @@ class Snapshot:
         """
         own, saved = sum(key.startswith("optim_") for key in opt["train"]), len(self.state["optimizers"])
         if saved != own and is_known(find_class("model", opt.get("model_type"))):
-            raise UsageError(f"{self.path}: is of {saved} optimisers, and train has {own}; resume with its own options")
+            raise UsageError(f"{self.path}: holds {saved} optimisers, but train has {own}; resume with its own options")
         for label, content in self.networks.items():
             if (problem := unfit(opt, f"network_{label}", content["params"])) is not None:
                 raise UsageError(f"{self.files[label]}: {problem}")
@@ -102,7 +102,7 @@ class Snapshot:
         if opt["seed_is_drawn"]:
             opt["manual_seed"] = seed
         elif seed != own:
-            notices.append(f"manual_seed: is {own}, and {seed} in the state resumed from: other samples follow")
+            notices.append(f"manual_seed is {own}, but {seed} in the resumed state: the samples will differ")
 
     def restore(self, model: Any, opt: Options, samples_per_iter: int, logger: logging.Logger) -> None:
         """Restore networks, optimisers, schedulers and best results. Raises UserError for a state that does not fit."""
@@ -139,7 +139,7 @@ class Snapshot:
         batch, ranks = self.state.get("samples_per_iter", samples_per_iter), len(self.state.get("generators", ()))
         if batch != samples_per_iter:
             logger.warning(
-                f"Saved with {batch} images an iteration, goes on with {samples_per_iter}: other samples follow; "
+                f"Saved with {batch} images an iteration, continues with {samples_per_iter}: the samples will differ; "
                 f"for the same ones set batch_size_per_gpu so that all processes together take {batch}"
             )
         if ranks not in (0, opt["world_size"]):
@@ -241,10 +241,10 @@ def _read_network(path: Path, iteration: int, expected: str | None) -> dict[str,
     """The content of a network file. Raises UserError if it has another iteration or, if `expected`, another digest."""
     content = _load(path)
     if not isinstance(content, Mapping) or not isinstance(content.get("params"), Mapping):
-        raise UserError(f"{path}: no weights of a training are in it; take a file that training saved")
+        raise UserError(f"{path}: holds no weights of a training; name a network file that training saved")
     saved = (content.get("rgt_info") or {}).get("iteration", iteration)
     if saved != iteration:
-        raise UserError(f"{path}: is of iteration {saved}, its training state of {iteration}; take files of one save")
+        raise UserError(f"{path}: holds iteration {saved}, its training state {iteration}; use files of one save")
     if expected is not None and digest(content) != expected:
         raise UserError(f"{path}: does not hold the weights that were saved with its training state; take both again")
     return dict(content)

@@ -82,8 +82,8 @@ def infer_config(state_dict: Mapping[str, Tensor], recorded: Mapping[str, Any] |
     for name in known.keys() & recorded.keys():
         if recorded[name] != known[name]:
             raise UsageError(
-                f"{name} is said to be {recorded[name]!r}, but the weights have {known[name]!r}; leave {name} out or "
-                "take the file that belongs to it"
+                f"{name} is given or recorded as {recorded[name]!r}, but the weights have {known[name]!r}; leave "
+                f"{name} out or take the matching file"
             )
     return {**PUBLISHED, **recorded, **known}
 

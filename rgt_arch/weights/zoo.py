@@ -197,6 +197,6 @@ def _check_content(entry: ZooEntry, file: Path) -> None:
         config = infer_config(checkpoint.state_dict(), checkpoint.config)
         if (config["upscale"], config["depth"]) != (entry.scale, PRESETS[entry.preset]["depth"]):
             raise UsageError(
-                f"is not {entry.name} but an RGT ×{config['upscale']} of depth {config['depth']}; weights of your own "
-                "go by their path"
+                f"is not {entry.name} but an RGT ×{config['upscale']} of depth {config['depth']}; give weights of your "
+                "own by their path"
             )

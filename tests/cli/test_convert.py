@@ -114,7 +114,7 @@ def test_set_records_arguments_unknown_from_weights_and_reads_numbers_like_optio
         (".", [], "unknown suffix"),
         ("a.pth", ["--set", "img_range"], "write ARGUMENT=VALUE"),
         ("a.pth", ["--set", "img_range=[1"], "not valid YAML"),
-        ("a.pth", ["--set", "embed_dim=180"], "embed_dim is said to be 180, but the weights have 96"),
+        ("a.pth", ["--set", "embed_dim=180"], "embed_dim is given or recorded as 180, but the weights have 96"),
         ("a.pth", ["--set", "img_rang=1"], "did you mean `img_range`?"),
     ],
 )

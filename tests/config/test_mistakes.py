@@ -68,7 +68,7 @@ MISTAKES: list[tuple[str, Any, str]] = [
     ),
     ("val:tile", {"size": 4}, "val:tile:size = 4: expected a value of 16 or more"),
     ("logger:wandb:project", "mine", "pip install wandb"),
-    ("logger:keep_best", "lpips", "names no metric of val:metrics; val:metrics has psnr"),
+    ("logger:keep_best", "lpips", "is not a metric of val:metrics; val:metrics has psnr"),
     # names that would leave the folder of the run
     ("name", "runs/one", "is the name of a folder and a log file"),
     ("datasets:val:name", "../../Set5", "is the name of a folder of results"),

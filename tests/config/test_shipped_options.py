@@ -14,7 +14,7 @@ from rgt_arch.config import load_options
 
 SHIPPED = sorted((Path(__file__).parents[2] / "options").glob("*.yml"))
 LAYOUTS = sorted((Path(__file__).parent / "layouts").glob("*.yml"))
-GPU_WARNING = "no CUDA GPU is here"
+GPU_WARNING = "no CUDA GPU is usable"
 
 
 def network(opt: dict[str, Any]) -> dict[str, Any]:

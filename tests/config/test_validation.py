@@ -96,7 +96,7 @@ def test_missing_gpus_fall_back_to_the_cpu_with_one_warning(training):
     data = {"datasets:train:prefetch_mode": "cuda", "datasets:train:pin_memory": True}
     opt, (warning,) = training.validate(changes={"num_gpu": 4, **data})
     assert (opt["num_gpu"], opt["datasets"]["train"]["prefetch_mode"]) == (0, None)
-    assert "num_gpu = 4: no CUDA GPU is here; runs on the CPU" in warning
+    assert "num_gpu = 4: no CUDA GPU is usable, so the run uses the CPU" in warning
 
 
 def test_recursion_warning_is_given_exactly_where_the_depth_differs(training):
@@ -147,7 +147,7 @@ def test_weights_are_found_in_every_published_layout_and_must_fit(testing_file):
         for param_key in ("params", "~"):
             testing_file.validate("path:pretrain_network_g=mine.pth", f"path:param_key_g={param_key}")
     message = testing_file.errors("path:pretrain_network_g=mine.pth", changes={"model_type": "SRModel"})[-1]
-    assert "path:param_key_g = 'params': is not there: " in message
+    assert "path:param_key_g = 'params': is not in the file: " in message
     assert message.endswith("mine.pth holds a plain state dict (~); name one of them")
     testing_file.validate("path:pretrain_network_g=RGT_T_x2")
     message = testing_file.error("path:pretrain_network_g=RGT_T_x2", "network_g:embed_dim=180")

@@ -190,7 +190,7 @@ def test_complete_lmdb_is_kept_and_one_of_other_images_refused(tmp_path, capsys)
     assert pack(tmp_path / "in") == 0
     before = content(tmp_path / "in.lmdb")
     time.sleep(0.02)  # file systems round timestamps
-    refusal = "in.lmdb: exists and is not an LMDB of just these images"
+    refusal = "in.lmdb: exists, but is not an up-to-date LMDB of exactly these images"
 
     def refused(*arguments):
         return pack(tmp_path / "in", *arguments) == 2 and refusal in capsys.readouterr().err
@@ -225,7 +225,7 @@ def test_overwrite_keeps_the_old_lmdb_until_the_new_one_is_complete_and_replaces
         create_lmdb_of_folder(tmp_path / "in", overwrite=True)
     assert content(path) == before
     (path / "notes.txt").write_text("mine")
-    with pytest.raises(UsageError, match=r"in\.lmdb: exists and is not an LMDB folder alone"):
+    with pytest.raises(UsageError, match=r"in\.lmdb: exists, and holds files other than an LMDB's"):
         create_lmdb_of_folder(tmp_path / "in", overwrite=True)
     assert content(path) == {**before, "notes.txt": b"mine"}
 

@@ -386,7 +386,7 @@ STATE_ROWS = [
         in_training(f"{what}, as a state", resume_from(STATE, *make), "9.state: ", code=1)
         for what, _, make, *_ in BAD_CHECKPOINTS
     ),
-    in_training("weights for a state", resume_from("w.pth", weights), "w.pth: no BasicSR training state", code=1),
+    in_training("weights for a state", resume_from("w.pth", weights), "w.pth: is not a BasicSR training state", code=1),
     in_training(
         "state without its network",
         then(resume_from(STATE, state_of(9)), lambda project: (project.root / NET).unlink()),

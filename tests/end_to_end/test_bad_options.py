@@ -78,7 +78,7 @@ def wrong_values(key: Key) -> Iterator[tuple[Any, str]]:
     if key.kind == "path":
         yield "no/such/place", "no such"
     if not key.nullable:
-        yield None, "not nothing"
+        yield None, "is empty"
     if key.required:
         yield MISSING, "is missing; "
 

@@ -26,7 +26,7 @@ def test_run_without_gpu_does_exactly_total_iter_then_resumes(project):
     assert project.logged_iterations() == [1, 2, 3, 4, 5]
     assert re.findall(r"@ (\d+) iter", run.stdout) == ["5"]
     [log] = project.run_folder.glob("train_*.log")
-    assert run.stdout.count("no CUDA GPU is here") == log.read_text("utf-8").count("no CUDA GPU is here") == 1
+    assert run.stdout.count("no CUDA GPU is usable") == log.read_text("utf-8").count("no CUDA GPU is usable") == 1
 
     (project.run_folder / "models" / "net_g_latest.pth").unlink()  # as if it had been killed
     before = sorted(project.root.rglob("*"))

@@ -212,7 +212,7 @@ def test_jpeg_without_end_marker_is_read_and_jpeg_without_all_pixels_is_not(tmp_
     whole, pixels = path.read_bytes(), read_picture(path).pixels
     path.write_bytes(whole[:-2])
     picture = read_picture(path)
-    assert picture.notices == ("its end mark is missing, but no pixel is",)
+    assert picture.notices == ("its end mark is missing, but all pixels are there",)
     np.testing.assert_array_equal(picture.pixels, pixels)
     for missing in (4, 10, 100, 2000):
         path.write_bytes(whole[:-missing])
@@ -512,7 +512,7 @@ LEFT_OUT: dict[str, tuple[Callable[[Path], object], str]] = {
     **{
         name: (
             partial(save, pixels=smooth(3), format="JPEG", xmp=XMP_DATA.replace(b"xmp:Rating", name.encode())),
-            f"XMP data about what is not in the result ({name.partition(':')[0]})",
+            f"XMP data about parts that the result lacks ({name.partition(':')[0]})",
         )
         for name in ("GPano:FullPanoWidthPixels", "hdrgm:Version", "GCamera:MotionPhoto")
     },

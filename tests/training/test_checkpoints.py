@@ -231,7 +231,7 @@ def test_full_disk_keeps_the_last_checkpoint_and_the_next_save_retries(begin, ba
     said = [line for line in log if "is not saved" in line]
     assert [line.split(":")[0] for line in said] == ["iteration 2 is not saved", "iteration 3 is not saved"]
     assert "No space left on device; nothing was changed; the last checkpoint, 1, is kept; the next save" in said[0]
-    assert said[1].endswith("tries again (2 of 3 failures that end the run)")
+    assert said[1].endswith("tries again (failures in a row: 2; 3 end the run)")
 
 
 def test_failed_checkpoint_and_best_weights_of_an_iteration_count_once(begin, batch, full):

@@ -64,7 +64,9 @@ def test_file_without_rows_is_continued(tmp_path, content):
 
 def test_file_of_another_kind_is_refused_and_kept(tmp_path):
     (tmp_path / NAME).write_text("my,own,notes\n1,2,3\n")
-    with pytest.raises(UserError, match=r"metrics\.csv: does not begin as .* move it away, or drop logger\.csv"):
+    with pytest.raises(
+        UserError, match=r"metrics\.csv: was not written by this program; move it away, or set logger\.csv"
+    ):
         MetricsCsv(tmp_path, 3, LOGGER)
     assert (tmp_path / NAME).read_text() == "my,own,notes\n1,2,3\n"
     (tmp_path / NAME).unlink()

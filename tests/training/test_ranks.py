@@ -127,7 +127,7 @@ def test_restarted_processes_meet_apart_from_dead_ones(monkeypatch):
         assert [part.get("address") for part in parts] == [b"0"] * 3
 
     store.set_timeout(timedelta(seconds=1))
-    with pytest.raises(torch.distributed.DistStoreError, match="no sign of rank 1, 2"):
+    with pytest.raises(torch.distributed.DistStoreError, match="no answer from rank 1, 2"):
         ranks._meeting(0, 3, None)
     monkeypatch.delenv("TORCHELASTIC_USE_AGENT_STORE")
     assert ranks._meeting(0, 3, None) == {}

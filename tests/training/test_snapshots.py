@@ -73,12 +73,12 @@ def other_iteration(path):
         ("models/net_g_4.pth", lambda path: path.write_bytes(path.read_bytes()[:-200]), "truncated"),
         ("models/net_g_4.pth", lambda path: path.write_bytes(b""), "empty"),
         ("models/net_g_4.pth", lambda path: path.unlink(), "no such file"),
-        ("training_states/4.state", lambda path: torch.save({"params": {}}, path), "no BasicSR training state"),
+        ("training_states/4.state", lambda path: torch.save({"params": {}}, path), "is not a BasicSR training state"),
         ("training_states/4.state", lambda path: path.write_bytes(b"\0" * 5000), "is not a PyTorch checkpoint"),
         (
             "training_states/4.state",
             lambda path: path.write_bytes(path.with_name("2.state").read_bytes()),
-            "is of iteration 2, not of that in its name",
+            "holds iteration 2, but its name has another",
         ),
     ],
 )
@@ -143,7 +143,7 @@ def test_each_kind_of_change_to_the_weights_changes_the_digest():
 @pytest.mark.parametrize("value", ["4", None, 4.0])
 def test_state_without_an_integer_iteration_is_refused(opt, value):
     save(opt, 4, iter=value)
-    with pytest.raises(UserError, match="no BasicSR training state"):
+    with pytest.raises(UserError, match="is not a BasicSR training state"):
         Snapshot.open(state_file(opt, 4), opt)
 
 
@@ -170,7 +170,7 @@ def test_resumed_run_keeps_a_drawn_seed_and_reports_a_changed_one(opt, drawn):
     notices: list[str] = []
     find(opt).prepare(opt, notices)
     assert opt["manual_seed"] == (7 if drawn else 3)
-    told = ["manual_seed: is 3, and 7 in the state resumed from: other samples follow"]
+    told = ["manual_seed is 3, but 7 in the resumed state: the samples will differ"]
     assert notices == ([] if drawn else told)
     assert opt["path"]["pretrain_network_g"] is None
 
@@ -211,7 +211,7 @@ def test_number_of_optimisers_is_checked_only_for_known_models(opt, monkeypatch)
     save(opt, 4, optimizers=[{}, {}])
     assert find({**opt, "model_type": "OwnModel"}).iteration == 4
     for known in ("SRModel", "RGTModel"):
-        with pytest.raises(UsageError, match="is of 2 optimisers, and train has 1"):
+        with pytest.raises(UsageError, match="holds 2 optimisers, but train has 1"):
             find({**opt, "model_type": known})
 
 

@@ -118,9 +118,9 @@ def test_record_gives_arguments_not_visible_in_tensors() -> None:
 @pytest.mark.parametrize(
     ("recorded", "words"),
     [
-        ({"embed_dim": 180}, "embed_dim is said to be 180, but the weights have 96"),
-        ({"hai": "none"}, "hai is said to be 'none', but the weights have 'learned'"),
-        ({"split_size": [8, 32]}, r"split_size is said to be \[8, 32\], but the weights have \[8, 16\]"),
+        ({"embed_dim": 180}, "embed_dim is given or recorded as 180, but the weights have 96"),
+        ({"hai": "none"}, "hai is given or recorded as 'none', but the weights have 'learned'"),
+        ({"split_size": [8, 32]}, r"split_size is given or recorded as \[8, 32\], but the weights have \[8, 16\]"),
         ({"img_range": "255"}, "img_range must be a finite number, not '255'"),
         ({"img_range": float("inf")}, "img_range must be a finite number"),
         ({"qk_scale": "abc"}, "qk_scale must be a finite number, not 'abc'"),

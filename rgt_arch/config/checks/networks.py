@@ -85,11 +85,11 @@ def check_weights(opt: dict[str, Any], key: str, file: Path, report: Report) -> 
     reads_all = "RGTModel" in parents(find_class("model", opt.get("model_type")))
     held = f"{checkpoint.path} holds {' and '.join(key or 'a plain state dict (~)' for key in weights)}"
     if wanted == "params_ema" and "params_ema" not in weights and "params" in weights:
-        report.warn(("path", option), f"is not there, and params is taken: {held}", wanted)
+        report.warn(("path", option), f"is not in the file, so params is used: {held}", wanted)
     elif (PLAIN if wanted is None else wanted) not in weights and not (
         reads_all and wanted in (None, "params", "params_ema")
     ):
-        report.error(("path", option), f"is not there: {held}; name one of them", wanted or "~")
+        report.error(("path", option), f"is not in the file: {held}; name one of them", wanted or "~")
     elif report.is_faulty((name,)) or report.is_faulty(("path", f"strict_load_{label}")):
         return
     elif (problem := unfit(opt, name, checkpoint.state_dict(wanted))) is not None:

@@ -131,6 +131,6 @@ def _check_logger(opt: dict[str, Any], logger: dict[str, Any], report: Report) -
     metrics = [name for name, _ in sections(subsection(opt, "val").get("metrics"))]
     if best is not None and best not in metrics:
         held = f"val:metrics has {', '.join(metrics)}" if metrics else "val:metrics is empty"
-        report.error(("logger", "keep_best"), f"names no metric of val:metrics; {held}", best)
+        report.error(("logger", "keep_best"), f"is not a metric of val:metrics; {held}", best)
     elif best is not None and not any(phase.split("_")[0] == "val" for phase, _ in sections(opt.get("datasets"))):
         report.error(("logger", "keep_best"), "needs a data set to validate on; add datasets:val", best)

@@ -169,5 +169,5 @@ def _check_options(file: Path, *, bicubic: bool, jobs: int) -> list[Section]:
         result[-1].note("{n} HR image{s} that the training data has too", shared)
     command = f"`basicsr {'train' if is_train else 'test'}`"
     head.problem(f"{{n}} mistake{{s}} at which {command} stops", report.errors, stops="everything")
-    head.note(f"{{n}} file{{s}} other than data that {command} misses", weights)
+    head.note(f"{{n}} file{{s}} beside the data that {command} needs and that cannot be used", weights)
     return result

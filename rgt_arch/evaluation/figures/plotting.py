@@ -53,7 +53,7 @@ def check_figure(output: Path, inputs: Iterable[Path], *, width: float, overwrit
     if not _WIDTHS[0] <= width <= _WIDTHS[1]:
         raise UsageError(f"--width {width:g}: must be from {_WIDTHS[0]:g} to {_WIDTHS[1]:g} cm")
     if output.suffix.lower() not in _SUFFIXES:
-        raise UsageError(f"--output {output}: the suffix says the format, and must be one of {', '.join(_SUFFIXES)}")
+        raise UsageError(f"--output {output}: the suffix selects the format, and must be one of {', '.join(_SUFFIXES)}")
     check_output("--output", output, inputs, overwrite=overwrite)
 
 

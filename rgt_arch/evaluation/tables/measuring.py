@@ -136,7 +136,7 @@ def _joined_ranks(cpu: bool) -> Iterator[tuple[int, int, dist.ProcessGroup | Non
             raise
         let_others_speak()
         raise UserError(
-            "another process of this table is gone; its own message or that of torchrun says why; what was measured "
+            "another process of this table is gone; its own message or torchrun's gives the reason; what was measured "
             "is kept: run it again"
         ) from error
     finally:

@@ -123,7 +123,7 @@ def _descriptions(content: bytes) -> Image.Exif:
 def named_xmp(xmp: bytes) -> dict[str, bytes]:
     """XMP data, if any, with the orientation 1, under a name of its own if it describes more than a result has."""
     match = _XMP_OF_THE_SOURCE.search(xmp)
-    name = f"{XMP} about what is not in the result ({match[1].decode()})" if match else XMP
+    name = f"{XMP} about parts that the result lacks ({match[1].decode()})" if match else XMP
     return {} if not xmp else {name: _XMP_ORIENTATION.sub(rb"\g<1>1", xmp)}
 
 

@@ -88,7 +88,7 @@ def _read(content: bytes) -> Picture:
             raise
         # with the end mark in place, a warning says whether pixels are missing too
         picture = _by_vips(content + b"\xff\xd9", kind, fail_on="warning")
-        return replace(picture, notices=(*picture.notices, "its end mark is missing, but no pixel is"))
+        return replace(picture, notices=(*picture.notices, "its end mark is missing, but all pixels are there"))
 
 
 def _by_vips(content: bytes, kind: str, fail_on: str = "error") -> Picture:

@@ -72,7 +72,7 @@ def check_writable(path: str | os.PathLike[str], size: tuple[int, int], channels
     form = _SUFFIXES.get(Path(path).suffix.lower())
     if form is None:
         known = ", ".join(WRITABLE_SUFFIXES)
-        raise UsageError(f"{path}: the suffix says the format, and must be one of {known}")
+        raise UsageError(f"{path}: the suffix selects the format, and must be one of {known}")
     if max(size) > form.side:
         raise UserError(
             f"{path}: {size[1]}×{size[0]} pixels do not fit into {form.name}, which ends at {form.side} pixels in "

@@ -157,7 +157,7 @@ def test_single_images_pass_with_a_note_on_missing_weights(data, run):
     code, text = run("test.yml")
     assert code == 0
     assert "BasicSR can validate or test on it: it sees 6 images" in text
-    assert "note: 1 file other than data that `basicsr test` misses" in text
+    assert "note: 1 file beside the data that `basicsr test` needs and that cannot be used" in text
 
 
 def test_at_most_64_headers_are_read_spread_over_the_folder(option_file, monkeypatch):

@@ -43,7 +43,7 @@ def test_wrong_inputs_are_named_in_one_line(figure, photograph, weights):
         (["face.png", "--block", "2.3"], "--block 2.3: net.pth has the blocks 1.1, 1.2, 1.3, 2.1, 2.2"),
         (["face.png", "--head", "4"], "--head 4: the blocks have heads 1 to 3"),
         ([], "an image is needed"),
-        (["face.png", "-o", "net.pth"], "the suffix says the format"),
+        (["face.png", "-o", "net.pth"], "the suffix selects the format"),
     ]:
         said = figure("features", *arguments, "-w", "net.pth", code=2)
         assert message in said
