@@ -104,7 +104,7 @@ class DataSet:
         return [*parts, last]
 
     def _read(self) -> bool:
-        """Fill `images` and `pairing`; report mistakes in folders, names, lists. Returns whether BasicSR can read it."""
+        """Fill `images` and `pairing`; report mistakes in folders, names, lists. Return whether BasicSR can read it."""
         before = len(self.report.errors)
         if "meta_info" not in self.data and self.keys == ["dataroot_gt"] and self.backend != "lmdb":
             text = "is missing; add a text file with one image name a line"
