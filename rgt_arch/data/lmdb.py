@@ -47,7 +47,7 @@ def create_lmdb(images: Sequence[Path], path: Path, keys: Sequence[str] | None =
     from the file (utils/img_util.py:142), with its EXIF orientation applied.
     path: the new folder; its name must end with `.lmdb`. It appears once it is complete.
     keys: one per image, by default `lmdb_key` of the file names. GT and LQ of a data set need the same keys.
-    BasicSR cuts keys at the first dot and names at the first space (data/data_util.py:98, :149), so keys have neither.
+    BasicSR cuts keys at the first dot and names at the first space (data/data_util.py:98, :149): keys may have neither.
 
     Raises UsageError for a path that exists or lacks the ending, and for a key that BasicSR would not read back;
     UserError for a damaged image, or if writing fails, for instance on a full disk.

@@ -22,7 +22,7 @@ from rgt_arch.data.sampling import Item
 from rgt_arch.errors import UnreadableImageError, UserError
 
 UNREADABLE = "unreadable"
-"""Key in TrainingDataset's samples: errors of the unreadable images it replaces, one line each, or ""."""
+"""Key in TrainingDataset's samples: errors of the images that the sample replaces, one line each, or ""."""
 _ATTEMPTS = 10
 
 

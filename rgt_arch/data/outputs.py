@@ -1,6 +1,6 @@
 """Make PNG files from the images of a folder, for `rgt prepare lr` and `rgt prepare subimages`.
 
-A hidden stamp file in each output folder holds the settings: the same command continues, others refuse the folder.
+A hidden stamp in each output folder holds the settings: the same command continues, another one refuses the folder.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Pairing:
-    """Paired names of two folders. All lists are sorted by HR name, `lone_lq` by LR name."""
+    """Paired names of two folders. All lists are in the order of the HR names, `lone_lq` in that of the LR names."""
 
     template: str
     pairs: list[tuple[str, str]]
@@ -128,7 +128,7 @@ def pair_names(gt: Iterable[str], lq: Iterable[str], template: str) -> Pairing:
 
 
 def guess_template(gt: Collection[str], lq: Collection[str]) -> str | None:
-    """Return the template that pairs the most names, with any suffixes, the shortest of several; None without a pair.
+    """Return the shortest template that pairs the most names, with any suffixes; None if none pairs two names.
 
     The template is the text around the HR name: 'baby_LRBI_x2.png' with 'baby.png' gives '{}_LRBI_x2'.
     """

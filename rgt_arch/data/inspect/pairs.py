@@ -148,7 +148,7 @@ def _check_bicubic(section: Section, tasks: Sequence[_Task], jobs: int) -> None:
     section.facts.append(
         f"{equal} of {counted('{n} LR image{s}', len(tasks))} bit-equal to MATLAB's bicubic of HR{why}"
     )
-    if equal:  # if no LR image is, LR was made by another method on purpose
+    if equal:  # if none is equal, LR was made by another method on purpose
         section.note("{n} LR image{s} unlike the bicubic", others)
 
 

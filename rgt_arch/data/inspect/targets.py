@@ -127,7 +127,7 @@ def _find_root(text: Path, names: Sequence[str], flag: str) -> Path:
     """
     here = text.parent
     beside = sorted(entry for entry in here.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    namesake = here / text.stem.removeprefix("meta_info_")  # preferred if several folders have the listed files
+    namesake = here / text.stem.removeprefix("meta_info_")  # preferred to other folders with equal names
     candidates = [here, *([namesake] if namesake in beside else []), *beside]
     counts = {folder: sum((folder / name).is_file() for name in names[:_NAMES_TRIED]) for folder in candidates}
     best = max(candidates, key=lambda folder: counts[folder])
