@@ -1,4 +1,4 @@
-"""What all benchmarks share: flags, how a script runs and ends, seconds, tables, and the machine's facts."""
+"""Shared by all benchmarks: flags, running and ending a script, timing, tables, and the machine's facts."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from rgt_arch.evaluation.reports import deliver, text_table
 from rgt_arch.files import check_output
 
 Row = dict[str, Any]
-"""A row of a table, and an object of its JSON. A list is in the JSON only."""
+"""A row of a table, and an object in JSON. Lists are in the JSON only."""
 Result = tuple[str, dict[str, list[Row]]]
-"""A heading, and tables by the name that they have in JSON."""
+"""A heading, and tables by their names in JSON."""
 
 
 def make_parser(description: str) -> argparse.ArgumentParser:
-    """A parser with the flags of every benchmark."""
+    """Return a parser with the flags of all benchmarks."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: the GPU, if any)")
     parser.add_argument("--json", metavar="FILE", help="write the figures to FILE too; - prints JSON, not the table")
@@ -34,7 +34,7 @@ def make_parser(description: str) -> argparse.ArgumentParser:
 
 
 def positive(text: str) -> int:
-    """A type of arguments: whole numbers from 1 on."""
+    """Convert an argument to a whole number from 1 on."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
     return int(text)
@@ -43,7 +43,7 @@ def positive(text: str) -> int:
 def run_script(
     parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], Result], argv: Sequence[str] | None
 ) -> int:
-    """Parse, do the work, print its tables. An error is one line on stderr; returns the exit code."""
+    """Parse the arguments, do the work and print its tables. An error is one line on stderr. Returns the exit code."""
     args = parser.parse_args(argv)
 
     def run() -> None:
@@ -64,19 +64,19 @@ def run_script(
 
 
 def float32_is_float32() -> None:
-    """Turn TF32 off."""
+    """Turn TF32 off, which would round float32 products."""
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
 
 
 def device_of(name: str) -> torch.device:
-    """The device that `--device` means. Raises UsageError for a missing GPU."""
+    """Return the device for `--device`. Raises UsageError for a missing GPU."""
     if name == "cuda" and not torch.cuda.is_available():
         raise UsageError("--device cuda: PyTorch finds no CUDA GPU here; leave it out to measure on the CPU")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def seconds(work: Callable[[], object], device: torch.device) -> float:
-    """Seconds that `work` takes."""
+    """Return the seconds that `work` takes."""
     synchronize = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     synchronize()
     start = time.perf_counter()
@@ -86,7 +86,7 @@ def seconds(work: Callable[[], object], device: torch.device) -> float:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Rows as text; a column in which nothing is known is left out."""
+    """Return rows as text, without columns that have no values."""
     keys = dict.fromkeys(key for row in rows for key, value in row.items() if not isinstance(value, (list, type(None))))
     body = [
         ["–" if value is None else f"{value:.5g}" if isinstance(value, float) else str(value) for value in row]
@@ -96,7 +96,7 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def describe_machine(device: torch.device) -> str:
-    """GPU, CPU, threads, versions, load and preloaded libraries in one line: no figure without it."""
+    """Return GPU, CPU, threads, versions, load and preloaded libraries in one line, which every result begins with."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     facts = [

@@ -50,7 +50,7 @@ EPOCH_STEPS = 8
 LOADERS = ("ours", "BasicSR")
 HR, LR = "HR", "LR_bicubic/X2"
 FORMS = {"full images, disk": "{}", "sub-images, disk": "sub/{}", "sub-images, LMDB": "sub/{}.lmdb"}
-"""Places of HR and LR by what is read."""
+"""Folder of HR or LR, which replaces {}, by form of the data."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -73,8 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def measure(args: argparse.Namespace) -> Result:
-    """A row for each rate and each wait. The data is removed in the end."""
-    warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)  # the number of workers is asked for
+    """Return a row for each rate and each wait. The data is removed at the end."""
+    warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)  # the number of workers is a flag
     rows = []
     with tempfile.TemporaryDirectory(prefix="rgt_bench_") as place:
         make_data(Path(place), args.images)
@@ -93,7 +93,7 @@ def measure(args: argparse.Namespace) -> Result:
 
 
 def make_data(folder: Path, images: str | None) -> None:
-    """HR and LR as full images, sub-images and LMDBs, by `rgt prepare`. Raises UserError where that fails."""
+    """Make HR and LR as full images, sub-images and LMDBs with `rgt prepare`. Raises UserError if that fails."""
     random = np.random.default_rng(SEED)
     for number in range(0 if images else 4):
         write_png(folder / f"photographs/{number}.png", photograph(random))
@@ -111,9 +111,9 @@ def make_data(folder: Path, images: str | None) -> None:
 
 
 def photograph(random: np.random.Generator) -> np.ndarray:
-    """An image as large as most of DIV2K, 1356×2040: four photographs side by side, in another order in each row.
+    """Return an image of 1356×2040, as most of DIV2K: rows of four photographs, in another order in each row.
 
-    A photograph that is repeated at once would compress, and decode, as no photograph does.
+    A photograph repeated next to itself would compress and decode unlike real photographs.
     """
     names = ("astronaut", "rocket", "immunohistochemistry", "coffee")
     parts = [getattr(skimage.data, name)()[:400, :, ::-1] for name in names]
@@ -122,7 +122,7 @@ def photograph(random: np.random.Generator) -> np.ndarray:
 
 
 def dataset_options(folder: Path, batch: int, workers: int) -> dict[str, Any]:
-    """The section datasets:train of an option file; `folder` has {} in the place of HR and LR."""
+    """Return the section datasets:train of an option file; {} in `folder` becomes HR or LR."""
     return {
         "name": "bench", "type": "PairedImageDataset", "phase": "train", "scale": 2, "gt_size": 128,
         "dataroot_gt": str(folder).format(HR), "dataroot_lq": str(folder).format(LR),
@@ -135,7 +135,7 @@ def dataset_options(folder: Path, batch: int, workers: int) -> dict[str, Any]:
 
 
 def batches(loader: str, data: dict[str, Any], steps: int) -> Iterator[dict[str, Any]]:
-    """Batches as `basicsr train`, or BasicSR 1.4.2 without this package, reads them. Closing it ends the workers."""
+    """Yield batches as `basicsr train` reads them, or BasicSR 1.4.2 without this package. Closing ends the workers."""
     size, build = data["batch_size_per_gpu"], partial(build_dataloader, dataset_opt=data, seed=SEED)
     with mock.patch.dict(FileClient._backends, {} if loader == "ours" else {"lmdb": LmdbBackend}):
         images = PairedImageDataset(data)
@@ -157,12 +157,12 @@ def batches(loader: str, data: dict[str, Any], steps: int) -> Iterator[dict[str,
 
 
 def in_turns(rounds: int) -> list[str]:
-    """The loaders of `rounds` runs of each, forwards and backwards, so that a busy moment meets both."""
+    """Return the order of `rounds` runs of each loader, alternately reversed, so that a busy moment affects both."""
     return [loader for turn in range(rounds) for loader in LOADERS[:: 1 if turn % 2 == 0 else -1]]
 
 
 def measure_rates(data: dict[str, Any], steps: int, rounds: int) -> dict[str, float]:
-    """Images per second of one core's time by loader: medians, in turns, each in a process of its own."""
+    """Return images per second of one core's time by loader: medians of runs in turns, each in its own process."""
     rates: dict[str, list[float]] = {loader: [] for loader in LOADERS}
     for loader in in_turns(rounds):
         with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as process:
@@ -182,7 +182,7 @@ def _images_per_second(loader: str, data: dict[str, Any], steps: int) -> float:
 
 
 def measure_waits(data: dict[str, Any], args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Waits of training runs by loader, in turns, in ms; the first wait of an epoch counts as an epoch end."""
+    """Measure waits of training runs by loader, in turns, in ms; the first wait of an epoch counts as its end."""
     device = device_of(args.device)
     config = {"upscale": 2, "in_chans": 3, **PRESETS["RGT-T"]}
     case = Case("ours", "fp32", Size(64, 64), config, device, args.batch, train=True)

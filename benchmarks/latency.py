@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def latency(args: argparse.Namespace) -> Result:
-    """A row for each size, dtype and engine."""
+    """Return a row for each size, dtype and engine."""
     name, sizes = network_cases(args)
     rows = measure(sizes, args.rounds, apart=False, in_turns=True)
     flops = {str(cases[0].size): 2 * count(cases[0].config, cases[0].size).whole.products for cases in sizes}

@@ -1,4 +1,4 @@
-"""How networks are measured: compared first, times in turns in this process, peak memory in fresh processes."""
+"""Measure networks: compare their outputs, then times in turns in this process, peak memory in fresh processes."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ from rgt_arch.inference.memory import free_memory, is_out_of_memory
 from rgt_arch.progress import Progress
 
 MOST_DIFFERENCE = 1e-4
-"""Between float32 outputs; more is a wrong network, not rounding."""
+"""Between float32 outputs; a larger difference is a wrong network, not rounding."""
 MOST_GRADIENT_DIFFERENCE = 1e-3
 """Between float32 gradients, relative to the largest of all."""
 LEAST_PSNR = 40.0
 """Of bfloat16 outputs against float32, in dB."""
 RESERVE = 10**9
-"""Bytes of free memory that are left to others."""
+"""Bytes of free memory that are left to other programs."""
 _FRESH = get_context("forkserver")  # a server that has imported torch and measured nothing
 _FRESH.set_forkserver_preload(["torch", "rgt_arch.evaluation.complexity"])
-_WARM_UP_SECONDS = 5.0  # a longer first run counts: what it prepares is a small part of it
+_WARM_UP_SECONDS = 5.0  # a longer first run counts, because warming up is a small part of it
 
 
 def measure(sizes: Sequence[Sequence[Case]], rounds: int, *, apart: bool, in_turns: bool) -> list[Row]:
-    """A row for each case, with ratios to the first case of the same size.
+    """Return a row for each case, with ratios to the first case of the same size.
 
-    apart: measure time and peak memory in fresh processes. in_turns: measure time in this process, of the cases for
-    which the memory suffices. Raises UserError where outputs or gradients differ.
+    apart: measure time and peak memory in fresh processes. in_turns: measure time in this process, for the cases that
+    fit in memory. Raises UserError if outputs or gradients differ.
     """
     rows = []
     with Progress(len(sizes) * len(sizes[0]) * (apart + in_turns * rounds), "measuring", "run") as progress:
@@ -73,9 +73,9 @@ def measure(sizes: Sequence[Sequence[Case]], rounds: int, *, apart: bool, in_tur
 
 
 def measure_in_turns(cases: Sequence[Case], rounds: int, done: Callable[[], object]) -> list[Row]:
-    """By case how its output agrees with the first, and the median and all of `rounds` times in this process.
+    """Return for each case its agreement with the first output, and the median and all `rounds` times in this process.
 
-    Runs alternate, forwards and backwards, so that a busy moment meets all.
+    Cases run in turns, alternately reversed, so that a busy moment affects all.
     """
     works, rows = first_outputs(cases, [case.build() for case in cases])
     times: list[list[float]] = [[] for _ in works]
@@ -87,10 +87,10 @@ def measure_in_turns(cases: Sequence[Case], rounds: int, done: Callable[[], obje
 
 
 def first_outputs(cases: Sequence[Case], networks: Sequence[nn.Module]) -> tuple[list[Callable[[], Tensor]], list[Row]]:
-    """Run each case once, and compare its output with that of the first one, which is in float32.
+    """Run each case once, and compare its output with the first case's, which is float32.
 
-    Returns the works of the cases, now warm, and by case the largest absolute difference and the PSNR in dB (None where
-    equal). Raises UserError where outputs, or gradients in float32, differ by more than rounding, or are NaN.
+    Returns the warm works and, for each case, the largest absolute difference and the PSNR in dB (None if equal).
+    Raises UserError if outputs, or float32 gradients, differ by more than rounding or are NaN.
     """
     works = [case.work(network) for case, network in zip(cases, networks, strict=True)]
     outputs = [work().double() for work in works]
@@ -112,14 +112,14 @@ def first_outputs(cases: Sequence[Case], networks: Sequence[nn.Module]) -> tuple
 
 
 def _gradient(network: nn.Module) -> Tensor:
-    """All gradients in one vector."""
+    """Return all gradients in one vector, zeros for missing ones."""
     return torch.cat([p.new_zeros(p.numel()) if p.grad is None else p.grad.flatten() for p in network.parameters()])
 
 
 def measure_apart(case: Case, rounds: int) -> Row:
-    """`seconds`, the median of the runs, and `GB`, the peak above the loaded network, in a fresh process.
+    """Measure in a fresh process: `seconds`, the median of the runs, and `GB`, the peak above the loaded network.
 
-    Where the free memory does not suffice, both are None, and `more_than_GB` is the free memory.
+    If the free memory does not suffice, both are None, and `more_than_GB` is the free memory.
     """
     allowed = free_memory(case.device) - RESERVE
     if allowed <= 0:
@@ -148,7 +148,7 @@ def _measure_here(case: Case, rounds: int, allowed: int) -> Row:
         with contextlib.suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")  # proc(5): resets VmHWM
         before, virtual = psutil.Process().memory_info()[:2]
-        if sys.platform == "linux":  # allocations of more fail, instead of the machine
+        if sys.platform == "linux":  # larger allocations fail, before the machine does
             resource.setrlimit(resource.RLIMIT_AS, (virtual + allowed, resource.getrlimit(resource.RLIMIT_AS)[1]))
     times = [seconds(work, device)]
     times = times if times[0] >= _WARM_UP_SECONDS and not case.train else []  # a second step has Adam's moments

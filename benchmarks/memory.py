@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def memory(args: argparse.Namespace) -> Result:
-    """A row for each size, dtype and engine."""
+    """Return a row for each size, dtype and engine."""
     name, sizes = network_cases(args)
     rows = measure(sizes, args.rounds, apart=True, in_turns=False)
     return f"{name}, peak memory above the loaded network, each in a fresh process", {"rows": rows}

@@ -1,4 +1,4 @@
-"""The networks that are measured: the official one and ours by several engines, with equal weights."""
+"""The measured networks: the official one and ours in several engines, with equal weights."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NETWORKS = {"rgt": "RGT", "rgt_s": "RGT-S", "rgt_t": "RGT-T"}
 
 
 def make_network_parser(description: str, sizes: str, dtypes: Sequence[str], rounds: int) -> argparse.ArgumentParser:
-    """A parser with the flags of the benchmarks of networks."""
+    """Return a parser with the flags of the network benchmarks."""
     parser = make_parser(description)
     several = partial(parser.add_argument, nargs="+")
     parser.add_argument("--network", default="rgt", help="rgt, rgt_s, rgt_t or an option file (default: %(default)s)")
@@ -58,7 +58,7 @@ class Case:
     train: bool = False
 
     def build(self) -> nn.Module:
-        """The network in eval mode; one configuration gives all engines equal weights."""
+        """Return the network in eval mode. Equal configurations have equal weights in all engines."""
         if self.engine == "official":
             from spandrel.architectures.RGT import RGT as OfficialRGT  # noqa: N811
 
@@ -74,9 +74,9 @@ class Case:
         return OpenVino(network) if self.engine == "openvino" else network
 
     def work(self, network: nn.Module) -> Callable[[], Tensor]:
-        """What is measured; it returns the network's output in float32.
+        """Return the function to measure, which returns the network's output in float32.
 
-        A training step is forward, L1, backward and Adam; gradients are freed first, as BasicSR does.
+        A training step is forward, L1, backward and Adam. Gradients are freed first, as in BasicSR.
         """
         lr, hr = self.images(), self.images(self.config["upscale"])
         optimizer = torch.optim.Adam(network.train().parameters(), lr=2e-4) if self.train else None
@@ -96,20 +96,21 @@ class Case:
         return run
 
     def images(self, scale: int = 1) -> Tensor:
-        """Random images (batch, C, scale·H, scale·W) in [0, 1]."""
+        """Return random images (batch, C, scale·H, scale·W) in [0, 1]."""
         shape = (self.batch, self.config["in_chans"], scale * self.size.height, scale * self.size.width)
         return torch.rand(shape, generator=torch.Generator().manual_seed(scale)).to(self.device)
 
 
 def network_cases(args: argparse.Namespace) -> tuple[str, list[list[Case]]]:
-    """The network's name, and for each size all engines in all dtypes, first the base: the first engine in float32.
+    """Return the network's name and, for each size, the cases of all engines and dtypes.
 
-    Prints a line for each engine that is missing. Raises UsageError for a network that cannot be built.
+    The first case is the base: the first engine in float32. Prints a line for each missing engine. Raises UsageError
+    for a network that cannot be built, UserError if no engine can run.
     """
     sizes, device = parse_sizes(args.sizes), device_of(args.device)
     name = NETWORKS.get(args.network, Path(args.network).stem)
     config = with_defaults({"upscale": 4, **PRESETS[name]} if args.network in NETWORKS else network_of(args.network))
-    del config["unknown"]  # the name under which the constructor takes what it refuses
+    del config["unknown"]  # the constructor's name for arguments it refuses
     config["upscale"] = args.scale or config["upscale"]
     if args.groups is not None:
         if not 1 <= args.groups <= len(config["depth"]):
@@ -139,7 +140,7 @@ def network_cases(args: argparse.Namespace) -> tuple[str, list[list[Case]]]:
 
 
 def missing(engine: str, device: torch.device) -> str | None:
-    """Why an engine cannot run here, with the remedy."""
+    """Return why an engine cannot run here, and the remedy; None if it can."""
     package = {"official": "spandrel", "openvino": "openvino"}.get(engine)
     if package and importlib.util.find_spec(package) is None:
         return f"{package} is not installed: pip install 'rgt-arch[bench]'"
@@ -152,7 +153,7 @@ def missing(engine: str, device: torch.device) -> str | None:
 
 @torch.no_grad()
 def strengthen(network: nn.Module) -> None:
-    """Set weights that make every part matter: with the initial ones, a wrong attention would not be seen."""
+    """Set weights that make every part matter; with the initial ones, a wrong attention would change nothing."""
     generator = torch.Generator().manual_seed(10)
     for name, parameter in network.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator)
@@ -177,7 +178,7 @@ class OpenVino(nn.Module):
         key = (image.shape, "bf16" if torch.is_autocast_enabled("cpu") else "f32")
         if key not in self._compiled:
             with torch.no_grad(), torch.autocast("cpu", enabled=False), warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # the tracer's about sizes, which are fixed here
+                warnings.simplefilter("ignore")  # the tracer warns about sizes, which are fixed here
                 model = openvino.convert_model(self.network, example_input=image, input=[tuple(image.shape)])
             hints = {"INFERENCE_PRECISION_HINT": key[1], "INFERENCE_NUM_THREADS": torch.get_num_threads()}
             self._compiled[key] = openvino.compile_model(model, "CPU", hints)

@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def scaling(args: argparse.Namespace) -> Result:
-    """A row for each size and engine or layer, and one for the exponent of each curve."""
+    """Return a row for each size and engine or layer, and a row for the exponent of each curve."""
     if args.plot and Path(args.plot).suffix not in _FORMATS:
         raise UsageError(f"--plot {args.plot}: must end with {', '.join(_FORMATS)}")
     if args.layers and args.sizes == _SIZES.split():
@@ -71,10 +71,10 @@ def scaling(args: argparse.Namespace) -> Result:
 
 
 def count_layers(case: Case) -> list[Row]:
-    """Multiply-adds of one layer of each attention, projections included.
+    """Count the multiply-adds of one layer of each attention, including projections.
 
-    While T stays the same, RG-SA's map grows with the image and its attention with the square of the pixels. Each step
-    of T makes the map small again: over all sizes RG-SA is linear within a factor.
+    While T is constant, RG-SA's map grows with the image, and its attention with the square of the pixels. Each step
+    of T makes the map small again: over all sizes, RG-SA is linear within a constant factor.
     """
     size, channels = case.size, case.config["embed_dim"]
     counted = count({**case.config, "depth": [2], "num_heads": case.config["num_heads"][:1]}, size)
@@ -92,7 +92,7 @@ def count_layers(case: Case) -> list[Row]:
 
 
 def plot(path: Path, title: str, panels: Mapping[str, Curves]) -> None:
-    """Draw each panel's curves over the pixels on logarithmic axes, with a grey line of linear growth."""
+    """Draw each panel's curves over the pixels on logarithmic axes, with a grey line for linear growth."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5 * len(panels), 4), dpi=150, layout="constrained")

@@ -1,4 +1,4 @@
-"""What tiles cost in PSNR and in time, for each size and overlap, next to whole images."""
+"""PSNR and time of tiles, for each size and overlap, compared with whole images."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def measure(args: argparse.Namespace) -> Result:
-    """A row for each tile size and overlap, first whole images."""
+    """Return a row for whole images, then one for each tile size and overlap."""
     folder = Path(args.images)
     files = [file for file in sorted(folder.glob("*")) if file.suffix.lower() in PICTURE_SUFFIXES]
     if not files:

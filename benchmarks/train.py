@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def train(args: argparse.Namespace) -> Result:
-    """A row for each size, dtype, engine, and use of checkpointing."""
+    """Return a row for each size, dtype and engine, with and without checkpointing."""
     name, sizes = network_cases(args)
     steps = [
         [

@@ -1,4 +1,4 @@
-"""Check images, pairs, LMDBs or the data of an option file: `rgt prepare check` under a script's name.
+"""Check images, pairs, LMDBs or the data of an option file, as `rgt prepare check` does.
 
 python realesrgan_style_scripts/check_dataset.py datasets/DF2K/HR --lr datasets/DF2K/LR_bicubic/X2
 python realesrgan_style_scripts/check_dataset.py options/train_RGT_x2.yml

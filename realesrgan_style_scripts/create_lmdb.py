@@ -1,4 +1,4 @@
-"""Pack a folder of images into an LMDB: `rgt prepare lmdb` under the name that BasicSR's users know.
+"""Pack a folder of images into an LMDB, as `rgt prepare lmdb` does; the script has BasicSR's name.
 
 python realesrgan_style_scripts/create_lmdb.py DF2K/HR
 python realesrgan_style_scripts/create_lmdb.py DF2K/LR_bicubic/X2 --ending x2

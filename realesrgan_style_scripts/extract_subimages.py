@@ -1,4 +1,4 @@
-"""Cut photographs into sub-images: `rgt prepare subimages` under the name that BasicSR's users know.
+"""Cut photographs into sub-images, as `rgt prepare subimages` does; the script has BasicSR's name.
 
 python realesrgan_style_scripts/extract_subimages.py DF2K/HR --lr DF2K/LR_bicubic/X2 -o DF2K_sub
 """

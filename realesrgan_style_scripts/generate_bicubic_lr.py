@@ -1,4 +1,4 @@
-"""Make bicubic LR images as MATLAB does: `rgt prepare lr` under the name that users of such scripts know.
+"""Make bicubic LR images as MATLAB does, with `rgt prepare lr`.
 
 python realesrgan_style_scripts/generate_bicubic_lr.py DF2K/HR --scale 2 4
 """

@@ -1,4 +1,4 @@
-"""List images or pairs of images: `rgt prepare meta` under the name that BasicSR's and Real-ESRGAN's users know.
+"""List images or pairs of images, as `rgt prepare meta` does; the script has BasicSR's and Real-ESRGAN's name.
 
 python realesrgan_style_scripts/generate_meta_info.py DF2K/HR_sub -o DF2K/meta_info.txt
 python realesrgan_style_scripts/generate_meta_info.py DF2K/HR_sub --lr DF2K/LR_sub -o DF2K/meta_info_pair.txt

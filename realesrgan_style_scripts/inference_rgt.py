@@ -12,15 +12,15 @@ from rgt_arch.cli import main
 
 
 def translate(args: argparse.Namespace) -> list[str]:
-    """The arguments of `rgt upscale` that do the same."""
+    """Return the equivalent arguments of `rgt upscale`."""
     alpha = {"realesrgan": "rgt"}.get(args.alpha_upsampler, args.alpha_upsampler)
     flags = ["upscale", args.input, f"--output={args.output}/", f"--weights={args.model_name}", f"--alpha={alpha}"]
     flags += [f"--suffix={args.suffix}", f"--ext={args.ext}", f"--precision={'fp32' if args.fp32 else 'auto'}"]
     flags += [f"--outscale={args.outscale}"] if args.outscale else []
     if not args.tile:
         return [*flags, "--tile=0"]
-    # as in Real-ESRGAN, tile_pad is what a tile sees beyond its sides, so neighbours share twice as much, and that is
-    # at most half a tile
+    # As in Real-ESRGAN, a tile is padded by tile_pad on each side. Neighbours share 2 * tile_pad pixels, which is at
+    # most half a tile in `rgt upscale`.
     return [*flags, f"--tile={max(args.tile + 2 * args.tile_pad, 4 * args.tile_pad)}", f"--overlap={2 * args.tile_pad}"]
 
 
@@ -31,7 +31,9 @@ if __name__ == "__main__":
     parser.add_argument("-n", "--model_name", default="RGT_T_x4", help="name or file of weights (default: %(default)s)")
     parser.add_argument("-s", "--outscale", help="final scale (default: the weights')")
     parser.add_argument("-t", "--tile", type=int, default=0, help="tile size, 0: no tiles (default: %(default)s)")
-    parser.add_argument("--tile_pad", type=int, default=16, help="what a tile sees around it (default: %(default)s)")
+    parser.add_argument(
+        "--tile_pad", type=int, default=16, help="pixels of padding around a tile (default: %(default)s)"
+    )
     parser.add_argument("--suffix", default="out", help="end of output names (default: %(default)s)")
     parser.add_argument("--ext", choices=("auto", "jpg", "png"), default="auto", help="format (default: the input's)")
     parser.add_argument("--fp32", action="store_true", help="float32 inside the network (default: auto)")

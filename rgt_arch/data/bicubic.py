@@ -30,13 +30,13 @@ def imresize(image: NDArray[Any], scale: float) -> NDArray[Any]:
 
 
 def crop_to_multiple(image: NDArray[Any], scale: int) -> NDArray[Any]:
-    """The top left part of an (H, W[, C]) image whose height and width are multiples of `scale`; a view."""
+    """Return a view of the top left part of an (H, W[, C]) image, with height and width multiples of `scale`."""
     height, width = image.shape[:2]
     return image[: height - height % scale, : width - width % scale]
 
 
 def hr_lr_pair(hr: NDArray[Any], scale: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """HR cropped to a multiple of `scale`, and the bicubic LR made from it, `scale` times smaller.
+    """Return HR cropped to a multiple of `scale`, and its bicubic LR, `scale` times smaller.
 
     hr: as for `imresize`. Raises ValueError if a side is shorter than `scale`.
     """
@@ -65,7 +65,7 @@ def _resize_rows(image: NDArray[Any], scale: float) -> NDArray[Any]:
 def _taps(length: int, scale: float) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
     """Weights (new length, taps) and the indices of the samples they weigh, for one axis of `length` samples."""
     new_length = math.ceil(length * scale)
-    squeeze = min(scale, 1.0)  # the kernel grows wider by 1 / scale when samples are dropped: that is the antialiasing
+    squeeze = min(scale, 1.0)  # antialiasing: the kernel is wider by 1 / scale when samples are dropped
     width = 4.0 / squeeze
     # In MATLAB's one-based coordinates, so that every rounding error is the same too.
     centre = np.arange(1, new_length + 1) / scale + 0.5 * (1 - 1 / scale)

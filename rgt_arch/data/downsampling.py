@@ -30,14 +30,14 @@ def make_lr_images(
 ) -> Summary:
     """Write the LR images that MATLAB's bicubic `imresize` makes of all images below a folder, as PNG.
 
-    out_folder: the data set's folder, by default the one that `hr_folder` is in. layout: where LR files go inside it,
-    with the fields {name} and {scale}; sub-folders of `hr_folder` are kept. HR is cropped at the bottom and right to a
-    multiple of the scale. hr_out: a folder for HR of exactly scale × LR, as BasicSR's training wants it
+    out_folder: the data set's folder, by default the parent of `hr_folder`. layout: path of LR files in it, with the
+    fields {name} and {scale}; sub-folders of `hr_folder` are kept. HR is cropped at the bottom and right to a multiple
+    of the scale. hr_out: a folder for HR of exactly scale × LR, as BasicSR's training requires
     (data/transforms.py:63); all scales then share one crop, to a multiple of every scale.
 
     Files that are complete, of the right size and newer than their source are kept, unless `overwrite`. A note in the
     result counts the HR images that BasicSR refuses to train on.
-    Raises UsageError for wrong arguments, names that collide, and folders filled with something else; UserError for
+    Raises UsageError for wrong arguments, names that collide, and output folders with other contents; UserError for
     folders that cannot be written to.
     """
     scales = sorted(set(scales))
@@ -60,14 +60,14 @@ def make_lr_images(
     if uneven and not hr_out:
         counts = ", ".join(f"{count} at x{scale}" for scale, count in uneven.items())
         summary.notes.append(
-            f"HR images whose sides are no multiples of the scale: {counts}. BasicSR trains only on HR of exactly "
+            f"HR images whose sides are not multiples of the scale: {counts}. BasicSR trains only on HR of exactly "
             "scale x LR: run again with --hr-out DIR, and train on the HR in DIR"
         )
     return summary
 
 
 def _split_layout(layout: str, scale: int, scales: int) -> tuple[str, str]:
-    """The folder of LR files in the data set's folder, and the file in it; sub-folders of HR come between them."""
+    """Split a layout into the LR folder and the file name; sub-folders of HR come between them."""
     match = _LAYOUT.fullmatch(layout)
     if not match or {"", ".", ".."} & set(layout.split("/")) or (scales > 1 and "{scale}" not in match[1]):
         raise UsageError(

@@ -1,4 +1,4 @@
-"""Image files of data sets: found in folders, checked for damage, decoded as BasicSR decodes them, written whole."""
+"""Find the image files of data sets, check them for damage, decode them as BasicSR does, and write them whole."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from rgt_arch.files import written_whole
 Size = tuple[int, int]  # height, width
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-# What Pillow may try: not EPS, which starts Ghostscript. TIFF is OpenCV's alone, Pillow has no 16-bit colour.
+# Formats that Pillow may try: not EPS, which starts Ghostscript, nor TIFF, because Pillow has no 16-bit colour.
 _PILLOW_FORMATS = ("PNG", "JPEG", "WEBP", "BMP")  # JPEG includes MPO
 _FORMATS_WITH_SIZE = (*_PILLOW_FORMATS, "TIFF", "PPM", "JPEG2000")
 _EXIF_ORIENTATION = 0x112
@@ -32,10 +32,10 @@ _AS_IN_TRAINING = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
 
 
 def find_files(folder: Path) -> list[Path]:
-    """All files below a folder except hidden ones, sorted by their path relative to it; links are followed.
+    """Return all files below a folder, except hidden ones, sorted by relative path. Links are followed.
 
-    Files that are not images are included, so that they are reported. Raises UsageError if there is no such folder, it
-    cannot be listed, or holds no file.
+    Files other than images are included, so that callers report them. Raises UsageError for a folder that is missing,
+    cannot be listed or has no files.
     """
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder; correct the name")
@@ -46,7 +46,7 @@ def find_files(folder: Path) -> list[Path]:
 
 
 def walk_files(folder: Path) -> Iterator[Path]:
-    """The files of `find_files` in no order, perhaps none. A folder that several links lead to is listed once."""
+    """Yield the files of `find_files` in any order, perhaps none. A folder with several links to it is listed once."""
     seen = set()
     for place, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
         is_new = (real := os.path.realpath(place)) not in seen
@@ -60,7 +60,7 @@ def _refuse(error: OSError) -> None:
 
 
 def read_bytes(path: Path) -> bytes:
-    """A file's content. Raises UserError in one line if it is empty, no regular file, or cannot be read."""
+    """Return a file's content. Raises a one-line UserError for a file that is empty, not regular or unreadable."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # opening a FIFO would wait for ever
             raise UserError(f"{path}: is not a regular file")
@@ -75,11 +75,11 @@ def read_bytes(path: Path) -> bytes:
 
 
 def decode(content: bytes, path: Path, flags: int = _AS_IN_TRAINING) -> NDArray[Any]:
-    """Pixels of an encoded image: (H, W) or (H, W, 3) in BGR order, uint8 or uint16; float32 from HDR formats.
+    """Decode an image to (H, W) or (H, W, 3) in BGR order, uint8 or uint16; float32 from HDR formats.
 
-    flags: OpenCV's, by default as BasicSR reads in training, but with grey and 16 bits kept.
-    Raises UserError naming `path` if the content is damaged or no image. Truncated files are found here, not by OpenCV,
-    which fills what is missing with grey in some formats and says so on stderr only.
+    flags: OpenCV's. The default decodes as BasicSR does in training, except that grey and 16 bits are kept.
+    Raises UserError with `path` if the content is damaged or is not an image. Truncated files are detected before
+    OpenCV decodes them: in some formats it fills the missing part with grey and only warns on stderr.
     """
     _check_whole(content, path)
     try:
@@ -95,7 +95,7 @@ def decode(content: bytes, path: Path, flags: int = _AS_IN_TRAINING) -> NDArray[
 def _check_whole(content: bytes, path: Path) -> None:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # large images and odd metadata are no faults
+            warnings.simplefilter("ignore")  # large images and odd metadata are not faults
             with Image.open(io.BytesIO(content), formats=_PILLOW_FORMATS) as image:
                 if content.startswith(PNG_SIGNATURE):
                     image.verify()  # every chunk's checksum, without decoding
@@ -104,16 +104,16 @@ def _check_whole(content: bytes, path: Path) -> None:
     except Image.UnidentifiedImageError:
         if content.startswith((PNG_SIGNATURE, b"\xff\xd8\xff")):
             raise UserError(f"{path}: is truncated or damaged") from None
-        # a format that only OpenCV knows, or no image at all: it decides
+        # perhaps a format that only OpenCV reads: OpenCV decides
     except Image.DecompressionBombError as error:
         raise UserError(f"{path}: {error}") from error
-    except Exception as error:  # Pillow's readers trip over damage in many ways: IndexError, struct.error, …
+    except Exception as error:  # Pillow raises many types for damaged files: IndexError, struct.error, …
         raise UserError(f"{path}: is truncated or damaged ({' '.join(str(error).split())})") from error
 
 
 @contextmanager
 def _silent_libraries() -> Iterator[None]:
-    """Keep what libpng, libtiff and OpenCV themselves write from stderr: a bad file is one line of ours."""
+    """Discard what libpng, libtiff and OpenCV write to stderr: this package reports a bad file in one line."""
     terminal, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 2)
@@ -125,7 +125,7 @@ def _silent_libraries() -> Iterator[None]:
 
 
 def image_size(path: Path) -> Size | None:
-    """(height, width) that `decode` would give, from the file's header alone; None if Pillow cannot tell."""
+    """Return the (height, width) of `decode`'s result from the file's header; None if Pillow cannot read it."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -133,16 +133,16 @@ def image_size(path: Path) -> Size | None:
                 return None
             with Image.open(path, formats=_FORMATS_WITH_SIZE) as image:
                 width, height = image.size
-                is_sideways = image.format != "TIFF" and is_turned(image)  # of TIFF, Pillow turns the size
+                is_sideways = image.format != "TIFF" and is_turned(image)  # Pillow itself turns the size of a TIFF
                 return (width, height) if is_sideways else (height, width)
     except Exception:  # as in `_check_whole`
         return None
 
 
 def header_size(path: Path) -> Size:
-    """`image_size`, or the size of the pixels where Pillow cannot tell it; a PNG without its end is decoded too.
+    """Return `image_size`; where that is None or a PNG lacks its end, decode the image.
 
-    Raises UserError naming `path` if it cannot be read as an image.
+    Raises UserError with `path` for an unreadable image.
     """
     size = image_size(path)
     if size is None or _lacks_png_end(path):
@@ -152,7 +152,7 @@ def header_size(path: Path) -> Size:
 
 
 def _lacks_png_end(path: Path) -> bool:
-    """Whether a PNG file has no last chunk; a few bytes may follow that."""
+    """Whether a PNG file lacks its last chunk, after which a few bytes may follow."""
     with path.open("rb") as file:
         if file.read(len(PNG_SIGNATURE)) != PNG_SIGNATURE:
             return False
@@ -161,19 +161,19 @@ def _lacks_png_end(path: Path) -> bool:
 
 
 def is_turned(image: Image.Image, orientations: Container[int] = (5, 6, 7, 8)) -> bool:
-    """Whether EXIF data in the header of an open image gives one of these orientations, by default on its side."""
+    """Whether EXIF data in an open image's header has one of these orientations, by default the sideways ones."""
     # Without EXIF data in the header, Pillow would decode the whole PNG to look for some behind the pixels.
     known = image.format != "PNG" or "exif" in image.info
     return known and image.getexif().get(_EXIF_ORIENTATION, 1) in orientations
 
 
 def write_png(path: Path, image: NDArray[Any]) -> None:
-    """Write (H, W) or (H, W, 3) BGR, uint8 or uint16, whole or not at all. Raises UserError if the disk refuses."""
+    """Write (H, W) or (H, W, 3) BGR, uint8 or uint16, whole or not at all. Raises UserError if writing fails."""
     write_bytes(path, cv2.imencode(".png", image)[1].tobytes())
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file in a folder that may not exist yet, whole or not at all. Raises UserError if the disk refuses."""
+    """Write a file, whole or not at all, and create its folder. Raises UserError if writing fails."""
     with written_whole(path) as beside:
         path.parent.mkdir(parents=True, exist_ok=True)
         beside.write_bytes(content)

@@ -24,8 +24,8 @@ from rgt_arch.errors import UsageError, UserError
 
 _META_INFO = "meta_info.txt"
 _FILES = {"data.mdb", "lock.mdb", _META_INFO}
-_MAP_SIZE = 1 << 40  # BasicSR's (utils/lmdb_util.py:175): addresses, not bytes on the disk
-_TRANSACTION_BYTES = 64 << 20  # of images: they lie in memory until the transaction ends
+_MAP_SIZE = 1 << 40  # BasicSR's (utils/lmdb_util.py:175): address space, not bytes on the disk
+_TRANSACTION_BYTES = 64 << 20  # of images, which stay in memory until the transaction ends
 
 
 @dataclass(frozen=True)
@@ -37,20 +37,20 @@ class LmdbImage:
     level: int = 1
     """Compression of PNG, by default BasicSR's (utils/lmdb_util.py:12)."""
     encode_anew: bool = False
-    """Whether the bytes of PNG files are not kept but encoded with this compression, as other formats are."""
+    """Whether PNG files are encoded again with this compression, as other formats are; else their bytes are kept."""
 
 
 def create_lmdb(images: Sequence[Path], path: Path, keys: Sequence[str] | None = None, progress: bool = True) -> None:
     """Write image files into a new LMDB folder with a `meta_info.txt`, as BasicSR's datasets expect it.
 
-    images: PNG files are stored byte for byte; other formats are stored as the 8-bit colour image that BasicSR's
-    data sets make of the file on a disk (utils/img_util.py:142), turned as its EXIF data says.
+    images: PNG files are stored byte for byte. Other formats are stored as the 8-bit colour image that BasicSR reads
+    from the file (utils/img_util.py:142), with its EXIF orientation applied.
     path: the new folder; its name must end with `.lmdb`. It appears once it is complete.
     keys: one per image, by default `lmdb_key` of the file names. GT and LQ of a data set need the same keys.
-    BasicSR cuts keys at the first dot and names at the first space (data/data_util.py:98, :149), so neither may occur.
+    BasicSR cuts keys at the first dot and names at the first space (data/data_util.py:98, :149): keys may have neither.
 
-    Raises UsageError for a path that exists or is misnamed, or a key that could not be read back; UserError for a
-    damaged image, and where writing fails, for instance on a full disk.
+    Raises UsageError for a path that exists or lacks the ending, and for a key that BasicSR would not read back;
+    UserError for a damaged image, or if writing fails, for instance on a full disk.
     """
     path = _target(path)
     if path.exists():
@@ -74,13 +74,13 @@ def create_lmdb_of_folder(
 ) -> Summary:
     """Pack all images of a folder and its sub-folders into an LMDB folder, in the order of their keys.
 
-    path: by default the folder's name and `.lmdb`, beside it. It appears once it is complete; the same images give the
-    same bytes. If it exists, is newer than all images and holds their keys alone, it is left as it is.
-    ending: taken off the file names before they become keys (`lmdb_key`), such as "x2". compression: 0 to 9 encodes all
-    images anew; None keeps the bytes of PNG files. overwrite: replace an existing LMDB folder once the new is whole.
+    path: by default the folder's path plus `.lmdb`. It appears once it is complete; the same images give the same
+    bytes. An existing LMDB that is newer than all images and has exactly their keys is kept.
+    ending: removed from the end of file names to make keys (`lmdb_key`), such as "x2". compression: 0 to 9 encodes all
+    images anew; None keeps the bytes of PNG files. overwrite: replace an existing LMDB once the new one is complete.
     Files that cannot be stored are left out, one line each on stderr and in the failures of the result. Raises
-    UsageError for two images with one key, a path that exists and holds anything else, or lies in the folder; UserError
-    if no image can be stored, or the disk refuses.
+    UsageError for two images with one key, and for a path that has other contents or overlaps the folder; UserError if
+    no image can be stored or writing fails.
     """
     if compression is not None and not 0 <= compression <= 9:
         raise UsageError(f"--compression is {compression}; it must be 0 (large, fast) to 9 (small, slow)")
@@ -112,7 +112,7 @@ def _target(path: Path) -> Path:
 
 
 def _check_unchanged(path: Path, images: Sequence[LmdbImage], summary: Summary, jobs: int) -> None:
-    """Raise UsageError unless `path` is a whole LMDB of these images, newer than they are, but for damaged ones."""
+    """Raise UsageError unless `path` is a complete LMDB of these images, except damaged ones, and newer than them."""
     try:
         lines = map(MetaLine.parse, (path / _META_INFO).read_text("ascii").splitlines())
         listed = {line.key: line.compression for line in lines}
@@ -133,9 +133,9 @@ def _check_unchanged(path: Path, images: Sequence[LmdbImage], summary: Summary, 
 
 
 def encode(image: LmdbImage) -> tuple[bytes, str]:
-    """What is stored for an image file: PNG bytes, and the line for meta_info.txt.
+    """Return the PNG bytes to store for an image file, and its line in meta_info.txt.
 
-    Raises UserError naming the file if it is damaged or not an image.
+    Raises UserError with the file's path if it is damaged or not an image.
     """
     content = read_bytes(image.source)
     is_png = content.startswith(PNG_SIGNATURE)
@@ -147,17 +147,17 @@ def encode(image: LmdbImage) -> tuple[bytes, str]:
 
 
 def _write(path: Path, images: Iterable[tuple[LmdbImage, tuple[bytes, str]]]) -> int:
-    """Write encoded images into a hidden folder that becomes the LMDB folder `path` at the end; returns their number.
+    """Write encoded images to a hidden folder, then rename it to `path`. Returns the number of images.
 
-    A failure leaves `path` as it was and nothing beside it. Raises UserError without an image, and for what the system
-    refuses; UsageError if `path` holds files other than an LMDB's.
+    A failure leaves `path` unchanged and removes the hidden folder. Raises UserError if there are no images or writing
+    fails; UsageError if `path` exists and has files other than an LMDB's.
     """
     beside = path.with_name(f".{path.stem}.{os.getpid()}.new.lmdb")
     count = waiting = 0
     try:
         if path.exists() and not {"data.mdb"} <= set(os.listdir(path)) <= _FILES:
             raise UsageError(f"{path}: exists, and holds files other than an LMDB's; choose another name with -o")
-        for other in path.parent.glob(f".{glob.escape(path.stem)}.[0-9]*.new.lmdb"):  # of runs that were killed
+        for other in path.parent.glob(f".{glob.escape(path.stem)}.[0-9]*.new.lmdb"):  # left by killed runs
             if other == beside or not psutil.pid_exists(int(other.name.split(".")[-3])):
                 shutil.rmtree(other)
         beside.mkdir(parents=True)

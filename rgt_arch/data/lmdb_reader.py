@@ -2,8 +2,8 @@
 
 Where: basicsr/utils/file_client.py:112 and :125. What goes wrong: lmdb 3 refuses to open a path twice in a process,
 so training and validation from one LMDB end in lmdb.Error, as does a forked worker whose parent had it open; a
-missing key returns None and ends as a TypeError inside NumPy. Delete it once BasicSR shares environments and checks
-what it got.
+missing key returns None and ends as a TypeError inside NumPy. Delete this module once BasicSR shares environments and
+checks for missing keys.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _environments: dict[str, tuple[int, Any]] = {}  # real path -> (process that ope
 
 
 def open_lmdb(path: str, **options: Any) -> Any:
-    """The environment of `path`, a real path, in this process, opened at first use.
+    """Return this process's environment of `path`, a real path, opened at first use.
 
     An environment of the parent process is not used: after a fork the child closes its copy (readers without locks
     share nothing) and opens its own.
@@ -53,9 +53,9 @@ def open_lmdb(path: str, **options: Any) -> Any:
 
 
 def truncation(path: str | os.PathLike[str], environment: Any) -> str | None:
-    """What is wrong with the data.mdb of an LMDB folder that has been opened, if it is shorter than its tree says.
+    """Describe the fault of an opened LMDB folder whose data.mdb is shorter than its tree needs; else None.
 
-    Opening reads the first two pages alone, and so does this.
+    Like opening, this reads only the first two pages.
     """
     size = os.stat(os.path.join(path, "data.mdb")).st_size
     needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
@@ -63,7 +63,7 @@ def truncation(path: str | os.PathLike[str], environment: Any) -> str | None:
 
 
 def read_keys(path: Path, sample: int) -> dict[str, tuple[int, int] | None]:
-    """(height, width), where known, of an LMDB's images by key, from meta_info.txt; looks up `sample` of the keys.
+    """Read {key: (height, width) or None} from an LMDB's meta_info.txt, and look up `sample` of the keys.
 
     Raises UsageError for an LMDB that BasicSR cannot read.
     """
@@ -85,7 +85,7 @@ def read_keys(path: Path, sample: int) -> dict[str, tuple[int, int] | None]:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
-    """The environment of an LMDB, closed afterwards unless it was open before. Raises UsageError for a damaged one."""
+    """Yield an LMDB's environment; close it afterwards unless it was open before. Raises UsageError for damage."""
     real = os.path.realpath(path)
     was_open = _environments.get(real, (0, None))[0] == os.getpid()
     try:
@@ -100,7 +100,7 @@ def opened(path: Path) -> Iterator[Any]:
 
 
 def read_value(path: str | Path, real: str, key: str, **options: Any) -> bytes:
-    """The bytes stored under a key. path: for messages. real: its real path. Raises UnreadableImageError for none."""
+    """Return the bytes of a key. path: for messages. real: its real path. Raises UnreadableImageError if missing."""
     with open_lmdb(real, **options).begin() as transaction:
         value: bytes | None = transaction.get(key.encode())
         if value is not None:
@@ -114,18 +114,18 @@ def read_value(path: str | Path, real: str, key: str, **options: Any) -> bytes:
 
 
 class SharedLmdbBackend:
-    """BasicSR's LmdbBackend with shared environments. It holds paths only, so it can be sent to worker processes."""
+    """BasicSR's LmdbBackend with shared environments. It holds only paths, so it can be sent to worker processes."""
 
     def __init__(self, db_paths: str | list[str], client_keys: str | list[str] = "default", **options: Any) -> None:
-        """Same arguments as basicsr.utils.file_client.LmdbBackend. Raises UsageError for another folder."""
+        """Same arguments as basicsr.utils.file_client.LmdbBackend. Raises UsageError if a path is not an LMDB."""
         paths = [str(path) for path in db_paths] if isinstance(db_paths, list) else [str(db_paths)]
         names = client_keys if isinstance(client_keys, list) else [client_keys]
-        real = [os.path.realpath(path) for path in paths]  # once: it takes longer than finding a key
+        real = [os.path.realpath(path) for path in paths]  # once, because realpath takes longer than finding a key
         self._paths = dict(zip(names, zip(paths, real, strict=True), strict=True))
         self._options = options
         for path in real:
             open_lmdb(path, **options)
 
     def get(self, filepath: str, client_key: str) -> bytes:
-        """The bytes under the key `filepath` in the LMDB named `client_key`. Raises UnreadableImageError for none."""
+        """Return the bytes of key `filepath` in the LMDB `client_key`. Raises UnreadableImageError if missing."""
         return read_value(*self._paths[client_key], str(filepath), **self._options)

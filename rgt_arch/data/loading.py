@@ -1,7 +1,7 @@
-"""The data sets given to DataLoader: BasicSR's own, wrapped so that workers, randomness and errors are in order.
+"""Wrappers of BasicSR's data sets for DataLoader: reproducible samples, errors that name the image, spawned workers.
 
-Spawned workers unpickle the data set first of all; because its class is ours, that imports rgt_arch and with it
-everything that lets BasicSR be imported (basicsr_compat), before BasicSR's class inside is looked up.
+A spawned worker first unpickles the data set. Because its outer class is ours, rgt_arch and the fixes that BasicSR
+needs to be imported (basicsr_compat) are loaded before BasicSR's class inside is looked up.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from rgt_arch.data.sampling import Item
 from rgt_arch.errors import UnreadableImageError, UserError
 
 UNREADABLE = "unreadable"
-"""Key of a sample from TrainingDataset: what could not be read in its place, a line for each image, or ""."""
+"""Key in TrainingDataset's samples: errors of the images that the sample replaces, one line each, or ""."""
 _ATTEMPTS = 10
 
 
 class NamingDataset(Dataset[Any]):
-    """A BasicSR data set whose errors name the image. Everything else is the wrapped data set's (`opt`, `paths`, …)."""
+    """A BasicSR data set whose errors name the image. Other attributes are the wrapped data set's (`opt`, `paths`)."""
 
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
@@ -41,13 +41,13 @@ class NamingDataset(Dataset[Any]):
         return getattr(self.dataset, name)
 
     def __getitem__(self, index: Any) -> Any:
-        """Sample `index` of the wrapped data set. Raises UserError, one line, for what goes wrong with it;
-        UnreadableImageError where that is the image itself."""
+        """Return sample `index` of the wrapped data set. Raises a one-line UserError for any error,
+        UnreadableImageError if the image is the cause."""
         try:
             return self.dataset[index]
         except UserError:
             raise
-        except Exception as error:  # a data set of the user's can raise anything
+        except Exception as error:  # a user's data set can raise anything
             if isinstance(error, IndexError) and index >= len(self):
                 raise  # how iterating over a data set ends
             kind, reason = _explain(error)
@@ -64,7 +64,7 @@ class NamingDataset(Dataset[Any]):
 
 
 def _explain(error: Exception) -> tuple[type[UserError], str]:
-    """What is wrong with an image, or with code, then with type and place of the exception."""
+    """Return the error class and text of a faulty image, or of faulty code, with the exception's type and place."""
     last, text = traceback.extract_tb(error.__traceback__)[-1], " ".join(str(error).split())
     if last.name == "imfrombytes" and isinstance(error, (AttributeError, cv2.error)):
         # BasicSR's decoder (utils/img_util.py:122): cv2.imdecode gave None, or refused empty bytes
@@ -76,10 +76,10 @@ def _explain(error: Exception) -> tuple[type[UserError], str]:
 
 
 class TrainingDataset(NamingDataset):
-    """A BasicSR training set read by `IterationSampler`'s items.
+    """A BasicSR training set, indexed by the items of `IterationSampler`.
 
-    Crops and flips come from (seed, sample number): they do not repeat from epoch to epoch, and depend neither on the
-    number of workers nor on what a worker did before. BasicSR seeds workers alike every epoch (data/__init__.py:97).
+    Crops and flips are drawn from (seed, sample number): they differ between epochs and do not depend on the number of
+    workers or on earlier samples. BasicSR gives workers the same seeds in every epoch (data/__init__.py:97).
     """
 
     def __init__(self, dataset: Any, seed: int) -> None:
@@ -87,10 +87,10 @@ class TrainingDataset(NamingDataset):
         self.seed = seed
 
     def __getitem__(self, index: Item) -> Any:
-        """The sample of an item, or of other images, drawn from (seed, sample number), where its own is unreadable.
+        """Return the sample of an item. An image drawn from (seed, sample number) replaces an unreadable one.
 
-        The sample, a dict, says so under UNREADABLE. Raises UserError where the fault is not an image's, and after ten
-        unreadable ones.
+        A dict gets the errors under UNREADABLE; a sample of another type cannot be replaced. Raises UserError for
+        errors other than unreadable images, and after ten of these.
         """
         image, sample_number = index
         others = np.random.default_rng([self.seed, sample_number])
@@ -104,7 +104,7 @@ class TrainingDataset(NamingDataset):
                 image = int(others.integers(len(self)))
                 continue
             if isinstance(sample, dict):
-                # text, because that is what every collate function leaves alone
+                # text, because every collate function leaves text unchanged
                 sample[UNREADABLE] = "\n".join(dict.fromkeys(map(str, failures)))
             elif failures:
                 raise failures[0]
@@ -114,10 +114,9 @@ class TrainingDataset(NamingDataset):
 
 @contextmanager
 def seeded(seed: int, sample_number: int) -> Iterator[None]:
-    """Seed Python's, NumPy's and torch's CPU generators from (seed, sample_number), and put them back afterwards.
+    """Seed Python's, NumPy's and torch's CPU generators from (seed, sample_number), and restore them afterwards.
 
-    Without workers the samples are drawn in the process that trains, whose own randomness (drop path) they must not
-    touch.
+    Without workers, samples are drawn in the training process and must not change its random numbers (drop path).
     """
     before = random.getstate(), np.random.get_state()
     python, numpy, pytorch = (int(word) for word in np.random.SeedSequence([seed, sample_number]).generate_state(3))

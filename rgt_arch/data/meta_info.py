@@ -15,7 +15,7 @@ from rgt_arch.errors import UsageError, UserError
 
 @dataclass(frozen=True)
 class _Entry:
-    """What one line is made of: an image, or HR and LR images, and their paths relative to their roots."""
+    """The content of one line: an image, or an HR and an LR image, and their paths relative to their roots."""
 
     sources: tuple[Path, ...]
     names: tuple[str, ...]
@@ -37,17 +37,17 @@ def write_meta_info(
     jobs: int = 1,
     overwrite: bool = False,
 ) -> Summary:
-    """List the images of a folder and its sub-folders, or pairs of them and LR images, in the order of `lmdb_key`.
+    """Write a list of the images below a folder, or of their pairs with LR images, in the order of `lmdb_key`.
 
     A line is `name (h,w,c)` for BasicSR's meta_info_file (data/data_util.py:148), c being 1 for grey images and else 3;
     with `names_only` it is `name` for Real-ESRGAN's meta_info (data/realesrgan_dataset.py:54), and with `lr_folder`
     `gt, lq` for RealESRGANPairedDataset (data/realesrgan_paired_dataset.py:62). The LR image has the same path in
-    `lr_folder`, with any suffix and what the folder's template adds, such as x2. Names are relative to `root` and
-    `lr_root` (the data set's dataroot_gt and dataroot_lq), by default to the folder, for plain names and pairs to the
-    folders' parents. Images that are damaged, have no partner, or whose names could not be read back are left out, one
-    line each on stderr and in `summary.failures`.
+    `lr_folder`, except for the suffix and the template's addition, such as x2. Names are relative to `root` and
+    `lr_root` (the data set's dataroot_gt and dataroot_lq). These are the folder by default, or the folders' parents for
+    plain names and pairs. Images that are damaged, lack a partner or have names that BasicSR would cut are left out,
+    one line each on stderr and in `summary.failures`.
 
-    Raises UsageError if `file` exists with another content and `overwrite` is not set.
+    Raises UsageError if `file` exists with other content and `overwrite` is not set; UserError if no image remains.
     """
     folders = [folder] if lr_folder is None else [folder, lr_folder]
     refuse_overlap(folders, [file])
@@ -76,7 +76,7 @@ def write_meta_info(
 
 
 def _pairs(folder: Path, images: list[Path], lr_folder: Path, summary: Summary) -> list[tuple[Path, ...]]:
-    """Each image with its LR image; those without a single partner become failures."""
+    """Pair images with LR images. Images without exactly one partner become failures."""
     names = [path.relative_to(folder).as_posix() for path in images]
     lr_names = [path.relative_to(lr_folder).as_posix() for path in find_files(lr_folder)]
     pairing = pair_names(names, lr_names, guess_template(names, lr_names) or "{}")
@@ -96,11 +96,11 @@ def _relative(path: Path, root: Path) -> str:
 
 
 def _line(entry: _Entry) -> str:
-    """The line of an entry, after a check that its images are whole and BasicSR reads its names back."""
+    """Return the line of an entry. Raises UserError for a damaged image or a name that BasicSR would cut."""
     separator = ", " if len(entry.names) > 1 else " "
     for source, name in zip(entry.sources, entry.names, strict=True):
         if separator in name or name.strip() != name or not name.isprintable():
-            where = f"{separator!r}, spaces at its ends, or what is not text"
+            where = f"{separator!r}, spaces at its ends, or unprintable characters"
             raise UserError(f"{source}: BasicSR would cut the name {name!r} at {where}; rename it")
     pixels, *_ = [decode(read_bytes(source), source) for source in entry.sources]
     size = f" ({pixels.shape[0]},{pixels.shape[1]},{1 if pixels.ndim == 2 else 3})" if entry.with_size else ""

@@ -24,13 +24,13 @@ def validate_options(
 ) -> list[str]:
     """Check the options of a training or test run and return warnings, one line each.
 
-    opt: as `load_options` and `apply_overrides` left it, before BasicSR adds keys of its own; changed in place as
-    `check_options` says. file: its name for messages. root: the folder that relative paths start from.
-    resume_root: the folder whose experiments/ --auto_resume looks in, None without it; a run that goes on needs no
-    weights to start from. written: what `read_written` found in the file, for line numbers in messages.
+    opt: from `load_options` and `apply_overrides`, before BasicSR adds its own keys; `check_options` changes it in
+    place. file: its name for messages. root: the folder that relative paths start from. resume_root: with
+    --auto_resume, the folder that contains experiments/ (a resumed run needs no initial weights); else None.
+    written: the result of `read_written`, for line numbers in messages.
 
-    Raises one UsageError with all problems, one line each: file, line, key, value, remedy. Reads names, image headers
-    (at most 64 a data set) and meta-info files; creates nothing.
+    Raises one UsageError with all problems, one line each: file, line, key, value, remedy. Reads names, at most 64
+    image headers per data set, and meta-info files; creates nothing.
     """
     report = Report(str(file), written)
     check_options(opt, report, is_train=is_train)

@@ -1,6 +1,6 @@
-"""Making PNG files of the images of a folder: the flow that `rgt prepare lr` and `rgt prepare subimages` share.
+"""Make PNG files from the images of a folder, for `rgt prepare lr` and `rgt prepare subimages`.
 
-A hidden stamp in each output folder holds the settings: a second run goes on, and other folders are left alone.
+A hidden stamp in each output folder holds the settings: the same command continues, another one refuses the folder.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class Cutting:
     size: int = 480
     """Side of a crop of HR in pixels."""
     step: int = 240
-    """Distance from one crop of HR to the next."""
+    """Pixels from one crop of HR to the next."""
     threshold: int = 0
-    """Rests of HR of at most this many pixels at the bottom and right are left out."""
+    """At the bottom and right of HR, a rest of at most this many pixels is left out."""
 
     def __post_init__(self) -> None:
         for name, least in (("size", 1), ("step", 1), ("threshold", 0)):
@@ -52,9 +52,9 @@ class Cutting:
                 raise UsageError(f"--{name} is {value}; it must be at least {least}")
 
     def boxes(self, size: Size) -> list[Box]:
-        """Every crop of an image, row by row.
+        """Return the crops of an image, row by row.
 
-        As BasicSR cuts (scripts/data_preparation/extract_subimages.py in its repository): a crop every `step` pixels,
+        As in BasicSR (scripts/data_preparation/extract_subimages.py in its repository): a crop every `step` pixels,
         and one at the far edge if a rest of more than `threshold` pixels is left. An image shorter than a crop is kept
         whole in that direction.
         """
@@ -70,7 +70,7 @@ class Cutting:
 
 @dataclass(frozen=True)
 class Target:
-    """An output folder, and what is made there of every image."""
+    """An output folder, and how its files are made from each image."""
 
     folder: Path
     file: str
@@ -80,38 +80,38 @@ class Target:
     multiple: int
     """HR is first cropped at the bottom and right to a multiple of this."""
     source: int = 0
-    """Which of a task's sources the files are made of."""
+    """Index into `Task.sources`: the image that the files are made from."""
     scale: int = 1
-    """How many times smaller than HR that source is."""
+    """HR size divided by the size of that source."""
     shrink: int = 1
-    """How many times smaller MATLAB's bicubic makes it."""
+    """Factor by which MATLAB's bicubic makes that source smaller."""
     cutting: Cutting | None = None
 
     @property
     def stamp(self) -> Path:
-        """Older files in the folder are not outputs of this command."""
+        """The stamp file. Output files older than it are made again."""
         return self.folder / STAMP
 
     @property
     def settings(self) -> str:
-        """The content of the stamp: what decides the content of the files."""
+        """The content of the stamp: all settings that the content of the files depends on."""
         lines = {"images": os.path.realpath(self.origin), "files": self.file, "scale": self.scale * self.shrink}
         lines |= {"HR cropped to multiples of": self.multiple, **(vars(self.cutting) if self.cutting else {})}
         return "".join(f"{name} {value}\n" for name, value in lines.items())
 
     def path(self, name: Path, number: int) -> Path:
-        """Place of a file. name: of the HR image, as in `Task`. number: of the crop, from 1 on."""
+        """Return the path of an output file. name: the task's. number: the crop's, from 1."""
         return self.folder / name.parent / self.file.format(name=name.name, number=number)
 
 
 @dataclass(frozen=True)
 class Task:
-    """An HR image, and its LR images where outputs are made of these too."""
+    """An HR image, and its LR images if outputs are made from these too."""
 
     sources: tuple[Path, ...]
     """HR first."""
     name: Path
-    """Place of HR in its folder, without suffix."""
+    """Path of HR relative to its folder, without suffix."""
 
     @property
     def source(self) -> Path:
@@ -120,9 +120,9 @@ class Task:
 
 
 def images_by_name(folder: Path, summary: Summary) -> dict[Path, Path]:
-    """The images below a folder by their path relative to it, without suffix; other files are failures.
+    """Return {relative path without suffix: path} of the images below a folder; other files are failures.
 
-    Raises UsageError as `find_files`, and if two images share a name: their outputs would have one too.
+    Raises UsageError as `find_files` does, and if two images share a name, because their outputs would share it too.
     """
     named: dict[Path, Path] = {}
     for file in find_files(folder):
@@ -136,10 +136,10 @@ def images_by_name(folder: Path, summary: Summary) -> dict[Path, Path]:
 def make_all(
     tasks: Sequence[Task], targets: Sequence[Target], summary: Summary, title: str, *, jobs: int, overwrite: bool
 ) -> list[Size]:
-    """Make the files of all tasks in all targets; returns the sizes of the HR images of those that worked.
+    """Make the files of all tasks in all targets. Returns the HR sizes of the tasks that succeeded.
 
     Files that are complete, of the right size and newer than their source and stamp are kept, unless `overwrite`.
-    Raises UsageError, before anything is touched, if an input and an output folder overlap, or an output folder holds
+    Raises UsageError, before it writes anything, if an input and an output folder overlap or an output folder has
     files of other settings or origin; UserError for a folder that cannot be written to.
     """
     refuse_overlap({target.origin for target in targets}, [target.folder for target in targets])
@@ -166,7 +166,7 @@ def refuse_overlap(inputs: Iterable[Path], outputs: Iterable[Path]) -> None:
 
 
 def crop(size: Size, multiple: int) -> Size:
-    """The size of an image that is cropped to a multiple."""
+    """Return the size of an image after it is cropped to a multiple."""
     return size[0] - size[0] % multiple, size[1] - size[1] % multiple
 
 
@@ -182,7 +182,7 @@ def _check(target: Target) -> None:
 
 
 def _plan(targets: Sequence[Target], task: Task, sizes: Sequence[Size]) -> Iterator[tuple[Target, Path, Box]]:
-    """The files of a task whose sources have these sizes, and the parts of the sources that they are made of."""
+    """Yield each output file of a task with its target and the box of its source. sizes: of the task's sources."""
     for target in targets:
         (height, width), size = sizes[0], sizes[target.source]
         if size != (height // target.scale, width // target.scale):
@@ -217,7 +217,7 @@ def _make(targets: Sequence[Target], overwrite: bool, task: Task) -> tuple[bool,
         write_png(path, imresize(part, 1 / target.shrink) if target.shrink > 1 else part)
     current = {path for _, path, _ in plan}
     for target in targets:
-        if target.cutting:  # crops of other settings, or of a larger version of the image, are removed
+        if target.cutting:  # remove crops of other settings, or of a larger version of the image
             crops = (target.path(task.name, number) for number in itertools.count(1))
             for path in set(itertools.takewhile(Path.exists, crops)) - current:
                 path.unlink()
@@ -227,7 +227,7 @@ def _make(targets: Sequence[Target], overwrite: bool, task: Task) -> tuple[bool,
 def _is_complete(task: Task, target: Target, path: Path, box: Box) -> bool:
     """Whether `path` is an undamaged PNG of the right size, written after its source and stamp were last changed.
 
-    A file moved over an older one counts as changed then, whatever its modification time.
+    A source that another file was moved over counts as changed, whatever its modification time (hence ctime).
     """
     try:
         states = [os.stat(file) for file in (task.sources[target.source], target.stamp)]
@@ -237,6 +237,6 @@ def _is_complete(task: Task, target: Target, path: Path, box: Box) -> bool:
             return False
         with Image.open(path, formats=("PNG",)) as image:
             image.verify()
-    except Exception:  # Pillow's readers trip over damage in many ways
+    except Exception:  # Pillow raises many types for damaged files
         return False
     return True

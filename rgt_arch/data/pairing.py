@@ -1,7 +1,7 @@
-"""How HR and LR images pair: by one template for a whole folder, by the lines of a list, or by the keys of LMDBs.
+"""Pair HR and LR images: by one template for a whole folder, by the lines of a list, or by the keys of LMDBs.
 
-Where BasicSR reads the files, exactly one template applies (`filename_tmpl`, data/data_util.py:145 and :189). Where a
-user names two folders, `guess_template` finds that template. Every function takes time linear in the number of files.
+BasicSR applies exactly one template (`filename_tmpl`, data/data_util.py:145 and :189). `guess_template` finds it for
+two folders from the command line. Every function takes time linear in the number of files.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from typing import TypeVar
 
 from rgt_arch.errors import UsageError, UserError
 
-# What OpenCV decodes.
+# Formats that OpenCV decodes.
 _FORMATS = "png jpg jpeg jpe jp2 bmp dib tif tiff webp avif ppm pgm pbm pnm pxm sr ras exr hdr pic gif"
 IMAGE_SUFFIXES = frozenset(f".{name}" for name in _FORMATS.split())
 MAX_KEY_BYTES = 511  # LMDB's own limit
-# `quote` never encodes letters, digits and "_.-~"; of the rest, all visible ASCII stays, except "%".
+# `quote` never encodes letters, digits and "_.-~". The other visible ASCII characters are kept too, except "%".
 _KEPT = "".join(sorted(set(string.punctuation) - set("%.")))
-_SHORTENED = "%~"  # occurs in no other key: there two hexadecimal digits follow every "%"
+_SHORTENED = "%~"  # unique to shortened keys: in other keys two hexadecimal digits follow every "%"
 _USUAL = (("", ""), ("", "x2"), ("", "x3"), ("", "x4"), ("", "x8"))  # before and after the HR name
 _NAMES_TRIED, _TEMPLATES_TRIED = 256, 16
 _META_LINE = re.compile(r"(?: \((\d+), ?(\d+)(?:, ?\d+)?\))?(?: (\d+))?$")
@@ -53,11 +53,11 @@ class Pair:
 
 @dataclass(frozen=True)
 class Pairing:
-    """Which names of two folders belong together; all lists in the order of the HR names, or of the LR names."""
+    """Paired names of two folders. All lists are in the order of the HR names, `lone_lq` in that of the LR names."""
 
     template: str
     pairs: list[tuple[str, str]]
-    """(HR name, LR name) with the same suffix, as BasicSR demands (data/data_util.py:202)."""
+    """(HR name, LR name) with the same suffix, as BasicSR requires (data/data_util.py:202)."""
     other_suffix: list[tuple[str, str]]
     """Pairs whose suffixes differ."""
     lone_gt: list[str]
@@ -65,23 +65,23 @@ class Pairing:
 
     @property
     def all_pairs(self) -> list[tuple[str, str]]:
-        """The pairs with any suffix, for readers that do not ask for the same one."""
+        """All pairs, for readers that do not require equal suffixes."""
         return sorted([*self.pairs, *self.other_suffix])
 
     def files(self, gt: Path, lq: Path) -> list[Pair]:
-        """The pairs as files of these two folders."""
+        """Return the pairs with equal suffixes as files of two folders."""
         return [Pair(name, gt / name, lq / partner) for name, partner in self.pairs]
 
 
 def spread(items: Sequence[T], count: int) -> list[T]:
-    """At most `count` items, evenly spread, the first and the last among them."""
+    """Return at most `count` evenly spread items, the first and the last included."""
     if len(items) <= count:
         return list(items)
     return [items[index * (len(items) - 1) // (count - 1)] for index in range(count)]
 
 
 def list_images(folder: Path) -> list[str]:
-    """The files BasicSR's `scandir` takes for images: all that are not hidden, this folder only, sorted.
+    """Return the files that BasicSR's `scandir` takes for images: all except hidden ones, no sub-folders, sorted.
 
     Raises UsageError if the folder cannot be listed.
     """
@@ -93,7 +93,7 @@ def list_images(folder: Path) -> list[str]:
 
 
 def lq_name(gt_name: str, template: str) -> str:
-    """The LR name that belongs to an HR name, in the same sub-folder. Raises PairingError for a wrong template."""
+    """Return the LR name for an HR name, in the same sub-folder. Raises PairingError for an invalid template."""
     folder, slash, name = gt_name.rpartition("/")
     stem, suffix = os.path.splitext(name)
     with contextlib.suppress(IndexError, KeyError, ValueError):
@@ -103,7 +103,7 @@ def lq_name(gt_name: str, template: str) -> str:
 
 
 def pair_names(gt: Iterable[str], lq: Iterable[str], template: str) -> Pairing:
-    """Pair file names, with sub-folders where they have some ("/" between). Raises PairingError as `lq_name`."""
+    """Pair file names, which may include sub-folders ("/"). Raises PairingError as `lq_name` does."""
     left = dict.fromkeys(sorted(lq))
     pairing, waiting = Pairing(template, [], [], [], []), []
     for name in sorted(gt):
@@ -121,16 +121,16 @@ def pair_names(gt: Iterable[str], lq: Iterable[str], template: str) -> Pairing:
         if len(others) == 1:
             pairing.other_suffix.append((name, others[0]))
             del left[others[0]]
-        else:  # none, or several: which one is meant is not known
+        else:  # no candidate, or several
             pairing.lone_gt.append(name)
     pairing.lone_lq.extend(left)
     return pairing
 
 
 def guess_template(gt: Collection[str], lq: Collection[str]) -> str | None:
-    """The template that pairs the most names, with any suffixes; of several the shortest. None if none pairs any.
+    """Return the shortest template that pairs the most names, with any suffixes; None if none pairs two names.
 
-    What surrounds an HR name in an LR name is the template: 'baby_LRBI_x2.png' with 'baby.png' gives '{}_LRBI_x2'.
+    The template is the text around the HR name: 'baby_LRBI_x2.png' with 'baby.png' gives '{}_LRBI_x2'.
     """
     stems, present = {_stem(name) for name in gt}, {_stem(name) for name in lq}
     found = Counter(dict.fromkeys(_USUAL, 1))
@@ -148,9 +148,9 @@ def guess_template(gt: Collection[str], lq: Collection[str]) -> str | None:
 
 
 def is_result_of(name: str, hr_name: str) -> bool:
-    """Whether a file is called like an HR image, perhaps with an ending: baby.png, baby_x4.png, babyx4.png.
+    """Whether a file has the name of an HR image, perhaps with an ending: baby.png, baby_x4.png, babyx4.png.
 
-    For results of one image, where there is no folder to guess a template from; upper and lower case are the same.
+    For results of a single image, for which no folder exists to guess a template from. Case is ignored.
     """
     ending = re.compile(rf"{re.escape(_stem(hr_name))}(?:[^0-9A-Za-z].*|x\d+.*)?", re.IGNORECASE)
     return ending.fullmatch(_stem(name)) is not None
@@ -176,7 +176,7 @@ def pairs_from_folders(names_gt: list[str], names_lq: list[str], gt: Path, lq: P
 
 
 def read_list(file: Path) -> list[str]:
-    """The lines of a meta-info text. Raises UsageError if it cannot be read, or a line is empty."""
+    """Read the lines of a meta-info text. Raises UsageError if it cannot be read or has an empty line."""
     try:
         if not file.is_file():  # opening a FIFO would wait for ever
             what = "is a folder, not a file" if file.is_dir() else "no such regular file"
@@ -198,7 +198,7 @@ def read_list(file: Path) -> list[str]:
 def pairs_from_meta_info(lines: Sequence[str], template: str, comma: bool) -> Pairing:
     """Pair the lines of a meta-info file: 'NAME (h,w,c)', or, with `comma`, 'HR NAME, LR NAME'.
 
-    Without `comma` LR images lie in the LR folder itself, whatever the HR names' sub-folders (data/data_util.py:151).
+    Without `comma`, LR images are in the LR folder itself, even if HR names have sub-folders (data/data_util.py:151).
     """
     pairs = []
     for number, line in enumerate(lines, 1):
@@ -215,31 +215,31 @@ def pairs_from_meta_info(lines: Sequence[str], template: str, comma: bool) -> Pa
 
 @dataclass(frozen=True)
 class MetaLine:
-    """A line of BasicSR's meta-info texts: `name (height,width,channels) compression`, all but the name optional."""
+    """A line of BasicSR's meta-info texts: `name (height,width,channels) compression`. Only the name is required."""
 
     key: str
-    """What BasicSR asks an LMDB for: the line up to its first dot (data/data_util.py:142)."""
+    """The LMDB key that BasicSR reads: the line up to its first dot (data/data_util.py:142)."""
     size: tuple[int, int] | None
     """(height, width)"""
     compression: int | None
 
     @classmethod
     def parse(cls, text: str) -> MetaLine:
-        """Take a line apart; what does not fit is part of the name."""
+        """Parse a line. Text that does not fit the format is part of the name."""
         match = _META_LINE.search(text)
-        assert match is not None  # it may be empty
+        assert match is not None  # every part is optional
         height, width, level = match.groups()
         return cls(text.split(".")[0], (int(height), int(width)) if height else None, int(level) if level else None)
 
 
 def lmdb_key(name: PurePath, ending: str = "") -> str:
-    """The key of an image: its path in its folder without suffix, parts joined by "/" as in BasicSR's Vimeo keys.
+    """Return the key of an image: its path in its folder, without suffix, joined by "/" as in BasicSR's Vimeo keys.
 
-    Visible ASCII stays as it is: 0001_s001.png has the key 0001_s001. Dots, at which BasicSR ends a key
-    (data/data_util.py:142), spaces, "%", control characters and all beyond ASCII become "%" and two hexadecimal digits
-    per UTF-8 byte. Different names have different keys; keys above 511 bytes are cut and end with a SHA-256.
-    ending: the end of the stem that is not part of the key, such as "x2".
-    Raises UserError if the stem does not end with it, or nothing is left.
+    Visible ASCII is kept: 0001_s001.png has the key 0001_s001. Dots, at which BasicSR ends a key
+    (data/data_util.py:142), spaces, "%", control and non-ASCII characters become "%" and two hexadecimal digits per
+    UTF-8 byte. Different names have different keys; keys above 511 bytes are cut and end with a SHA-256.
+    ending: removed from the end of the stem, such as "x2".
+    Raises UserError if the stem does not end with it or is nothing else.
     """
     if not name.stem.endswith(ending) or name.stem == ending:
         raise UserError(f"{name}: its name does not end with {ending!r} after a name, as --ending asks")
@@ -253,7 +253,7 @@ def lmdb_key(name: PurePath, ending: str = "") -> str:
 
 
 def check_keys(images: Sequence[PurePath], keys: Sequence[str]) -> None:
-    """Raise UsageError unless there is one legal LMDB key for each image, and no two are equal."""
+    """Raise UsageError unless each image has one valid LMDB key and all keys differ."""
     if len(images) != len(keys):
         raise UsageError(f"{len(images)} images were given with {len(keys)} keys; each image needs one")
     owners: dict[str, PurePath] = {}

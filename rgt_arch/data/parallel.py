@@ -1,4 +1,4 @@
-"""The same work on many files in worker processes: a bar, one line for each that fails, and a summary."""
+"""Process many files in worker processes, with a progress bar, one line for each failed file, and a summary."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from rgt_arch.progress import Progress
 
 
 class Task(Protocol):
-    """Something to do with one file."""
+    """Work on one file."""
 
     @property
     def source(self) -> Path:
@@ -35,17 +35,17 @@ class Task(Protocol):
 T = TypeVar("T", bound=Task)
 R = TypeVar("R")
 
-_MOST_WORKERS = 61  # Windows waits for no more processes at once
-_TASKS_AHEAD = 4  # per worker: bounds the results held in memory while one large image is waited for
+_MOST_WORKERS = 61  # Windows cannot wait for more processes at once
+_TASKS_AHEAD = 4  # per worker: bounds the results in memory while one large image is processed
 
 
 @dataclass
 class Summary:
-    """What came of the files of one command."""
+    """Counts, failures and notes of one command."""
 
     made: int = 0
     kept: int = 0
-    """Outputs that were there already, complete."""
+    """Complete outputs that existed before."""
     failures: list[str] = field(default_factory=list)
     """One line for each file that failed."""
     seconds: float = 0.0
@@ -66,7 +66,7 @@ class Summary:
 
 
 def default_jobs() -> int:
-    """CPU cores that this process may use."""
+    """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -80,11 +80,11 @@ def successes(
     unit: str = "image",
     isolate: bool = False,
 ) -> Iterator[tuple[T, R]]:
-    """Do `work` on all tasks in `jobs` processes; yields (task, result) of those that worked, in order.
+    """Call `work` on all tasks in `jobs` processes; yield (task, result) of the successful ones, in order.
 
-    work: a function of a module, called with one task. Its exceptions become lines on stderr and in
-    `summary.failures`. Neither they nor a worker that dies stop the other tasks. With jobs 1, or for one task, it runs
-    in this process, unless `isolate` is set because the data could kill the process.
+    work: a module-level function of one task. Its exceptions become lines on stderr and in `summary.failures`. Neither
+    an exception nor a dead worker stops the other tasks. With jobs 1, or for one task, `work` runs in this process,
+    unless `isolate` is set because the data could kill the process.
     """
     start = time.monotonic()
     with (
@@ -115,11 +115,16 @@ def _in_order(
                     pending.append((waiting[0], pool.submit(_attempt, work, waiting[0])))
                     waiting.popleft()
                 result = pending[0][1].result()
-            except BrokenProcessPool:  # one of the pending tasks killed its worker: done one by one, it is found
+            except BrokenProcessPool:  # a pending task killed its worker: run them one by one to find it
                 pool.shutdown()
                 for task, _ in pending:
                     if len(tasks) == 1:
-                        yield task, UserError(f"{task.source}: killed its reader: damaged, or too large for the memory")
+                        yield (
+                            task,
+                            UserError(
+                                f"{task.source}: its worker process died: it is damaged, or needs too much memory"
+                            ),
+                        )
                     else:
                         yield from _in_order(work, [task], 1, isolate=True)
                 pending.clear()
@@ -137,14 +142,14 @@ def _attempt(work: Callable[[T], R], task: T) -> R | UserError:
         return error
     except MemoryError:
         return UserError(f"{task.source}: not enough memory; use fewer --jobs")
-    except Exception as error:  # whatever is wrong with one file, the others are done
+    except Exception as error:  # an error in one file must not stop the others
         return UserError(f"{task.source}: {type(error).__name__}: {' '.join(str(error).split())}")
 
 
 def _pool(jobs: int) -> ProcessPoolExecutor:
     # Forked workers need no second import. Elsewhere forking is unsafe or impossible.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-    # Before forking: a child that ended OpenCV's threads, which it does not have, would wait for them for ever.
+    # Before forking: a child has no copies of OpenCV's threads, and would wait for ever when it ended them.
     cv2.setNumThreads(1)
     return ProcessPoolExecutor(jobs, context, _start_worker)
 
@@ -152,12 +157,12 @@ def _pool(jobs: int) -> ProcessPoolExecutor:
 def _start_worker() -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     cv2.setNumThreads(1)  # the processes share the cores
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which lets files be finished
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a broken pool ends its workers so, and must not wait for them
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and lets workers finish their files
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a broken pool sends it to its workers and must not wait for them
 
 
 def _end_with_parent() -> None:
-    """A killed parent cannot stop its workers, which would wait for tasks for ever."""
+    """End this worker with its parent. A killed parent cannot stop its workers, which would wait for ever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -60,5 +60,5 @@ class IterationSampler(Sampler[Item]):
             yield int(order[position % self.epoch_size]) % self.dataset_size, position
 
     def epoch_of(self, iteration: int) -> int:
-        """The epoch (from 0) that an iteration (from 1) begins in."""
+        """Return the epoch (from 0) in which an iteration (from 1) begins."""
         return max(0, iteration - 1) * self.global_batch // self.epoch_size

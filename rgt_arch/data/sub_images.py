@@ -26,15 +26,15 @@ def make_sub_images(
     jobs: int = 1,
     overwrite: bool = False,
 ) -> Summary:
-    """Cut all images below `hr_folder`, and the same places out of their LR images, into PNG files of equal names.
+    """Cut all images below `hr_folder`, and their LR images at the same places, into PNG files with equal names.
 
     Crops of `a/b.png` are HR/a/b_s001.png, … in `out_folder`, and LR_bicubic/X2/a/b_s001.png, … of an LR folder whose
     images are named `a/bx2` or `a/b` and are 2 times smaller. HR is first cropped to a multiple of every scale.
 
     Crops that are complete, of the right size and newer than their source are kept, unless `overwrite`. An image that
     cannot be read, in HR or LR, gives no crops.
-    Raises UsageError for wrong arguments, names that collide, LR folders that do not belong to HR, and folders filled
-    with something else; UserError for folders that cannot be written to.
+    Raises UsageError for wrong arguments, names that collide, LR folders that do not match HR, and output folders with
+    other contents; UserError for folders that cannot be written to.
     """
     cutting, summary = cutting or Cutting(), Summary()
     named = images_by_name(hr_folder, summary)
@@ -75,9 +75,9 @@ def make_sub_images(
 def _lr_images(
     folder: Path, hr_folder: Path, hr: Mapping[Path, Path], summary: Summary
 ) -> tuple[int, dict[Path, Path]]:
-    """The scale of an LR folder, and its images by the names of their HR images.
+    """Return the scale of an LR folder, and its images by the names of their HR images.
 
-    One template and one scale apply to the whole folder: those that fit the most images.
+    One template and one scale apply to the whole folder: each is the one that fits the most images.
     """
     files = {file.relative_to(folder).as_posix(): file for file in images_by_name(folder, summary).values()}
     names = {file.relative_to(hr_folder).as_posix(): name for name, file in hr.items()}

@@ -66,7 +66,9 @@ def test_dead_worker_fails_only_its_own_file(isolate: bool) -> None:
     jobs = 1 if isolate else 2
     done = [r for _, r in successes(work, tasks, summary, jobs=jobs, title="t", isolate=isolate)]
     assert done == [number * 10 for number in range(14) if number not in (4, 9)]
-    assert [line.split(": ")[:2] for line in summary.failures] == [[f"{n}.png", "killed its reader"] for n in (4, 9)]
+    assert [line.split(": ")[:2] for line in summary.failures] == [
+        [f"{n}.png", "its worker process died"] for n in (4, 9)
+    ]
 
 
 def test_stopping_early_starts_no_more_jobs_and_leaves_no_worker(tmp_path: Path) -> None:

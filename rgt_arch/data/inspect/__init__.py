@@ -1,4 +1,4 @@
-"""Faults in images, folders, LMDBs and lists: by headers of a sample before a run, by all pixels in `prepare check`."""
+"""Find faults in images, folders, LMDBs and lists: by a sample of headers before a run, by all pixels on request."""
 
 from rgt_arch.data.inspect.pairs import header_faults
 from rgt_arch.data.inspect.sections import LINES_SHOWN, Section, summary

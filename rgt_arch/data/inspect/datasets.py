@@ -1,4 +1,4 @@
-"""The data sets of an option file: what BasicSR's own classes would read, and what is wrong with it.
+"""Check the data sets of an option file, as BasicSR's own classes would read them.
 
 A `DataSet` is checked at two depths: `check_headers` before a run (names and at most 64 image headers or keys), and
 `sections` for `rgt prepare check` (every pixel).
@@ -30,12 +30,12 @@ from rgt_arch.data.pairing import (
 )
 from rgt_arch.errors import UsageError
 
-SAMPLED_PAIRS = 32  # of a data set are looked at before a run: 64 image headers
+SAMPLED_PAIRS = 32  # per data set are checked before a run: 64 image headers
 _SIDES = {"dataroot_gt": "HR", "dataroot_lq": "LR"}
 
 
 class DataSet:
-    """One data set of an option file. `report` gets its mistakes."""
+    """One data set of an option file. Its mistakes go to `report`."""
 
     def __init__(self, opt: dict[str, Any], phase: str, data: dict[str, Any], report: Report, root: Path) -> None:
         self.phase, self.data, self.report, self.root = phase, data, report, root
@@ -49,19 +49,19 @@ class DataSet:
         self.is_paired = bool(kinds & {"PairedImageDataset", "RealESRGANPairedDataset"})
         single = {"SingleImageDataset": "dataroot_lq", "RealESRGANDataset": "dataroot_gt"}
         self.keys = list(_SIDES) if self.is_paired else [key for kind, key in single.items() if kind in kinds]
-        """The folders that are read, none for a class whose way is not known."""
+        """Options that name the folders to read; empty for an unknown class of data set."""
         # In validation PairedImageDataset cuts off a rest at the right and bottom, RealESRGANPairedDataset does not.
         self.exact = self.is_train or "PairedImageDataset" not in kinds
         self.meta_key = "meta_info" if kinds & {"RealESRGANPairedDataset", "RealESRGANDataset"} else "meta_info_file"
         if self.is_paired and scale is None:
             report.error(("scale",), f"is missing, and datasets:{phase} needs it; add scale: 4")
         self.images: dict[str, Images] = {}
-        """Of the folders that exist, by key."""
+        """The images of each existing folder, by option."""
         self.pairing: Pairing | None = None
-        """The names that BasicSR reads or, where it stops, those that fit and those that do not."""
+        """Paired names, and names without a partner, at which BasicSR stops."""
 
     def check_headers(self) -> None:
-        """Report what is wrong with names and with a sample of the images."""
+        """Report faults of the names and of a sample of the images."""
         if not self._read() or self.pairing is None or (self.is_paired and not self.scale):
             return
         gt, lq = self.images[self.keys[0]], self.images[self.keys[-1]]
@@ -70,7 +70,7 @@ class DataSet:
         known = (gt.sizes, lq.sizes) if self.backend == "lmdb" else None
         files = [(line, file) for line, pair in sample for file in (pair.gt, pair.lq) if known is None]
         if missing := next(((line, file) for line, file in files if not os.path.lexists(file)), None):
-            text = f"line {missing[0]} stands for {missing[1]}, which does not exist; correct it or filename_tmpl"
+            text = f"line {missing[0]} names {missing[1]}, which does not exist; correct it or filename_tmpl"
             self._error(self.meta_key, text)
             return
         for key, text in header_faults(
@@ -80,7 +80,7 @@ class DataSet:
                 self._error(key, text)
 
     def sections(self, *, bicubic: bool, jobs: int) -> list[Section]:
-        """The reports on all its images and, last, on the data set itself."""
+        """Return the reports on all its images and, last, on the data set itself."""
         last = Section(f"datasets:{self.phase} ({self.data.get('name', 'no name')}, {self.data.get('type')})")
         is_sound, parts = self._read(), list[Section]()
         if self.is_paired and len(self.images) == len(_SIDES) and self.pairing is not None:
@@ -104,7 +104,7 @@ class DataSet:
         return [*parts, last]
 
     def _read(self) -> bool:
-        """Fill `images` and `pairing`, and report mistakes in folders, names and lists; whether BasicSR can read it."""
+        """Fill `images` and `pairing`; report mistakes in folders, names, lists. Return whether BasicSR can read it."""
         before = len(self.report.errors)
         if "meta_info" not in self.data and self.keys == ["dataroot_gt"] and self.backend != "lmdb":
             text = "is missing; add a text file with one image name a line"
@@ -138,7 +138,7 @@ class DataSet:
         return len(self.report.errors) == before
 
     def _open(self, key: str, *, is_listed: bool) -> None:
-        """Add the images of the folder that a key names, if BasicSR's backend reads such a folder."""
+        """Add the images of the folder that option `key` names, if BasicSR's backend can read the folder."""
         value = self.data.get(key)
         if not isinstance(value, str):
             return  # reported as missing or of the wrong type
@@ -166,7 +166,7 @@ class DataSet:
             self._error(key, problem, value)
 
     def _list(self) -> list[str] | None:
-        """The lines of the meta-info file, [] for one that cannot be read, None without such a key."""
+        """Return the lines of the meta-info file, [] if it cannot be read, None if no file is used."""
         value = self.data.get(self.meta_key)
         if not value or self.backend == "lmdb" or not self.keys:
             return None
@@ -189,7 +189,7 @@ class DataSet:
 
 
 def _strangers(names: list[str]) -> str:
-    """What is wrong with a folder of data: it has no images, or other files that BasicSR would read as images."""
+    """Describe the fault of a data folder: no images, or other files that BasicSR would read as images."""
     others = [name for name in names if Path(name).suffix.lower() not in IMAGE_SUFFIXES]
     more = f" and {len(others) - 1} more files" if len(others) > 1 else ""
     if others:

@@ -1,4 +1,4 @@
-"""What is in the images of a folder or an LMDB: one `Look` for each, taken by decoding it in a worker process."""
+"""Properties of the images in a folder or an LMDB: one `Look` for each, made by decoding it in a worker process."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class Stored:
 
     @property
     def source(self) -> Path:
-        """Where it is, for messages."""
+        """Path of the file, or of the LMDB with the key, for messages."""
         return self.place / self.name
 
     def content(self) -> bytes:
-        """Its encoded bytes. Raises UserError if they cannot be read."""
+        """Return the encoded bytes. Raises UserError if they cannot be read."""
         if not is_lmdb(self.place):
             return read_bytes(self.source)
         try:
@@ -48,7 +48,7 @@ class Stored:
 
 @dataclass(frozen=True)
 class Look:
-    """What one image is; no pixels, so that millions fit in memory."""
+    """Properties of one image, without pixels, so that millions fit in memory."""
 
     image: Stored
     size: Size
@@ -57,11 +57,11 @@ class Look:
     encoded: int
     """Bytes of the file or value."""
     digest: bytes
-    """Equal for equal pixels as training reads them, with grey and 16 bits kept."""
+    """Equal for equal pixels, read as in training except that grey and 16 bits are kept."""
 
 
 def look(image: Stored) -> Look | str:
-    """Decode one image; a text says why that is impossible."""
+    """Decode one image. Returns the error text if that fails."""
     try:
         content = image.content()
         pixels = decode(content, image.source)
@@ -74,24 +74,24 @@ def look(image: Stored) -> Look | str:
 
 @dataclass
 class Images:
-    """The images of one folder or LMDB, and, once examined, what they are."""
+    """The images of one folder or LMDB and, after `examine`, their properties."""
 
     title: str
     place: Path
     names: Sequence[str]
     sizes: Mapping[str, Size | None] = field(default_factory=dict)
-    """Those that a list says they have, by name."""
+    """Sizes by name, from a list."""
     looks: dict[str, Look] = field(default_factory=dict)
-    """Of the images that can be read."""
+    """Readable images by name."""
 
     def examine(self, unit: str = "image", *, jobs: int) -> Section:
-        """Decode all images in worker processes and report what they are, which are damaged and which are equal.
+        """Decode all images in worker processes and report their properties, damaged images and equal images.
 
-        unit: what they are called. LR images are not compared with each other: those of equal HR images are equal.
+        unit: their name in the report. "LR image"s are not compared: LR images of equal HR images are equal too.
         """
         section, summary, faults = Section(self.title), Summary(), list[str]()
         tasks, title = [Stored(self.place, name) for name in self.names], f"reading {self.place.resolve().name}"
-        in_lmdb = is_lmdb(self.place)  # whose damage can kill the process that reads it
+        in_lmdb = is_lmdb(self.place)  # a damaged LMDB can kill the process that reads it
         for image, found in successes(look, tasks, summary, jobs=jobs, title=title, isolate=in_lmdb):
             if isinstance(found, Look):
                 self.looks[image.name] = found
@@ -140,5 +140,5 @@ class Images:
 
 
 def dimensions(size: Size) -> str:
-    """Width×height, as image viewers show it."""
+    """Return "width×height", as image viewers show it."""
     return f"{size[1]}×{size[0]}"

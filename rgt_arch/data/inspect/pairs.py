@@ -1,4 +1,4 @@
-"""How HR and LR images fit together: names, sizes, and whether LR is the bicubic of HR."""
+"""Check how HR and LR images fit: names, sizes, and whether LR is the bicubic of HR."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rgt_arch.errors import UserError
 def size_faults(
     sizes: Sequence[tuple[str, str, Size, Size]], scale: int, *, exact: bool, gt_size: int = 0
 ) -> Iterator[tuple[str, str, list[str], Stops]]:
-    """Yield (option, what is wrong and what to do, a line for each pair, what BasicSR stops at) for each kind of fault.
+    """Yield (option, fault and remedy, a line for each pair, what the fault stops in BasicSR) for each kind of fault.
 
     sizes: (HR name, LR name, HR size, LR size) of each pair. exact: whether HR must be exactly scale × LR, as in
     training (data/transforms.py:64); else it may be larger by less than scale pixels, which PairedImageDataset cuts off
@@ -62,7 +62,7 @@ def header_faults(
 ) -> Iterator[tuple[str, str]]:
     """Yield (option, message) for each kind of fault that the headers of a sample of pairs show.
 
-    exact, gt_size: as in `size_faults`. known: sizes of HR and LR by name where no files are to be read (LMDBs).
+    exact, gt_size: as in `size_faults`. known: for LMDBs, whose files are not read, sizes of HR and LR by name.
     """
     of = f"of {len(pairs)} looked at"
     sizes = []
@@ -97,9 +97,9 @@ def check_pairs(
     exact: bool = True,
     gt_size: int = 0,
 ) -> list[Section]:
-    """The reports on HR images, on LR images and, as `last`, on how they pair and whose sizes do not fit.
+    """Return the reports on HR images, on LR images and, in `last`, on their pairing and sizes.
 
-    scale: None to take the one that most pairs have. exact, gt_size: as in `size_faults`.
+    scale: None for the scale of most pairs. exact, gt_size: as in `size_faults`.
     bicubic: count the LR images that are MATLAB's bicubic of their HR images, bit for bit, and list the others.
     """
     sections = [gt.examine("HR image", jobs=jobs), lq.examine("LR image", jobs=jobs), last]
@@ -144,11 +144,11 @@ def _check_bicubic(section: Section, tasks: Sequence[_Task], jobs: int) -> None:
     others = [task.lq.name for task, is_equal in results if not is_equal]
     section.problem("{n} pair{s} could not be compared", summary.failures)
     equal = len(results) - len(others)
-    why = "" if equal else " (those cut out of larger LR images cannot be: their edges saw more)"
+    why = "" if equal else " (crops of larger LR images cannot be equal: pixels beyond the crop count at its edges)"
     section.facts.append(
         f"{equal} of {counted('{n} LR image{s}', len(tasks))} bit-equal to MATLAB's bicubic of HR{why}"
     )
-    if equal:  # where none is, LR is meant to be something else
+    if equal:  # if none is equal, LR was made by another method on purpose
         section.note("{n} LR image{s} unlike the bicubic", others)
 
 

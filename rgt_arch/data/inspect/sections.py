@@ -1,4 +1,4 @@
-"""The report on one place: facts, problems and notes, as text for people."""
+"""A section of a report: facts, problems and notes, as text."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 from rgt_arch.errors import printable
 
 LINES_SHOWN = 20
-# What BasicSR stops at because of a problem. "nothing": it would use other data than was meant.
+# What a problem stops in BasicSR. "nothing": BasicSR runs, but with other data than intended.
 Stops = Literal["nothing", "training", "everything"]
 VERDICTS: dict[Stops, str] = {
     "everything": "BasicSR cannot use them as they are",
@@ -26,7 +26,7 @@ class Finding(NamedTuple):
 
 
 class Section:
-    """The report on one place, such as a folder, or on how two of them fit together."""
+    """The report on one place, such as a folder, or on the pairing of two."""
 
     def __init__(self, title: str) -> None:
         self.title = title
@@ -61,17 +61,17 @@ def _add(findings: list[Finding], heading: str, lines: Iterable[str] | None, sto
 
 
 def counted(text: str, number: int) -> str:
-    """`text` with {n} replaced by the number and {s} by the s of a plural."""
+    """Return `text` with {n} replaced by the number and {s} by a plural s."""
     return text.replace("{n}", str(number)).replace("{s}", "" if number == 1 else "s")
 
 
 def summary(sections: Sequence[Section]) -> str:
-    """The last line of a report."""
+    """Return the last line of a report."""
     kinds = sum(len(section.problems) for section in sections)
     return counted("{n} kind{s} of problem, listed above", kinds) if kinds else "no problems"
 
 
 def stopped(sections: Iterable[Section]) -> Stops:
-    """What the worst of all problems stops."""
+    """Return what the worst problem stops."""
     found = {problem.stops for section in sections for problem in section.problems}
     return next((stops for stops in VERDICTS if stops in found), "nothing")

@@ -1,4 +1,4 @@
-"""`check_target`: what a path is, and the report on all images there."""
+"""`check_target`: find out what a path is, and report on all its images."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ def check_target(
 ) -> list[Section]:
     """Check a folder, an LMDB folder, a meta-info text or an option file; nothing is changed.
 
-    lq: LR images that belong to the HR images of `target`. scale: what it should be, by default what it is.
-    root: the folder that the names of a meta-info text are relative to, by default found out.
+    lq: the LR images of `target`'s HR images. scale: the expected one, by default that of most pairs.
+    root: the folder that the names of a meta-info text are relative to, by default the text's or one beside it.
     bicubic: compare LR images with the bicubic of HR. jobs: worker processes.
 
-    Raises UsageError if there is nothing that could be checked, or for arguments that do not go together.
+    Raises UsageError for a target that cannot be checked, and for arguments that do not go together.
     """
     suffix = target.suffix.lower()
     if scale is not None and scale < 1:
@@ -86,7 +86,7 @@ def check_target(
 
 
 def _images(folder: Path, title: str) -> Images:
-    """All files below a folder, or the keys in an LMDB's meta_info.txt. Raises UsageError if there are none."""
+    """Return all files below a folder, or the keys in an LMDB's meta_info.txt. Raises UsageError if none exist."""
     if is_lmdb(folder):
         sizes = read_keys(folder, 0)
         return Images(title, folder, list(sizes), sizes)
@@ -96,7 +96,7 @@ def _images(folder: Path, title: str) -> Images:
 
 
 def _listed(text: Path, root: Path | None, lq: Path | None) -> tuple[Images, Images | None, Pairing]:
-    """The images of a meta-info text, the LR images in a folder or, for pairs, in the text, and how they pair."""
+    """Return the images of a meta-info text, the LR images (of a folder, or of pairs in the text) and their pairing."""
     lines = read_list(text)
     parsed = [MetaLine.parse(line) for line in lines]
     is_pairs = ", " in lines[0] and parsed[0].size is None
@@ -119,13 +119,13 @@ def _listed(text: Path, root: Path | None, lq: Path | None) -> tuple[Images, Ima
 
 
 def _find_root(text: Path, names: Sequence[str], flag: str) -> Path:
-    """Where the files are: beside the text, or in a folder beside it. Raises UsageError if they are not.
+    """Return the folder of the listed files: the text's, or one beside the text. Raises UsageError for neither.
 
-    flag: what the user can name the folder with.
+    flag: the flag that names the folder, for the message.
     """
     here = text.parent
     beside = sorted(entry for entry in here.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    namesake = here / text.stem.removeprefix("meta_info_")  # of several folders with such names it is this one's list
+    namesake = here / text.stem.removeprefix("meta_info_")  # preferred to other folders with equal names
     candidates = [here, *([namesake] if namesake in beside else []), *beside]
     counts = {folder: sum((folder / name).is_file() for name in names[:_NAMES_TRIED]) for folder in candidates}
     best = max(candidates, key=lambda folder: counts[folder])
@@ -135,16 +135,16 @@ def _find_root(text: Path, names: Sequence[str], flag: str) -> Path:
 
 
 def _check_options(file: Path, *, bicubic: bool, jobs: int) -> list[Section]:
-    """The reports on an option file and on each of its data sets, of which the last says whether it can be used.
+    """Return the reports on an option file and on each of its data sets; a data set's last report has the verdict.
 
     Relative paths are relative to the current directory, as in `basicsr train`. Raises UsageError for a file that
-    cannot be read, or names no data set.
+    cannot be read or has no data set.
     """
     from rgt_arch.config.checks.networks import check_files  # torch, which no other check needs
     from rgt_arch.config.validation import check_options
 
     written = read_written(file)
-    opt = copy.deepcopy(written.options)  # the checks change it, and compare it with what is written
+    opt = copy.deepcopy(written.options)  # the checks change it, and compare it with the written options
     datasets = sections(opt.get("datasets"))
     if not datasets:
         raise UsageError(f"{file}: no data set in it, at datasets:")

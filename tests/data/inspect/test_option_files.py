@@ -85,7 +85,7 @@ def small_in_lmdb(option_file):
             ["dataroot_lq: 1 of 6 looked at: 3.png is 32×25", "`rgt prepare lr --hr-out` writes cropped HR images"],
         ),
         (lambda file: file.options.pop("scale"), ["scale: is missing, and datasets:train needs it"]),
-        (lambda file: use_list(file, "1.png", "7.png"), ["meta_info_file: line 2 stands for ", "HR/7.png"]),
+        (lambda file: use_list(file, "1.png", "7.png"), ["meta_info_file: line 2 names ", "HR/7.png"]),
         (
             lambda file: use_pair_list(file, "0.png, 0x2.png", "1.png"),
             ["meta_info = 'list.txt': line 2 is not 'HR name, LR name'"],
