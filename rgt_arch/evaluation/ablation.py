@@ -34,24 +34,24 @@ _KEYS = ("base", "overrides", "seeds", "variants")
 _FILE_KEYS = ("dataroot_gt", "dataroot_lq", "meta_info_file", "meta_info")
 _CONTENT = " (content)"
 _RECORD = "started_with.json"
-_READERS_LOCK = "lock.mdb"  # LMDB changes it whenever somebody reads
+_READERS_LOCK = "lock.mdb"  # LMDB changes it on every read
 
 
 @dataclass(frozen=True)
 class AblationSettings:
-    """What to train; the defaults are those of `rgt ablation`."""
+    """Settings of an ablation, with the defaults of `rgt ablation`."""
 
     file: Path
-    """The list."""
+    """The list of variants."""
     seeds: Sequence[int] | None = None
-    """In place of the list's."""
+    """Replace the seeds of the list."""
     only: Sequence[str] | None = None
-    """Labels of the variants beside the reference; None for all."""
+    """Labels of the variants to train besides the reference; None: all."""
     overrides: Sequence[str] = ()
-    """As --force_yml takes them, for all variants."""
+    """Entries of --force_yml for all variants."""
     keep: Path = Path("experiments/ablation")
     report: bool = False
-    """Train nothing."""
+    """Only report finished trainings; train nothing."""
     output: Path | None = None
     """The file of the table, checked before anything is trained."""
     overwrite: bool = False
@@ -59,22 +59,22 @@ class AblationSettings:
 
 @dataclass(frozen=True)
 class Variant:
-    """One of the networks that are compared."""
+    """One of the compared networks."""
 
     label: str
     overrides: tuple[str, ...]
-    """Entries of --force_yml for everything in which its options differ from the base file."""
+    """Entries of --force_yml that turn the base file into its options."""
     options: dict[str, Any]
-    """Those of the base file with the overrides."""
+    """The base file with the overrides applied."""
 
     @cached_property
     def cost(self) -> Part:
-        """Parameters and multiply-adds at the paper's size, of the whole network."""
+        """Parameters and multiply-adds of the whole network at the paper's size."""
         return count(network_config(self.options, self.label), PAPER_SIZE).whole
 
     @property
     def slug(self) -> str:
-        """The label as the name of a folder and of a run."""
+        """The label as a name of folders and runs."""
         return re.sub(r"[^\w.-]+", "_", self.label).strip("._")
 
 
@@ -86,7 +86,7 @@ class Run:
     seed: int
     folder: Path
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
-    """By data set and metric, means of the validation at its end; empty if it has not ended."""
+    """Means of the final validation by data set and metric; empty before the end."""
     failure: str = ""
 
 
@@ -105,13 +105,13 @@ class Ablation:
         return int(self.variants[0].options["train"]["total_iter"])
 
     def measured(self) -> list[tuple[str, str]]:
-        """(data set, metric) of everything that validations measure, in their order."""
+        """Return the (data set, metric) pairs that validations measure, in their order."""
         options = self.variants[0].options
         sets = [data["name"] for phase, data in options["datasets"].items() if phase.startswith("val")]
         return [(name, metric) for name in sets for metric in (options.get("val") or {}).get("metrics") or ()]
 
     def results(self, variant: Variant) -> Iterator[tuple[str, str, list[float], list[float]]]:
-        """(data set, metric, values, differences to the reference with the same seed) of a variant."""
+        """Yield (data set, metric, values, differences to the reference with the same seed) of a variant."""
         own, reference = (
             {run.seed: run.scores for run in self.runs if run.variant is of and run.scores}
             for of in (variant, self.variants[0])
@@ -122,7 +122,7 @@ class Ablation:
             yield name, key, [scores[name][key] for scores in own.values()], differences
 
     def text(self, form: str) -> str:
-        """One of `FORMATS`: means and deviations over the seeds, differences to the reference, and costs."""
+        """Return means and deviations over the seeds, differences to the reference, and costs, in one of `FORMATS`."""
         metrics = self.variants[0].options["val"]["metrics"]
         head = [("", "Variant"), ("", "Parameters"), ("", "Multiply-adds")]
         for name, key in self.measured():
@@ -164,10 +164,10 @@ class Ablation:
 
 
 def run_ablation(settings: AblationSettings) -> Ablation:
-    """Train all variants that are not trained yet, and give the scores of all.
+    """Train all variants that are not trained yet, and return the scores of all.
 
-    A training that fails is kept with its reason, and the others go on. Raises UsageError for a list, options, data or
-    kept trainings that do not fit, before anything is trained.
+    A failed training is recorded with its reason, and the rest continue. Before any training, raises UsageError for
+    an invalid list, options or data, and for kept trainings that do not match them.
     """
     base, variants, seeds = _read_list(settings)
     if settings.output is not None:
@@ -246,7 +246,7 @@ def _read_list(settings: AblationSettings) -> tuple[Path, list[Variant], list[in
 
 
 def _check_options(options: Mapping[str, Any], base: Path, *, data: bool) -> None:
-    """Check a variant's options as `basicsr train` does. data: also the files that they name."""
+    """Check a variant's options as `basicsr train` does. data: check the files that they name too."""
     copied, report = copy.deepcopy(dict(options)), Report(str(base), read_written(base))
     if data:
         validate_options(copied, file=base, is_train=True, root=Path.cwd(), written=read_written(base))
@@ -277,7 +277,7 @@ def _train(run: Run, ablation: Ablation, files: Mapping[str, Path], data: Mappin
 
 
 def _scores(run: Run, ablation: Ablation) -> dict[str, dict[str, float]]:
-    """The scores of a run's last validation, empty if it has not come to its end. Raises UsageError if damaged."""
+    """Scores of a run's final validation; empty before the end. Raises UsageError for a damaged metrics.csv."""
     file = run.folder / "experiments" / run.variant.slug / METRICS_FILE
     series, scores = read_metrics(file) if file.is_file() else {}, dict[str, dict[str, float]]()
     for name, metric in ablation.measured():
@@ -289,10 +289,10 @@ def _scores(run: Run, ablation: Ablation) -> dict[str, dict[str, float]]:
 
 
 def _check_kept(run: Run, data: Mapping[str, str] | None) -> Mapping[str, str] | None:
-    """Raise UsageError for a kept training that was started with other options, other data or by somebody else.
+    """Raise UsageError for a kept training with other options or data, or for a folder that no ablation made.
 
-    data: fingerprints of the data now; None if kept trainings are only compared with each other. Returns what the next
-    one is to be compared with.
+    data: fingerprints of the current data; None if kept trainings are only compared with each other. Returns the
+    fingerprints for the next call.
     """
     remedy = "choose another folder with --keep, or remove that one"
     try:
@@ -316,7 +316,7 @@ def _check_kept(run: Run, data: Mapping[str, str] | None) -> Mapping[str, str] |
 
 
 def _flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A tree of options as JSON holds it, by keys such as train:optim_g:lr."""
+    """Flatten options to keys such as train:optim_g:lr, with values as JSON stores them."""
     found: dict[str, Any] = {}
     for key, value in options.items():
         path = f"{prefix}{key}"
@@ -325,7 +325,7 @@ def _flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _files(options: Mapping[str, Any]) -> dict[str, Path]:
-    """The data and weights that options name, absolute, by key; names of published weights are not files."""
+    """Absolute paths of the data and weights in options, by key; names of published weights are not files."""
     named = {
         f"datasets:{phase}:{key}": data.get(key) for phase, data in options["datasets"].items() for key in _FILE_KEYS
     }
@@ -336,7 +336,7 @@ def _files(options: Mapping[str, Any]) -> dict[str, Path]:
 
 
 def _fingerprint(path: Path) -> str:
-    """The content of a file, or of all files of a folder: number, bytes and a digest. Raises UsageError."""
+    """Number, bytes and a digest of a file or of all files in a folder. Raises UsageError for unreadable files."""
     files = sorted(walk_files(path)) if path.is_dir() else [path]
     files = [file for file in files if file.name != _READERS_LOCK]
     whole, size = hashlib.sha256(), 0
@@ -353,7 +353,7 @@ def _fingerprint(path: Path) -> str:
 
 
 def _spread(values: Sequence[float]) -> tuple[float | None, float | None]:
-    """Mean, and sample standard deviation where there are several values."""
+    """Mean and sample standard deviation; None where there are too few values."""
     with np.errstate(invalid="ignore"):  # a PSNR may be infinite, and NaN after a diverged training
         deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
         return float(np.mean(values)) if values else None, deviation

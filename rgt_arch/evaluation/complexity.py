@@ -29,7 +29,7 @@ COUNTED = (
     "activations, sums, HAI's multiplication and other element-wise work."
 )
 _BLOCK = r"layers\.\d+\.blocks\.\d+\."
-# Paths of modules and parameters by part, in the order of the forward; attention is told apart by its class.
+# Paths of modules and parameters by part, in the order of the forward; the two kinds of attention differ by class.
 _PARTS = {
     "first convolution": r"conv_first\b",
     LSA: "",
@@ -40,7 +40,7 @@ _PARTS = {
     "convolutions of groups and body": r"layers\.\d+\.conv\b|conv_after_body\b",
     "upsampling": r"conv_before_upsample\b|upsample\b|conv_last\b",
 }
-# Modules whose counts include those of their own modules; together they do all counted work.
+# Modules counted with their submodules; together they do all counted work.
 _COUNTED_MODULES = re.compile(_BLOCK + r"(attn|mlp|norm\d)|layers\.\d+\.conv|conv_\w+|upsample|norm|before_RG")
 _KINDS = {"convolution": "convolution", "bmm": "attention", "layer_norm": "norm"}
 
@@ -65,7 +65,7 @@ PAPER_SIZE = Size(128, 128)
 
 
 def parse_sizes(texts: Sequence[str]) -> list[Size]:
-    """Sizes written as HEIGHTxWIDTH. Raises UsageError for other texts."""
+    """Read sizes written as HEIGHTxWIDTH. Raises UsageError for other texts."""
     found = [re.fullmatch(r"([1-9]\d{0,5})[x×]([1-9]\d{0,5})", text, re.ASCII) for text in texts]
     for text, match in zip(texts, found, strict=True):
         if match is None:
@@ -78,7 +78,7 @@ def parse_sizes(texts: Sequence[str]) -> list[Size]:
 
 @dataclass
 class Part:
-    """One kind of part over the whole network; multiply-adds for one image."""
+    """All parts of one kind in a network; multiply-adds for one image."""
 
     name: str
     parameters: int = 0
@@ -92,7 +92,7 @@ class Part:
 
     @property
     def products(self) -> int:
-        """Multiply-adds of products alone: half of what torch's FlopCounterMode counts."""
+        """Multiply-adds without norms: half the FLOPs of torch's FlopCounterMode."""
         return self.linear + self.convolution + self.attention
 
     @property
@@ -109,7 +109,7 @@ class Complexity:
     depth: int
     """T, how often RG-SA applies its strided convolution."""
     representative: Size
-    """Size of RG-SA's map after that."""
+    """Size of RG-SA's representative map."""
     parts: tuple[Part, ...]
     """The parts that the network has, in the order of the forward."""
 
@@ -120,16 +120,16 @@ class Complexity:
         return Part("all", **{name: sum(getattr(part, name) for part in self.parts) for name in numbers})
 
     def part(self, name: str) -> Part:
-        """One of the parts; an empty one if the network does not have it."""
+        """Return the part of this name; an empty part if the network lacks it."""
         return next((part for part in self.parts if part.name == name), Part(name))
 
 
 def count(config: Mapping[str, Any], size: Size) -> Complexity:
-    """The cost of the network with these constructor arguments for one image of `size` input pixels.
+    """Count the cost of the network with these constructor arguments for one image of `size` input pixels.
 
     torch's FlopCounterMode counts the published forward on the meta device, where nothing is computed or allocated:
-    attention written out, heads as wide as they are, no slices, windows padded where the size does not divide.
-    Raises UsageError where the network refuses the arguments.
+    explicit attention, heads without padding, no slices, windows padded where the size does not divide.
+    Raises UsageError for invalid arguments.
     """
     with torch.device("meta"):
         network = build_network(config).eval()
@@ -138,7 +138,7 @@ def count(config: Mapping[str, Any], size: Size) -> Complexity:
     multiple, arch.HEAD_MULTIPLE = arch.HEAD_MULTIPLE, 1  # heads are padded to the widest of q, k and v only
     try:
         with arch.explicit_attention(), counter:
-            network(image)  # with gradients, and so not in slices
+            network(image)  # with gradients, so without slices
     finally:
         arch.HEAD_MULTIPLE = multiple
     depth, stride = network.geometry(*size, torch.device("meta")).depth, network.reduction_stride
@@ -156,7 +156,7 @@ def count(config: Mapping[str, Any], size: Size) -> Complexity:
             setattr(part, kind, getattr(part, kind) + flops // 2)
         module = network.get_submodule(path)
         if isinstance(module, arch.RecursiveGeneralizationAttention):
-            # The network pads queries and keys, c_r·C wide, to the width of the values; if c_r > 1, values to theirs.
+            # The network pads queries and keys, c_r·C wide, to the values' width; if c_r > 1, the values to theirs.
             channels = module.num_heads * module.head_dim
             widened = size.pixels * abs(channels - module.cr)
             part.linear -= widened * channels
@@ -165,12 +165,12 @@ def count(config: Mapping[str, Any], size: Size) -> Complexity:
 
 
 def _norm_flops(x: Sequence[int], normalized: object, weight: object, *_: object, **__: object) -> int:
-    """Twice what fvcore counts: 5 for an element, 4 without learned scale and shift. The paper's totals come out so."""
+    """FLOPs, twice fvcore's 5 per element (4 without learned scale and shift), which give the paper's totals."""
     return 2 * (4 if weight is None else 5) * torch.Size(x).numel()
 
 
 def _part(path: str, network: arch.RGT) -> str:
-    """The part that a parameter or module belongs to."""
+    """Name of the part that a parameter or module belongs to."""
     if match := re.match(_BLOCK + r"attn\b", path):
         is_global = isinstance(network.get_submodule(match[0]), arch.RecursiveGeneralizationAttention)
         return RGSA if is_global else LSA
@@ -181,7 +181,7 @@ def _part(path: str, network: arch.RGT) -> str:
 
 
 def network_of(file: str | Path) -> dict[str, Any]:
-    """The constructor arguments of the RGT that an option file describes. Raises UsageError naming the file."""
+    """Return the constructor arguments of the RGT in an option file. Raises UsageError that names the file."""
     return network_config(load_options(file), file)
 
 
@@ -201,13 +201,13 @@ def network_config(options: Mapping[str, Any], file: str | Path) -> dict[str, An
 
 
 def with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
-    """All constructor arguments of RGT, those of `config` first."""
+    """Return all constructor arguments of RGT: those of `config`, else the defaults."""
     defaults = {name: parameter.default for name, parameter in inspect.signature(arch.RGT).parameters.items()}
     return {**defaults, **config}
 
 
 def published(config: Mapping[str, Any], size: Size) -> dict[str, float] | None:
-    """The paper's parameters (M) and multiply-adds (G) for exactly this network and size, where it has them."""
+    """Return the paper's parameters (M) and multiply-adds (G) for exactly this network and size, or None."""
     figures: dict[str, dict[str, float]] = paper()["complexity_x4_output_3x512x512"]
     full = with_defaults(config)
     return figures.get(_preset(full) or "") if full["upscale"] == 4 and size == PAPER_SIZE else None
@@ -225,7 +225,7 @@ def run_complexity(
 ) -> None:
     """Count the network of an option file and print a table for each size.
 
-    json: a file for the figures, or - for stdout in place of the tables. Raises UsageError for unfit input.
+    json: a file for the counts, or - for stdout instead of the tables. Raises UsageError for invalid input.
     """
     if json not in (None, "-"):
         check_output("--json", Path(json), [Path(file)], overwrite=overwrite)

@@ -40,7 +40,7 @@ _OWN = ("data", "experiments", "results", "train.yml", "test.yml", "train_output
 def run_demo(folder: Path, iterations: int = ITERATIONS) -> None:
     """Make data, train, test, print a table and write comparison pictures, all in `folder`.
 
-    folder: new, empty, or that of an earlier demo, whose files are replaced. Deterministic on one machine.
+    folder: new, empty, or of an earlier demo, whose files are replaced. Deterministic on one machine.
     Raises UsageError for a folder with other content or too few iterations, UserError if a step fails.
     """
     if iterations < 2:
@@ -83,14 +83,14 @@ def run_demo(folder: Path, iterations: int = ITERATIONS) -> None:
 
 
 def _claim(folder: Path) -> None:
-    """Make `folder` this demo's, emptied of an earlier demo's files; refuse it if something else is in it."""
+    """Create `folder`, or remove an earlier demo's files from it. Raises UsageError if it has other content."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()) and not (folder / _MARKER).is_file():
             raise UsageError(f"{folder} is not empty and no earlier demo made it; choose another folder with -o")
         (folder / _MARKER).touch()
         for name in (*_OWN, *_PICTURES.values()):
-            shutil.rmtree(folder / name, ignore_errors=True)  # of a folder; it leaves a file or a link alone
+            shutil.rmtree(folder / name, ignore_errors=True)  # only folders; unlink removes files and links
             (folder / name).unlink(missing_ok=True)
     except OSError as error:
         raise UsageError(f"{folder}: cannot be used ({error.strerror}); choose another folder with -o") from error

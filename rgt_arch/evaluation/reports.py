@@ -34,12 +34,12 @@ class ResultTable:
     """Number of columns aligned to the left, from the first."""
     remarks: Sequence[str]
     records: Mapping[str, Sequence[Mapping[str, object]]]
-    """Rows of CSV by the name of the format."""
+    """CSV rows by format name."""
     content: object
-    """What JSON holds."""
+    """Content of the JSON."""
 
     def text(self, form: str) -> str:
-        """The table as `markdown`, `latex`, `json`, or one of `records`."""
+        """Return the table as `markdown`, `latex`, `json`, or one of `records`."""
         if form == "json":
             return json_text(self.content)
         if form in ("markdown", "latex"):
@@ -75,14 +75,14 @@ class ResultTable:
 
 
 def number(value: float | None, digits: int, sign: str = "") -> str:
-    """A number as tables show it. digits: behind the point. sign: + shows the sign of positive numbers too."""
+    """Format a number for tables. digits: decimals. sign: + shows the sign of positive numbers too."""
     if value is None or math.isinf(value):
         return ABSENT if value is None else "∞"
     return f"{value:{sign}.{digits}f}".replace("-", "−")
 
 
 def text_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A text table: the first column to the left, the others to the right."""
+    """Return a text table with the first column aligned left, the others right."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     return "\n".join(
         "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in (head, *rows)
@@ -90,12 +90,12 @@ def text_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def json_text(content: object) -> str:
-    """JSON, which has no NaN and no infinity: they become null."""
+    """Return JSON, where NaN and infinity become null."""
     return json.dumps(_finite(content), indent=1, allow_nan=False) + "\n"
 
 
 def deliver(report: dict[str, Any], text: str, target: str | None) -> None:
-    """Print the text; write the report as JSON to a file too, or with - to stdout in place of the text."""
+    """Print the text, and write the report as JSON to the file `target`; with - print the JSON instead."""
     if target == "-":
         print(json_text(report), end="")
         return

@@ -1,4 +1,4 @@
-"""Runs of `basicsr train` and `basicsr test` as processes of their own, and the numbers that trainings leave behind."""
+"""Run `basicsr train` and `basicsr test` in processes of their own, and read the values that trainings wrote."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rgt_arch.training.metrics_csv import HEADER
 from rgt_arch.training.metrics_csv import NAME as METRICS_FILE
 
 Key = tuple[str, str]
-"""Name as BasicSR has it (`l_pix`, `psnr`, `lr`) and validation set, "" for training."""
+"""BasicSR's name of a value (`l_pix`, `psnr`, `lr`) and the validation set, "" for training."""
 Points = dict[int, float]
 """Values by iteration."""
 
@@ -25,7 +25,7 @@ _EVENTS = "events.out.tfevents."
 
 
 def basicsr_train(option_file: Path, folder: Path, name: str, total_iter: int, overrides: Sequence[str]) -> Path:
-    """Train in `folder`, from the newest checkpoint there if there is one, and show a bar. Returns the run's folder.
+    """Train in `folder`, from its newest checkpoint if there is one, with a bar. Returns the run directory.
 
     name: of the run. overrides: entries of --force_yml. Raises UserError with the command's own message if it fails.
     """
@@ -48,18 +48,18 @@ def _run(name: str, option_file: Path, folder: Path, more: list[str], shown: tup
         process = subprocess.Popen(
             [sys.executable, "-m", "rgt_arch.cli", name, "-opt", str(option_file.resolve()), *more],
             cwd=folder,
-            # Threads that wait busily for each other halve the speed as soon as another program needs a core.
+            # Busy-waiting threads halve the speed as soon as another program needs a core.
             env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ},
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C is for this process, which ends the training once, so that it saves
+            start_new_session=True,  # Ctrl-C reaches only this process, which ends the training once, so that it saves
         )
         try:
             while process.poll() is None:
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(_LOOK_SECONDS)
-                with suppress(UsageError):  # a file that is not there yet
+                with suppress(UsageError):  # the file may not exist yet
                     if shown:
                         shown[1].reach(max((max(points) for points in read_metrics(shown[0]).values()), default=0))
         except BaseException:
@@ -74,8 +74,7 @@ def _run(name: str, option_file: Path, folder: Path, more: list[str], shown: tup
 
 
 def read_run(path: Path) -> dict[Key, Points]:
-    """All values of a run: of experiments/NAME with its metrics.csv, tb_logger/NAME with TensorBoard files, or of one
-    such file. Raises UsageError for other paths."""
+    """Read experiments/NAME, tb_logger/NAME, a metrics.csv or a TensorBoard file. Raises UsageError for other paths."""
     if not os.path.exists(path):
         raise UsageError(f"{path}: no such file or folder; name experiments/NAME, tb_logger/NAME or a file in them")
     if (path / METRICS_FILE).is_file():
@@ -91,7 +90,7 @@ def read_run(path: Path) -> dict[Key, Points]:
 
 
 def read_metrics(file: Path) -> dict[Key, Points]:
-    """All values of a metrics.csv. A last line that is cut or being written is left out. Raises UsageError."""
+    """Read all values of a metrics.csv, except an incomplete last line. Raises UsageError for other files."""
     series: dict[Key, Points] = {}
     try:
         lines = file.read_text("utf-8").splitlines(keepends=True)
@@ -100,13 +99,13 @@ def read_metrics(file: Path) -> dict[Key, Points]:
             raise ValueError(f"does not begin with {','.join(HEADER)}")
         for iteration, dataset, name, value in rows:
             series.setdefault((name, dataset), {})[int(iteration)] = float(value)
-    except (OSError, ValueError) as error:  # also for what is not UTF-8
+    except (OSError, ValueError) as error:  # ValueError also if it is not UTF-8
         raise UsageError(f"{file}: cannot be read as the {METRICS_FILE} of a run: {error}") from error
     return series
 
 
 def _read_events(path: Path) -> dict[Key, Points]:
-    """A TensorBoard file, or all of a folder. Where a resumed run wrote a step again, the later value counts."""
+    """Read a TensorBoard file or all of a folder. Of a step that a resumed run wrote again, the later value counts."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(path), size_guidance={"scalars": 0})

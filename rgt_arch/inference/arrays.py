@@ -1,4 +1,4 @@
-"""Pictures as NumPy arrays and as the tensors that networks take: dtypes, grey, alpha, colours that nobody sees."""
+"""Convert pictures between NumPy arrays and network tensors: dtypes, grey, alpha, colours of invisible pixels."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from torch import Tensor
 from torch.nn import functional
 
 _LARGEST = {"uint8": 255, "uint16": 65535, "float32": 1, "float64": 1}
-_FLOATS_END = 2.0  # a filter may leave values above 1, but such are meant for 255 or 65535
-_ROWS = 256  # that are converted at once: a copy or two of these, not of the picture
+_FLOATS_END = 2.0  # a filter may leave values above 1; larger ones suggest a range up to 255 or 65535
+_ROWS = 256  # converted at a time, so that temporary copies are small
 
 
 def split_alpha(image: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any] | None]:
-    """Colour or grey as (H, W, 1 or 3), and alpha as (H, W, 1) where there is one.
+    """Split a picture into colour or grey, (H, W, 1 or 3), and alpha, (H, W, 1) or None.
 
-    image: (H, W) or (H, W, 1 to 4); uint8, uint16, or float32 or float64 in [0, 1]. Raises ValueError for others.
+    image: (H, W) or (H, W, 1 to 4); uint8, uint16, or float32 or float64 in [0, 1]. Raises ValueError for other arrays.
     """
     if image.dtype.name not in _LARGEST:
         raise ValueError(f"image dtype is {image.dtype}; it must be one of {', '.join(_LARGEST)}")
@@ -43,8 +43,8 @@ def split_alpha(image: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any] | None]
 def fill_transparent(colour: NDArray[Any], alpha: NDArray[Any]) -> NDArray[Any]:
     """Give invisible pixels the colour of the nearest visible one.
 
-    Colours under full transparency, often black, would otherwise reach the visible edge through a network that looks at
-    neighbours. colour: (H, W, C). alpha: (H, W, 1).
+    Otherwise the hidden colours, often black, reach the visible edge, because a network looks at neighbouring pixels.
+    colour: (H, W, C). alpha: (H, W, 1).
     """
     hidden = alpha[..., 0] == 0
     if not hidden.any() or hidden.all():
@@ -59,23 +59,23 @@ def fill_transparent(colour: NDArray[Any], alpha: NDArray[Any]) -> NDArray[Any]:
 
 
 def to_tensor(image: NDArray[Any]) -> Tensor:
-    """(H, W, C) of a picture's dtype as float32 (1, C, H, W) in [0, 1]; values outside are clipped."""
+    """Convert (H, W, C) of a picture's dtype to float32 (1, C, H, W) in [0, 1]; values outside are clipped."""
     scaled = image.astype(np.float32) / np.float32(_LARGEST[image.dtype.name])
     return torch.from_numpy(np.ascontiguousarray(scaled.clip(0, 1).transpose(2, 0, 1))[None])
 
 
 @torch.inference_mode()
 def keep_flat(image: Tensor, result: Tensor, scale: int) -> Tensor:
-    """Give the pixels of `result` whose input has one colour for 2 pixels around exactly that colour; in place.
+    """Where the input has one colour within 2 pixels, set `result` to exactly that colour, in place.
 
-    Networks that have seen photographs alone miss it where nothing else is near: by a level in the middle of paper,
-    where transparency would show as specks.
+    Networks trained only on photographs miss flat colours slightly, for example by one level in the middle of blank
+    paper; in alpha this would show as specks.
     image: (1, C, H, W). result: (1, C, H·scale, W·scale).
     """
     around = functional.pad(image, (2, 2, 2, 2), mode="replicate")
     flat = (functional.max_pool2d(around, 5, 1) == -functional.max_pool2d(-around, 5, 1)).all(dim=1, keepdim=True)
     if flat.any():
-        for row, column in product(range(scale), repeat=2):  # the result's memory is not needed a second time
+        for row, column in product(range(scale), repeat=2):  # saves a second array of the result's size
             part = result[..., row::scale, column::scale]
             part.copy_(torch.where(flat, image, part))
     return result
@@ -85,8 +85,8 @@ def keep_flat(image: Tensor, result: Tensor, scale: int) -> Tensor:
 def clamp_corners(image: Tensor, result: Tensor, scale: int) -> Tensor:
     """Clamp the result of each corner pixel to the values of the 3×3 pixels at that corner; in place.
 
-    The zeros that networks pad with reach a corner from two sides: in a scanned page, whose white has some noise and so
-    is not flat, the corners came out tens of levels too dark. image: (1, C, H, W). result: (1, C, H·scale, W·scale).
+    A network's zero padding reaches a corner from two sides: the corners of a scanned page, whose noisy white is not
+    flat, came out tens of levels too dark. image: (1, C, H, W). result: (1, C, H·scale, W·scale).
     """
     for rows, columns in product((slice(None, 3), slice(-3, None)), repeat=2):
         there = image[..., rows, columns]
@@ -97,7 +97,7 @@ def clamp_corners(image: Tensor, result: Tensor, scale: int) -> Tensor:
 
 
 def to_array(tensor: Tensor, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """(1, C, H, W) in [0, 1] as (H, W, C) of a picture's dtype; integers are rounded."""
+    """Convert (1, C, H, W) in [0, 1] to (H, W, C) of a picture's dtype; integers are rounded."""
     planes = tensor[0].permute(1, 2, 0)
     array = np.empty(planes.shape, dtype)
     for start in range(0, len(planes), _ROWS):
@@ -109,7 +109,7 @@ def to_array(tensor: Tensor, dtype: np.dtype[Any]) -> NDArray[Any]:
 
 
 def resize(tensor: Tensor, size: tuple[int, int], method: Image.Resampling) -> Tensor:
-    """(1, C, H, W) float32 to (1, C, *size) with Pillow's antialiased filters, in [0, 1]."""
+    """Resize (1, C, H, W) to float32 (1, C, *size) in [0, 1] with Pillow's antialiased filters."""
     height, width = size
     result = np.empty((1, tensor.shape[1], height, width), np.float32)
     for place, plane in zip(result[0], tensor[0].float().cpu().numpy(), strict=True):

@@ -1,4 +1,4 @@
-"""A picture and its enlargements side by side, to look at."""
+"""Comparison pictures: bicubic and RGT side by side."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _LABELS = ("bicubic", "RGT")
 
 
 def comparison_path(target: Path) -> Path:
-    """Where the comparison of an output goes: photo_x4.jpg has photo_x4_compare.png."""
+    """Return the path of an output's comparison: photo_x4_compare.png for photo_x4.jpg."""
     return target.with_name(f"{target.stem}_compare.png")
 
 
 def write_comparison(path: Path, before: NDArray[Any], after: NDArray[Any]) -> None:
     """Write `before`, enlarged by Pillow's bicubic, to the left of `after`, as an 8-bit RGB PNG over white.
 
-    before, after: (H, W) or (H, W, 2 to 4), uint8 or uint16. Raises UserError where the file cannot be written.
+    before, after: (H, W) or (H, W, 2 to 4), uint8 or uint16. Raises UserError if the file cannot be written.
     """
     height, width = after.shape[:2]
     panels = [_rgb(before).resize((width, height), Image.Resampling.BICUBIC), _rgb(after)]

@@ -10,10 +10,10 @@ from torch import Tensor
 
 
 def self_ensemble(network: Callable[[Tensor], Tensor], image: Tensor) -> Tensor:
-    """Mean of a network's outputs over the 8 flips and transposes of its input, each undone on the output.
+    """Return the mean of a network's outputs over the 8 flips and transposes of its input, each undone on the output.
 
-    image: (B, C, H, W), H and W need not be equal. Returns (B, C', H * s, W * s), added up in float32 (float64 if the
-    network's output is). Memory: two outputs and one plane, not eight outputs. For tiles too, put them inside:
+    image: (B, C, H, W), H and W may differ. Returns (B, C', H * s, W * s), added up in float32 (float64 if the
+    network's output is). Memory: two outputs and one plane, not eight outputs. With tiles:
     `self_ensemble(partial(tiled_forward, network, ...), image)`. Source: Timofte et al., CVPR 2016, section 3.3, as in
     the paper's RGT+.
     """

@@ -1,4 +1,4 @@
-"""Files upscaled one after the other: a failure is reported and does not stop the others."""
+"""Upscale files one after the other; a failure is reported and does not stop the rest."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from rgt_arch.progress import Progress
 
 @dataclass
 class Outcome:
-    """What came of the files."""
+    """Results of a run over several files."""
 
     made: list[Path] = field(default_factory=list)
-    """Outputs that were made."""
+    """Outputs written by this run."""
     there: list[Path] = field(default_factory=list)
-    """Outputs that existed, and were left."""
+    """Existing outputs, left unchanged."""
     failures: list[str] = field(default_factory=list)
-    """One line for each file that failed."""
+    """One line for each failed file."""
 
     @property
     def exit_code(self) -> int:
@@ -37,7 +37,7 @@ class Outcome:
         return int(bool(self.failures))
 
     def line(self) -> str:
-        """Counts, where the results are, and again the files that failed: what was printed first has scrolled away."""
+        """Return the counts, the place of the results, and the failures again: earlier lines have scrolled away."""
         counts = f"{len(self.made)} made, {len(self.there)} already there, {len(self.failures)} failed"
         lines = [f"already there{_place(self.there)}; --overwrite replaces"] if self.there else []
         lines = [f"  {printable(line)}" for line in (*lines, *self.failures)]
@@ -45,7 +45,7 @@ class Outcome:
 
 
 def _place(files: Sequence[Path]) -> str:
-    """What follows a count of files: a colon and the only one, or the folder that holds all, itself or in folders."""
+    """Return a colon and the only file, or a colon and the folder that contains all files; empty if there is none."""
     if len(files) < 2:
         return "".join(f": {file}" for file in files)
     folder = Path(os.path.commonpath([os.path.abspath(file.parent) for file in files]))
@@ -53,7 +53,7 @@ def _place(files: Sequence[Path]) -> str:
 
 
 def run_jobs(jobs: Sequence[Job], upscaler: Upscaler, output: Output) -> Outcome:
-    """Do all jobs with a bar over their pixels; a file that fails is named on stderr and does not stop the others."""
+    """Run all jobs with a progress bar in pixels. A failure is reported on stderr and does not stop the rest."""
     existing = {job.target for job in jobs if os.path.lexists(job.target)}
     todo = [job for job in jobs if output.overwrite or job.target not in existing]
     outcome = Outcome(there=[] if output.overwrite else [job.target for job in jobs if job.target in existing])
@@ -62,7 +62,7 @@ def run_jobs(jobs: Sequence[Job], upscaler: Upscaler, output: Output) -> Outcome
     with Progress(sum(sizes), "upscaling", "px", large=True) as progress:
         for job, size in zip(todo, sizes, strict=True):
             try:
-                # made by another process, or the same file by another name on a disk that ignores upper and lower case
+                # written by another process, or an earlier target under another name on a disk that ignores case
                 if job.target not in existing and os.path.lexists(job.target):
                     raise UserError(f"{job.target}: was made in the meantime, and is left as it is")
                 with warnings.catch_warnings(record=True) as told:
@@ -88,12 +88,12 @@ def _named(job: Job, text: str) -> str:
 
 
 def _advance(progress: Progress, before: int, size: int, done: int, total: int) -> None:
-    """Report (done, total) of one file as pixels of the whole work."""
+    """Report a file's (done, total) as pixels of all files."""
     progress.reach(before + size * done // max(1, total))
 
 
 def _pixels(job: Job) -> int:
-    """Input pixels of a file, 1 if it cannot be told: its turn will say why."""
+    """Input pixels of a file; 1 if it cannot be read, which `_run` reports later."""
     try:
         return max(1, video_pixels(job.source) if job.is_video else picture_pixels(job.source))
     except UserError:
@@ -101,7 +101,7 @@ def _pixels(job: Job) -> int:
 
 
 def _run(job: Job, upscaler: Upscaler, output: Output, advance: Callable[[int, int], None]) -> list[str]:
-    """One file; returns what the user should know."""
+    """Upscale one file and return notices for the user."""
     notices: list[str] = []
     try:
         job.target.parent.mkdir(parents=True, exist_ok=True)

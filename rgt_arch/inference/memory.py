@@ -1,4 +1,4 @@
-"""How much memory an image takes in a network, how much there is, and the largest tile that fits."""
+"""Estimate an image's memory in a network, the free memory, and the largest tile that fits."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from rgt_arch.archs.rgt_arch import RGT
 from rgt_arch.errors import UserError
 
 # Peak memory above the loaded network, per input pixel: copies of the features and of the output, in float32.
-# Measured at 256² to 750×1000 pixels, ×2 and ×4, 96 and 180 channels: the estimate is 1.1 to 1.7 times what was taken.
+# Measured at 256² to 750×1000 pixels, ×2 and ×4, 96 and 180 channels: the estimate is 1.1 to 1.7 times the peak.
 _FEATURE_COPIES = 6.0
 _OUTPUT_COPIES = 4.0
-_BASE = 64 << 20  # what small images take too: threads' scratch memory, libraries
-_SHARE = 0.8  # of the free memory: others live here too
+_BASE = 64 << 20  # used for any image: threads' scratch memory, libraries
+_SHARE = 0.8  # of the free memory: other processes need some
 _TILE_STEP = 16  # the windows' and the recursion's grid
 SMALLEST_AUTO_TILE = 64
 
 
 def image_memory(network: RGT, height: int, width: int) -> int:
-    """Estimated peak memory in bytes above the loaded network, for a float32 image of (height, width) input pixels."""
+    """Estimate the peak bytes above the loaded network for a float32 image of (height, width) input pixels."""
     per_pixel = 4 * (_FEATURE_COPIES * network.embed_dim + _OUTPUT_COPIES * network.in_chans * network.upscale**2)
     return int(_BASE + height * width * per_pixel)
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that a process may still take: of the GPU, or of the machine within the limits of its control group."""
+    """Return the free bytes of the GPU, or of the machine within the limits of the process's control groups."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return int(free) + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -37,7 +37,7 @@ def free_memory(device: torch.device) -> int:
 
 
 def largest_tile(network: RGT, height: int, width: int, device: torch.device) -> int:
-    """Side of the largest square tile whose run fits into the free memory; the longer side if the whole image does.
+    """Return the side of the largest square tile that fits into free memory; the longer side if the image does.
 
     Raises UserError if not even the smallest tile fits.
     """
@@ -45,7 +45,7 @@ def largest_tile(network: RGT, height: int, width: int, device: torch.device) ->
     usable = int(free * _SHARE)
     if image_memory(network, height, width) <= usable:
         return max(height, width)
-    # a GPU's tiles are put together in the machine's memory
+    # tiles of a GPU are joined in main memory
     output = 0 if device.type == "cuda" else 4 * network.in_chans * network.upscale**2 * height * width
     per_pixel = image_memory(network, 1, 1) - _BASE
     side = math.isqrt(max(0, usable - _BASE - output) // per_pixel) // _TILE_STEP * _TILE_STEP
@@ -59,7 +59,7 @@ def largest_tile(network: RGT, height: int, width: int, device: torch.device) ->
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that a device ran out of memory."""
+    """Check whether an exception means that a device ran out of memory."""
     text = str(error).lower()
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
         isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
@@ -81,7 +81,7 @@ def _free_in_groups(process: Path = Path("/proc/self/cgroup"), mounts: Path = Pa
         else:
             continue
         group = root / path.lstrip("/")
-        # Inside a container the path may be the host's: then the root is the container's own group.
+        # Inside a container the path may be the host's; then the root is the container's own group.
         for folder in (group, *group.parents):
             try:
                 facts = dict(fact.split() for fact in (folder / "memory.stat").read_text().splitlines())

@@ -1,4 +1,4 @@
-"""Files to upscale: found from files, folders and patterns, with names for the results that lose none of the user's."""
+"""Find the files to upscale, and name their results so that no input is overwritten and no two results collide."""
 
 from __future__ import annotations
 
@@ -29,31 +29,31 @@ class Job:
 
     @property
     def is_video(self) -> bool:
-        """Whether its suffix is that of a video."""
+        """Whether the source has a video's suffix."""
         return self.source.suffix.lower() in VIDEO_SUFFIXES
 
 
 @dataclass(frozen=True)
 class Output:
-    """What is written, and under which names. Raises UsageError for numbers out of range."""
+    """Names, formats and options of the results. Raises UsageError for values out of range."""
 
     place: str | Path | None = None
-    """A file, for a single input; else a folder. None: beside the input, for a folder in one named like it.
+    """A file for a single input, else a folder; a text that ends with a slash is a folder.
 
-    What ends with a slash is a folder, whatever its name.
+    None: beside the input; results of a folder go into a new folder beside it, named after it.
     """
     suffix: str = "auto"
-    """Follows the name: photo.jpg becomes photo_x4.jpg; "auto" is x and the scale, "" is nothing."""
+    """Added to the name: photo.jpg becomes photo_x4.jpg. auto: x and the scale; empty: nothing."""
     extension: str = "auto"
-    """Of pictures: auto keeps the input's, or takes png where that format can only be read."""
+    """Format of pictures. auto: the input's, or png if that cannot be written."""
     outscale: float | None = None
     quality: int = 95
-    """Of JPEG and WebP, 1 to 100."""
+    """Of JPEG, WebP and AVIF, 1 to 100."""
     crf: int | None = None
-    """Of videos: constant rate factor of the encoder, lower is better; None for what `upscale_video` takes."""
+    """Constant rate factor of the video encoder, lower is better. None: the default of `upscale_video`."""
     overwrite: bool = False
     compare: bool = False
-    """Also write a picture of both side by side, the left one by bicubic."""
+    """Also write a comparison: bicubic on the left, the result on the right."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.quality <= 100:
@@ -69,13 +69,13 @@ class Output:
 
 
 def plan_jobs(inputs: Sequence[str | Path], output: Output, scale: int) -> list[Job]:
-    """The files that the inputs stand for, in order, and where their results go.
+    """Return the files to upscale, in the order of the inputs, with the paths of their results.
 
-    inputs: files, folders (with their sub-folders; hidden files, the output folder, and files without the suffix of a
-    picture or video are skipped), or patterns such as `photos/*.png`. A result that an earlier run made of one of them
-    is not an input, unless outputs are to be replaced. scale: for the names.
-    Raises UsageError if there is nothing to do, a folder cannot be listed, an output would be one of the inputs, or two
-    outputs one file.
+    inputs: files, folders (with sub-folders; hidden files, the output folder, and files without the suffix of a picture
+    or video are skipped), or patterns such as `photos/*.png`. Results of an earlier run of the same inputs are skipped,
+    unless outputs are replaced. scale: used in names.
+    Raises UsageError if there is nothing to do, a folder cannot be listed, an output is also an input, or two outputs
+    have the same path.
     """
     suffix = f"x{output.outscale or scale:g}" if output.suffix == "auto" else output.suffix
     found = [match for name in inputs for match in _matches(name)]
@@ -89,7 +89,7 @@ def plan_jobs(inputs: Sequence[str | Path], output: Output, scale: int) -> list[
         every = (job for match in found for job in _jobs_of(match, place, suffix, output.extension))
         # the same file may be named twice, by patterns for instance
         jobs = _told_apart(list({(_identity(job.source), _identity(job.target)): job for job in every}.values()))
-    if not output.overwrite:  # results of an earlier run, as in `rgt upscale *.jpg`, run again
+    if not output.overwrite:  # skip earlier results, as when `rgt upscale *.jpg` is run again
         results = {_identity(path): job for job in jobs for path in (job.target, comparison_path(job.target))}
         jobs = [job for job in jobs if results.get(_identity(job.source), job) is job]
     if not jobs:
@@ -110,7 +110,7 @@ def _named_job(source: Path, target: Path, extension: str) -> Job:
 
 
 def _is_file_name(named: str, single: bool) -> bool:
-    """Whether -o names a file: by a suffix that is known or, for one input, could be meant as one."""
+    """Whether -o names a file: by a known suffix or, for one input, by any text that looks like a suffix."""
     suffix = Path(named).suffix.lower()
     if os.path.isdir(named) or named.endswith(("/", os.sep)):
         return False
@@ -118,9 +118,9 @@ def _is_file_name(named: str, single: bool) -> bool:
 
 
 def _told_apart(jobs: Sequence[Job]) -> list[Job]:
-    """Results that would have one name, as those of anim.gif and anim.png, with the format that is converted in it.
+    """Where results would have one name, add the source's suffix: anim.gif becomes anim_gif_x4.png beside anim.png.
 
-    What lies beside an input counts too: its result has the same name in every run.
+    Files beside an input count too, so that its result has the same name in every run.
     """
     counts = Counter(_identity(job.target) for job in jobs)
     apart = []
@@ -137,7 +137,7 @@ def _told_apart(jobs: Sequence[Job]) -> list[Job]:
 def _matches(name: str | Path) -> list[Path]:
     if not str(name):
         raise UsageError("an input is empty; name a file or a folder, such as . for the current one")
-    path = Path(os.path.expanduser(name))  # that of Path fails for users who do not exist
+    path = Path(os.path.expanduser(name))  # Path.expanduser fails for users who do not exist
     if os.path.lexists(path):
         return [path]
     matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
@@ -188,7 +188,7 @@ def _refuse_collisions(jobs: Sequence[Job], compare: bool) -> None:
 
 
 def _identity(path: Path) -> tuple[int, int] | str:
-    """Equal for all names of one file, links and other spellings included; for a missing one its real path."""
+    """(device, inode) of an existing file, the same for links and other spellings; else the real path."""
     try:
         found = os.stat(path)
     except OSError:

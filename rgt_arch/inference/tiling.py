@@ -40,7 +40,7 @@ CHOP_SHAVE = 16
 def tile_starts(length: int, tile: int, overlap: int) -> list[int]:
     """First pixels of the tiles along one axis: `tile - overlap` apart, the last one moved inward to end at `length`.
 
-    One tile at 0 where the image is no longer than a tile.
+    Returns [0] if the image is not longer than a tile.
     """
     if length <= tile:
         return [0]
@@ -94,11 +94,11 @@ def tiled_forward(
     (float64 if the network's output is).
 
     Guarantee: a network that looks at most overlap // 4 pixels far in each direction gives the same output as without
-    tiles, to rounding: so near to an inner edge a tile has no weight. Half of the overlap is left to blend in, which
-    hides the seams of networks that look further, as RGT does.
+    tiles, to rounding: a tile has no weight that near to an inner edge. Tiles are blended over half of the overlap,
+    which hides the seams of networks that look further, as RGT does.
     Memory: the output, one batch of tiles, and one weight per row and column.
 
-    Raises ValueError where tile or overlap are out of range, or the network's output has another size.
+    Raises ValueError if tile or overlap is out of range, or the network's output has another size.
     """
     check_tile(tile, overlap)
     height, width = image.shape[-2:]

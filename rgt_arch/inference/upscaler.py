@@ -44,9 +44,9 @@ Progress = Callable[[int, int], None]
 class Upscaler:
     """Super-resolves pictures with an RGT: `Upscaler("RGT_T_x4").upscale(image)`.
 
-    Areas of one colour stay exactly so, up to the corners. Large pictures are run in overlapping tiles where the
-    memory asks for it; where it runs out all the same, the tiles are halved, for the pictures after it too. A result
-    with NaN or infinity is computed again in float32. Both are told by `warnings.warn`.
+    Areas of one colour keep that colour exactly, also in the corners. Pictures that do not fit into memory are run in
+    overlapping tiles. If memory still runs out, the tiles are halved, for later pictures too. A result with NaN or
+    infinity is computed again in float32. `warnings.warn` reports both.
     """
 
     def __init__(
@@ -63,13 +63,13 @@ class Upscaler:
         """weights: a name that `rgt weights` lists, a checkpoint, or a network.
 
         device: auto (CUDA, else Apple's GPU, else CPU), or a device of torch. precision: fp32, bf16, fp16 (inside the
-        network; in and out stay float32), or auto: bf16 or fp16 on CUDA, whichever it is made for, else fp32. tile:
-        side in input pixels, 16 or more, 0 for the whole image at once, or auto: whole if the memory suffices, else
-        the largest that fits. overlap: input pixels that neighbouring tiles share, by default 32.
-        self_ensemble: mean over 8 flips and transposes, at 8 times the time. alpha: by the network, by bicubic, or
-        dropped.
+        network; in and out stay float32), or auto: on CUDA bf16 if native to the GPU, else fp16; elsewhere fp32.
+        tile: side in input pixels, 16 or more, 0 for the whole image at once, or auto: the whole image if it fits into
+        memory, else the largest tile that fits. overlap: input pixels that neighbouring tiles share, by default 32, at
+        most half a tile. self_ensemble: mean over 8 flips and transposes, 8 times slower. alpha: enlarged by the
+        network (rgt), by bicubic, or dropped.
 
-        Raises UsageError for values that are none of these, and for weights that cannot be loaded.
+        Raises UsageError for other values, and for weights that cannot be loaded.
         """
         self.device = _device(device)
         self.dtype = _autocast_dtype(precision, self.device)
@@ -85,7 +85,7 @@ class Upscaler:
         self.scale = network.upscale
         self.self_ensemble = self_ensemble
         self.used_tile: int | None = None
-        """Side of the tiles of the last picture, 0 if it was run whole."""
+        """Tile side of the last picture; 0 if it was run whole."""
 
     def upscale(
         self, image: NDArray[Any], outscale: float | None = None, progress: Progress | None = None
@@ -93,11 +93,11 @@ class Upscaler:
         """Enlarge a picture `scale` times, or `outscale` times by a final resize (Lanczos, antialiased).
 
         image: (H, W) or (H, W, C): grey, grey and alpha, RGB or RGBA in this order; alpha is not premultiplied. uint8,
-        uint16, or float32 or float64 in [0, 1]. progress(done, all) counts input pixels, and once more those of alpha
-        where the network enlarges it too; alpha that is the same everywhere stays so without.
+        uint16, or float32 or float64 in [0, 1]. progress(done, all) counts input pixels, twice if the network enlarges
+        alpha too; a constant alpha is copied without the network.
         Returns an array of the same dtype and number of dimensions and, unless alpha is dropped, channels.
-        Raises ValueError for other arrays and an outscale ≤ 0; UserError if the memory does not suffice for the
-        result or the smallest tile, or the weights turn the picture into NaN.
+        Raises ValueError for other arrays and an outscale ≤ 0; UserError if the result or the smallest tile does not
+        fit into memory, or the network's output is not finite.
         """
         if outscale is not None and not 0 < outscale < math.inf:
             raise ValueError(f"outscale is {outscale}; it must be above 0")
@@ -126,12 +126,12 @@ class Upscaler:
         return array[..., 0] if image.ndim == 2 else array
 
     def output_size(self, height: int, width: int, outscale: float | None = None) -> tuple[int, int]:
-        """(height, width) of the result for a picture of (height, width)."""
+        """Return the (height, width) of the result for a picture of (height, width)."""
         factor = self.scale if outscale is None else outscale
         return max(1, round(height * factor)), max(1, round(width * factor))
 
     def _check_room(self, enlarged: tuple[int, int], size: tuple[int, int], channels: int) -> None:
-        """Refuse a result that cannot fit: the system would end the process, with everything else it has to do."""
+        """Raise UserError if the result does not fit into memory: the system would kill the whole process."""
         needed = 4 * min(channels, 3) * sum(height * width for height, width in {enlarged, size})
         free = free_memory(torch.device("cpu"))
         if needed > free:
@@ -142,13 +142,13 @@ class Upscaler:
 
     @staticmethod
     def _finished(result: Tensor, size: tuple[int, int], dtype: np.dtype[Any]) -> NDArray[Any]:
-        """(1, C, H, W) as (*size, C) of the picture's dtype."""
+        """Convert (1, C, H, W) to (*size, C) of the picture's dtype."""
         if result.shape[-2:] != size:
             result = resize(result, size, Image.Resampling.LANCZOS)
         return to_array(result, dtype)
 
     def _enlarge(self, image: Tensor, advance: Callable[[float], None] | None) -> Tensor:
-        """(1, 1 or 3, H, W) in [0, 1] to (1, the same, H·scale, W·scale) on the CPU, through a network of 1 or 3."""
+        """Enlarge (1, C, H, W) in [0, 1] to (1, C, H·scale, W·scale) on the CPU; C and the network's may be 1 or 3."""
         channels = image.shape[1]
         if channels == 1 and self.network.in_chans == 3:
             result = self._run(image.expand(-1, 3, -1, -1), advance).mean(dim=1, keepdim=True)
@@ -159,7 +159,7 @@ class Upscaler:
         return keep_flat(image, clamp_corners(image, result, self.scale), self.scale)
 
     def _run(self, image: Tensor, advance: Callable[[float], None] | None) -> Tensor:
-        """Whole or in tiles, which are halved until the memory suffices, for the pictures after it too."""
+        """Run whole or in tiles, which are halved until they fit into memory, for later pictures too."""
         longer, smallest = max(image.shape[-2:]), max(SMALLEST_AUTO_TILE, 2 * self.overlap)
         if self.tile == "auto":
             tile = largest_tile(self.network, image.shape[-2], image.shape[-1], self.device)
@@ -201,7 +201,7 @@ class Upscaler:
 
     @torch.inference_mode()
     def _forward(self, image: Tensor) -> Tensor:
-        """One tile, or the whole image; checked, and again in float32 if it came out broken."""
+        """Run one tile or the whole image, and again in float32 if the result is not finite."""
         image = image.to(self.device)
         result = self._network_output(image, self.dtype)
         if self.dtype is not None and not torch.isfinite(result).all():
@@ -217,7 +217,7 @@ class Upscaler:
 
 
 def _tiles(tile: int | str, overlap: int | None) -> tuple[int | str, int]:
-    """Size (0: whole, or auto) and overlap of the tiles. Raises UsageError for what `check_tile` refuses."""
+    """Size (0: whole, or auto) and overlap of the tiles. Raises UsageError where `check_tile` raises ValueError."""
     try:
         if tile in ("auto", 0):
             overlap = default_overlap(SMALLEST_AUTO_TILE) if overlap is None else overlap

@@ -46,11 +46,11 @@ class WindowAttention:
     weights: Tensor
     """(heads, H, W), NaN outside the query's window."""
     padding: Tensor
-    """Share that fell on the zeros that fill windows up beyond the image, by head (heads,)."""
+    """(heads,): share on the zeros that pad the window beyond the image."""
 
 
 def blocks_of(network: RGT) -> dict[Place, TransformerBlock]:
-    """All blocks in order of depth."""
+    """Return all blocks in order of depth."""
     return {
         (group, index): block
         for group, layer in enumerate(network.layers)
@@ -59,13 +59,13 @@ def blocks_of(network: RGT) -> dict[Place, TransformerBlock]:
 
 
 def is_global(block: TransformerBlock) -> bool:
-    """Whether a block is RG-SA."""
+    """Check whether a block is RG-SA."""
     return isinstance(block.attn, RecursiveGeneralizationAttention)
 
 
 @torch.inference_mode()
 def watch(network: RGT, image: Tensor, places: Sequence[Place]) -> Seen:
-    """Run a network on an image (1, C, H, W), and note the features that enter `places` and all representative maps."""
+    """Run a network on an image (1, C, H, W), and record the features that enter `places` and all maps."""
     seen = Seen()
     with ExitStack() as hooks:
         for place, block in blocks_of(network).items():
@@ -86,7 +86,7 @@ def watch(network: RGT, image: Tensor, places: Sequence[Place]) -> Seen:
 
 @torch.inference_mode()
 def global_weights(block: TransformerBlock, entering: Tensor, representative: Tensor, query: tuple[int, int]) -> Tensor:
-    """Attention of a position over the representative map, (heads, h, w); each head's weights add up to 1.
+    """Return a query's attention over the representative map, (heads, h, w); each head's weights add up to 1.
 
     entering, representative: of the block in `Seen`. query: (row, column).
     """
@@ -103,14 +103,14 @@ def global_weights(block: TransformerBlock, entering: Tensor, representative: Te
 def window_weights(
     block: TransformerBlock, entering: Tensor, geometry: Geometry, query: tuple[int, int]
 ) -> list[WindowAttention]:
-    """Attention of a position inside its window, for both branches of L-SA.
+    """Return a query's attention inside its window, for both branches of L-SA.
 
     entering: of the block in `Seen`. geometry: `network.geometry` of the map. query: (row, column).
     """
     attention = block.attn
     assert isinstance(attention, LocalAttention)
     _, height, width, channels = entering.shape
-    # As the network pads: both branches to a multiple of the longer side, with zeros after the projection.
+    # The network pads both branches to a multiple of the longer side, with zeros after the projection.
     side = max(attention.split_size)
     position = torch.arange(height * width, device=entering.device).view(1, height, width, 1)
     position = F.pad(position, (0, 0, 0, -width % side, 0, -height % side), value=-1)

@@ -1,4 +1,4 @@
-"""The figure of `rgt figure compare`: a photograph, and parts of it as methods restore them, as in the paper."""
+"""The figure of `rgt figure compare`: a photograph, and parts of it by several methods, as in the paper."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SCALES = (2, 3, 4, 8)
-_LEAST_SIDE, _MOST_SLENDER = 4, 5  # of boxes
-_PHOTO = 1.8  # width of the photograph in parts
+_LEAST_SIDE, _MOST_SLENDER = 4, 5  # of boxes: pixels, ratio of the sides
+_PHOTO = 1.8  # width of the photograph in widths of a part
 _MOST_IN_A_ROW = 4
-_LEAST_CROP = 1.1  # cm: the numbers below it have to fit
+_LEAST_CROP = 1.1  # cm: the numbers below it must fit
 
 
 @dataclass(frozen=True)
 class CompareSettings:
-    """What to compare; the defaults are those of `rgt figure compare`."""
+    """Settings of a comparison, with the defaults of `rgt figure compare`."""
 
     hr: Path
     methods: Sequence[str]
     lr: Path | None = None
     scale: int | None = None
     boxes: Sequence[tuple[int, ...]] = ()
-    """(x, y, w, h) in HR pixels; none: where the methods differ most from bicubic."""
+    """(x, y, w, h) in HR pixels; empty: where the methods differ most from bicubic."""
     output: Path = Path("compare.png")
     overwrite: bool = False
     width: float = plotting.COLUMN
@@ -79,7 +79,7 @@ class Contestant:
     label: str
     image: RGB
     score: Score
-    """Of the whole picture; PSNR is infinite for one equal to HR."""
+    """Of the whole picture; PSNR is infinite if it equals HR."""
 
     @property
     def numbers(self) -> str:
@@ -90,7 +90,7 @@ class Contestant:
 def make_comparison(settings: CompareSettings) -> list[str]:
     """Run all methods on an image and write the figure. Returns lines with their numbers and the boxes shown.
 
-    Raises UsageError for input that does not fit, UserError where the work fails.
+    Raises UsageError for invalid input, UserError for other failures.
     """
     methods = [method for method in read_methods(settings.methods) if method.kind != "bicubic"]
     inputs = [settings.hr, *(Path(method.source) for method in methods if method.kind == "weights")]
@@ -117,10 +117,10 @@ def make_comparison(settings: CompareSettings) -> list[str]:
 
 
 def _read_scene(settings: CompareSettings, methods: Sequence[Method]) -> Scene:
-    """HR and LR. Without an LR file, LR is made as MATLAB's imresize makes it.
+    """Read HR and LR. Without an LR file, LR is made as by MATLAB's imresize.
 
-    With one, the scale is that between the two, and HR is cut to it as BasicSR cuts it (up to scale − 1 pixels).
-    Raises UsageError for files that cannot be read, sizes that do not fit, and scales that methods do not have.
+    With an LR file, the sizes give the scale, and HR is cropped to a multiple as by BasicSR (up to scale − 1 pixels).
+    Raises UsageError for files that cannot be read, sizes that do not match, and scales that a method lacks.
     """
     hr, scale, lr = read_rgb(settings.hr), settings.scale, None
     size = f"{hr.shape[1]}×{hr.shape[0]} pixels"
@@ -141,7 +141,7 @@ def _read_scene(settings: CompareSettings, methods: Sequence[Method]) -> Scene:
 
 
 def _common_scale(methods: Sequence[Method], asked: int | None) -> int:
-    """The scale asked for, or the only one that all methods have. Raises UsageError."""
+    """The requested scale, or the only one that all methods have. Raises UsageError if there is no such scale."""
     known = [method for method in methods if method.kind == "weights"]
     shared = set(_SCALES).intersection(*(method.scales for method in known))
     if asked in shared or (asked is None and len(shared) == 1):
@@ -169,7 +169,7 @@ def _picture(method: Method, scene: Scene, settings: CompareSettings) -> RGB:
 
 
 def _find_result(folder: Path, scene: Scene) -> Path:
-    """The file of a folder of results that has HR's name, perhaps with an ending, and HR's size. Raises UsageError."""
+    """The only result in a folder with HR's size and name, which may have an ending. Raises UsageError if not one."""
     size = scene.hr.shape[:2]
     files = [file for file in walk_files(folder) if is_result_of(file.name, scene.path.name)]
     files = sorted(file for file in files if image_size(file) == size)
@@ -187,7 +187,7 @@ def _find_result(folder: Path, scene: Scene) -> Path:
 
 
 def _check_boxes(boxes: Sequence[tuple[int, ...]], image: RGB) -> list[Box]:
-    """Raises UsageError for a box outside the image, or of a shape that cannot be drawn."""
+    """Raise UsageError for a box outside the image, or of a shape that cannot be drawn."""
     height, width = image.shape[:2]
     for x, y, w, h in boxes:
         if min(w, h) < _LEAST_SIDE or max(w, h) > _MOST_SLENDER * min(w, h) or x + w > width or y + h > height:
@@ -199,10 +199,10 @@ def _check_boxes(boxes: Sequence[tuple[int, ...]], image: RGB) -> list[Box]:
 
 
 def most_different(base: RGB, others: Sequence[RGB], scale: int) -> Box:
-    """The box where pictures differ most from a first one, by the mean absolute difference of their samples.
+    """Return the box where pictures differ most from `base`, by the mean absolute difference of their samples.
 
-    A quarter of the shorter side wide, at most 96 pixels, 4:3, on the pixels of LR, and off the border that metrics
-    leave out. base, others: (H, W, 3).
+    The box is 4:3, a quarter of the shorter side wide but at most 96 pixels, aligned to LR pixels, and outside the
+    border that metrics ignore. base, others: (H, W, 3).
     """
     height, width = base.shape[:2]
     wide = _multiple(min(96, max(16, min(height, width) / 4)), scale, width)
@@ -220,7 +220,7 @@ def most_different(base: RGB, others: Sequence[RGB], scale: int) -> Box:
 
 
 def _multiple(value: float, scale: int, limit: int) -> int:
-    """The multiple of scale next to a value, at least one, and no more than fits."""
+    """The multiple of scale nearest to a value, at least scale and at most limit."""
     return max(1, min(round(value / scale), limit // scale)) * scale
 
 
@@ -228,9 +228,9 @@ def _multiple(value: float, scale: int, limit: int) -> int:
 
 
 def _draw(scene: Scene, contestants: Sequence[Contestant], boxes: Sequence[Box], width: float) -> Figure:
-    """The photograph with its boxes on the left, what all show of each box in rows beside it. width: in cm.
+    """Draw the photograph with its boxes on the left, and every picture's part of each box beside it. width: in cm.
 
-    Magnified pixels are drawn as they are: nothing is smoothed. Raises UsageError if the parts would be too small.
+    Parts are magnified without smoothing. Raises UsageError if the parts would be too small.
     """
     from matplotlib.patches import Rectangle
 
@@ -238,7 +238,7 @@ def _draw(scene: Scene, contestants: Sequence[Contestant], boxes: Sequence[Box],
     cells = [("LR", scene.lr, scene.scale, "", False)]
     cells += [(printable(one.label), one.image, 1, one.numbers, one.score.psnr == best) for one in contestants]
     cells += [("HR", scene.hr, 1, "PSNR/SSIM", False)]
-    # One box has two rows of parts, more boxes a row each, if it does not get too long.
+    # A single box has two rows of parts; several boxes have one row each, unless it gets too long.
     columns = math.ceil(len(cells) / 2) if len(boxes) == 1 or len(cells) > _MOST_IN_A_ROW else len(cells)
     rows = math.ceil(len(cells) / columns)
     part = width / (columns + _PHOTO)
@@ -247,7 +247,7 @@ def _draw(scene: Scene, contestants: Sequence[Contestant], boxes: Sequence[Box],
         raise UsageError(
             f"--width {width:g}: the parts would be {part:.1f} cm wide; take --width {least}, or fewer methods"
         )
-    size = min(plotting.FONT, part / 2.54 * 72 / 7.4)  # the numbers, 12 characters, are no wider than a part
+    size = min(plotting.FONT, part / 2.54 * 72 / 7.4)  # so that the numbers, 12 characters, fit below a part
     heights = [part * box.height / box.width + 2.6 * size / 72 * 2.54 for box in boxes for _ in range(rows)]
     figure = plotting.new_figure(width, sum(heights))
     grid = figure.add_gridspec(len(heights), columns + 1, width_ratios=[_PHOTO] + [1] * columns, height_ratios=heights)
@@ -258,7 +258,7 @@ def _draw(scene: Scene, contestants: Sequence[Contestant], boxes: Sequence[Box],
     plotting.plain(photo)
     for row, box in enumerate(boxes):
         colour = colours[row % len(colours)]
-        for edge, line in (("white", 1.8), (colour, 1.0)):  # white below keeps the box visible on any ground
+        for edge, line in (("white", 1.8), (colour, 1.0)):  # a white line below keeps the box visible on any background
             corner = (box.left - 0.5, box.top - 0.5)
             photo.add_patch(Rectangle(corner, box.width, box.height, fill=False, ec=edge, lw=line))
         for index, (label, image, factor, numbers, bold) in enumerate(cells):
@@ -271,7 +271,7 @@ def _draw(scene: Scene, contestants: Sequence[Contestant], boxes: Sequence[Box],
 
 
 def _draw_part(axes: Any, image: RGB, factor: int, box: Box) -> None:
-    """The boxed pixels of a picture `factor` times smaller than HR; where the box cuts pixels, it shows them cut."""
+    """Draw the box of a picture `factor` times smaller than HR; pixels on the box's edge are cut."""
     left, top = box.left // factor, box.top // factor
     right, bottom = -(-(box.left + box.width) // factor), -(-(box.top + box.height) // factor)
     extent = (left * factor, right * factor, bottom * factor, top * factor)
@@ -280,6 +280,6 @@ def _draw_part(axes: Any, image: RGB, factor: int, box: Box) -> None:
 
 
 def _shortened(text: str, width: float, size: float) -> str:
-    """A name that fits into a width in cm."""
+    """Shorten a name to a width in cm."""
     most = max(6, int(width / 2.54 * 72 / (0.6 * size)))
     return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -28,11 +28,11 @@ _NAMES = {"psnr": "PSNR (dB)", "ssim": "SSIM", "lr": "learning rate"}
 
 @dataclass(frozen=True)
 class CurveSettings:
-    """What to draw; the defaults are those of `rgt figure curves`."""
+    """Settings of training curves, with the defaults of `rgt figure curves`."""
 
     runs: Sequence[str]
     show: Sequence[str] | None = None
-    """`loss` for all losses, or names as in the file; None: `SHOWN`, those that are there."""
+    """`loss` for all losses, or names as in the file; None: `SHOWN`, where they exist."""
     smooth: float = 0.9
     """Weight of earlier values, as in TensorBoard; from 0 to below 1."""
     start: int = 0
@@ -54,9 +54,9 @@ class Run:
 
 
 def make_curves(settings: CurveSettings) -> list[str]:
-    """Read the runs and write the figure. Returns a line for each curve: its last value, and the best of a validation.
+    """Read the runs and write the figure. Returns a line for each curve: the last value and, for validations, the best.
 
-    Raises UsageError for input that does not fit.
+    Raises UsageError for invalid input.
     """
     if not 0 <= settings.smooth < 1:
         raise UsageError(f"--smooth {settings.smooth:g}: must be from 0 (not at all) to below 1")
@@ -72,12 +72,11 @@ def make_curves(settings: CurveSettings) -> list[str]:
 
 
 def read_runs(texts: Sequence[str], start: int = 0) -> list[Run]:
-    """Runs from paths as `read_run` takes them, each with LABEL= before it if it gets another name; values from
-    iteration `start` on. Raises UsageError for other paths, and for two runs of one name."""
+    """Read runs from [LABEL=]PATH as `read_run` does, from iteration `start` on. Raises UsageError for equal names."""
     runs: list[Run] = []
     for text in texts:
         label, named, source = text.partition("=")
-        if not named or os.path.exists(text):  # the method of Path fails for names that are too long
+        if not named or os.path.exists(text):  # Path.exists fails for names that are too long
             label, source = "", text
         path = Path(source).expanduser()
         points = {key: {i: value for i, value in of.items() if i >= start} for key, of in read_run(path).items()}
@@ -93,7 +92,7 @@ def read_runs(texts: Sequence[str], start: int = 0) -> list[Run]:
 
 
 def smoothed(values: Sequence[float], weight: float) -> NDArray[np.float64]:
-    """Exponential mean as TensorBoard draws it, without a bias towards 0 at its start; NaN and infinity are skipped."""
+    """Return TensorBoard's exponential mean, without a bias towards 0 at the start; NaN and infinity are skipped."""
     result, mean, total = np.empty(len(values)), 0.0, 0.0
     for number, value in enumerate(values):
         if math.isfinite(value):
@@ -103,7 +102,7 @@ def smoothed(values: Sequence[float], weight: float) -> NDArray[np.float64]:
 
 
 def _keys(runs: Sequence[Run], show: Sequence[str] | None) -> list[Key]:
-    """What gets a panel, in order. Raises UsageError for a name that no run has."""
+    """Keys of the panels, in order. Raises UsageError for a name that no run has."""
     there = sorted({key for run in runs for key in run.series})
     keys: dict[Key, None] = {}
     for name in show or SHOWN:
@@ -134,7 +133,7 @@ def _line(run: Run, key: Key) -> str:
 
 
 def _draw(runs: Sequence[Run], keys: Sequence[Key], settings: CurveSettings) -> Figure:
-    """A panel for each key, one below the other over the same iterations, with one legend above if there are runs."""
+    """Draw a panel for each key, one below the other on one axis of iterations; several runs have a legend above."""
     columns = max(1, min(len(runs), int((settings.width - 1) / (1.1 + 0.115 * max(len(run.label) for run in runs)))))
     rows = math.ceil(len(runs) / columns) if len(runs) > 1 else 0
     figure = plotting.new_figure(settings.width, len(keys) * _PANEL_HEIGHT + 0.9 + 0.35 * rows)
@@ -144,7 +143,7 @@ def _draw(runs: Sequence[Run], keys: Sequence[Key], settings: CurveSettings) -> 
         for index, run in enumerate(runs):
             if key in run.series:
                 drawn = _draw_run(axes, run, key, index, settings.smooth)
-                if key[1] or run.label not in handles:  # lines of validations have marks too
+                if key[1] or run.label not in handles:  # the legend shows lines of validations, which have marks
                     handles[run.label] = drawn
         name = _NAMES.get(key[0], key[0])
         axes.set_ylabel(f"{name}, {key[1]}" if key[1] else f"loss {name}" if _is_loss(key) else name)
@@ -175,7 +174,7 @@ def _draw_run(axes: Any, run: Run, key: Key, index: int, smooth: float) -> Any:
 
 
 def _limit(axes: Any, runs: Sequence[Run], key: Key, *, logarithmic: bool) -> None:
-    """The range of 98 % of the losses, so that a spike does not press the rest down."""
+    """Limit the axis to the range of 98 % of the losses, so that a spike does not flatten the rest."""
     values = np.array([value for run in runs for value in run.series.get(key, {}).values()])
     values = values[np.isfinite(values)]
     if not len(values):

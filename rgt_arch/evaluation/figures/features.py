@@ -26,17 +26,17 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PARTS = ("attention", "maps", "hai")
-_HEAT = "viridis"  # even in brightness, the same to every eye
+_HEAT = "viridis"  # even in brightness, also with colour blindness
 _QUERY = "#D55E00"
 _MAPS_IN_A_ROW = 8
 
 
 @dataclass(frozen=True)
 class FeatureSettings:
-    """What to draw; the defaults are those of `rgt figure features`."""
+    """Settings of the figure, with the defaults of `rgt figure features`."""
 
     image: Path | None
-    """The network's input; None where only HAI is drawn."""
+    """The network's input; None if only HAI is drawn."""
     weights: str = "RGT_T_x4"
     parts: Sequence[str] = PARTS
     query: tuple[int, ...] | None = None
@@ -58,27 +58,27 @@ class Heat(NamedTuple):
     weights: NDArray[np.float64]
     """(h, w), NaN outside the query's window."""
     cell: int
-    """Pixels of the image a side for a weight; the rest at the right and bottom is not seen."""
+    """Side of a weight in image pixels; the rest at the right and bottom has no weight."""
     window: int
-    """The longer side of L-SA's window, around which the panel is cut out; 0 for RG-SA."""
+    """The longer side of L-SA's window, which sets the size of the panel's crop; 0 for RG-SA."""
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What a network shows on an image. query: (x, y). maps: X_r (1, h, w, c) by block. Parts may be empty."""
+    """Attention and maps of an image. query: (x, y). maps: X_r (1, h, w, c) by block. Parts may be empty."""
 
     image: RGB
     query: tuple[int, int]
     heats: Sequence[Heat]
     heading: str
-    """Of the attention: the blocks and heads."""
+    """Heading of the attention: blocks and heads."""
     maps: Mapping[Place, Tensor]
 
 
 def make_features(settings: FeatureSettings) -> list[str]:
-    """Run the network and write the figure. Returns lines about what it shows and cannot show.
+    """Run the network and write the figure. Returns lines about the parts that it shows or lacks.
 
-    Raises UsageError for unfit input, UserError if the work fails.
+    Raises UsageError for invalid input, UserError for other failures.
     """
     if set(settings.parts) != {"hai"} and settings.image is None:
         raise UsageError("an image is needed, the network's input; without one only --parts hai can be drawn")
@@ -100,7 +100,7 @@ def make_features(settings: FeatureSettings) -> list[str]:
 
 
 def _look(network: RGT, image: RGB, settings: FeatureSettings, lines: list[str]) -> Findings:
-    """Attention of the query and the representative maps, as far as they are wanted and the network has them."""
+    """Compute the query's attention and the representative maps, if requested and present. Adds to `lines`."""
     if network.in_chans != 3:
         raise UsageError(f"{settings.weights}: takes {network.in_chans} channels; figures are of RGB images")
     height, width = image.shape[:2]
@@ -149,7 +149,7 @@ def _look(network: RGT, image: RGB, settings: FeatureSettings, lines: list[str])
 
 
 def _places(network: RGT, settings: FeatureSettings) -> list[Place]:
-    """The chosen block, and the neighbour of the other kind where there is one, L-SA first. Raises UsageError."""
+    """The chosen block and its neighbour of the other kind, if any, L-SA first. Raises UsageError if unknown."""
     blocks = blocks_of(network)
     chosen = next((place for place in reversed(blocks) if is_global(blocks[place])), next(reversed(blocks)))
     if settings.block is not None:
@@ -172,7 +172,7 @@ def _name(place: Place) -> str:
 
 
 def _draw(width: float, found: Findings | None, hai: Mapping[Place, Tensor], is_rgsa: Mapping[Place, bool]) -> Figure:
-    """The parts that are not empty, one below the other, with letters where there are several. width: in cm.
+    """Draw the parts that are not empty, one below the other; several have letters. width: in cm.
 
     hai: α (C,) by block. is_rgsa: for all blocks.
     """
@@ -213,7 +213,7 @@ def _draw(width: float, found: Findings | None, hai: Mapping[Place, Tensor], is_
 
 
 def _draw_attention(part: Any, found: Findings) -> None:
-    """The image, the branches of L-SA around the query, and RG-SA over the image, each from its own smallest weight."""
+    """Draw the image, L-SA's branches around the query, and RG-SA over the image, each in its own range of weights."""
     height, width = found.image.shape[:2]
     whole = (-0.5, width - 0.5, height - 0.5, -0.5)
     crop = _crop(found, 2 * max(heat.window for heat in found.heats))
@@ -244,7 +244,7 @@ def _draw_attention(part: Any, found: Findings) -> None:
 
 
 def _crop(found: Findings, side: int) -> tuple[float, float, float, float]:
-    """Left, right, bottom and top of the panels of L-SA: the image's shape, `side` high or wide; 0 for all of it."""
+    """Left, right, bottom and top of L-SA's panels: shaped as the image, shorter side `side`; 0: the whole image."""
     height, width = found.image.shape[:2]
     share = min(1.0, side / min(height, width)) or 1.0
     sizes = share * width, share * height

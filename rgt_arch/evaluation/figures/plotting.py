@@ -1,4 +1,4 @@
-"""The layer of all figures for papers: matplotlib's style, checks of outputs, pictures in, files written whole."""
+"""Shared by all figures: matplotlib's style, checks of outputs, reading pictures, writing files."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ RGB = NDArray[np.uint8]
 
 COLUMN = 8.5
 """Width of a journal's column in cm."""
-# The Okabe-Ito palette, which is told apart with every kind of colour blindness; its yellow is too light for lines.
+# The Okabe-Ito palette, safe for every kind of colour blindness, without its yellow, which is too light for lines.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 FONT = 6.5
 _WIDTHS = (5.0, 40.0)
 _SUFFIXES = (".png", ".pdf", ".svg")
-_DOTS_PER_INCH = 600  # what journals ask for where lines and pictures meet
+_DOTS_PER_INCH = 600  # journals ask for it in figures of lines and pictures
 _CM = 2.54
 _STYLE: dict[Any, Any] = {
     "font.size": FONT,
@@ -47,7 +47,7 @@ _STYLE: dict[Any, Any] = {
 
 
 def check_figure(output: Path, inputs: Iterable[Path], *, width: float, overwrite: bool) -> None:
-    """Raise UserError where matplotlib is missing, UsageError for a width in cm, suffix or place that does not fit."""
+    """Raise UserError if matplotlib is missing, UsageError for an invalid width (cm), suffix or place of the output."""
     if importlib.util.find_spec("matplotlib") is None:
         raise UserError("figures are drawn with matplotlib, which is not installed; pip install 'rgt-arch[figures]'")
     if not _WIDTHS[0] <= width <= _WIDTHS[1]:
@@ -58,9 +58,9 @@ def check_figure(output: Path, inputs: Iterable[Path], *, width: float, overwrit
 
 
 def read_rgb(path: Path) -> RGB:
-    """A picture file as (H, W, 3) uint8: 16 bits are rounded, grey has three equal channels, alpha is put on white.
+    """Read a picture file as (H, W, 3) uint8: 16 bits are rounded, grey is repeated, alpha is blended over white.
 
-    Raises UsageError in one line for files that cannot be read as one.
+    Raises a one-line UsageError for files that cannot be read.
     """
     try:
         picture = read_picture(path)
@@ -74,32 +74,31 @@ def read_rgb(path: Path) -> RGB:
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Within this context matplotlib draws for print; figures are to be made and saved in it."""
+    """Within this context matplotlib draws for print; create and save figures inside it."""
     import matplotlib as mpl
 
     with mpl.rc_context(_STYLE), warnings.catch_warnings():
-        # a character of a file's name that the font lacks is a box
+        # the font may lack a character of a file's name: it is drawn as a box
         warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from")
         yield
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty white figure; sizes in cm."""
+    """Return an empty white figure; sizes in cm."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width / _CM, height / _CM), dpi=_DOTS_PER_INCH, facecolor="white", layout="constrained")
 
 
 def plain(axes: Any, colour: str | None = None) -> None:
-    """Take ticks and frame away, as around a picture, or leave a frame in a colour."""
+    """Remove the ticks and the frame; with a colour, draw the frame in it."""
     axes.set(xticks=[], yticks=[])
     for spine in axes.spines.values():
         spine.set(visible=colour is not None, color=colour or "none", linewidth=1.2)
 
 
 def write_figure(figure: Figure, path: Path) -> None:
-    """Write in the format of the suffix, whole or not at all, without a date, so that the same figure is the same
-    file. Raises UserError if the disk refuses."""
+    """Write whole or not at all, undated, so that equal figures are equal files. Raises UserError if the disk fails."""
     kind = path.suffix.lower().removeprefix(".")
     dates = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(kind, {})
     with written_whole(path) as beside:

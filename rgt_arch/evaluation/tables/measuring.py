@@ -1,4 +1,4 @@
-"""`rgt table`: measure images through BasicSR, shared out over ranks, and keep their scores on disk."""
+"""`rgt table`: measure images through BasicSR, split over ranks, and keep their scores on disk."""
 
 from __future__ import annotations
 
@@ -37,25 +37,25 @@ from rgt_arch.files import check_output, check_place, file_digest, written_whole
 from rgt_arch.progress import Progress
 from rgt_arch.training.ranks import init_dist, launcher_here, leave, let_others_speak, lost_contact, on_rank_zero
 
-# torch's own limit is half an hour, and one of Manga109's images takes RGT+ longer on a CPU, as a download may. A
-# process that dies is noticed without a limit: its connections close, and torchrun ends the others.
+# torch's default is half an hour, but on a CPU RGT+ needs longer for one image of Manga109, and a download may too.
+# A dead process is noticed without a limit: its connections close, and torchrun ends the others.
 _PATIENCE = timedelta(days=7)
 
 
 @dataclass(frozen=True)
 class TableSettings:
-    """What to measure; the defaults are those of `rgt table`."""
+    """Settings of a table, with the defaults of `rgt table`."""
 
     methods: Sequence[str]
     scales: Sequence[int] | None = None
-    """None: the scales that each method has."""
+    """None: all scales of each method."""
     benchmarks: Sequence[str] = tuple(BENCHMARKS)
     data: Path = Path("datasets/benchmark")
     tile: int = 0
     """Side of tiles in LR pixels; 0: whole images, as in the paper."""
     device: str = "auto"
     keep: Path = Path("results/table")
-    """Folder of the scores of images."""
+    """Folder of the kept scores."""
     fresh: bool = False
     """Measure again instead of using kept scores."""
     output: Path | None = None
@@ -70,7 +70,7 @@ class TableSettings:
 
 @dataclass(frozen=True)
 class Cell:
-    """A method at a scale on a set, ready to be measured: one result of the table."""
+    """A method, scale and set, ready to be measured: one result of the table."""
 
     method: Method
     scale: int
@@ -86,20 +86,20 @@ class Task:
     cell: Cell
     pair: Pair
     facts: dict[str, Any]
-    """Everything that decides its score, ready for JSON."""
+    """Everything that determines the score, ready for JSON."""
     file: Path
-    """Where the score is kept; other facts have another file."""
+    """Where the score is kept; its name depends on the facts."""
     score: Score | None = None
 
 
 def make_table(settings: TableSettings) -> Table | None:
-    """Measure all images whose scores are not kept from earlier runs.
+    """Measure all images without a kept score, and return the table.
 
-    Under torchrun the ranks share the images, and all ranks except the first return None. Raises UsageError for unfit
+    Under torchrun the ranks share the images, and all ranks except the first return None. Raises UsageError for invalid
     methods, flags or folders, UserError for images that cannot be read and files that cannot be written; kept scores
     stay.
     """
-    get_root_logger().setLevel(logging.WARNING)  # BasicSR's lines about each network
+    get_root_logger().setLevel(logging.WARNING)  # without BasicSR's lines about each network
     with _joined_ranks(cpu=not settings.num_gpu) as (rank, count, group):
         results, tasks = on_rank_zero(lambda: _plan(settings), group)
         pending = [task for task in tasks if task.score is None]
@@ -120,16 +120,16 @@ def make_table(settings: TableSettings) -> Table | None:
 
 @contextmanager
 def _joined_ranks(cpu: bool) -> Iterator[tuple[int, int, dist.ProcessGroup | None]]:
-    """Rank, number and group of the processes that torchrun describes, if it does. cpu: leave the GPUs alone.
+    """Yield rank, number and group of torchrun's processes; 0, 1 and None without torchrun. cpu: use no GPU.
 
-    Raises UserError where another one is gone.
+    Raises UserError if another process ended.
     """
     if launcher_here() == "none":
         yield 0, 1, None
         return
     init_dist("pytorch", "gloo", cpu=cpu)  # only scores are exchanged
     try:
-        # A group of its own: processes that do not find each other at the start say so in torch's time.
+        # A second group: the first keeps torch's limit, for processes that do not find each other at the start.
         yield dist.get_rank(), dist.get_world_size(), dist.new_group(timeout=_PATIENCE)  # type: ignore[misc]
     except RuntimeError as error:
         if not lost_contact(error):
@@ -147,7 +147,7 @@ def _joined_ranks(cpu: bool) -> Iterator[tuple[int, int, dist.ProcessGroup | Non
 
 
 def _plan(settings: TableSettings) -> tuple[list[Cell | Result], list[Task]]:
-    """Find weights, images and kept scores. Results whose weights or images are missing are Results already."""
+    """Find weights, images and kept scores. Cells without weights or images are Results already."""
     if settings.tile < 0 or 0 < settings.tile < 16:
         raise UsageError(f"--tile is {settings.tile}; it must be 0 for whole images, or at least 16")
     if settings.device == "cuda" and not usable_gpus():
@@ -177,7 +177,7 @@ def _plan(settings: TableSettings) -> tuple[list[Cell | Result], list[Task]]:
 
 
 def _scales(method: Method, settings: TableSettings) -> Sequence[int]:
-    """The scales of a method's rows. Raises UsageError if the method has none of the scales asked for."""
+    """The scales of a method's rows. Raises UsageError if it has none of the requested scales."""
     asked = sorted(set(settings.scales or ()))
     if method.kind == "images":
         found = scales_of(Path(method.source), settings.benchmarks, asked or SCALES)
@@ -211,7 +211,7 @@ def _cells(method: Method, scale: int, settings: TableSettings) -> Iterator[Cell
 def _task(cell: Cell, pair: Pair, settings: TableSettings) -> Task:
     ready = cell.ready
     facts = {
-        "network": ready.network,  # also for a file: the rules that infer it are not part of the file
+        "network": ready.network,  # also for a file, because the rules that infer it may change
         "weights": ready.weights and file_digest(ready.weights),
         "self_ensemble": ready.self_ensemble,
         "scale": cell.scale,
@@ -239,7 +239,7 @@ def _kept(file: Path) -> Score | None:
 
 
 def _measure(tasks: Sequence[Task], settings: TableSettings, title: str | None) -> None:
-    """Measure and keep. title: of the progress bar, None to show none."""
+    """Measure the tasks and keep their scores. title: of the progress bar; None: no bar."""
     work = [_work(task) for task in tasks]
     done = 0
     with Progress(sum(work), title, "op", large=True) if title and tasks else nullcontext() as progress:
@@ -249,7 +249,7 @@ def _measure(tasks: Sequence[Task], settings: TableSettings, title: str | None) 
             model = build_model(cell.ready, cell.scale, tile=settings.tile, num_gpu=settings.num_gpu)
             data = build_data(cell.ready, images, cell.benchmark, cell.scale)
             for task in (first, *others):
-                # MATLAB's bicubic is measured on grey as it is; BasicSR's way is Y of three equal channels
+                # MATLAB's bicubic is measured on the grey values; BasicSR would take Y of three equal channels
                 on_grey = cell.method.kind == "bicubic" and task.pair.name in images.grey
                 task.score = score_image(model, data, task.pair, on_grey=on_grey)
                 task.file.parent.mkdir(parents=True, exist_ok=True)
@@ -262,8 +262,7 @@ def _measure(tasks: Sequence[Task], settings: TableSettings, title: str | None) 
 
 
 def _work(task: Task) -> int:
-    """Multiply-adds of an image, roughly: its pixels times the network's parameters. Progress is counted in them, so
-    that the time left is right although images of one set are twenty times as large as another's."""
+    """Rough multiply-adds of an image, the unit of progress: images of one set may be 20 times as large as others."""
     height, width = image_size(task.pair.lq) or (256, 256)
     ready = task.cell.ready
     parameters = ready.weights.stat().st_size // 4 if ready.weights else 10_000

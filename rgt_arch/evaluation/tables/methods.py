@@ -1,4 +1,4 @@
-"""What a table measures: networks, bicubic, folders of super-resolved images, and the images of the sets."""
+"""Methods of a table (networks, bicubic, folders of super-resolved images), and the images of the sets."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _DATA_SETS = "https://github.com/zhengchen1999/RGT"
 
 
 class MissingError(Exception):
-    """Missing weights or images; the text says what is missing and how to get it."""
+    """Missing weights or images; the message names them and how to get them."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ class Method:
     """By scale: published weights or a file."""
     self_ensemble: bool = False
     one_scale: bool = False
-    """Whether it was named with its scale: a file, or a name such as RGT_x4."""
+    """Whether its name fixes the scale: a file, or a name such as RGT_x4."""
 
     @property
     def scales(self) -> tuple[int, ...]:
-        """The scales that it has."""
+        """All scales of the method."""
         return tuple(self.weights) or SCALES
 
 
@@ -60,7 +60,7 @@ class Runnable:
 
 
 def read_methods(texts: Sequence[str]) -> list[Method]:
-    """The methods that these words name. Raises UsageError for unknown ones and for two of one name and scale."""
+    """Read methods from texts. Raises UsageError for unknown methods and for two of the same name and scale."""
     methods = [_read_method(text) for text in texts]
     for method, other in combinations(methods, 2):
         apart = method.one_scale and other.one_scale and method.scales != other.scales
@@ -73,7 +73,7 @@ def read_methods(texts: Sequence[str]) -> list[Method]:
 
 def _read_method(text: str) -> Method:
     label, named, source = text.partition("=")
-    if not named or os.path.exists(text):  # the method of Path fails for names that are too long
+    if not named or os.path.exists(text):  # Path.exists fails for names that are too long
         label, source = "", text
     label, path = printable(label), Path(source).expanduser()
     if source.casefold() == "bicubic":
@@ -101,7 +101,7 @@ def _read_method(text: str) -> Method:
 
 
 def runnable(method: Method, scale: int) -> Runnable:
-    """The method at a scale. Raises MissingError for missing weights, UsageError for unfit files."""
+    """Return the method at a scale. Raises MissingError for missing weights, UsageError for invalid files."""
     if method.kind != "weights":
         bicubic = method.kind == "bicubic"
         return Runnable({"type": "MatlabBicubic", "scale": scale} if bicubic else {"type": "GivenImages"})
@@ -135,22 +135,22 @@ class Images:
     template: str
     """BasicSR's `filename_tmpl`."""
     pairs: tuple[Pair, ...]
-    """In order of names."""
+    """Sorted by name."""
     grey: frozenset[str]
     """Names of the pairs whose HR has one channel, such as Set14's bridge."""
 
     def shown(self, name: str) -> str:
-        """The name of a pair in the table: without suffix, unless another one would have the same name."""
+        """Return the name of a pair in the table: without suffix, unless another pair would have the same name."""
         stem = Path(name).stem
         return stem if sum(Path(pair.name).stem == stem for pair in self.pairs) == 1 else name
 
 
 def find_images(data: Path, benchmark: str, scale: int, results: Path | None = None) -> Images:
-    """The images of a set in the layout of the benchmarks: Set5/HR/baby.png, Set5/LR_bicubic/X2/babyx2.png.
+    """Find the images of a set in the benchmarks' layout: Set5/HR/baby.png, Set5/LR_bicubic/X2/babyx2.png.
 
-    Names may have any other ending, such as Manga109's `_LRBI_x2`. results: a folder of images that were
-    super-resolved already, which are taken in place of LR. Raises MissingError for folders that are missing or empty,
-    UsageError for names or sizes that do not fit.
+    LR names may have any other ending, such as Manga109's `_LRBI_x2`. results: a folder of super-resolved images, used
+    instead of LR. Raises MissingError for folders that are missing or empty, UsageError for names or sizes that do not
+    match.
     """
     hr, lq = data / benchmark / "HR", data / benchmark / "LR_bicubic" / f"X{scale}"
     remedy = f"make them with `rgt prepare lr {hr} --scale {scale}`"
@@ -185,7 +185,7 @@ def find_images(data: Path, benchmark: str, scale: int, results: Path | None = N
 
 
 def scales_of(folder: Path, benchmarks: Sequence[str], scales: Sequence[int]) -> list[int]:
-    """Those scales that sub-folders of super-resolved images name."""
+    """Return the scales for which there is a sub-folder of super-resolved images."""
     return [s for s in scales if any(_has_images(place) for name in benchmarks for place in _places(folder, name, s))]
 
 

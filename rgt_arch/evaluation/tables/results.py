@@ -1,4 +1,4 @@
-"""What a table holds: scores of images, their means, the published numbers, missing results; and its formats."""
+"""Content of a table (scores of images, means, published numbers, missing results), and its formats."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from rgt_arch.version import __version__
 from rgt_arch.weights.zoo import plain_name
 
 BENCHMARKS: Mapping[str, int] = {"Set5": 5, "Set14": 14, "B100": 100, "Urban100": 100, "Manga109": 109}
-"""The paper's sets and how many images each has, in its order."""
+"""The paper's sets, in its order, with their numbers of images."""
 SCALES = (2, 3, 4)
 FORMATS = ("markdown", "latex", "csv", "csv-images", "json")
 
 _PACKAGE = Path(__file__).parents[2]
-_CODE = ("archs", "data", "evaluation/tables", "inference", "models", "weights")  # it decides the scores
+_CODE = ("archs", "data", "evaluation/tables", "inference", "models", "weights")  # determines the scores
 
 
 @dataclass(frozen=True)
@@ -33,25 +33,25 @@ class Score:
 
 
 def mean_score(scores: Collection[Score]) -> Score:
-    """The mean of one or more scores, added up in their order."""
+    """Return the mean of one or more scores, added up in their order."""
     return Score(sum(s.psnr for s in scores) / len(scores), sum(s.ssim for s in scores) / len(scores))
 
 
 @dataclass(frozen=True)
 class Result:
-    """A method on one set at one scale: its images' scores, or why there are none."""
+    """A method on one set at one scale: the scores of its images, or the reason why they are missing."""
 
     method: str
     scale: int
     benchmark: str
     images: Mapping[str, Score] = field(default_factory=dict)
-    """By the HR file's name, without suffix where no other has the same, in order of names."""
+    """By HR file name, sorted, without suffix where that is unique."""
     missing: str = ""
     """The missing weights or images and how to get them; empty if it was measured."""
 
     @property
     def mean(self) -> Score | None:
-        """Mean over the images, added up in their order; None without images."""
+        """Mean over the images; None without images."""
         return mean_score(self.images.values()) if self.images else None
 
     @property
@@ -61,7 +61,7 @@ class Result:
 
     @property
     def complete(self) -> bool:
-        """Whether there are as many images as in the paper's set; other means are not compared with it."""
+        """Whether the set has as many images as in the paper; otherwise it is not compared."""
         return len(self.images) == BENCHMARKS.get(self.benchmark, len(self.images))
 
     @property
@@ -75,7 +75,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Table:
-    """All results in the order in which they were asked for, and notes on how they were measured."""
+    """All results in the requested order, and notes on how they were measured."""
 
     results: tuple[Result, ...]
     notes: tuple[str, ...] = ()
@@ -86,7 +86,7 @@ class Table:
         return [result for result in self.results if result.missing]
 
     def text(self, form: str) -> str:
-        """One of `FORMATS`, in the layout of the paper's Table 2: measured, published and difference by method."""
+        """Return the table in one of `FORMATS`, laid out as the paper's Table 2: measured, published, difference."""
         sets = list(dict.fromkeys(result.benchmark for result in self.results))
         head = [("", "Method"), ("", "Scale"), ("", ""), *((name, kind) for name in sets for kind in ("PSNR", "SSIM"))]
         rows = []
@@ -109,7 +109,7 @@ class Table:
         return ResultTable(head, rows, 3, remarks, records, self._content()).text(form)
 
     def _image_records(self) -> Iterator[dict[str, object]]:
-        """A row for each image; a missing set has one without an image."""
+        """A row for each image; a missing set has one row without an image."""
         for result in self.results:
             images: Mapping[str, Score | None] = result.images or ({"": None} if result.missing else {})
             for name, score in images.items():
@@ -152,13 +152,13 @@ def _cells(score: Score | None, absent: str = ABSENT, sign: str = "") -> tuple[s
 
 @functools.cache
 def paper() -> dict[str, Any]:
-    """The published numbers: `table2` by method, scale (x2) and set, `bicubic`, their source, parameters."""
+    """Return the published numbers: `table2` by method, scale (x2) and set, `bicubic`, their source, parameters."""
     content: dict[str, Any] = json.loads((_PACKAGE / "evaluation/paper_tables.json").read_text("utf-8"))
     return content
 
 
 def published(method: str, scale: int, benchmark: str) -> Score | None:
-    """The paper's numbers for a method by its name there (RGT-S, RCAN, …) or bicubic; case and `_` do not matter."""
+    """Return the published score of a method of the paper (RGT-S, RCAN, …) or bicubic; case and `_` do not matter."""
     methods = {"bicubic": paper()["bicubic"], **paper()["table2"]}
     rows: dict[str, Any] = next((rows for name, rows in methods.items() if plain_name(name) == plain_name(method)), {})
     numbers = rows.get(f"x{scale}", {}).get(benchmark)
@@ -167,8 +167,8 @@ def published(method: str, scale: int, benchmark: str) -> Score | None:
 
 @functools.cache
 def software() -> dict[str, str]:
-    """Versions, and a digest of the code that decides a score: scores kept before an edit are not used after it."""
-    import basicsr  # `rgt complexity`, which needs the published numbers only, runs without it
+    """Return versions and a digest of the scoring code, so that scores kept before an edit are not used after it."""
+    import basicsr  # not at the top: `rgt complexity` imports this module and runs without BasicSR
     import torch
 
     digest = hashlib.sha256()

@@ -26,9 +26,9 @@ from rgt_arch.models.rgt_model import RGTModel
 
 
 def score_pair(image: NDArray[np.uint8], hr: NDArray[np.uint8], scale: int) -> Score:
-    """BasicSR's PSNR and SSIM on Y of an RGB image as large as HR (H, W, 3), border = scale."""
+    """Return BasicSR's PSNR and SSIM on Y of an RGB image as large as HR (H, W, 3), border = scale."""
     psnr, ssim = (
-        float(metric(image[..., ::-1], hr[..., ::-1], crop_border=scale, test_y_channel=True))  # it takes BGR
+        float(metric(image[..., ::-1], hr[..., ::-1], crop_border=scale, test_y_channel=True))  # BasicSR takes BGR
         for metric in (calculate_psnr, calculate_ssim)
     )
     return Score(psnr, ssim)
@@ -36,7 +36,7 @@ def score_pair(image: NDArray[np.uint8], hr: NDArray[np.uint8], scale: int) -> S
 
 @ARCH_REGISTRY.register()
 class MatlabBicubic(nn.Module):
-    """MATLAB's imresize of 8-bit images, which is the field's bicubic row, in the place of a network."""
+    """MATLAB's imresize of 8-bit images in place of a network: the bicubic row of papers."""
 
     def __init__(self, scale: int) -> None:
         super().__init__()
@@ -51,11 +51,11 @@ class MatlabBicubic(nn.Module):
 
 @ARCH_REGISTRY.register()
 class GivenImages(nn.Identity):
-    """Returns images that others super-resolved."""
+    """Returns its input: images that are super-resolved already."""
 
 
 def build_model(ready: Runnable, scale: int, *, tile: int, num_gpu: int) -> RGTModel:
-    """A method at one scale. tile: side in LR pixels, 0 for whole images. Raises UsageError for unfit weights."""
+    """Build a method at one scale. tile: side in LR pixels, 0: whole images. Raises UsageError for invalid weights."""
     metric = {"crop_border": scale, "test_y_channel": True}
     tiled = {"tile": {"size": tile, "overlap": default_overlap(tile)}} if tile and ready.weights else {}
     return RGTModel(
@@ -64,7 +64,7 @@ def build_model(ready: Runnable, scale: int, *, tile: int, num_gpu: int) -> RGTM
             "model_type": "RGTModel",
             "scale": scale,
             "num_gpu": num_gpu,
-            "dist": False,  # ranks share out the images of all sets together
+            "dist": False,  # the ranks split the images of all sets themselves
             "rank": 0,
             "world_size": 1,
             "is_train": False,
@@ -85,7 +85,7 @@ def build_model(ready: Runnable, scale: int, *, tile: int, num_gpu: int) -> RGTM
 
 
 def build_data(ready: Runnable, images: Images, benchmark: str, scale: int) -> Any:
-    """BasicSR's data set of HR and LR, or of HR and results, which are as large."""
+    """Build BasicSR's data set of HR and LR, or of HR and results of the same size."""
     return build_dataset(
         {
             "name": benchmark,
@@ -107,7 +107,7 @@ class _OneImage(list[Any]):
 
 
 def score_image(model: RGTModel, data: Any, pair: Pair, *, on_grey: bool) -> Score:
-    """The score of one of the data set's images. on_grey: of a grey image on its grey, not on Y of three channels.
+    """Measure one image of the data set. on_grey: measure a grey image on its grey values, not on Y of three channels.
 
     Raises UserError for images that cannot be read or do not fit into memory.
     """

@@ -1,10 +1,10 @@
-"""Picture files of every kind, read and written so that nothing is lost: depth, alpha, profile, EXIF, XMP."""
+"""Read and write picture files without losing depth, alpha, colour profile, EXIF or XMP."""
 
 from rgt_arch.inference.pictures.picture import Picture
 from rgt_arch.inference.pictures.reading import picture_pixels, read_picture
 from rgt_arch.inference.pictures.writing import WRITABLE_SUFFIXES, check_writable, write_picture
 
-# Of files that are taken for pictures where a folder is searched.
+# Files with these suffixes are pictures when a folder is searched.
 PICTURE_SUFFIXES = frozenset({*WRITABLE_SUFFIXES, ".gif", ".jp2", ".pnm", ".ppm", ".pgm", ".pbm"})
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""What a picture is here: pixels with straight alpha, and the metadata of its file that goes into the result."""
+"""`Picture`: pixels with straight alpha, and the file's metadata for the result."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from rgt_arch.errors import UserError
 
 PROFILE, EXIF, XMP, DPI, TEXT = "colour profile", "EXIF data", "XMP data", "resolution", "text "
-COMMENT = f"{TEXT}Comment"  # that of a JPEG
+COMMENT = f"{TEXT}Comment"  # of a JPEG
 UNMARKED = "channels that are not marked as transparency"
 XMP_IN_PNG = "XML:com.adobe.xmp"
 _NOT_TEXTS = (XMP_IN_PNG, "Raw profile type exif", "Raw profile type xmp")  # data that PNG keeps as text
@@ -39,10 +39,10 @@ class Picture:
     """A decoded picture, upright.
 
     pixels: (H, W) grey, (H, W, 2) grey and alpha, (H, W, 3) RGB, (H, W, 4) RGBA; uint8 or uint16; alpha is straight.
-    metadata: what else its file has, by the names that notices of losses use: PROFILE, EXIF (it begins with
-    "Exif\\0\\0", is upright and has no thumbnail) and XMP as bytes, DPI (x and y), TEXT and a key for a PNG's texts and
-    a JPEG's comment. No result carries anything under another name.
-    notices: one line for each thing that the user should know about the pixels, without the file's name.
+    metadata: by the names in notices: PROFILE, EXIF (begins with "Exif\\0\\0", upright, without a thumbnail) and XMP as
+    bytes, DPI (x, y), and TEXT with a key for a PNG's texts and a JPEG's comment. Entries with other names are not
+    written, only reported as lost.
+    notices: lines for the user about the pixels, without the file's name.
     """
 
     pixels: NDArray[Any]
@@ -59,9 +59,9 @@ class Picture:
 
 
 def read_metadata(content: bytes, kind: str) -> dict[str, Any]:
-    """The metadata of a file, as in `Picture`. kind: as in libvips, such as "png".
+    """Read the metadata of a file, as in `Picture`. kind: libvips's name of the format, such as "png".
 
-    Raises UserError for animations, and for TIFFs whose pixels libvips would take for something else.
+    Raises UserError for animations, and for TIFFs whose pixels libvips would misread.
     """
     if kind == "tiff":
         return _read_tiff(content)
@@ -72,9 +72,9 @@ def read_metadata(content: bytes, kind: str) -> dict[str, Any]:
         frames = getattr(image, "n_frames", 1)
         if frames > 1 and kind != "jpeg":
             raise UserError(f"is an animation of {frames} frames; save one as a picture, or all as a video")
-        if frames > 1:  # depth, gain, what the other eye sees
+        if frames > 1:  # depth map, gain map, the other eye's view
             found[f"pictures after the first ({frames - 1})"] = None
-        # decodes a PNG, whose EXIF data and texts may follow the pixels
+        # getexif decodes a PNG, whose EXIF data and texts may follow the pixels
         found |= _upright(image.getexif) or (_DAMAGED_EXIF if image.info.get("exif") else {})
         found |= _plausible(*image.info.get("dpi", (0, 0)))
         if kind == "png":
@@ -96,7 +96,7 @@ def read_metadata(content: bytes, kind: str) -> dict[str, Any]:
 
 
 def _read_tiff(content: bytes) -> dict[str, Any]:
-    """From the first directory alone: Pillow opens fewer kinds of TIFF than libvips."""
+    """Read only the first directory, not the image: Pillow opens fewer kinds of TIFF than libvips."""
     is_large = b"+" in content[2:4]  # BigTIFF, whose descriptions Pillow does not read
     tags = ImageFileDirectory_v2(content[: 16 if is_large else 8])
     file = io.BytesIO(content)
@@ -121,36 +121,36 @@ def _descriptions(content: bytes) -> Image.Exif:
 
 
 def named_xmp(xmp: bytes) -> dict[str, bytes]:
-    """XMP data, if any, with the orientation 1, under a name of its own if it describes more than a result has."""
+    """Return XMP data, if any, with orientation 1; named as lost if it describes things that a result does not have."""
     match = _XMP_OF_THE_SOURCE.search(xmp)
     name = f"{XMP} about parts that the result lacks ({match[1].decode()})" if match else XMP
     return {} if not xmp else {name: _XMP_ORIENTATION.sub(rb"\g<1>1", xmp)}
 
 
 def _plausible(x: float, y: float) -> dict[str, tuple[float, float]]:
-    """Dots per inch that every format can hold (JPEG has 16 bits for them); 1 stands for unknown."""
+    """The DPI if every format can hold it (JPEG has 16 bits for it); 1 means unknown."""
     return {DPI: (float(x), float(y))} if all(1 < value <= 65535 for value in (x, y)) else {}
 
 
 def _is_srgb(primaries_and_transfer: bytes, tag: bytes) -> bool:
-    """By the numbers of ITU-T H.273, which take one byte each in a PNG and two in AVIF; 2 is unspecified."""
+    """Compare with sRGB by the numbers of ITU-T H.273: one byte each in a PNG, two in AVIF; 2 is unspecified."""
     step = 1 if tag == b"cICP" else 2
     return primaries_and_transfer[step - 1] in (1, 2) and primaries_and_transfer[2 * step - 1] in (1, 2, 6, 13)
 
 
 def _upright(load: Callable[[], Image.Exif]) -> dict[str, bytes | None]:
-    """EXIF data of an upright picture, without the thumbnail; nothing if there is none."""
+    """EXIF data with orientation 1 and without a thumbnail; empty if there is none."""
     try:
         exif = load()
         if _ORIENTATION in exif:
             exif[_ORIENTATION] = 1
         return {EXIF: exif.tobytes()} if len(exif) else {}
-    except Exception:  # Pillow's reader trips over damage in many ways: KeyError, TypeError, struct.error, …
+    except Exception:  # Pillow raises many kinds of errors for damaged data: KeyError, TypeError, struct.error, …
         return _DAMAGED_EXIF
 
 
 def resized_exif(exif: bytes, size: tuple[int, int]) -> bytes:
-    """EXIF data that gives this (height, width) in pixels where it gives any."""
+    """Return EXIF data whose pixel sizes, if any, are this (height, width)."""
     data = Image.Exif()
     data.load(exif)
     inner = data.get_ifd(ExifTags.IFD.Exif)

@@ -1,4 +1,4 @@
-"""Picture files read without loss: pixels by libvips in 8 or 16 bits, metadata by Pillow; turned upright."""
+"""Read picture files without loss, upright: pixels by libvips in 8 or 16 bits, metadata by Pillow."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from rgt_arch.errors import UserError
 from rgt_arch.inference.pictures.picture import DPI, PROFILE, UNMARKED, Picture, named_xmp, read_metadata
 
 MAX_PIXELS = 2**30
-"""A file that decodes to more is damaged or an attack."""
+"""Files that decode to more pixels are damaged or an attack."""
 _MAX_TEXT = 64 << 20  # bytes of metadata that Pillow unpacks
 # The first bytes of a file, and the loader of libvips that reads it; OpenCV reads all others.
 _LOADERS = {
@@ -36,17 +36,17 @@ _LOADERS = {
 _FIELDS = ("n-pages", "orientation", "bits-per-sample", "xmp-data", "icc-profile-data")
 _READ = "PNG, JPEG, TIFF, WebP, AVIF, GIF, BMP, PNM or JPEG 2000"
 
-pyvips.cache_set_max(0)  # it would take a file that was written again for the one before
+pyvips.cache_set_max(0)  # the cache would return the old content of a file that was written again
 logging.getLogger("pyvips").setLevel(logging.ERROR)
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # nothing is printed beside our own line
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # only our own line is printed
 
 
 def read_picture(path: str | os.PathLike[str]) -> Picture:
-    """A picture file, upright, with nothing lost that `Picture` can hold.
+    """Read a picture file, upright, with everything that `Picture` can hold.
 
-    16 bits stay 16, and 10 or 12 become 16; palettes become colours; alpha is straight; CMYK and Lab become sRGB; of a
-    file with several pages the first is read. Raises UserError in one line for animations, other sample types, more
-    than 2^30 pixels, damaged, truncated and empty files, and whatever is not a picture.
+    16 bits stay 16, and 10 or 12 become 16; palettes become colours; alpha is straight; CMYK and Lab become sRGB; only
+    the first page is read. Raises a one-line UserError for animations, other sample types, more than 2^30 pixels,
+    damaged, truncated and empty files, and files that are not pictures.
     """
     path = Path(path)
     content = read_bytes(path)
@@ -57,13 +57,13 @@ def read_picture(path: str | os.PathLike[str]) -> Picture:
         raise UserError(f"{path}: does not fit into memory") from None
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    except Exception as error:  # the readers trip over damage in many ways
+    except Exception as error:  # the readers raise many kinds of errors for damaged files
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{path}: is truncated, damaged or of an unknown kind ({reason})") from error
 
 
 def picture_pixels(path: Path) -> int:
-    """Pixels of a picture as far as its header says; 1 if that cannot be read."""
+    """Return the number of pixels in a picture's header; 1 if it cannot be read."""
     if not path.is_file():  # opening a FIFO would wait for ever
         return 1
     try:
@@ -75,7 +75,7 @@ def picture_pixels(path: Path) -> int:
 
 def _read(content: bytes) -> Picture:
     kind = next((loader for start, loader in _LOADERS.items() if content.startswith(start)), None)
-    if content[4:8] == b"ftyp":  # then come the brands, those of HEIC or of videos among them
+    if content[4:8] == b"ftyp":  # followed by the brands, which may also be those of HEIC or of a video
         if not re.match(rb"(....)*(avif|avis)", content[8 : content[3]], re.DOTALL):
             raise UserError("HEIC is not read; save it as PNG, TIFF or JPEG first")
         kind = "heif"
@@ -86,7 +86,7 @@ def _read(content: bytes) -> Picture:
     except pyvips.Error as error:
         if kind != "jpeg" or "premature end" not in str(error):
             raise
-        # with the end mark in place, a warning says whether pixels are missing too
+        # with the end mark added, libvips warns only if pixels are missing too
         picture = _by_vips(content + b"\xff\xd9", kind, fail_on="warning")
         return replace(picture, notices=(*picture.notices, "its end mark is missing, but all pixels are there"))
 
@@ -130,7 +130,7 @@ def _by_vips(content: bytes, kind: str, fail_on: str = "error") -> Picture:
 
 
 def _by_opencv(content: bytes) -> Picture:
-    """Kinds without metadata of interest: BMP, PNM, JPEG 2000 in 8 or 16 bits."""
+    """Read formats whose metadata does not matter: BMP, PNM, JPEG 2000 in 8 or 16 bits."""
     try:
         pixels = decode(content, Path(), cv2.IMREAD_UNCHANGED)
     except UserError as error:

@@ -1,4 +1,4 @@
-"""Picture files written whole: 8 bits by Pillow, 16 bits and TIFF by libvips; what a format cannot hold is reported."""
+"""Write picture files whole: 8 bits by Pillow, 16 bits and TIFF by libvips; losses of a format are reported."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ from rgt_arch.inference.pictures.picture import (
 
 @dataclass(frozen=True)
 class _Format:
-    """What a kind of file can hold.
+    """Limits of a file format.
 
-    side: of the largest picture, a limit of the encoder. holds: of `Picture.metadata`, besides texts. longest: EXIF or
-    XMP in bytes. channels: where it has no grey.
+    side: largest width and height of the encoder. holds: names of `Picture.metadata`, besides texts. longest: EXIF or
+    XMP in bytes. channels: of a format without grey.
     """
 
     name: str
@@ -46,7 +46,7 @@ class _Format:
     channels: int | None = None
 
 
-# One marker of a JPEG has 65,533 bytes, in which a name of 29 comes before XMP. BMP ends at 4 GiB.
+# A JPEG marker holds 65,533 bytes, the first 29 of which are a name for XMP. BMP ends at 4 GiB.
 _JPEG = _Format("JPEG", 65500, 8, False, longest=65533 - 29)
 _SUFFIXES = {
     ".png": _Format("PNG"),
@@ -63,11 +63,11 @@ _SMALL_TIFF = 2**32 - 2**25  # bytes of pixels in a TIFF with 32-bit offsets; th
 
 
 def check_writable(path: str | os.PathLike[str], size: tuple[int, int], channels: int, dtype: DTypeLike) -> list[str]:
-    """Whether a file of this name can hold a picture: asked before any work is done for it.
+    """Check, before any work is done, whether a file of this name can hold a picture.
 
     size: (height, width); channels: 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA; dtype: uint8 or uint16.
-    Returns one line for each thing that will be lost, without the file's name. Raises UsageError for an unknown suffix,
-    UserError for a picture that is too large for the format.
+    Returns one line for each loss, without the file's name. Raises UsageError for an unknown suffix, UserError for a
+    picture that is too large for the format.
     """
     form = _SUFFIXES.get(Path(path).suffix.lower())
     if form is None:
@@ -90,8 +90,8 @@ def write_picture(path: str | os.PathLike[str], picture: Picture, *, quality: in
     """Write a picture in the format of the suffix, whole or not at all.
 
     quality: of JPEG and AVIF (4:4:4) and WebP, 1 to 100; PNG, TIFF and BMP are always lossless.
-    Returns one line about the metadata that the format cannot hold; for pixels see `check_writable`.
-    Raises what that raises, and UserError if the disk or the encoder refuses.
+    Returns one line about metadata that the format cannot hold; for pixels see `check_writable`.
+    Raises the errors of `check_writable`, and UserError if the disk or the encoder fails.
     """
     path = Path(path)
     check_writable(path, picture.pixels.shape[:2], picture.channels, picture.pixels.dtype)
@@ -114,7 +114,7 @@ def write_picture(path: str | os.PathLike[str], picture: Picture, *, quality: in
 
 
 def _holds(form: _Format, channels: int, name: str, value: Any, by_vips: bool) -> bool:
-    """Whether a format has a place for a piece of metadata."""
+    """Whether a format can hold a piece of metadata."""
     if name == PROFILE:
         return name in form.holds and (form.channels or channels) in _ICC_SPACES.get(value[16:20], ())
     if name.startswith(TEXT):
@@ -134,7 +134,7 @@ def _write_by_vips(path: Path, picture: Picture, kind: str, quality: int) -> Non
         elif name.startswith(TEXT):
             image.set_type(pyvips.GValue.gstr_type, f"png-comment-{number}-{name.removeprefix(TEXT)}", value)
     if kind == "PNG":
-        keep = "icc:xmp:other" + (":exif" if EXIF in metadata else "")  # libvips would write some EXIF data of its own
+        keep = "icc:xmp:other" + (":exif" if EXIF in metadata else "")  # else libvips writes EXIF data of its own
         image.pngsave(str(path), filter="all", keep=keep)
     elif kind == "AVIF":
         image.heifsave(str(path), compression="av1", bitdepth=12, Q=quality, subsample_mode="off")
@@ -157,18 +157,18 @@ def _write_by_pillow(path: Path, picture: Picture, form: _Format, quality: int) 
                 info.add_text(name.removeprefix(TEXT), value)
             elif name == XMP:
                 info.add_itxt(XMP_IN_PNG, value)
-    Image.fromarray(pixels).save(path, form.name, **options)  # which takes from them what the format has
+    Image.fromarray(pixels).save(path, form.name, **options)  # encoders ignore options that they lack
 
 
 def rounded(pixels: NDArray[Any]) -> NDArray[np.uint8]:
-    """16 bits as 8: 65535 = 255 · 257."""
+    """Round 16 bits to 8: 65535 = 255 · 257."""
     if pixels.dtype == np.uint8:
         return pixels
     return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
 def on_white(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Grey or RGB of a picture with alpha, seen before white."""
+    """Blend a picture with alpha, (H, W, 2 or 4), over white: grey (H, W) or RGB (H, W, 3)."""
     colour, opacity = pixels[..., :-1].astype(np.uint16), pixels[..., -1:].astype(np.uint16)
     seen = ((colour * opacity + 255 * (255 - opacity) + 127) // 255).astype(np.uint8)
     return seen[..., 0] if seen.shape[2] == 1 else seen

@@ -1,4 +1,4 @@
-"""Videos of every common kind: frame by frame through the upscaler, sound and subtitles copied as they are."""
+"""Upscale videos of every common kind frame by frame; sound and subtitles are copied."""
 
 from rgt_arch.inference.video.reading import VIDEO_SUFFIXES, video_pixels
 from rgt_arch.inference.video.upscaling import upscale_video

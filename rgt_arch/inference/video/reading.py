@@ -1,4 +1,4 @@
-"""Local video files opened without following anything they name, and read past their damaged parts."""
+"""Open local video files without opening files that they name, and read past damaged parts."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from av.video.stream import VideoStream
 from rgt_arch.errors import UsageError
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
-# Playlists and scripts under a video's name (HLS, concat) could name other files and addresses: only these demuxers
-# are let in, and they open nothing but files.
+# Playlists and scripts with a video's suffix (HLS, concat) could name other files and addresses: only these demuxers
+# are allowed, and they open only files.
 _OPTIONS = {"format_whitelist": "mov,matroska,webm,avi", "protocol_whitelist": "file"}
 _KINDS = "mp4, mov, mkv, webm and avi files can be read, if they are complete"
 _SECONDS_MISSING_AT_END = 0.5
@@ -26,9 +26,9 @@ _SECONDS_MISSING_AT_END = 0.5
 
 @contextmanager
 def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """Open a local video; gives it with its first stream of pictures that is not a cover.
+    """Open a local video; yields the container and its first video stream that is not a cover.
 
-    Raises UsageError in one line for files that are missing, are not a video, or have no stream that can be decoded.
+    Raises a one-line UsageError for files that are missing, are not a video, or have no stream that can be decoded.
     """
     if not path.is_file():
         raise UsageError(f"{path}: is not a file")
@@ -46,13 +46,13 @@ def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
 
 
 def video_pixels(path: Path) -> int:
-    """Pixels of all frames, as far as the headers say. Raises UsageError where `open_video` does."""
+    """Return the pixels of all frames according to the headers. Raises UsageError as `open_video` does."""
     with open_video(path) as (container, video):
         return estimated_frames(container, video) * video.width * video.height
 
 
 def estimated_frames(container: InputContainer, video: VideoStream) -> int:
-    """The number of frames, from the duration where the container does not say it; 1 if that is unknown too."""
+    """Return the number of frames, estimated from the duration if the container lacks it; 1 if both are unknown."""
     rate = video.average_rate or video.guessed_rate or 0
     return video.frames or max(1, round((container.duration or 0) * rate / av.time_base))
 
@@ -60,7 +60,7 @@ def estimated_frames(container: InputContainer, video: VideoStream) -> int:
 class Parts:
     """Iterates once over a video: the frames of `video`, decoded, and the packets of all other streams.
 
-    Damaged frames are left out and counted. An error of the container ends the iteration as the file's end does.
+    Packets that cannot be decoded are left out and counted. An error of the container ends the iteration.
     """
 
     def __init__(self, container: InputContainer, video: VideoStream) -> None:
@@ -94,7 +94,7 @@ class Parts:
 
     @property
     def missing_end(self) -> str | None:
-        """One line about a file whose end is missing, such as a download that broke off; None if it is whole."""
+        """One line if the file's end is missing, as after a broken download; None if it is whole."""
         length = (self._container.duration or 0) / av.time_base
         if length - self._reached > _SECONDS_MISSING_AT_END:
             return f"ends after {self._reached:.1f} of {length:.1f} seconds; the rest is missing"
@@ -102,5 +102,5 @@ class Parts:
 
 
 def reason(error: FFmpegError) -> str:
-    """The reason alone, without FFmpeg's number and the file's name."""
+    """Return the reason without FFmpeg's number and the file's name."""
     return error.strerror or str(error)

@@ -1,4 +1,4 @@
-"""One video through the upscaler, in the memory of a few frames."""
+"""Upscale one video in the memory of a few frames."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ def upscale_video(
 
     Every frame keeps its own time, and sound, subtitles, chapters, tags, pixel shape and colour coding stay as they
     are. Frames are turned upright. More than 8 bits become 10. crf: the encoder's quality, smaller is better.
-    progress(done, all) counts input pixels, of which all is an estimate. notify gets one line for each thing that could
-    not be kept, without the file's name. A damaged source gives all that can be decoded, at the right times, and
-    notices. target: not the source.
-    Raises UsageError for sources and targets that cannot be used, UserError for what fails; the target is then not
-    written, and what was there before is kept.
+    progress(done, all) counts input pixels; `all` is an estimate. notify gets one line for each loss, without the
+    file's name. From a damaged source all decodable frames are kept, at the right times, with notices. target: not the
+    source.
+    Raises UsageError for a source or target that cannot be used, UserError for other failures; an existing target then
+    stays unchanged.
     """
     with open_video(source) as (container, video), written_whole(target) as beside:
         parts, converter = Parts(container, video), Converter()
         pixels, frames = video.width * video.height, estimated_frames(container, video)
         usual_duration = max(1, round(1 / ((video.average_rate or video.guessed_rate or 25) * (video.time_base or 1))))
         writer: VideoWriter | None = None
-        waiting: list[Packet] = []  # what comes before the first frame, whose size the output has to know
+        waiting: list[Packet] = []  # packets before the first frame, whose size the output needs
         done = late = 0
         last: int | None = None
 

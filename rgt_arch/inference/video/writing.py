@@ -24,29 +24,29 @@ from rgt_arch.inference.video.frames import Converter, bit_depth, colour_matrix,
 
 _FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 TARGET_SUFFIXES = tuple(_FORMATS)
-# `crf` is one at which no loss is seen.
+# With these values of `crf` no loss is visible.
 _OPTIONS = {
-    # 20 frames ahead in place of 40: the difference cannot be seen, but frames of 8K take 50 MB each
+    # 20 frames ahead instead of 40: no visible difference, and an 8K frame takes 50 MB
     "libx264": {"crf": "17", "preset": "medium", "rc-lookahead": "20"},
     "libvpx-vp9": {"crf": "24", "deadline": "good", "cpu-used": "4", "row-mt": "1"},
     "libsvtav1": {"crf": "24", "preset": "8"},
 }
-# Written by the muxers themselves, or true of the source's bytes only.
+# Tags that muxers write themselves, or that describe only the source's bytes.
 _OWN_TAGS = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration", "rotate", "software", "bps"}
 _OWN_TAGS |= {"number_of_frames", "number_of_bytes", "vendor_id"}
 
 
 def target_suffix(suffix: str) -> str:
-    """The suffix of a result: that of the source, or .mkv where the source's is only read (.avi)."""
+    """Return the suffix of a result: the source's, or .mkv for formats that are only read (.avi)."""
     return suffix if suffix.lower() in TARGET_SUFFIXES else ".mkv"
 
 
 def open_output(path: Path, video: VideoStream) -> OutputContainer:
-    """A file in the container of its suffix, in the time base of `video`. Raises UsageError for other suffixes."""
+    """Open a file in the container of its suffix, in the time base of `video`. Raises UsageError for other suffixes."""
     container = _FORMATS.get(path.suffix.lower())
     if container is None:
         raise UsageError(f"{path}: videos are written as {', '.join(TARGET_SUFFIXES)}")
-    # mp4 keeps time in the units of the video then, in place of multiples of them
+    # so that mp4 keeps time in the units of the video, not in multiples of them
     options = {"video_track_timescale": str(Fraction(video.time_base or 1).denominator)}
     output = av.open(
         f"file:{path.absolute()}",
@@ -71,7 +71,7 @@ class VideoWriter:
         crf: int | None,
         tell: Callable[[str], None],
     ) -> None:
-        """first: a frame of `video`. size: (height, width) of the pictures. tell: gets what could not be kept.
+        """first: a frame of `video`. size: (height, width) of the pictures. tell: called with a line for each loss.
 
         Raises UserError if the encoder refuses the pictures.
         """
@@ -85,7 +85,7 @@ class VideoWriter:
         self._copies: dict[int, Stream] = {}
         self._durations: dict[int, int] = {}
         self.refused = 0
-        """Packets that the container refused, for their timestamps make no sense."""
+        """Number of packets that the container refused because of impossible timestamps."""
         aspect = self._choose_size(video, first, size, tell)
         left_out = []
         encoder = "libx264" if output.format.name != "webm" else "libsvtav1" if bits > 8 else "libvpx-vp9"
@@ -113,12 +113,12 @@ class VideoWriter:
     def _choose_size(
         self, video: VideoStream, first: VideoFrame, size: tuple[int, int], tell: Callable[[str], None]
     ) -> Fraction:
-        """Set the (width, height) of the result; returns the width of a pixel over its height."""
+        """Set the (width, height) of the result; returns the pixel aspect ratio, width over height."""
         height, width = size
         aspect = Fraction(video.sample_aspect_ratio or 1)
         if is_turned(first):
             aspect = 1 / aspect
-        if aspect != 1 and self._output.format.name == "webm":  # its muxer cannot be told of other shapes
+        if aspect != 1 and self._output.format.name == "webm":  # its muxer cannot store other shapes
             width, height = (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))
             tell(f"its pixels of shape {aspect} become square, as in webm they have to")
             aspect = Fraction(1)
@@ -149,7 +149,7 @@ class VideoWriter:
         _described_as(self._video, video)
 
     def _holds(self, stream: Stream) -> bool:
-        """Whether the container takes a copy: a header with this stream alone is written into memory."""
+        """Whether the container takes a copy; tested by writing a header with only this stream into memory."""
         container = self._output.format.name
         if stream.type == "attachment":
             return container == "matroska"
@@ -166,7 +166,7 @@ class VideoWriter:
     def write(self, picture: NDArray[Any], pts: int, duration: int) -> None:
         """Add a picture, (H, W, 3) uint8 or uint16. pts, duration: in the source's time base; pts must grow."""
         height, width = picture.shape[:2]
-        # one row or column too many is cut off: resizing for it would blur the whole
+        # cut off one surplus row or column: resizing would blur the whole picture
         if 0 <= width - self.size[0] <= 1 and 0 <= height - self.size[1] <= 1:
             picture = np.ascontiguousarray(picture[: self.size[1], : self.size[0]])
         frame = self._converter.from_rgb(picture, self.size, self._pixel_format, self._matrix, full=self._full_range)
@@ -185,7 +185,7 @@ class VideoWriter:
             self.refused += 1
 
     def finish(self) -> None:
-        """Write the frames that the encoder still holds; closing the output is left to its owner."""
+        """Write the frames that the encoder still holds. The caller closes the output."""
         self._mux(self._video.encode(None))
 
     def _mux(self, packets: list[Packet]) -> None:
@@ -195,7 +195,7 @@ class VideoWriter:
 
 
 def _described_as(stream: Any, template: Stream) -> Any:
-    """`stream`, with the tags and the disposition of another one."""
+    """Give `stream` the tags and the disposition of `template`, and return it."""
     stream.metadata.update(_tags(template.metadata))
     stream.disposition = cast(Disposition, template.disposition.value)
     return stream
