@@ -119,12 +119,8 @@ def _in_order(
                 pool.shutdown()
                 for task, _ in pending:
                     if len(tasks) == 1:
-                        yield (
-                            task,
-                            UserError(
-                                f"{task.source}: its worker process died: it is damaged, or needs too much memory"
-                            ),
-                        )
+                        reason = "its worker process died: it is damaged, or needs too much memory"
+                        yield task, UserError(f"{task.source}: {reason}")
                     else:
                         yield from _in_order(work, [task], 1, isolate=True)
                 pending.clear()

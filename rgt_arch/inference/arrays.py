@@ -33,7 +33,7 @@ def split_alpha(image: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any] | None]
         raise ValueError("image has values that are not finite")
     if image.dtype.kind == "f" and image.max() > _FLOATS_END:
         raise ValueError(
-            f"image has values up to {image.max():g}; those of {image.dtype} are from 0 to 1, so divide it"
+            f"image has values up to {image.max():g}; those of {image.dtype} must be from 0 to 1: divide it"
         )
     if image.shape[2] in (1, 3):
         return image, None

@@ -64,7 +64,7 @@ def run_jobs(jobs: Sequence[Job], upscaler: Upscaler, output: Output) -> Outcome
             try:
                 # written by another process, or an earlier target under another name on a disk that ignores case
                 if job.target not in existing and os.path.lexists(job.target):
-                    raise UserError(f"{job.target}: was made in the meantime, and is left as it is")
+                    raise UserError(f"{job.target}: another program made it during this run, and it was not replaced")
                 with warnings.catch_warnings(record=True) as told:
                     warnings.simplefilter("default", UserWarning)  # each text once: a video has thousands of frames
                     notices = _run(job, upscaler, output, partial(_advance, progress, done, size))
@@ -110,7 +110,7 @@ def _run(job: Job, upscaler: Upscaler, output: Output, advance: Callable[[int, i
     check_place(job.target)
     if job.is_video:
         if output.compare:
-            notices.append("is a video: --compare makes pictures of pictures only")
+            notices.append("--compare works for pictures only, not for videos")
         options = {"outscale": output.outscale, "crf": output.crf, "progress": advance, "notify": notices.append}
         upscale_video(job.source, job.target, upscaler, **options)  # type: ignore[arg-type]
         return notices

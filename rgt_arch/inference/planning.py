@@ -93,7 +93,7 @@ def plan_jobs(inputs: Sequence[str | Path], output: Output, scale: int) -> list[
         results = {_identity(path): job for job in jobs for path in (job.target, comparison_path(job.target))}
         jobs = [job for job in jobs if results.get(_identity(job.source), job) is job]
     if not jobs:
-        raise UsageError(f"{', '.join(map(str, inputs))}: no pictures or videos there")
+        raise UsageError(f"{', '.join(map(str, inputs))}: no pictures or videos to upscale")
     _refuse_collisions(jobs, output.compare)
     return jobs
 

@@ -259,7 +259,7 @@ MISTAKES = [
     ("list.yml", "[network_g:cpe=false]", "[scale=3]", "['scale=3'] are not all of network_g"),
     ("list.yml", "[network_g:cpe=false]", "[network_g:embed_dim=97]", "no RGT has these arguments"),
     ("list.yml", "[network_g:cpe=false]", "[]", "have the same network"),
-    ("list.yml", "no CPE:", "'RGT:':", "or names of one folder"),
+    ("list.yml", "no CPE:", "'RGT:':", "or names that give the same folder"),
     ("files/rgt.yml", "  metrics:\n", "  metric:\n", "metrics"),
     ("files/rgt.yml", "  total_iter: 4\n", "", "total_iter"),
 ]

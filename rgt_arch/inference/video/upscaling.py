@@ -63,7 +63,7 @@ def upscale_video(
                     picture = upscaler.upscale(converter.to_upright_rgb(part), outscale=outscale, progress=advance)
                     if writer is None:
                         if has_alpha(part):
-                            notify("its transparency is lost, for the result has none")
+                            notify("its transparency is lost: the result has no alpha channel")
                         if part.interlaced_frame:
                             notify("it is interlaced; deinterlace it first for a clean result")
                         writer = VideoWriter(output, container, video, part, picture.shape[:2], crf, notify)
@@ -79,7 +79,7 @@ def upscale_video(
         if parts.damaged:
             notify(f"{parts.damaged} of its frames are damaged: left out, or as far as they could be decoded")
         if late:
-            notify(f"{late} of its frames come at the time of an earlier one and were left out")
+            notify(f"{late} of its frames were left out, because their times do not increase")
         if writer.refused:
             notify(f"{writer.refused} packets of sound or subtitles have impossible times and were left out")
         if parts.missing_end:
