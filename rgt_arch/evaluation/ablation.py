@@ -239,7 +239,8 @@ def _read_list(settings: AblationSettings) -> tuple[Path, list[Variant], list[in
         for other in variants:
             if variant.slug == other.slug or options["network_g"] == other.options["network_g"]:
                 raise UsageError(
-                    f"{file}: variants: {other.label!r} and {label!r} have the same network, or names that give the same folder"
+                    f"{file}: variants: {other.label!r} and {label!r} have the same network, or names that give the "
+                    "same folder"
                 )
         variants.append(variant)
     return base, variants, list(dict.fromkeys(seeds))

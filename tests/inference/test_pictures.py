@@ -600,13 +600,13 @@ def test_avif_keeps_colours_alpha_and_more_than_8_bits(tmp_path: Path, channels:
 
 def test_limits_of_formats_are_checked_before_upscaling(tmp_path: Path) -> None:
     for name, size in (("a.webp", (5, 16384)), ("a.jpg", (65501, 5)), ("a.bmp", (40000, 40000))):
-        with pytest.raises(UserError, match="do not fit into"):
+        with pytest.raises(UserError, match="are too large for"):
             check_writable(tmp_path / name, size, 3, np.uint8)
     for name in ("a.gif", "a", "a.eps", "a.png "):
         with pytest.raises(UsageError, match="suffix"):
             check_writable(tmp_path / name, (5, 5), 3, np.uint8)
     assert check_writable(tmp_path / "a.png", (100_000, 100_000), 4, np.uint16) == []
-    with pytest.raises(UserError, match="do not fit into WebP"):
+    with pytest.raises(UserError, match="are too large for WebP"):
         write_picture(tmp_path / "a.webp", Picture(np.zeros((2, 16384), np.uint8)))
     write_picture(tmp_path / "a.webp", Picture(np.zeros((2, 16383), np.uint8)))  # the limits are the encoders' own
     write_picture(tmp_path / "a.jpg", Picture(np.zeros((65500, 2), np.uint8)))

@@ -75,8 +75,8 @@ def check_writable(path: str | os.PathLike[str], size: tuple[int, int], channels
         raise UsageError(f"{path}: the suffix selects the format, and must be one of {known}")
     if max(size) > form.side:
         raise UserError(
-            f"{path}: {size[1]}×{size[0]} pixels are too large for {form.name}, which holds at most {form.side} pixels in "
-            "width and height; use PNG or TIFF"
+            f"{path}: {size[1]}×{size[0]} pixels are too large for {form.name}, which holds at most {form.side} "
+            "pixels in width and height; use PNG or TIFF"
         )
     notices = []
     if form.bits < 16 and np.dtype(dtype) == np.uint16:
