@@ -8,13 +8,14 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from rgt_arch.data.images import walk_files
 from rgt_arch.errors import UsageError
 from rgt_arch.inference.comparing import comparison_path
 from rgt_arch.inference.pictures import PICTURE_SUFFIXES, WRITABLE_SUFFIXES
-from rgt_arch.inference.video import TARGET_SUFFIXES, VIDEO_SUFFIXES, target_suffix
+from rgt_arch.inference.video import TARGET_SUFFIXES, VIDEO_SUFFIXES, is_video, target_suffix
 
 _READABLE = PICTURE_SUFFIXES | frozenset(VIDEO_SUFFIXES)
 EXTENSIONS = ("auto", "png", "jpg", "webp", "avif", "tif")
@@ -27,10 +28,10 @@ class Job:
     source: Path
     target: Path
 
-    @property
+    @cached_property
     def is_video(self) -> bool:
-        """Whether the source has a video's suffix."""
-        return self.source.suffix.lower() in VIDEO_SUFFIXES
+        """Whether the source is a video, by its content."""
+        return is_video(self.source)
 
 
 @dataclass(frozen=True)
@@ -71,9 +72,9 @@ class Output:
 def plan_jobs(inputs: Sequence[str | Path], output: Output, scale: int) -> list[Job]:
     """Return the files to upscale, in the order of the inputs, with the paths of their results.
 
-    inputs: files, folders (with sub-folders; hidden files, the output folder, and files without the suffix of a picture
-    or video are skipped), or patterns such as `photos/*.png`. Results of an earlier run of the same inputs are skipped,
-    unless outputs are replaced. scale: used in names.
+    inputs: files, folders (with sub-folders; hidden files, the output folder, and files that neither are a video nor
+    have the suffix of a picture or video are skipped), or patterns such as `photos/*.png`. Results of an earlier run of
+    the same inputs are skipped, unless outputs are replaced. scale: used in names.
     Raises UsageError if there is nothing to do, a folder cannot be listed, an output is also an input, or two outputs
     have the same path.
     """
@@ -150,7 +151,7 @@ def _jobs_of(match: Path, place: str | None, suffix: str, extension: str) -> lis
     if not match.is_dir():
         return [Job(match, _target(match, Path(place or match.parent), Path(match.name), suffix, extension))]
     folder = Path(place or f"{match.resolve()}_{suffix or 'out'}")
-    files = sorted(file for file in walk_files(match) if file.suffix.lower() in _READABLE)
+    files = sorted(file for file in walk_files(match) if file.suffix.lower() in _READABLE or is_video(file))
     parents = {parent for file in files for parent in file.parents if match in parent.parents}
     results = {parent for parent in parents if _identity(parent) == _identity(folder)}
     return [
@@ -162,8 +163,8 @@ def _jobs_of(match: Path, place: str | None, suffix: str, extension: str) -> lis
 
 def _target(source: Path, folder: Path, name: Path, suffix: str, extension: str) -> Path:
     ending = source.suffix
-    if ending.lower() in VIDEO_SUFFIXES:
-        ending = target_suffix(ending)
+    if is_video(source):
+        ending = target_suffix(source)
     elif extension != "auto":
         ending = f".{extension}"
     elif ending.lower() not in WRITABLE_SUFFIXES:

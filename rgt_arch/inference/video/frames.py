@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from contextlib import suppress
+from fractions import Fraction
 from typing import Any, cast
 
 import numpy as np
@@ -21,6 +23,11 @@ _RGB, _UNSPECIFIED, _RESERVED = 0, 2, 3
 _MATRICES = {_BT709: 1, 4: 4, 5: 5, _BT601: 5, 7: 7, 9: 9}
 # SWS_FULL_CHR_H_INT, SWS_FULL_CHR_H_INP and SWS_ACCURATE_RND of swscale.h: PyAV 17 has no names for them.
 _SCALING = int(Interpolation.BICUBIC) | 0x2000 | 0x4000 | 0x40000
+# Side data that is applied to the pixels, or that only decoders and encoders need.
+_TECHNICAL = {"DISPLAYMATRIX", "PANSCAN", "SEI_UNREGISTERED", "GOP_TIMECODE", "MOTION_VECTORS", "VIDEO_ENC_PARAMS"}
+_TECHNICAL |= {"SKIP_SAMPLES", "VIDEO_HINT", "REGIONS_OF_INTEREST", "DETECTION_BBOXES", "FILM_GRAIN_PARAMS"}
+_PLAIN_NAMES = {"A53_CC": "closed captions", "SPHERICAL": "marks of a 360° video", "STEREO3D": "marks of a 3D video"}
+_PLAIN_NAMES |= {"DOVI_RPU_BUFFER": "Dolby Vision data", "DOVI_METADATA": "Dolby Vision data"}
 
 
 def colour_matrix(frame: VideoFrame) -> int:
@@ -52,9 +59,16 @@ def bit_depth(frame: VideoFrame) -> int:
     return 8 if frame.format.has_palette else max(component.bits for component in frame.format.components)
 
 
-def has_alpha(frame: VideoFrame) -> bool:
-    """Check whether a frame has an alpha channel."""
-    return any(component.is_alpha for component in frame.format.components)
+def extras(frame: VideoFrame) -> set[str]:
+    """Return the names of what a frame carries besides its colours: transparency, and side data such as captions."""
+    alpha = (
+        {"transparency (alpha channel)"} if any(component.is_alpha for component in frame.format.components) else set()
+    )
+    try:
+        kinds = {item.type.name for item in cast(Iterable[SideData], frame.side_data)} - _TECHNICAL
+    except ValueError:  # before PyAV 19, side data without a name in PyAV hides all side data
+        return alpha | {"side data of a kind that PyAV does not know"}
+    return alpha | {_PLAIN_NAMES.get(kind, kind.lower().replace("_", " ")) for kind in kinds}
 
 
 class Converter:
@@ -110,6 +124,16 @@ def is_turned(frame: VideoFrame) -> bool:
     """Check whether width and height swap; other angles count as the nearest quarter turn."""
     a, b, _, _ = _display_matrix(frame)
     return abs(b) > abs(a)
+
+
+def upright_size(frame: VideoFrame) -> tuple[int, int]:
+    """Return the (height, width) of `to_upright_rgb`."""
+    return (frame.width, frame.height) if is_turned(frame) else (frame.height, frame.width)
+
+
+def upright_aspect(frame: VideoFrame, aspect: Fraction) -> Fraction:
+    """Return the shape of a pixel of `to_upright_rgb`. aspect: of the stored frame, width over height."""
+    return 1 / aspect if is_turned(frame) else aspect
 
 
 def _display_matrix(frame: VideoFrame) -> tuple[float, float, float, float]:

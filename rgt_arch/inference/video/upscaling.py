@@ -11,9 +11,17 @@ from av.packet import Packet
 from rgt_arch.errors import UserError
 from rgt_arch.files import written_whole
 from rgt_arch.inference.upscaler import Progress, Upscaler
-from rgt_arch.inference.video.frames import Converter, has_alpha
-from rgt_arch.inference.video.reading import Parts, estimated_frames, open_video, reason
-from rgt_arch.inference.video.writing import VideoWriter, open_output
+from rgt_arch.inference.video.frames import Converter, extras, upright_aspect, upright_size
+from rgt_arch.inference.video.reading import (
+    VIDEO_SUFFIXES,
+    Parts,
+    contents,
+    estimated_frames,
+    open_video,
+    reason,
+    survey_video,
+)
+from rgt_arch.inference.video.writing import WRITTEN_KINDS, VideoWriter, open_output
 
 
 def upscale_video(
@@ -28,20 +36,20 @@ def upscale_video(
 ) -> None:
     """Enlarge a video. The target's suffix chooses container and codec: H.264, in webm VP9 (10 bits: AV1).
 
-    Every frame keeps its own time, and sound, subtitles, chapters, tags, pixel shape and colour coding stay as they
-    are. Frames are turned upright. More than 8 bits become 10. crf: the encoder's quality, smaller is better.
-    progress(done, all) counts input pixels; `all` is an estimate. notify gets one line for each loss, without the
-    file's name. From a damaged source all decodable frames are kept, at the right times, with notices. target: not the
-    source.
+    Every frame keeps its own time (in ts and flv, all streams may start later), and sound, subtitles, chapters, tags,
+    pixel shape and colour coding stay as they are. Frames are turned upright; where their size changes, the others are
+    fitted into the largest, with bars. More than 8 bits become 10. crf: the encoder's quality, smaller is better.
+    progress(done, all) counts input pixels; `all` is an estimate. notify gets one line for each kind of data that the
+    source carries and the finished result does not, without the file's name. From a damaged source all decodable frames
+    are kept, at the right times, with notices. target: not the source.
     Raises UsageError for a source or target that cannot be used, UserError for other failures; an existing target then
     stays unchanged.
     """
+    survey = survey_video(source)
     with open_video(source) as (container, video), written_whole(target) as beside:
         parts, converter = Parts(container, video), Converter()
         pixels, frames = video.width * video.height, estimated_frames(container, video)
         usual_duration = max(1, round(1 / ((video.average_rate or video.guessed_rate or 25) * (video.time_base or 1))))
-        writer: VideoWriter | None = None
-        waiting: list[Packet] = []  # packets before the first frame, whose size the output needs
         done = late = 0
         last: int | None = None
 
@@ -49,33 +57,38 @@ def upscale_video(
             if progress:
                 progress(round((done + part / whole) * pixels), max(frames, done + 1) * pixels)
 
+        if (kind := container.format.name) not in WRITTEN_KINDS:
+            kind = source.suffix[1:].lower() if source.suffix.lower() in VIDEO_SUFFIXES else kind
+            notify(f"{kind} is a kind that is only read: the result is {target.suffix[1:]}")
         try:
-            with open_output(beside, video) as output:
+            with open_output(beside, container, video) as output:
+                if survey.largest.interlaced_frame:
+                    notify("it is interlaced; deinterlace it first for a clean result")
+                size = upscaler.output_size(*upright_size(survey.largest), outscale)
+                writer = VideoWriter(output, container, video, survey, size, crf, notify)
                 for part in parts:
                     if isinstance(part, Packet):
-                        (waiting.append if writer is None else writer.copy)(part)
+                        writer.copy(part)
                         continue
                     guesses = (part.pts, part.dts, 0 if last is None else last + usual_duration)
                     time = next(guess for guess in guesses if guess is not None)
                     if last is not None and time <= last:
                         late += 1
                         continue
+                    aspect = upright_aspect(part, parts.aspect)
                     picture = upscaler.upscale(converter.to_upright_rgb(part), outscale=outscale, progress=advance)
-                    if writer is None:
-                        if has_alpha(part):
-                            notify("its transparency is lost: the result has no alpha channel")
-                        if part.interlaced_frame:
-                            notify("it is interlaced; deinterlace it first for a clean result")
-                        writer = VideoWriter(output, container, video, part, picture.shape[:2], crf, notify)
-                        for packet in waiting:
-                            writer.copy(packet)
-                    writer.write(picture, time, part.duration or usual_duration)
+                    writer.write(picture, aspect, time, part.duration or usual_duration)
                     last, done = time, done + 1
-                if writer is None:
-                    raise UserError("none of its frames can be decoded; it is damaged")
                 writer.finish()
+            for text in _losses(contents(container, video, survey.extras), beside):
+                notify(text)
         except FFmpegError as error:
             raise UserError(f"{target}: cannot be written: {reason(error)}; nothing was changed") from error
+        if writer.fitted:
+            size_text = "x".join(map(str, writer.size))
+            notify(
+                f"its frame size changes: {writer.fitted} frames were fitted into {size_text}, with bars where needed"
+            )
         if parts.damaged:
             notify(f"{parts.damaged} of its frames are damaged: left out, or as far as they could be decoded")
         if late:
@@ -86,3 +99,12 @@ def upscale_video(
             notify(parts.missing_end)
         if progress:
             progress(max(frames, done) * pixels, max(frames, done) * pixels)
+
+
+def _losses(source: set[tuple[str, str]], result: Path) -> list[str]:
+    """One line for each kind of thing that the source has and the result lacks."""
+    with open_video(result) as (container, video):
+        kept = contents(container, video, extras(next(container.decode(video))))
+    lost = sorted(source - kept)
+    names = {kind: ", ".join(name for other, name in lost if other == kind) for kind, _ in lost}
+    return [f"the result does not carry its {kind} {text}".rstrip() for kind, text in names.items()]

@@ -20,10 +20,16 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from rgt_arch.errors import UsageError, UserError
-from rgt_arch.inference.video.frames import Converter, bit_depth, colour_matrix, full_range, is_turned
+from rgt_arch.inference.video.frames import Converter, bit_depth, colour_matrix, full_range, upright_aspect
+from rgt_arch.inference.video.reading import Survey, is_cover, open_video, tags
 
-_FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
+_FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".qt": "mov", ".mkv": "matroska", ".webm": "webm"}
+_FORMATS |= {".flv": "flv", ".f4v": "f4v", ".3gp": "3gp", ".3g2": "3g2"}
+_FORMATS |= dict.fromkeys((".ts", ".m2ts", ".mts"), "mpegts")
 TARGET_SUFFIXES = tuple(_FORMATS)
+_MOV_FAMILY = ("mp4", "mov", "f4v", "3gp", "3g2")
+WRITTEN_KINDS = {"mov,mp4,m4a,3gp,3g2,mj2": ".mp4", "matroska,webm": ".mkv", "flv": ".flv", "mpegts": ".ts"}
+"""Suffixes by FFmpeg's names of what was read; all others become .mkv, which holds nearly every codec."""
 # With these values of `crf` no loss is visible.
 _OPTIONS = {
     # 20 frames ahead instead of 40: no visible difference, and an 8K frame takes 50 MB
@@ -31,29 +37,33 @@ _OPTIONS = {
     "libvpx-vp9": {"crf": "24", "deadline": "good", "cpu-used": "4", "row-mt": "1"},
     "libsvtav1": {"crf": "24", "preset": "8"},
 }
-# Tags that muxers write themselves, or that describe only the source's bytes.
-_OWN_TAGS = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration", "rotate", "software", "bps"}
-_OWN_TAGS |= {"number_of_frames", "number_of_bytes", "vendor_id"}
 
 
-def target_suffix(suffix: str) -> str:
-    """Return the suffix of a result: the source's, or .mkv for formats that are only read (.avi)."""
-    return suffix if suffix.lower() in TARGET_SUFFIXES else ".mkv"
+def target_suffix(source: Path) -> str:
+    """Return the suffix of a result: the source's if it can be written, else that of the kind of its content."""
+    if source.suffix.lower() in TARGET_SUFFIXES:
+        return source.suffix
+    try:
+        with open_video(source) as (container, _):
+            return WRITTEN_KINDS.get(container.format.name, ".mkv")
+    except UsageError:
+        return ".mkv"
 
 
-def open_output(path: Path, video: VideoStream) -> OutputContainer:
+def open_output(path: Path, source: InputContainer, video: VideoStream) -> OutputContainer:
     """Open a file in the container of its suffix, in the time base of `video`. Raises UsageError for other suffixes."""
     container = _FORMATS.get(path.suffix.lower())
     if container is None:
         raise UsageError(f"{path}: videos are written as {', '.join(TARGET_SUFFIXES)}")
-    # so that mp4 keeps time in the units of the video, not in multiples of them
-    options = {"video_track_timescale": str(Fraction(video.time_base or 1).denominator)}
-    output = av.open(
-        f"file:{path.absolute()}",
-        "w",
-        format=container,
-        container_options=options if container in ("mp4", "mov") else {},
-    )
+    options = {}
+    if container in _MOV_FAMILY:
+        # so that time is kept in the units of the video, not in multiples of them
+        options["video_track_timescale"] = str(Fraction(video.time_base or 1).denominator)
+        if any("." in key for key in source.metadata):  # com.apple.quicktime.make: only the keys of QuickTime hold it
+            options["movflags"] = "use_metadata_tags"
+    elif container == "mpegts":
+        options = {"mpegts_copyts": "1", "mpegts_m2ts_mode": str(int(path.suffix.lower() != ".ts"))}
+    output = av.open(f"file:{path.absolute()}", "w", format=container, container_options=options)
     output.flags |= cast(int, Flags.bitexact.value)  # the same bytes from the same frames: no random ids, no dates
     return output
 
@@ -66,15 +76,16 @@ class VideoWriter:
         output: OutputContainer,
         source: InputContainer,
         video: VideoStream,
-        first: VideoFrame,
+        survey: Survey,
         size: tuple[int, int],
         crf: int | None,
         tell: Callable[[str], None],
     ) -> None:
-        """first: a frame of `video`. size: (height, width) of the pictures. tell: called with a line for each loss.
+        """survey: of `source`. size: (height, width) of the largest picture. tell: called with a line for each loss.
 
         Raises UserError if the encoder refuses the pictures.
         """
+        first = survey.largest
         self._output = output
         self._converter = Converter()
         self._matrix, self._full_range = colour_matrix(first), full_range(first)
@@ -86,18 +97,23 @@ class VideoWriter:
         self._durations: dict[int, int] = {}
         self.refused = 0
         """Number of packets that the container refused because of impossible timestamps."""
-        aspect = self._choose_size(video, first, size, tell)
-        left_out = []
+        self.fitted = 0
+        """Number of pictures with another size or shape of pixels than the largest."""
+        self._main = size, upright_aspect(first, survey.aspect)
+        aspect = self._choose_size(*self._main, tell)
         encoder = "libx264" if output.format.name != "webm" else "libsvtav1" if bits > 8 else "libvpx-vp9"
         try:
             for stream in source.streams:
                 if stream is video:
                     self._add_video(video, first, encoder, aspect, crf)
+                elif is_cover(stream) and output.format.name == "matroska":
+                    kind = {"mjpeg": "jpeg"}.get(stream.codec_context.name, stream.codec_context.name)
+                    name = stream.metadata.get("filename", f"cover.{kind}")
+                    mime = stream.metadata.get("mimetype", f"image/{kind}")
+                    output.add_attachment(name, mime, survey.covers.get(stream.index, b""))
                 elif self._holds(stream):
                     self._copies[stream.index] = _described_as(output.add_stream_from_template(stream), stream)
-                elif not (stream.type == "data" and source.chapters()):  # mp4 keeps chapters in such a stream too
-                    left_out.append(_describe(stream))
-            output.metadata.update(_tags(source.metadata))
+            output.metadata.update(tags(source.metadata))
             output.set_chapters(source.chapters())
             output.start_encoding()
         except (FFmpegError, ValueError) as error:
@@ -107,17 +123,10 @@ class VideoWriter:
                 f"this PyAV's {encoder} cannot write {self.size[0]}x{self.size[1]} pixels "
                 f"({getattr(error, 'strerror', error)}); try a smaller --outscale, or `pip install --only-binary av av`"
             ) from error
-        if left_out:
-            tell(f"{Path(output.name).suffix[1:]} cannot hold all of its streams; left out: {', '.join(left_out)}")
 
-    def _choose_size(
-        self, video: VideoStream, first: VideoFrame, size: tuple[int, int], tell: Callable[[str], None]
-    ) -> Fraction:
+    def _choose_size(self, size: tuple[int, int], aspect: Fraction, tell: Callable[[str], None]) -> Fraction:
         """Set the (width, height) of the result; returns the pixel aspect ratio, width over height."""
         height, width = size
-        aspect = Fraction(video.sample_aspect_ratio or 1)
-        if is_turned(first):
-            aspect = 1 / aspect
         if aspect != 1 and self._output.format.name == "webm":  # its muxer cannot store other shapes
             width, height = (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))
             tell(f"its pixels of shape {aspect} become square, as in webm they have to")
@@ -153,7 +162,7 @@ class VideoWriter:
         container = self._output.format.name
         if stream.type == "attachment":
             return container == "matroska"
-        if stream.type not in ("audio", "subtitle"):
+        if stream.type not in ("audio", "subtitle") and not is_cover(stream):
             return False
         try:
             with av.open(io.BytesIO(), "w", format=container) as trial:
@@ -163,16 +172,29 @@ class VideoWriter:
             return False
         return True
 
-    def write(self, picture: NDArray[Any], pts: int, duration: int) -> None:
-        """Add a picture, (H, W, 3) uint8 or uint16. pts, duration: in the source's time base; pts must grow."""
+    def write(self, picture: NDArray[Any], aspect: Fraction, pts: int, duration: int) -> None:
+        """Add a picture, (H, W, 3) uint8 or uint16; one of another shape than the largest gets black bars.
+
+        aspect: width over height of a pixel. pts, duration: in the source's time base; pts must grow.
+        """
         height, width = picture.shape[:2]
         # cut off one surplus row or column: resizing would blur the whole picture
-        if 0 <= width - self.size[0] <= 1 and 0 <= height - self.size[1] <= 1:
+        if ((height, width), aspect) != self._main:
+            picture = self._with_bars(picture, aspect)
+            self.fitted += 1
+        elif 0 <= width - self.size[0] <= 1 and 0 <= height - self.size[1] <= 1:
             picture = np.ascontiguousarray(picture[: self.size[1], : self.size[0]])
         frame = self._converter.from_rgb(picture, self.size, self._pixel_format, self._matrix, full=self._full_range)
         frame.pts, frame.time_base = pts, self._video.codec_context.time_base
         self._durations[pts] = duration
         self._mux(self._video.encode(frame))
+
+    def _with_bars(self, picture: NDArray[Any], aspect: Fraction) -> NDArray[Any]:
+        (full_height, full_width), full_aspect = self._main
+        height, width = picture.shape[:2]
+        shape = full_width * full_aspect / (full_height * aspect)  # of the result, in pixels of this picture
+        missing = max(0, round(width / shape) - height), max(0, round(height * shape) - width), 0
+        return np.pad(picture, [(side // 2, side - side // 2) for side in missing])
 
     def copy(self, packet: Packet) -> None:
         """Add a packet of the source as it is, unless its stream is left out."""
@@ -196,21 +218,6 @@ class VideoWriter:
 
 def _described_as(stream: Any, template: Stream) -> Any:
     """Give `stream` the tags and the disposition of `template`, and return it."""
-    stream.metadata.update(_tags(template.metadata))
+    stream.metadata.update(tags(template.metadata))
     stream.disposition = cast(Disposition, template.disposition.value)
     return stream
-
-
-def _tags(metadata: dict[str, str]) -> dict[str, str]:
-    return {
-        key: value
-        for key, value in metadata.items()
-        if key.lower() not in _OWN_TAGS and not key.lower().startswith("_statistics")
-    }
-
-
-def _describe(stream: Stream) -> str:
-    if stream.disposition & Disposition.attached_pic:
-        return "the cover picture"
-    name = stream.codec_context.name if stream.codec_context else stream.name
-    return " ".join(word for word in (stream.language, stream.type, f"({name})" if name else "") if word)

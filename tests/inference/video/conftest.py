@@ -13,7 +13,9 @@ import pytest
 from numpy.typing import NDArray
 
 Picture = NDArray[np.uint8]
-FORMATS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm", ".avi": "avi"}
+FORMATS = {".mp4": "mp4", ".mov": "mov", ".qt": "mov", ".mkv": "matroska", ".webm": "webm", ".avi": "avi"}
+FORMATS |= {".ts": "mpegts", ".m2ts": "mpegts", ".flv": "flv", ".f4v": "f4v", ".3gp": "3gp", ".mpg": "mpeg"}
+FORMATS |= {".wmv": "asf", ".y4m": "yuv4mpegpipe"}
 
 
 def moving(number: int, width: int = 64, height: int = 48) -> Picture:
@@ -39,14 +41,17 @@ def make_video(tmp_path: Path) -> Callable[..., Path]:
         last_duration: int | None = None,
         options: dict[str, str] | None = None,
         container_options: dict[str, str] | None = None,
+        tags: dict[str, str] | None = None,
+        video_tags: dict[str, str] | None = None,
     ) -> Path:
         path = tmp_path / name
         with av.open(f"file:{path}", "w", format=FORMATS[path.suffix], container_options=container_options) as output:
-            output.metadata["title"] = "Straße"
-            if path.suffix != ".avi":
+            output.metadata.update({"title": "Straße", **(tags or {})})
+            if path.suffix in (".mp4", ".mov", ".mkv", ".webm"):
                 chapter = {"id": 1, "start": 0, "end": 500, "time_base": Fraction(1, 1000)}
                 output.set_chapters([{**chapter, "metadata": {"title": "one"}}])
             video: Any = output.add_stream(codec, rate=25, options=options or {}, time_base=time_base)
+            video.metadata.update(video_tags or {})
             first = picture(0)
             video.height, video.width = first.shape[:2]
             video.pix_fmt = pixel_format

@@ -13,13 +13,17 @@ import pytest
 from PIL import Image
 
 from rgt_arch.errors import UserError
-from rgt_arch.inference.video import target_suffix, upscale_video, video_pixels
+from rgt_arch.inference.planning import Output, plan_jobs
+from rgt_arch.inference.video import is_video, target_suffix, upscale_video, video_pixels
 
 Make = Callable[..., Path]
 
 
 class Same:
     """Returns pictures unchanged."""
+
+    def output_size(self, height: int, width: int, outscale: object = None) -> tuple[int, int]:
+        return height, width
 
     def upscale(self, image: np.ndarray, outscale: object = None, progress: object = None) -> np.ndarray:
         return image
@@ -30,11 +34,76 @@ def test_pixels_of_all_frames_are_known_from_the_headers(make_video: Make, name:
     assert video_pixels(make_video(name, rotation=(90, False), audio="aac")) == 25 * 64 * 48
 
 
-def test_avi_is_read_and_becomes_mkv(make_video: Make) -> None:
-    source = make_video("source.avi", codec="mpeg4", time_base=Fraction(1, 25), times=range(25))
-    assert target_suffix(".avi") == ".mkv"
-    upscale_video(source, source.with_suffix(".mkv"), Same(), notify=pytest.fail)
-    assert video_pixels(source.with_suffix(".mkv")) >= 25 * 64 * 48
+KINDS = {  # name, codec, and sound of a file; suffix of its result
+    "a.ts": ("libx264", "aac", ".ts"),
+    "a.m2ts": ("libx264", "ac3", ".m2ts"),
+    "a.flv": ("libx264", "aac", ".flv"),
+    "a.f4v": ("libx264", "aac", ".f4v"),
+    "a.3gp": ("libx264", "aac", ".3gp"),
+    "a.qt": ("libx264", "aac", ".qt"),
+    "a.mpg": ("mpeg2video", "ac3", ".mkv"),
+    "a.avi": ("mpeg4", "ac3", ".mkv"),
+    "a.wmv": ("wmv2", "ac3", ".mkv"),
+    "a.y4m": ("wrapped_avframe", None, ".mkv"),
+}
+
+
+def sounds(path: Path) -> list[bytes]:
+    with av.open(str(path)) as container:
+        return [bytes(packet) for packet in container.demux(container.streams.audio) if packet.size]
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_common_kind_is_read_and_written_again_if_it_can_be(make_video: Make, name: str) -> None:
+    codec, audio, suffix = KINDS[name]
+    source = make_video(name, codec=codec, audio=audio, time_base=Fraction(1, 25), times=range(25))
+    target = source.with_name(f"out{suffix}")
+    notices: list[str] = []
+    assert is_video(source)
+    assert target_suffix(source) == suffix
+    upscale_video(source, target, Same(), notify=notices.append)
+    with av.open(str(source)) as before, av.open(str(target)) as after:
+        assert len(list(before.decode(video=0))) == len(list(after.decode(video=0))) == 25
+    if audio:
+        assert len(sounds(target)) == len(sounds(source))
+    is_same_kind = suffix == source.suffix
+    assert notices == ([] if is_same_kind else [f"{source.suffix[1:]} is a kind that is only read: the result is mkv"])
+
+
+@pytest.mark.parametrize(
+    ("name", "suffix"), [("clip", ".mp4"), ("clip.dat", ".mp4"), ("clip.avi", ".mp4"), ("a.jpg", ".mp4")]
+)
+def test_videos_are_recognised_by_content(make_video: Make, name: str, suffix: str) -> None:
+    source = make_video().rename(make_video().with_name(name))
+    assert is_video(source)
+    assert target_suffix(source) == suffix
+
+
+@pytest.mark.parametrize("name", ["code.ts", "notes.txt", "picture.mp4", "photo.heic", "moving.gif"])
+def test_other_files_are_not_videos(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    if name.endswith(("ts", "txt")):
+        path.write_text("export const a = 1;\n" * 100)
+    elif name.endswith("gif"):
+        frames = [Image.new("L", (8, 8), shade) for shade in (0, 99)]
+        frames[0].save(path, save_all=True, append_images=frames[1:])
+    else:
+        Image.new("RGB", (16, 16)).save(path, "AVIF" if name.endswith("heic") else "PNG")
+    assert not is_video(path)
+
+
+def test_videos_in_folders_are_found_by_content(make_video: Make, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name in ("a.ts", "b.flv"):
+        make_video(name).rename(folder / name)
+    make_video("c.mp4", times=[0, 40]).rename(folder / "clip")
+    Image.new("RGB", (16, 16)).save(folder / "picture.mp4", "PNG")
+    (folder / "code.ts").write_text("export const a = 1;\n" * 100)
+    jobs = plan_jobs([folder], Output(place=tmp_path / "out"), 2)
+    names = {job.source.name: (job.target.name, job.is_video) for job in jobs}
+    assert names.pop("picture.mp4") == ("picture_x2.png", False)
+    assert names == {"a.ts": ("a_x2.ts", True), "b.flv": ("b_x2.flv", True), "clip": ("clip_x2.mp4", True)}
 
 
 def _sound(path: Path) -> None:
@@ -87,24 +156,3 @@ def test_file_names_are_never_read_as_urls(
     monkeypatch.chdir(tmp_path)
     upscale_video(Path(name), Path(f"{name}.out.mp4"), Same(), notify=pytest.fail)
     assert video_pixels(Path(f"{name}.out.mp4")) == 25 * 64 * 48
-
-
-def test_cover_picture_is_not_treated_as_the_video(make_video: Make, tmp_path: Path) -> None:
-    plain, path = make_video("plain.mp4"), tmp_path / "covered.mp4"
-    cover = tmp_path / "cover.jpg"
-    Image.new("RGB", (600, 600)).save(cover)
-    with av.open(str(plain)) as source, av.open(str(path), "w") as output:
-        picture = output.add_mux_stream("mjpeg", width=600, height=600)
-        picture.disposition = 1 << 10  # attached_pic
-        copy = output.add_stream_from_template(source.streams.video[0])
-        packet = av.Packet(cover.read_bytes())
-        packet.stream = picture
-        output.mux(packet)
-        for packet in source.demux(video=0):
-            if packet.size:
-                packet.stream = copy
-                output.mux(packet)
-    notices: list[str] = []
-    upscale_video(path, tmp_path / "out.mp4", Same(), notify=notices.append)
-    assert video_pixels(tmp_path / "out.mp4") == 25 * 64 * 48
-    assert "the cover picture" in notices[0]

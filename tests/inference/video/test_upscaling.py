@@ -30,12 +30,15 @@ class Repeat:
 
     scale = 2
 
+    def output_size(self, height: int, width: int, outscale: float | None = None) -> tuple[int, int]:
+        return round(height * (outscale or 2)), round(width * (outscale or 2))
+
     def upscale(
         self, image: NDArray[Any], outscale: float | None = None, progress: Callable[[int, int], None] | None = None
     ) -> NDArray[Any]:
         if progress:
             progress(1, 1)
-        height, width = (round(side * (outscale or 2)) for side in image.shape[:2])
+        height, width = self.output_size(*image.shape[:2], outscale)
         return image.repeat(2, 0).repeat(2, 1)[:height, :width]
 
 
@@ -104,6 +107,9 @@ def test_frames_with_the_time_of_an_earlier_one_are_left_out(make_video: Make) -
 
 def test_a_size_the_encoder_cannot_write_ends_in_one_line(make_video: Make) -> None:
     class Wide(Repeat):
+        def output_size(self, *args: Any) -> tuple[int, int]:
+            return 16, 20000
+
         def upscale(self, *args: Any, **options: Any) -> NDArray[Any]:
             return np.zeros((16, 20000, 3), np.uint8)
 
@@ -226,6 +232,74 @@ def test_pixels_become_square_in_webm(make_video: Make) -> None:
     frame = first_frame(target)
     assert (frame.width, frame.height) == (192, 96)
     assert "square" in notices[0]
+
+
+def disc(width: int, height: int, aspect: Fraction) -> Callable[[int], NDArray[np.uint8]]:
+    """Return a function for a bright disc, round as shown, on dark grey."""
+    y, x = np.mgrid[:height, :width]
+    inside = ((x - width / 2) * float(aspect)) ** 2 + (y - height / 2) ** 2 < 12**2
+    return lambda _number: np.where(inside[..., None], np.uint8([250, 220, 40]), np.uint8([60, 60, 60]))
+
+
+def joined(target: Path, parts: list[Path]) -> Path:
+    """Join the videos of files in one stream."""
+    with av.open(str(target), "w") as output:
+        stream: Any = None
+        for part in parts:
+            with av.open(str(part)) as source:
+                stream = stream or output.add_stream_from_template(source.streams.video[0])
+                for packet in source.demux(video=0):
+                    if packet.size:
+                        packet.stream = stream
+                        output.mux(packet)
+    return target
+
+
+SQUARE, WIDE, TALL = Fraction(1), (64, 48), (48, 64)
+# Codec, suffix of the parts and of the whole; size and pixel shape of the parts; size of the result; a frame with bars.
+CHANGES = {
+    "vp8": ("libvpx", ".webm", ".webm", [(WIDE, SQUARE), (TALL, SQUARE)], (128, 96), -1),
+    "vp9": ("libvpx-vp9", ".webm", ".mkv", [(TALL, SQUARE), (WIDE, SQUARE)], (96, 128), -1),
+    "h264 in ts": ("libx264", ".ts", ".ts", [(WIDE, SQUARE), (TALL, SQUARE)], (128, 96), -1),
+    "h264 in mkv": ("libx264", ".ts", ".mkv", [(WIDE, SQUARE), (TALL, SQUARE), (WIDE, SQUARE)], (128, 96), 15),
+    "the largest is not the first": ("libx264", ".ts", ".ts", [(WIDE, SQUARE), ((90, 80), SQUARE)], (180, 160), 0),
+    "pixel shape in h264": ("libx264", ".ts", ".ts", [(WIDE, SQUARE), (WIDE, Fraction(4, 3))], (128, 96), 0),
+    "pixel shape in mpeg2": ("mpeg2video", ".ts", ".ts", [(WIDE, Fraction(4, 3)), (WIDE, SQUARE)], (128, 96), -1),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_frames_of_another_size_or_shape_are_fitted_and_never_stretched(
+    make_video: Make, tmp_path: Path, change: str
+) -> None:
+    codec, suffix, whole, shapes, (width, height), narrow = CHANGES[change]
+    parts = [
+        make_video(
+            f"{number}{suffix}",
+            codec=codec,
+            time_base=Fraction(1, 25),  # as MPEG-2 needs it
+            times=range(25 * number, 25 * number + 10),
+            picture=disc(*size, aspect),
+            aspect=aspect,
+            options={"g": "10"},
+        )
+        for number, (size, aspect) in enumerate(shapes)
+    ]
+    target, notices = run(joined(tmp_path / f"whole{whole}", parts), f"out{whole}")
+    with av.open(str(target)) as container:
+        video = container.streams.video[0]
+        shape = float(video.sample_aspect_ratio or 1)
+        frames = [rgb(frame) for frame in container.decode(video)]
+    assert len(frames) == 10 * len(shapes)
+    for frame in frames:
+        bright = np.argwhere(frame[..., 0] > 150)
+        disc_height, disc_width = np.ptp(bright, axis=0) + 1
+        assert frame.shape == (height, width, 3)
+        assert disc_width * shape / disc_height == pytest.approx(1, abs=0.1)
+    with_bars = frames[narrow]
+    assert min(with_bars[:2].max(), with_bars[:, :2].max()) < 40, "no black bars"
+    assert len(notices) == 1
+    assert "frame size changes: 10 frames" in notices[0]
 
 
 def test_odd_sizes_are_cut_to_even_ones_and_reported(make_video: Make) -> None:
