@@ -27,16 +27,7 @@ VIDEO_SUFFIXES = tuple(f".{name}" for name in _NAMES.split())
 # are allowed, and they open only files.
 _DEMUXERS = "mov,matroska,webm,avi,asf,flv,mpegts,mpeg,mpegvideo,ogg,yuv4mpegpipe,mxf,dv,ivf,h264,hevc"
 _OPTIONS = {"format_whitelist": _DEMUXERS, "protocol_whitelist": "file"}
-_PICTURE_BRANDS = (
-    "avif",
-    "avis",
-    "mif1",
-    "msf1",
-    "hei",
-    "hevc",
-    "hevx",
-    "crx ",
-)  # AVIF, HEIF and camera data, which mov opens
+_PICTURE_BRANDS = ("avif", "avis", "mif1", "msf1", "hei", "hevc", "hevx", "crx")  # AVIF, HEIF, CR3: mov opens them
 _KINDS = "mp4, mov, mkv, webm, avi, wmv, flv, ts, mpg, 3gp, ogv and y4m files can be read, if they are complete"
 _SECONDS_MISSING_AT_END = 0.5
 # Tags that muxers write themselves, or that describe only the source's bytes.
@@ -132,8 +123,9 @@ class Parts:
 
     def __init__(self, container: InputContainer, video: VideoStream) -> None:
         self._container, self._video = container, video
-        self._of_container = video.sample_aspect_ratio or Fraction(1)
-        self._of_codec = video.codec_context.sample_aspect_ratio or Fraction(1)
+        of_container = video.sample_aspect_ratio or Fraction(1)
+        is_fixed = of_container != (video.codec_context.sample_aspect_ratio or Fraction(1))
+        self._fixed_aspect = of_container if is_fixed else None
         self._aspects: dict[int | None, Fraction] = {}
         self._reached = 0.0
         self._error: str | None = None
@@ -160,13 +152,10 @@ class Parts:
             self.damaged += 1
             return
         self.damaged += sum(frame.is_corrupt for frame in frames)
-        # a frame has no shape of pixels in PyAV, and the decoder, ahead by a few frames, has that of this packet
-        coded = self._video.codec_context.sample_aspect_ratio or Fraction(1)
-        self._aspects[packet.pts] = coded
+        # frames have no pixel shape in PyAV: the decoder's is that of this packet, whose frame may come later
+        coded = self._aspects[packet.pts] = self._video.codec_context.sample_aspect_ratio or Fraction(1)
         for frame in frames:
-            coded = self._aspects.pop(frame.pts, coded)
-            is_overridden = self._of_container != self._of_codec
-            self.aspect = self._of_container if is_overridden else coded
+            self.aspect = self._fixed_aspect or self._aspects.pop(frame.pts, coded)
             yield frame
 
     @property
@@ -193,7 +182,10 @@ class Survey:
 
 
 def survey_video(path: Path) -> Survey:
-    """Decode a video once. Raises UsageError as `open_video` does, UserError if no frame can be decoded."""
+    """Decode a video once: headers do not tell the sizes of all frames.
+
+    Raises UsageError as `open_video` does, UserError if no frame can be decoded.
+    """
     best, names, covers = None, set(), {}
     with open_video(path) as (container, video):
         parts = Parts(container, video)

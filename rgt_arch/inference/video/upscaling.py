@@ -85,10 +85,8 @@ def upscale_video(
         except FFmpegError as error:
             raise UserError(f"{target}: cannot be written: {reason(error)}; nothing was changed") from error
         if writer.fitted:
-            size_text = "x".join(map(str, writer.size))
-            notify(
-                f"its frame size changes: {writer.fitted} frames were fitted into {size_text}, with bars where needed"
-            )
+            into = "{}x{}".format(*writer.size)
+            notify(f"its frame size changes: {writer.fitted} frames were fitted into {into}, with bars where needed")
         if parts.damaged:
             notify(f"{parts.damaged} of its frames are damaged: left out, or as far as they could be decoded")
         if late:
