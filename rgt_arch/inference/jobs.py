@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -120,7 +120,7 @@ def _run(job: Job, upscaler: Upscaler, output: Output, advance: Callable[[int, i
     size = upscaler.output_size(height, width, output.outscale)
     notices += [*picture.notices, *check_writable(job.target, size, channels, picture.pixels.dtype)]
     pixels = upscaler.upscale(picture.pixels, output.outscale, advance)
-    notices += write_picture(job.target, replace(picture, pixels=pixels), quality=output.quality)
+    notices += write_picture(job.target, picture.enlarged(pixels), quality=output.quality)
     comparison = comparison_path(job.target)
     if output.compare and os.path.lexists(comparison) and not output.overwrite:
         notices.append(f"{comparison} exists and was left as it is; --overwrite replaces it")

@@ -25,7 +25,7 @@ from rgt_arch.inference.pictures.picture import (
     XMP,
     XMP_IN_PNG,
     Picture,
-    resized_exif,
+    exif_with_resolution,
 )
 
 
@@ -41,7 +41,7 @@ class _Format:
     side: int = 2**31 - 1
     bits: int = 16
     has_alpha: bool = True
-    holds: Container[str] = (PROFILE, EXIF, XMP)
+    holds: Container[str] = (PROFILE, EXIF, XMP, DPI)
     longest: int = 2**31 - 1
     channels: int | None = None
 
@@ -51,10 +51,10 @@ _JPEG = _Format("JPEG", 65500, 8, False, longest=65533 - 29)
 _SUFFIXES = {
     ".png": _Format("PNG"),
     **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), _JPEG),
-    ".webp": _Format("WebP", 16383, 8, channels=3),
-    ".avif": _Format("AVIF", 16384, 12, channels=3),
-    **dict.fromkeys((".tif", ".tiff"), _Format("TIFF", holds=(PROFILE, XMP))),
-    ".bmp": _Format("BMP", 37000, 8, False, ()),
+    ".webp": _Format("WebP", 16383, 8, holds=(PROFILE, EXIF, XMP), channels=3),
+    ".avif": _Format("AVIF", 16384, 12, holds=(PROFILE, EXIF, XMP), channels=3),
+    **dict.fromkeys((".tif", ".tiff"), _Format("TIFF", holds=(PROFILE, XMP, DPI))),
+    ".bmp": _Format("BMP", 37000, 8, False, (DPI,)),
 }
 _ICC_SPACES = {b"GRAY": (1, 2), b"RGB ": (3, 4)}  # the colour space of a profile, and the channels it can describe
 _FIELDS = {PROFILE: "icc-profile-data", EXIF: "exif-data", XMP: "xmp-data"}  # in libvips
@@ -80,7 +80,7 @@ def check_writable(path: str | os.PathLike[str], size: tuple[int, int], channels
         )
     notices = []
     if form.bits < 16 and np.dtype(dtype) == np.uint16:
-        notices.append(f"{form.name} has {form.bits} bits per sample; the 16 are rounded (PNG and TIFF keep them)")
+        notices.append(f"{form.name} has {form.bits} bits per sample; more are rounded (PNG and TIFF keep 16)")
     if channels in (2, 4) and not form.has_alpha:
         notices.append(f"{form.name} has no transparency; the picture is put on white (PNG, TIFF and WebP keep it)")
     return notices
@@ -97,10 +97,11 @@ def write_picture(path: str | os.PathLike[str], picture: Picture, *, quality: in
     check_writable(path, picture.pixels.shape[:2], picture.channels, picture.pixels.dtype)
     form = _SUFFIXES[path.suffix.lower()]
     by_vips = form.name == "TIFF" or (form.bits > 8 and picture.pixels.dtype == np.uint16)
-    items = picture.metadata.items()
+    metadata = dict(picture.metadata)
+    if DPI in metadata and DPI not in form.holds:
+        metadata[EXIF] = exif_with_resolution(metadata.get(EXIF, b""), *metadata.pop(DPI))
+    items = metadata.items()
     kept = {name: value for name, value in items if _holds(form, picture.channels, name, value, by_vips)}
-    if EXIF in kept:
-        kept[EXIF] = resized_exif(kept[EXIF], picture.pixels.shape[:2])
     try:
         with written_whole(path) as beside:
             if by_vips:
@@ -109,7 +110,7 @@ def write_picture(path: str | os.PathLike[str], picture: Picture, *, quality: in
                 _write_by_pillow(beside, replace(picture, metadata=kept), form, quality)
     except (ValueError, struct.error, pyvips.Error) as error:
         raise UserError(f"{path}: cannot be written as {form.name} ({' '.join(str(error).split())})") from error
-    lost = [name for name in picture.metadata if name not in kept]
+    lost = [name for name in metadata if name not in kept]
     return [f"not kept in this {form.name}: {', '.join(lost)}"] if lost else []
 
 
@@ -119,7 +120,7 @@ def _holds(form: _Format, channels: int, name: str, value: Any, by_vips: bool) -
         return name in form.holds and (form.channels or channels) in _ICC_SPACES.get(value[16:20], ())
     if name.startswith(TEXT):
         return (form.name == "PNG" and (value.isascii() or not by_vips)) or (form.name == "JPEG" and name == COMMENT)
-    return name == DPI or (name in form.holds and len(value) <= form.longest)
+    return name in form.holds and (name == DPI or len(value) <= form.longest)
 
 
 def _write_by_vips(path: Path, picture: Picture, kind: str, quality: int) -> None:
@@ -133,11 +134,11 @@ def _write_by_vips(path: Path, picture: Picture, kind: str, quality: int) -> Non
             image.set_type(pyvips.GValue.blob_type, _FIELDS[name], value)
         elif name.startswith(TEXT):
             image.set_type(pyvips.GValue.gstr_type, f"png-comment-{number}-{name.removeprefix(TEXT)}", value)
+    keep = "icc:xmp:other" + (":exif" if EXIF in metadata else "")  # else libvips writes EXIF data of its own
     if kind == "PNG":
-        keep = "icc:xmp:other" + (":exif" if EXIF in metadata else "")  # else libvips writes EXIF data of its own
         image.pngsave(str(path), filter="all", keep=keep)
     elif kind == "AVIF":
-        image.heifsave(str(path), compression="av1", bitdepth=12, Q=quality, subsample_mode="off")
+        image.heifsave(str(path), compression="av1", bitdepth=12, Q=quality, subsample_mode="off", keep=keep)
     else:
         options = {"bigtiff": pixels.nbytes > _SMALL_TIFF, "resunit": "inch"}
         image.tiffsave(str(path), compression="deflate", predictor="horizontal", **options)
