@@ -7,14 +7,15 @@ import os
 import re
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rgt_arch.data.images import walk_files
-from rgt_arch.errors import UsageError
+from rgt_arch.errors import UsageError, UserError
 from rgt_arch.inference.comparing import comparison_path
-from rgt_arch.inference.pictures import PICTURE_SUFFIXES, WRITABLE_SUFFIXES
-from rgt_arch.inference.video import TARGET_SUFFIXES, VIDEO_SUFFIXES, target_suffix
+from rgt_arch.inference.pictures import PICTURE_SUFFIXES, WRITABLE_SUFFIXES, is_picture
+from rgt_arch.inference.video import TARGET_SUFFIXES, VIDEO_SUFFIXES, target_suffix, video_pixels
 
 _READABLE = PICTURE_SUFFIXES | frozenset(VIDEO_SUFFIXES)
 EXTENSIONS = ("auto", "png", "jpg", "webp", "avif", "tif")
@@ -29,8 +30,7 @@ class Job:
 
     @property
     def is_video(self) -> bool:
-        """Whether the source has a video's suffix."""
-        return self.source.suffix.lower() in VIDEO_SUFFIXES
+        return _is_video(self.source)
 
 
 @dataclass(frozen=True)
@@ -162,13 +162,22 @@ def _jobs_of(match: Path, place: str | None, suffix: str, extension: str) -> lis
 
 def _target(source: Path, folder: Path, name: Path, suffix: str, extension: str) -> Path:
     ending = source.suffix
-    if ending.lower() in VIDEO_SUFFIXES:
+    if _is_video(source):
         ending = target_suffix(ending)
     elif extension != "auto":
         ending = f".{extension}"
     elif ending.lower() not in WRITABLE_SUFFIXES:
         ending = ".png"
     return folder / name.parent / f"{name.stem}{'_' if suffix else ''}{suffix}{ending}"
+
+
+def _is_video(path: Path) -> bool:
+    """Whether a file is a video, by its content; by its suffix if the content is neither a picture nor readable."""
+    if is_picture(path):
+        return False
+    with suppress(UserError):
+        return path.suffix.lower() in VIDEO_SUFFIXES or video_pixels(path) > 0
+    return False
 
 
 def _refuse_collisions(jobs: Sequence[Job], compare: bool) -> None:

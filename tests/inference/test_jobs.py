@@ -5,6 +5,7 @@ import warnings
 import zlib
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -159,6 +160,27 @@ def test_name_of_a_result_does_not_depend_on_the_other_inputs(photos):
             assert targets(jobs, photos) == [name]
             Image.new("RGB", (4, 4)).save(photos / "cat.png")
         (photos / "cat.png").unlink()
+
+
+def test_kinds_are_recognised_by_content_not_by_suffix(photos, tmp_path):
+    names = {".dat": "PNG", ".mp4": "PNG", ".png": "JPEG", ".jpg": "PNG", ".tif": "WEBP", "": "BMP"}
+    for suffix, kind in names.items():
+        Image.fromarray(data.chelsea()[:20, :30]).save(tmp_path / f"a{suffix}", format=kind)
+    for suffix in (".jpg", ".dat", ".mkv"):
+        with av.open(tmp_path / f"film{suffix}", "w", format="mp4") as container:
+            stream = container.add_stream("libx264", rate=10)
+            stream.width, stream.height, stream.pix_fmt = 32, 16, "yuv420p"
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(data.chelsea()[:16, :32], format="rgb24")))
+            container.mux(stream.encode())
+    inputs = [tmp_path / f"a{suffix}" for suffix in names] + sorted(tmp_path.glob("film.*"))
+    (tmp_path / "text.jpg").write_text("neither")
+    outcome = upscale([*inputs, tmp_path / "text.jpg"], Output(tmp_path / "o"))
+    assert counts(outcome) == (9, 0, 1)
+    assert [path.name for path in outcome.made] == [
+        *("a_dat_x2.png", "a_mp4_x2.png", "a_x2.png", "a_x2.jpg", "a_x2.tif", "a__x2.png"),
+        *("film_dat_x2.mkv", "film_jpg_x2.mkv", "film_x2.mkv"),
+    ]
+    assert "is truncated, damaged, or not a picture" in outcome.failures[0]
 
 
 def test_files_given_twice_are_upscaled_once(photos, tmp_path):

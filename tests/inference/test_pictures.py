@@ -263,6 +263,43 @@ def test_cmyk_is_converted_with_its_own_profile(tmp_path: Path, suffix: str) -> 
     assert red > 200 > green > 100 > blue  # orange, not the (0, 255, 255) of a naive conversion
 
 
+@pytest.mark.parametrize("profile", [True, False])
+@pytest.mark.parametrize("layout", ["contig", "separate"])
+@pytest.mark.parametrize("bits", DTYPES)
+def test_channels_beside_cmyk_are_alpha_only_if_marked(tmp_path: Path, bits: str, layout: str, profile: bool) -> None:
+    path, top = tmp_path / "a.tif", np.iinfo(DTYPES[bits]).max
+    inks = np.zeros((4, 6, 5), DTYPES[bits])
+    inks[:, 3:, 0], inks[..., 4] = top, top // 3
+    options = {"photometric": "separated", "planarconfig": layout, "iccprofile": cmyk_profile() if profile else None}
+    for extra, channels in ((["unassalpha"], 4), (["unspecified"], 3), (None, 3)):
+        _tiff(inks, extrasamples=extra, **options)(path)
+        picture = read_picture(path)
+        assert picture.channels == channels
+        assert picture.pixels.dtype == DTYPES[bits]
+        assert picture.pixels[0, 0, :3].min() > top * 0.98
+        assert picture.pixels[0, 4, :3].max() > 2 * picture.pixels[0, 4, :3].min()
+        assert (channels < 4) == ("channels that are not marked as transparency" in picture.metadata)
+        if channels == 4:
+            assert (picture.pixels[..., 3] == top // 3).all()
+    if bits == "16":
+        _tiff(inks, extrasamples=["assocalpha"], **options)(path)
+        with pytest.raises(UserError, match="save it as RGB"):
+            read_picture(path)
+
+
+@pytest.mark.parametrize("bits", DTYPES)
+def test_only_the_first_channel_after_the_colours_can_be_alpha(tmp_path: Path, bits: str) -> None:
+    pixels = noise(5, DTYPES[bits])
+    for extra, channels, name in (
+        (["unassalpha", "unspecified"], 4, "channels after the transparency"),
+        (["unspecified", "unassalpha"], 3, "channels that are not marked as transparency"),
+    ):
+        tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", planarconfig="contig", extrasamples=extra)
+        picture = read_picture(tmp_path / "a.tif")
+        np.testing.assert_array_equal(picture.pixels, pixels[..., :channels])
+        assert name in picture.metadata
+
+
 @pytest.mark.parametrize("bits", DTYPES)
 @pytest.mark.parametrize("channels", [2, 4])
 def test_premultiplied_alpha_is_divided_out_of_the_colours(tmp_path: Path, channels: int, bits: str) -> None:
@@ -317,6 +354,7 @@ def _bad_files(folder: Path) -> dict[str, str]:
     for suffix in (".gif", ".webp", ".png"):
         frames[0].save(folder / f"moving{suffix}", save_all=True, append_images=frames[1:])
         reasons[f"moving{suffix}"] = "animation of 2 frames"
+    whole_png = png(smooth(3), 2, depth=8)
     damaged = bytearray((folder / "whole.png").read_bytes())
     damaged[len(damaged) // 2] ^= 1
     lzw = save(folder / "lzw.tif", noise(3, np.uint8, 60, 70), compression="tiff_lzw").read_bytes()
@@ -326,6 +364,7 @@ def _bad_files(folder: Path) -> dict[str, str]:
         "cut16.png": (png(noise(3, np.uint16, 60, 70), 2)[:9000], "truncated"),
         "empty.png": (b"", "is empty"),
         "text.png": (b"hello", "not a picture"),
+        "bad header.png": (bytes(whole_png[:30] + b"\0" + whole_png[31:]), "damaged"),
         "document.eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a picture"),
         "a.heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 50, "HEIC is not read"),
         "bomb.png": (_with_size(100_000, 100_000), "too many"),
@@ -340,6 +379,9 @@ def _bad_files(folder: Path) -> dict[str, str]:
     tifffile.imwrite(
         folder / "planes.tif", np.zeros((2, 4, 4), np.uint8), photometric="minisblack", planarconfig="separate"
     )
+    for name, options in BANDS.items():
+        tifffile.imwrite(folder / name, np.zeros((4, 6, 4), np.uint8), **{"photometric": "minisblack", **options})
+    tifffile.imwrite(folder / "raw.tif", smooth(3), photometric="rgb", subfiletype=1)
     (folder / "folder.png").mkdir()
     os.mkfifo(folder / "pipe.png")
     return reasons | {
@@ -350,7 +392,17 @@ def _bad_files(folder: Path) -> dict[str, str]:
         "signed.tif": "16-bit samples of type short",
         "cfa.tif": "camera",
         "planes.tif": "grey and alpha in separate planes",
+        "raw.tif": "camera",
+        "inks.tif": "inks other than CMYK; save it as RGB",
+        **{name: "has 4 channels that are not marked as RGB or CMYK; save it as" for name in BANDS if "bands" in name},
     }
+
+
+BANDS: dict[str, dict[str, Any]] = {
+    "bands.tif": {"planarconfig": "contig"},
+    "bands, alpha.tif": {"planarconfig": "contig", "extrasamples": ["unspecified", "unspecified", "unassalpha"]},
+    "inks.tif": {"photometric": "separated", "planarconfig": "contig", "extratags": [(332, "H", 1, 2, True)]},
+}
 
 
 def _with_size(width: int, height: int) -> bytes:
@@ -370,6 +422,7 @@ def test_unreadable_files_end_in_one_line(
         assert message.startswith(f"{tmp_path / name}: "), message
         assert reason in message
         assert "\n" not in message
+        assert "object at" not in message
     output = capfd.readouterr()
     assert not caplog.records
     assert output.err == output.out == ""  # not even from libtiff or libpng

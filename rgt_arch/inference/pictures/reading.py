@@ -35,13 +35,18 @@ from rgt_arch.inference.pictures.picture import (
 MAX_PIXELS = 2**30
 """Files that decode to more pixels are damaged or an attack."""
 _MAX_TEXT = 64 << 20  # bytes of metadata that Pillow unpacks
-# The first bytes of a file, and the loader of libvips that reads it; OpenCV reads all others.
-_LOADERS = {
-    b"\x89PNG\r\n\x1a\n": "png",
-    b"\xff\xd8\xff": "jpeg",
-    b"GIF8": "gif",
-    **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "tiff"),  # the latter two: BigTIFF
+# What a file begins with, and the loader of libvips that reads it; OpenCV reads others.
+_KINDS = {
+    rb"\x89PNG\r\n\x1a\n": "png",
+    rb"\xff\xd8\xff": "jpeg",
+    rb"RIFF....WEBP": "webp",
+    rb"GIF8": "gif",
+    rb"II[*+]\0|MM\0[*+]": "tiff",  # +: BigTIFF
+    rb"....ftyp(?:....)*?avi[fs]": "heif",
+    rb"....ftyp(?:....)*?(?:hei[cmsx]|hev[cmsx]|mif1|msf1)": "HEIC",
+    rb"BM|P[1-7]\s|\0\0\0\x0cjP  |\xff\x4f\xff\x51": "other",  # BMP, PNM, JPEG 2000
 }
+_LONGEST_START = 256
 _FIELDS = ("n-pages", "orientation", "bits-per-sample", "xmp-data", "icc-profile-data")
 _READ = "PNG, JPEG, TIFF, WebP, AVIF, GIF, BMP, PNM or JPEG 2000"
 
@@ -82,15 +87,28 @@ def picture_pixels(path: Path) -> int:
         return math.prod(image_size(path) or (1,))
 
 
+def is_picture(path: Path) -> bool:
+    """Whether a file's content, whatever its suffix, begins like that of a picture."""
+    try:
+        if not path.is_file():  # as above
+            return False
+        with path.open("rb") as file:
+            return _kind(file.read(_LONGEST_START)) is not None
+    except OSError:
+        return False
+
+
+def _kind(content: bytes) -> str | None:
+    # the brands of AVIF and HEIC are in a box that begins with its size
+    start = content[: content[3] if content[4:8] == b"ftyp" else _LONGEST_START]
+    return next((kind for pattern, kind in _KINDS.items() if re.match(pattern, start, re.DOTALL)), None)
+
+
 def _read(content: bytes) -> Picture:
-    kind = next((loader for start, loader in _LOADERS.items() if content.startswith(start)), None)
-    if content.startswith(b"RIFF") and content[8:12] == b"WEBP":
-        kind = "webp"
-    elif content[4:8] == b"ftyp":  # followed by the brands, which may also be those of HEIC or of a video
-        if not re.match(rb"(....)*(avif|avis)", content[8 : content[3]], re.DOTALL):
-            raise UserError("HEIC is not read; save it as PNG, TIFF or JPEG first")
-        kind = "heif"
-    if kind is None:
+    kind = _kind(content)
+    if kind == "HEIC":
+        raise UserError("HEIC is not read; save it as PNG, TIFF or JPEG first")
+    if kind is None or kind == "other":
         return _by_opencv(content)
     try:
         return _by_vips(content, kind)
@@ -137,7 +155,7 @@ def _by_vips(content: bytes, kind: str, fail_on: str = "error") -> Picture:
     if kind == "heif" and image.format == "ushort":  # libvips fills up 10 and 12 bits with zeros
         image |= image >> fields["bits-per-sample"]
     if image.bands > 2 and image.interpretation not in ("srgb", "rgb16", "rgb"):
-        raise UserError(f"has {image.bands} channels that are not said to be RGB; save it as RGB or RGBA")
+        raise UserError(f"has {image.bands} channels that are not marked as RGB or CMYK; save it as grey, RGB or RGBA")
     colours = 1 if image.bands < 3 else 3
     image = image.extract_band(0, n=min(image.bands, colours + (UNMARKED not in metadata)))
     pixels = (image if turned == 1 else image.copy_memory().autorot()).numpy()
