@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rgt_arch.data.images import walk_files
@@ -31,6 +31,25 @@ class Job:
     @property
     def is_video(self) -> bool:
         return _is_video(self.source)
+
+
+@dataclass
+class Plan:
+    """The files to upscale, and what a search in folders found besides."""
+
+    jobs: list[Job] = field(default_factory=list)
+    passed_over: set[Path] = field(default_factory=set)
+    """Files in folders, except hidden ones, without the suffix of a picture or video."""
+    failures: list[str] = field(default_factory=list)
+    """One line for each folder that cannot be listed."""
+
+    def passed_over_by_suffix(self) -> str:
+        """Return numbers and suffixes, such as "passed over: 2 .heic, 1 .jxl"; empty if there are none."""
+        counts = Counter(path.suffix.lower() or "without a suffix" for path in self.passed_over)
+        numbers = ", ".join(
+            f"{number} {suffix}" for suffix, number in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        )
+        return f"passed over: {numbers}" if numbers else ""
 
 
 @dataclass(frozen=True)
@@ -60,6 +79,8 @@ class Output:
             raise UsageError(f"--quality is {self.quality}; it must be from 1 to 100")
         if self.place is not None and not str(self.place):
             raise UsageError("-o is empty; name a file or a folder, such as . for the current one")
+        if self.place == "-":
+            raise UsageError("-o -: results are not written to stdout; name a file or a folder, or ./- for that folder")
         if self.outscale is not None and not 0 < self.outscale <= 32:
             raise UsageError(f"--outscale is {self.outscale}; it must be above 0 and at most 32")
         if self.crf is not None and not 0 <= self.crf <= 63:
@@ -68,15 +89,15 @@ class Output:
             raise UsageError(f"--suffix is {self.suffix!r}; it is a part of a name: name folders with -o")
 
 
-def plan_jobs(inputs: Sequence[str | Path], output: Output, scale: int) -> list[Job]:
+def plan_jobs(inputs: Sequence[str | Path], output: Output, scale: int) -> Plan:
     """Return the files to upscale, in the order of the inputs, with the paths of their results.
 
     inputs: files, folders (with sub-folders; hidden files, the output folder, and files without the suffix of a picture
     or video are skipped), or patterns such as `photos/*.png`. Results of an earlier run of the same inputs are skipped,
     unless outputs are replaced. scale: used in names.
-    Raises UsageError if there is nothing to do, a folder cannot be listed, an output is also an input, or two outputs
-    have the same path.
+    Raises UsageError if there is nothing to do, an output is also an input, or two outputs have the same path.
     """
+    plan = Plan()
     suffix = f"x{output.outscale or scale:g}" if output.suffix == "auto" else output.suffix
     found = [match for name in inputs for match in _matches(name)]
     place = None if output.place is None else os.path.expanduser(output.place)
@@ -86,16 +107,18 @@ def plan_jobs(inputs: Sequence[str | Path], output: Output, scale: int) -> list[
             raise UsageError(f"-o {place}: is a file name, but there are several inputs; name a folder")
         jobs = [_named_job(found[0], Path(place), output.extension)]
     else:
-        every = (job for match in found for job in _jobs_of(match, place, suffix, output.extension))
+        every = (job for match in found for job in _jobs_of(match, place, suffix, output.extension, plan))
         # the same file may be named twice, by patterns for instance
         jobs = _told_apart(list({(_identity(job.source), _identity(job.target)): job for job in every}.values()))
     if not output.overwrite:  # skip earlier results, as when `rgt upscale *.jpg` is run again
         results = {_identity(path): job for job in jobs for path in (job.target, comparison_path(job.target))}
         jobs = [job for job in jobs if results.get(_identity(job.source), job) is job]
-    if not jobs:
-        raise UsageError(f"{', '.join(map(str, inputs))}: no pictures or videos to upscale")
+    if not jobs and not plan.failures:
+        besides = "; ".join(["", plan.passed_over_by_suffix()] if plan.passed_over else [])
+        raise UsageError(f"{', '.join(map(str, inputs))}: no pictures or videos to upscale{besides}")
     _refuse_collisions(jobs, output.compare)
-    return jobs
+    plan.jobs = jobs
+    return plan
 
 
 def _named_job(source: Path, target: Path, extension: str) -> Job:
@@ -146,17 +169,24 @@ def _matches(name: str | Path) -> list[Path]:
     return matches
 
 
-def _jobs_of(match: Path, place: str | None, suffix: str, extension: str) -> list[Job]:
+def _jobs_of(match: Path, place: str | None, suffix: str, extension: str, plan: Plan) -> list[Job]:
+    """Return the jobs of a file or folder; files and folders that are left out are added to the plan."""
     if not match.is_dir():
         return [Job(match, _target(match, Path(place or match.parent), Path(match.name), suffix, extension))]
     folder = Path(place or f"{match.resolve()}_{suffix or 'out'}")
-    files = sorted(file for file in walk_files(match) if file.suffix.lower() in _READABLE)
+
+    def leave_out(error: OSError) -> None:
+        plan.failures.append(f"{error.filename}: cannot be listed ({error.strerror})")
+
+    files = sorted(walk_files(match, leave_out))
     parents = {parent for file in files for parent in file.parents if match in parent.parents}
     results = {parent for parent in parents if _identity(parent) == _identity(folder)}
+    files = [file for file in files if results.isdisjoint(file.parents)]
+    plan.passed_over.update(file for file in files if file.suffix.lower() not in _READABLE)
     return [
         Job(file, _target(file, folder, file.relative_to(match), suffix, extension))
         for file in files
-        if results.isdisjoint(file.parents)
+        if file not in plan.passed_over
     ]
 
 

@@ -1,6 +1,7 @@
 """Which files are upscaled, where results are written, and that no file of the user is lost."""
 
 import os
+import sys
 import warnings
 import zlib
 from pathlib import Path
@@ -16,7 +17,7 @@ from rgt_arch.errors import UsageError
 from rgt_arch.inference import jobs as jobs_module
 from rgt_arch.inference.jobs import Outcome, run_jobs
 from rgt_arch.inference.pictures import writing
-from rgt_arch.inference.planning import Job, Output, plan_jobs
+from rgt_arch.inference.planning import Job, Output, Plan, plan_jobs
 from rgt_arch.inference.upscaler import Upscaler
 
 
@@ -46,8 +47,8 @@ def photos(tmp_path):
     return folder
 
 
-def targets(jobs, folder):
-    return sorted(str(job.target.relative_to(folder)) for job in jobs)
+def targets(plan, folder):
+    return sorted(str(job.target.relative_to(folder)) for job in plan.jobs)
 
 
 def upscale(inputs, output=None, network=None):
@@ -106,6 +107,8 @@ def test_names_follow_place_suffix_extension_and_scale(photos, tmp_path, monkeyp
         ([""], {}, "an input is empty"),
         (["empty"], {}, "no pictures or videos to upscale"),
         ([], {"place": ""}, "-o is empty"),
+        ([], {"place": "-"}, "-o -: results are not written to stdout"),
+        (["texts"], {}, r"no pictures or videos to upscale; passed over: 2 \.heic, 1 \.jxl, 1 without a suffix"),
         ([], {"suffix": "/../evil"}, "--suffix is "),
         ([], {"suffix": "a\\b"}, "--suffix is "),
     ],
@@ -114,6 +117,9 @@ def test_invalid_inputs_and_outputs_end_in_one_line(photos, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     (tmp_path / "link").symlink_to(photos)
     (tmp_path / "empty").mkdir()
+    (tmp_path / "texts/more").mkdir(parents=True)
+    for name in ("a.heic", "a.jxl", "more/b.HEIC", "README", ".hidden"):
+        (tmp_path / "texts" / name).touch()
     os.link(photos / "cat.jpg", photos / "CAT_x2.jpg")  # simulates a case-insensitive disk
     for name in ("cat.png", "süb/cat.png"):
         Image.new("RGB", (4, 4)).save(photos / name)
@@ -145,8 +151,8 @@ def test_results_with_equal_names_are_distinguished_by_source_format(photos, tmp
     Image.new("RGB", (4, 4)).save(photos / "cat.png")
     Image.new("RGB", (6, 6)).save(photos / "cat.gif")
     output = Output(tmp_path / "o", extension="png")
-    jobs = plan_jobs([photos], output, 2)
-    assert targets(jobs, tmp_path / "o") == ["cat_gif_x2.png", "cat_jpg_x2.png", "cat_x2.png", "süb/katze 1_x2.png"]
+    plan = plan_jobs([photos], output, 2)
+    assert targets(plan, tmp_path / "o") == ["cat_gif_x2.png", "cat_jpg_x2.png", "cat_x2.png", "süb/katze 1_x2.png"]
     assert counts(upscale([photos], output)) == (4, 0, 0)
     again = upscale([photos], output)
     assert counts(again) == (0, 4, 0)
@@ -156,8 +162,8 @@ def test_results_with_equal_names_are_distinguished_by_source_format(photos, tmp
 def test_name_of_a_result_does_not_depend_on_the_other_inputs(photos):
     for suffix, names in (("auto", ["cat_x2.png", "cat_jpg_x2.png"]), ("", ["cat.png", "cat.png"])):
         for name in names:
-            jobs = plan_jobs([photos / "cat.jpg"], Output(extension="png", suffix=suffix), 2)
-            assert targets(jobs, photos) == [name]
+            plan = plan_jobs([photos / "cat.jpg"], Output(extension="png", suffix=suffix), 2)
+            assert targets(plan, photos) == [name]
             Image.new("RGB", (4, 4)).save(photos / "cat.png")
         (photos / "cat.png").unlink()
 
@@ -186,7 +192,7 @@ def test_kinds_are_recognised_by_content_not_by_suffix(photos, tmp_path):
 def test_files_given_twice_are_upscaled_once(photos, tmp_path):
     (tmp_path / "link").symlink_to(photos)
     inputs = [photos / "cat.jpg", str(photos / "*.jpg"), tmp_path / "link/cat.jpg"]
-    assert len(plan_jobs(inputs, Output(tmp_path / "o"), 2)) == 1
+    assert len(plan_jobs(inputs, Output(tmp_path / "o"), 2).jobs) == 1
 
 
 def test_links_to_folders_are_followed_and_empty_folders_are_skipped(photos, tmp_path):
@@ -195,8 +201,8 @@ def test_links_to_folders_are_followed_and_empty_folders_are_skipped(photos, tmp
     (photos / "link").symlink_to(tmp_path / "more")
     (photos / "link up").symlink_to(photos)
     (photos / "empty").mkdir()
-    jobs = plan_jobs([photos, photos / "empty"], Output(tmp_path / "o"), 2)
-    assert targets(jobs, tmp_path / "o") == ["cat_x2.jpg", "link/dog_x2.png", "süb/katze 1_x2.png"]
+    plan = plan_jobs([photos, photos / "empty"], Output(tmp_path / "o"), 2)
+    assert targets(plan, tmp_path / "o") == ["cat_x2.jpg", "link/dog_x2.png", "süb/katze 1_x2.png"]
 
 
 # --- no file is lost ---
@@ -220,7 +226,7 @@ def test_two_jobs_with_one_target_do_not_overwrite_each_other(photos, tmp_path):
     target = tmp_path / "cat_x2.jpg"
     jobs = [Job(photos / "cat.jpg", target), Job(photos / "süb/katze 1.png", target)]
     for output in (Output(), Output(overwrite=True)):
-        outcome = run_jobs(jobs, Upscaler(Enlarge(), device="cpu"), output)
+        outcome = run_jobs(Plan(jobs), Upscaler(Enlarge(), device="cpu"), output)
         assert counts(outcome) == (1, 0, 1)
         assert "another program made it during this run" in outcome.failures[0]
         with Image.open(target) as result:
@@ -262,6 +268,54 @@ def test_bad_files_are_named_and_the_others_are_upscaled(photos, tmp_path, capsy
     assert f"{20 * 30 + 12 * 16}/{20 * 30 + 12 * 16}" in told.splitlines()[-1], "the bar counts pixels that were done"
 
 
+def _without_access(folder, monkeypatch):
+    """Deny access to a folder; the tests may run as root, who has it always."""
+    scandir = os.scandir
+
+    def refusing(path):
+        if os.fspath(path) == str(folder):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+
+
+def test_a_folder_that_cannot_be_listed_is_one_failure_among_others(photos, tmp_path, monkeypatch, capsys):
+    (photos / "lost+found").mkdir()
+    _without_access(photos / "lost+found", monkeypatch)
+    outcome = upscale([photos], Output(tmp_path / "o"))
+    failure = f"{photos / 'lost+found'}: cannot be listed (Permission denied)"
+    assert (*counts(outcome), outcome.failures, outcome.exit_code) == (2, 0, 1, [failure], 1)
+    assert capsys.readouterr().err.count(failure) == 1
+    assert outcome.line().splitlines()[1:] == ["  passed over: 1 .txt", f"  {failure}"]
+    alone = upscale([photos / "lost+found"], Output(tmp_path / "o"))
+    assert alone.failures == [failure]
+
+
+def test_an_error_of_the_system_is_a_failure_of_one_file(photos, tmp_path, monkeypatch):
+    def read_picture(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(jobs_module, "read_picture", read_picture)
+    assert counts(upscale([photos], Output(tmp_path / "o"))) == (0, 0, 2)
+
+
+def test_the_summary_counts_notices_and_on_a_terminal_repeats_no_failure(photos, tmp_path, monkeypatch, capsys):
+    Image.fromarray(data.chelsea()[:9, :9]).save(photos / "a.jpg", exif=b"Exif\0\0nonsense")
+    (photos / "b.png").write_bytes(b"damaged")
+    for name in ("c.heic", "d.jxl", "süb/e.HEIC"):
+        (photos / name).touch()
+    outcome = upscale([photos], Output(tmp_path / "o"))
+    line = outcome.line()
+    assert line.startswith(f"3 made, 0 already there, 1 failed, 1 notice: {tmp_path / 'o'}\n")
+    assert "\n  passed over: 2 .heic, 1 .jxl, 1 .txt\n" in line
+    assert outcome.failures[0] in line
+    for stream in (sys.stdout, sys.stderr):
+        monkeypatch.setattr(stream, "isatty", lambda: True)
+    assert outcome.failures[0] not in outcome.line()
+    assert "passed over: 2 .heic" in outcome.line()
+
+
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
 def test_a_picture_that_does_not_fit_into_memory_does_not_stop_the_others(photos, tmp_path, monkeypatch, error):
     def write_picture(path, *arguments, **options):
@@ -290,8 +344,8 @@ def test_unwritable_targets_are_reported_before_upscaling(photos, tmp_path, monk
     Image.new("RGB", (9000, 4)).save("wide.png")
     Path("taken.png/x").mkdir(parents=True)
     options = Output(**output)
-    target = Path("taken.png") if text == "is a folder" else plan_jobs(["wide.png"], options, 2)[0].target
-    outcome = run_jobs([Job(Path("wide.png"), target)], Upscaler(Never(), device="cpu"), options)
+    target = Path("taken.png") if text == "is a folder" else plan_jobs(["wide.png"], options, 2).jobs[0].target
+    outcome = run_jobs(Plan([Job(Path("wide.png"), target)]), Upscaler(Never(), device="cpu"), options)
     assert text in outcome.failures[0]
 
 
@@ -311,6 +365,24 @@ def test_a_notice_that_repeats_for_every_frame_is_printed_once(photos, tmp_path,
 
 
 # --- results ---
+
+
+@pytest.mark.parametrize(("mode", "folder_mode"), [(0o600, 0o700), (0o640, 0o750), (0o644, 0o755), (0o444, 0o555)])
+def test_results_are_accessible_to_no_more_users_than_their_sources(photos, mode, folder_mode):
+    before = os.umask(0o022)
+    try:
+        (photos / "cat.jpg").chmod(mode)
+        photos.chmod(folder_mode)
+        upscale([photos], Output(compare=True))
+        made = photos.with_name("photos_x2")
+        for path in (made / "cat_x2.jpg", made / "cat_x2_compare.png"):
+            assert path.stat().st_mode & 0o777 == mode | 0o600
+        assert made.stat().st_mode & 0o777 == folder_mode | 0o700
+        assert (made / "süb/katze 1_x2.png").stat().st_mode & 0o777 == 0o644
+        assert os.umask(0o022) == 0o022
+    finally:
+        os.umask(before)
+        photos.chmod(0o755)
 
 
 def test_pixels_and_exif_reach_the_output(tmp_path):
