@@ -144,15 +144,16 @@ def _run(job: Job, upscaler: Upscaler, output: Output, advance: Callable[[int, i
     if job.is_video:
         if output.compare:
             notices.append("--compare works for pictures only, not for videos")
-        options = {"outscale": output.outscale, "crf": output.crf, "progress": advance, "notify": notices.append}
+        options = {"outscale": output.scaling(), "crf": output.crf, "progress": advance, "notify": notices.append}
         upscale_video(job.source, job.target, upscaler, **options)  # type: ignore[arg-type]
         return notices
     picture = read_picture(job.source)
     height, width = picture.pixels.shape[:2]
     channels = picture.channels - (upscaler.alpha == "drop" and picture.has_alpha)
-    size = upscaler.output_size(height, width, output.outscale)
-    notices += [*picture.notices, *check_writable(job.target, size, channels, picture.pixels.dtype)]
-    pixels = upscaler.upscale(picture.pixels, output.outscale, advance)
+    size = upscaler.output_size(height, width, output.scaling())
+    losses = check_writable(job.target, size, channels, picture.pixels.dtype, quality=output.quality)
+    notices += [*picture.notices, *losses]
+    pixels = upscaler.upscale(picture.pixels, output.scaling(), advance)
     notices += write_picture(job.target, picture.enlarged(pixels), quality=output.quality)
     comparison = comparison_path(job.target)
     if output.compare and os.path.lexists(comparison) and not output.overwrite:

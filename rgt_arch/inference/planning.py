@@ -6,18 +6,26 @@ import glob
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from rgt_arch.data.images import walk_files
 from rgt_arch.errors import UsageError, UserError
 from rgt_arch.inference.comparing import comparison_path
 from rgt_arch.inference.pictures import PICTURE_SUFFIXES, WRITABLE_SUFFIXES, is_picture
+from rgt_arch.inference.upscaler import Outscale
 from rgt_arch.inference.video import TARGET_SUFFIXES, VIDEO_SUFFIXES, target_suffix, video_pixels
 
 _READABLE = PICTURE_SUFFIXES | frozenset(VIDEO_SUFFIXES)
+_LARGEST_FACTOR = 32
+_SIDES: dict[str, Callable[[int, int], int]] = {
+    "width": lambda _, width: width,
+    "height": lambda height, _: height,
+    "long_side": max,
+}
 EXTENSIONS = ("auto", "png", "jpg", "webp", "avif", "tif")
 
 
@@ -66,8 +74,12 @@ class Output:
     extension: str = "auto"
     """Format of pictures. auto: the input's, or png if that cannot be written."""
     outscale: float | None = None
-    quality: int = 95
-    """Of JPEG, WebP and AVIF, 1 to 100."""
+    width: int | None = None
+    height: int | None = None
+    long_side: int | None = None
+    """At most one of these four: the result is resized to a factor, or to pixels on one side; the aspect is kept."""
+    quality: int | str | None = None
+    """Of JPEG, WebP and AVIF: 1 to 100, or "lossless". None: 95, or lossless for a lossless WebP."""
     crf: int | None = None
     """Constant rate factor of the video encoder, lower is better. None: the default of `upscale_video`."""
     overwrite: bool = False
@@ -75,18 +87,54 @@ class Output:
     """Also write a comparison: bicubic on the left, the result on the right."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.quality <= 100:
-            raise UsageError(f"--quality is {self.quality}; it must be from 1 to 100")
+        if self.quality not in (None, "lossless", *range(1, 101)):
+            raise UsageError(f"--quality is {self.quality}; it must be from 1 to 100, or lossless")
         if self.place is not None and not str(self.place):
             raise UsageError("-o is empty; name a file or a folder, such as . for the current one")
         if self.place == "-":
             raise UsageError("-o -: results are not written to stdout; name a file or a folder, or ./- for that folder")
-        if self.outscale is not None and not 0 < self.outscale <= 32:
-            raise UsageError(f"--outscale is {self.outscale}; it must be above 0 and at most 32")
+        if self.outscale is not None and not 0 < self.outscale <= _LARGEST_FACTOR:
+            raise UsageError(f"--outscale is {self.outscale}; it must be above 0 and at most {_LARGEST_FACTOR}")
+        sides = self._sides()
+        if len(sides) + (self.outscale is not None) > 1:
+            raise UsageError("--outscale, --width, --height and --long-side exclude each other; give one of them")
+        for name, pixels in sides.items():
+            if pixels < 1:
+                raise UsageError(f"{_flag(name)} is {pixels}; it must be 1 or more")
         if self.crf is not None and not 0 <= self.crf <= 63:
             raise UsageError(f"--crf is {self.crf}; it must be from 0 to 63")
         if set(self.suffix) & {"/", "\\", "\0"}:
             raise UsageError(f"--suffix is {self.suffix!r}; it is a part of a name: name folders with -o")
+
+    def _sides(self) -> dict[str, int]:
+        return {name: pixels for name in _SIDES if (pixels := getattr(self, name)) is not None}
+
+    def scaling(self) -> Outscale:
+        """Return the factor of results, or a function that returns it for a picture of (height, width).
+
+        The function raises UserError for factors above the largest `outscale`.
+        """
+        for name, pixels in self._sides().items():
+            return partial(_factor, name, pixels)
+        return self.outscale
+
+    def ending(self, scale: int) -> str:
+        """Return the end of output names; scale: of the network."""
+        if self.suffix != "auto":
+            return self.suffix
+        sides = [f"{name.removesuffix('_side')}{pixels}" for name, pixels in self._sides().items()]
+        return sides[0] if sides else f"x{self.outscale or scale:g}"
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _factor(name: str, pixels: int, height: int, width: int) -> float:
+    side = _SIDES[name](height, width)
+    if pixels > _LARGEST_FACTOR * side:
+        raise UserError(f"{_flag(name)} {pixels} is more than {_LARGEST_FACTOR} times its {side} pixels; take less")
+    return pixels / side
 
 
 def plan_jobs(inputs: Sequence[str | Path], output: Output, scale: int) -> Plan:
@@ -98,7 +146,7 @@ def plan_jobs(inputs: Sequence[str | Path], output: Output, scale: int) -> Plan:
     Raises UsageError if there is nothing to do, an output is also an input, or two outputs have the same path.
     """
     plan = Plan()
-    suffix = f"x{output.outscale or scale:g}" if output.suffix == "auto" else output.suffix
+    suffix = output.ending(scale)
     found = [match for name in inputs for match in _matches(name)]
     place = None if output.place is None else os.path.expanduser(output.place)
     single = len(found) == 1 and found[0].is_file()

@@ -78,6 +78,9 @@ def test_results_go_beside_a_file_and_into_a_new_folder_beside_a_folder(photos):
         ({"place": "o", "suffix": ""}, "o/cat.jpg"),
         ({"place": "o", "extension": "png"}, "o/cat_x4.png"),
         ({"place": "o", "outscale": 2.5}, "o/cat_x2.5.jpg"),
+        ({"place": "o", "width": 70}, "o/cat_width70.jpg"),
+        ({"place": "o", "height": 70}, "o/cat_height70.jpg"),
+        ({"place": "o", "long_side": 70}, "o/cat_long70.jpg"),
         ({"place": "big.webp"}, "big.webp"),
         ({"place": "out.new/"}, "out.new/cat_x4.jpg"),
         ({"place": "there.old"}, "there.old/cat_x4.jpg"),
@@ -106,6 +109,10 @@ def test_names_follow_place_suffix_extension_and_scale(photos, tmp_path, monkeyp
         (["~nobody of that name/cat.jpg"], {}, "no such file or folder"),
         ([""], {}, "an input is empty"),
         (["empty"], {}, "no pictures or videos to upscale"),
+        ([], {"width": 0}, "--width is 0; it must be 1 or more"),
+        ([], {"long_side": -5}, "--long-side is -5; it must be 1 or more"),
+        ([], {"width": 9, "outscale": 2}, "exclude each other"),
+        ([], {"quality": "best"}, "--quality is best; it must be from 1 to 100, or lossless"),
         ([], {"place": ""}, "-o is empty"),
         ([], {"place": "-"}, "-o -: results are not written to stdout"),
         (["texts"], {}, r"no pictures or videos to upscale; passed over: 2 \.heic, 1 \.jxl, 1 without a suffix"),
@@ -393,6 +400,27 @@ def test_pixels_and_exif_reach_the_output(tmp_path):
     with Image.open(tmp_path / "a_x2.png") as result:
         np.testing.assert_array_equal(result, data.chelsea()[:20, :30].repeat(2, 0).repeat(2, 1))
         assert result.getexif()[0x10E] == "my cat"
+
+
+@pytest.mark.parametrize(
+    ("output", "sizes"),
+    [
+        ({"width": 77}, [(77, 51), (77, 58)]),
+        ({"height": 31}, [(46, 31), (41, 31)]),
+        ({"long_side": 61}, [(61, 41), (61, 46)]),
+        ({"long_side": 15}, [(15, 10), (15, 11)]),
+    ],
+)
+def test_a_side_in_pixels_gives_results_of_that_size_and_the_same_aspect(photos, output, sizes):
+    outcome = upscale([photos], Output(**output))
+    for path, size in zip(outcome.made, sizes, strict=True):
+        with Image.open(path) as result:
+            assert result.size == size
+
+
+def test_a_side_far_above_the_input_is_refused(photos):
+    outcome = upscale([photos / "süb"], Output(width=600), Never())
+    assert "--width 600 is more than 32 times its 16 pixels" in outcome.failures[-1]
 
 
 def test_comparison_shows_bicubic_beside_the_result_and_overwrites_no_file(photos, capsys):

@@ -767,6 +767,35 @@ def test_avif_keeps_colours_alpha_and_more_than_8_bits(tmp_path: Path, channels:
     assert np.abs(again.pixels.astype(int) - shown).max() <= top * 0.02
 
 
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("suffix", [".webp", ".avif", ".png", ".tif"])
+def test_lossless_keeps_all_pixels(tmp_path: Path, suffix: str, channels: int) -> None:
+    path, pixels = tmp_path / f"a{suffix}", noise(channels, np.uint8)
+    write_picture(path, Picture(pixels, {XMP: XMP_DATA, EXIF: some_exif().tobytes()}), quality="lossless")
+    again = read_picture(path)
+    in_colour = np.asarray(Image.fromarray(pixels).convert("RGBA" if channels in (2, 4) else "RGB"))
+    expected = pixels if suffix in (".png", ".tif") else in_colour  # WebP and AVIF have no grey
+    np.testing.assert_array_equal(again.pixels, expected)
+    assert XMP in again.metadata
+
+
+@pytest.mark.parametrize("more", [{}, {"exif": some_exif(), "icc_profile": SRGB, "xmp": XMP_DATA}])
+def test_a_lossless_webp_stays_lossless_unless_a_quality_is_given(tmp_path: Path, more: dict[str, Any]) -> None:
+    path, target = tmp_path / "a.webp", tmp_path / "b.webp"
+    for lossless in (True, False):
+        save(path, noise(4, np.uint8), lossless=lossless, exact=True, **more)
+        picture = read_picture(path).enlarged(noise(4, np.uint8, 18, 26))
+        write_picture(target, picture)
+        assert np.array_equal(read_picture(target).pixels, picture.pixels) == lossless
+        write_picture(target, picture, quality=95)
+        assert not np.array_equal(read_picture(target).pixels, picture.pixels)
+
+
+def test_lossless_jpeg_is_refused_before_upscaling(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="JPEG is always lossy; take --ext png, webp or avif"):
+        check_writable(tmp_path / "a.jpg", (5, 5), 3, np.uint8, quality="lossless")
+
+
 def test_limits_of_formats_are_checked_before_upscaling(tmp_path: Path) -> None:
     for name, size in (("a.webp", (5, 16384)), ("a.jpg", (65501, 5)), ("a.bmp", (40000, 40000))):
         with pytest.raises(UserError, match="are too large for"):
