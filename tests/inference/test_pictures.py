@@ -684,8 +684,27 @@ def test_a_png_with_a_wrong_checksum_of_metadata_is_read_with_a_notice(tmp_path:
     (tmp_path / "a.png").write_bytes(content[:at] + b"B" + content[at + 1 :])
     picture = read_picture(tmp_path / "a.png")
     np.testing.assert_array_equal(picture.pixels, smooth(3))
-    assert picture.notices == ("some of its metadata is damaged: it may be wrong or missing",)
+    assert picture.notices == ("some of its metadata is damaged or above 64 MB: it may be wrong or missing",)
     assert texts(picture)["Author"] == "K"
+
+
+HUGE = zlib.compress(b"a" * (65 << 20))
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        *((b"zTXt", b"Title\0\0" + HUGE), (b"iTXt", b"Title\0\1\0\0\0" + HUGE), (b"iCCP", b"Title\0\0" + HUGE)),
+        *((b"pHYs", b"abc"), (b"gAMA", b"ab"), (b"cHRM", b"abc")),
+    ],
+    ids=lambda chunk: chunk[0].decode(),
+)
+def test_metadata_that_pillow_refuses_does_not_refuse_the_picture(tmp_path: Path, chunk: tuple[bytes, bytes]) -> None:
+    (tmp_path / "a.png").write_bytes(png(smooth(3), 2, chunk, (b"tEXt", b"Author\0K"), depth=8))
+    picture = read_picture(tmp_path / "a.png")
+    np.testing.assert_array_equal(picture.pixels, smooth(3))
+    assert "metadata" in picture.notices[0]
+    assert write_picture(tmp_path / "b.png", picture) == []
 
 
 @pytest.mark.parametrize("bits", DTYPES)

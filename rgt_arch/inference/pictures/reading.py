@@ -8,7 +8,7 @@ import os
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pyvips
-from PIL import Image, ImageFile, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageFile, PngImagePlugin
 
 from rgt_arch.data.images import decode, image_size, read_bytes
 from rgt_arch.errors import UserError
@@ -48,6 +48,7 @@ _KINDS = {
 }
 _LONGEST_START = 256
 _FIELDS = ("n-pages", "orientation", "bits-per-sample", "xmp-data", "icc-profile-data")
+_DAMAGED = "some of its metadata is damaged or above 64 MB: it may be wrong or missing"
 _READ = "PNG, JPEG, TIFF, WebP, AVIF, GIF, BMP, PNM or JPEG 2000"
 
 pyvips.cache_set_max(0)  # the cache would return the old content of a file that was written again
@@ -166,11 +167,14 @@ def _metadata(content: bytes, kind: str) -> tuple[dict[str, Any], list[str]]:
     """Read the metadata of a file that libvips opens, and notices."""
     before = ImageFile.LOAD_TRUNCATED_IMAGES
     try:
-        for ImageFile.LOAD_TRUNCATED_IMAGES in (before, True):  # True: Pillow ignores the checksum of a PNG's text
-            with suppress(UnidentifiedImageError, SyntaxError):
-                metadata = read_metadata(content, kind)
-                damage = ["some of its metadata is damaged: it may be wrong or missing"]
-                return metadata, damage * (ImageFile.LOAD_TRUNCATED_IMAGES is not before)
+        for tolerant in (before, True):  # True: Pillow leaves out texts that are too large, and ignores their checksums
+            ImageFile.LOAD_TRUNCATED_IMAGES = tolerant
+            try:
+                return read_metadata(content, kind), [] if tolerant is before else [_DAMAGED]
+            except UserError:
+                raise
+            except Exception:  # Pillow raises many kinds of errors; libvips decides whether the pixels are whole
+                continue
     finally:
         ImageFile.LOAD_TRUNCATED_IMAGES = before
     return {}, ["its metadata cannot be read"]
