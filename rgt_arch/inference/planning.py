@@ -91,7 +91,7 @@ class Output:
             raise UsageError(f"--quality is {self.quality}; it must be from 1 to 100, or lossless")
         if self.place is not None and not str(self.place):
             raise UsageError("-o is empty; name a file or a folder, such as . for the current one")
-        if self.place == "-":
+        if str(self.place).rstrip("/") == "-":
             raise UsageError("-o -: results are not written to stdout; name a file or a folder, or ./- for that folder")
         if self.outscale is not None and not 0 < self.outscale <= _LARGEST_FACTOR:
             raise UsageError(f"--outscale is {self.outscale}; it must be above 0 and at most {_LARGEST_FACTOR}")

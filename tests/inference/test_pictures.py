@@ -584,6 +584,7 @@ LEFT_OUT: dict[str, tuple[Callable[[Path], object], str]] = {
         )
         for name, part in (
             ("http://ns.google.com/photos/1.0/camera/", "camera"),
+            ("http://ns.xiaomi.com/photos/1.0/camera/", "camera"),
             ("http://ns.google.com/photos/1.0/container/item/", "item"),
             ("http://ns.adobe.com/hdr-gain-map/1.0/", "hdr-gain-map"),
             ("http://ns.apple.com/HDRGainMap/1.0/", "HDRGainMap"),
@@ -611,6 +612,10 @@ LEFT_OUT: dict[str, tuple[Callable[[Path], object], str]] = {
         "GeoTIFF data, IPTC data (captions, keywords), tag 50000",
     ),
     "chunk of a PNG": (partial(_write, content=png(noise(3, np.uint8), 2, (b"caBX", b"x"), depth=8)), "chunk caBX"),
+    "HDR behind a profile": (
+        partial(_write, content=png(noise(3, np.uint8), 2, (b"iCCP", b"x\0\0" + b"\1" * 5000), HDR, depth=8)),
+        "colour tags (cICP)",
+    ),
     "primaries": (
         partial(_write, content=png(noise(3, np.uint8), 2, (b"cHRM", struct.pack(">8I", *WIDE)), depth=8)),
         "primaries (cHRM)",
@@ -632,7 +637,9 @@ def test_data_that_a_result_does_not_carry_are_reported(tmp_path: Path, what: st
 PANORAMA = (
     b'<x:xmpmeta xmlns:GPano="http://ns.google.com/photos/1.0/panorama/" GPano:FullPanoWidthPixels="64" '
     b'GPano:CroppedAreaTopPixels="4" GPano:PoseHeadingDegrees="64" tiff:ImageWidth="1" mwg-rs:AppliedToDimensions="" '
-    b'stDim:w="13.0" stArea:x="0.5" xmpNote:HasExtendedXMP="0A"><exif:PixelYDimension>9</exif:PixelYDimension>'
+    b'Iptc4xmpExt:rbUnit="pixel" Iptc4xmpExt:rbY="2" Iptc4xmpExt:rbW="5" '
+    b'stDim:w="13.0" stArea:x="0.5" '
+    b'xmpNote:HasExtendedXMP="0A"><exif:PixelYDimension>9</exif:PixelYDimension>'
     b"</x:xmpmeta>"
 )
 
@@ -649,7 +656,7 @@ def test_metadata_that_counts_pixels_is_multiplied(tmp_path: Path, suffix: str) 
     for old, new in ((b'Pixels="64', b'Pixels="192'), (b'Pixels="4', b'Pixels="8'), (b'Width="1"', b'Width="39"')):
         assert new in again[XMP], again[XMP]
         assert old not in again[XMP]
-    for part in (b'stDim:w="39"', b'Degrees="64"', b'stArea:x="0.5"><', b">18<"):
+    for part in (b'rbY="4"', b'rbW="15"', b'stDim:w="39"', b'Degrees="64"', b'stArea:x="0.5"><', b">18<"):
         assert part in again[XMP], again[XMP]
     got = tags(again[EXIF])
     assert [got[key] for key in ("256", "Exif.40962", "Exif.40963")] == [39, 39, 18]

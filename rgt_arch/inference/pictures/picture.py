@@ -34,12 +34,13 @@ _LAYOUTS = ('{"shape"', "ImageJ=", "<?xml")  # descriptions of pixels that would
 _XMP_ORIENTATION = re.compile(rb"(\btiff:Orientation(?:\s*=\s*[\"']|>\s*))\d")
 # Names of XMP data that count pixels, and their values.
 _XMP_PIXELS = re.compile(
-    rb"\b((?:exif:Pixel[XY]Dimension|tiff:Image(?:Width|Length)|GPano:\w+Pixels|GPano:LargestValid\w+|stDim:[wh])"
+    rb"\b((?:exif:Pixel[XY]Dimension|tiff:Image(?:Width|Length)|GPano:\w+Pixels|GPano:LargestValid\w+"
+    rb"|stDim:[wh]|Iptc4xmpExt:rb[XYWH])"
     rb"(?:\s*=\s*[\"']|>\s*))(\d+(?:\.\d+)?)"
 )
 # Namespaces of XMP data about other pictures, clips and sound in the file, which are not in the result.
 _XMP_OF_PARTS = re.compile(
-    rb"ns\.google\.com/photos/(?!1\.0/panorama/)[^\"']*?(\w+)/[\"']|ns\.\w+\.com/(hdr-?gain-?map)", re.I
+    rb"ns\.\w+\.com/photos/(?!1\.0/panorama/)[^\"']*?(\w+)/[\"']|ns\.\w+\.com/(hdr-?gain-?map)", re.I
 )
 _XMP_EXTENDED = re.compile(  # refers to the extended XMP data of a JPEG, which a result does not carry
     rb"\s*xmpNote:HasExtendedXMP\s*=\s*(?:\"[^\"]*\"|'[^']*')|<xmpNote:HasExtendedXMP>.*?</xmpNote:HasExtendedXMP>"
@@ -127,11 +128,12 @@ def read_metadata(content: bytes, kind: str) -> dict[str, Any]:
                 found[f"{'a clip' if b'ftyp' in tail else 'data'} after the picture ({len(tail)} bytes)"] = None
     if kind == "webp":
         found |= {f"chunk {name.decode('latin-1')}": None for name in webp_chunks(content) if name not in _CHUNKS}
+    pixels_at = content.find({"png": b"IDAT", "heif": b"mdat"}.get(kind, b""))
     names = {"png": (b"cICP", b"mDCV", b"cLLI"), "heif": (b"nclx", b"mdcv", b"clli")}.get(kind, ())
-    tags = [(name, content[at + 4 :]) for name in names if (at := content.find(name, 0, 4096)) >= 0]
+    tags = [(name, content[at + 4 :]) for name in names if (at := content.find(name, 0, pixels_at)) >= 0]
     if named := [name.decode() for name, value in tags if name not in _H273 or not _is_srgb(value, _H273[name])]:
         found[f"colour tags ({', '.join(named)})"] = None
-    if kind == "heif" and b"tmap" in content[:4096]:
+    if kind == "heif" and b"tmap" in content[:pixels_at]:
         found["gain map"] = None
     return found
 
@@ -282,8 +284,9 @@ def _enlarged_exif(exif: bytes, size: tuple[int, int], factors: tuple[float, flo
 
 def _enlarged_xmp(xmp: bytes, size: tuple[int, int], factors: tuple[float, float]) -> bytes:
     def enlarge(match: re.Match[bytes]) -> bytes:
-        across = int(re.search(rb"X|Width|Left|:w", match[1]) is not None)
-        if match[1].startswith(b"stDim") and b"AppliedToDimensions" not in xmp:  # the size of a page
+        across = int(re.search(rb"lX|bX|Width|Left|:w|bW", match[1]) is not None)
+        unit = {b"stDi": b"AppliedToDimensions", b"Iptc": b"pixel"}.get(match[1][:4], b"")
+        if unit not in xmp:  # the size of a page, or parts of the picture's size
             return match[0]
         is_size = match[1].startswith((b"exif", b"tiff"))
         return match[1] + b"%d" % (size[across] if is_size else round(float(match[2]) * factors[across]))
