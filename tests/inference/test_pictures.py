@@ -18,6 +18,7 @@ import pyvips
 import tifffile
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin, features
+from PIL.TiffImagePlugin import IFDRational
 
 from rgt_arch.errors import UsageError, UserError
 from rgt_arch.inference.pictures import Picture, check_writable, picture_pixels, read_picture, write_picture
@@ -648,7 +649,7 @@ PANORAMA = (
 def test_metadata_that_counts_pixels_is_multiplied(tmp_path: Path, suffix: str) -> None:
     exif = some_exif()
     exif[ExifTags.Base.ImageWidth] = 13
-    exif.get_ifd(ExifTags.IFD.Exif)[0x9214] = (6, 4, 2, 3)
+    exif.get_ifd(ExifTags.IFD.Exif).update({0x9214: (6, 4, 2, 3), 0xA20E: 1000.5, 0xA20F: IFDRational(0, 0)})
     save(tmp_path / "a.jpg", noise(3, np.uint8), xmp=PANORAMA, exif=exif)
     picture = read_picture(tmp_path / "a.jpg")
     assert write_picture(tmp_path / f"b{suffix}", picture.enlarged(noise(3, np.uint8, 18, 39))) == []
@@ -661,6 +662,7 @@ def test_metadata_that_counts_pixels_is_multiplied(tmp_path: Path, suffix: str) 
     got = tags(again[EXIF])
     assert [got[key] for key in ("256", "Exif.40962", "Exif.40963")] == [39, 39, 18]
     assert got["Exif.37396"] == (18, 8, 6, 6)
+    assert float(got["Exif.41486"]) == pytest.approx(3001.5)
 
 
 def test_positions_in_a_picture_that_is_turned_are_reported(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -27,6 +28,7 @@ _KIND, _BITS, _INK_SET, _SEPARATED = 0xFE, 0x102, 0x14C, 5
 # EXIF tags that count pixels: width and height, and points and sizes (x, y, …) in the picture.
 _SIZES = {0x100: 1, 0x101: 0, 0xA002: 1, 0xA003: 0, 0x1001: 1, 0x1002: 0}  # places in (height, width)
 _POINTS = (0x9214, 0xA214)
+_DENSITIES = {0xA20E: 1, 0xA20F: 0}  # pixels per length of the sensor
 # Tags of a TIFF's own directory that describe what the picture shows: description, make, model, software, date, artist,
 # computer, rating, copyright, Windows' title, comment, author, keywords, subject, and the directories of EXIF and GPS.
 _DESCRIPTIVE = {0x10E, 0x10F, 0x110, 0x131, 0x132, 0x13B, 0x13C, 0x4746, 0x8298, *range(0x9C9B, 0x9CA0), 0x8769, 0x8825}
@@ -275,6 +277,9 @@ def _enlarged_exif(exif: bytes, size: tuple[int, int], factors: tuple[float, flo
     for tags in (data, data.get_ifd(ExifTags.IFD.Exif), data.get_ifd(ExifTags.IFD.Interop)):
         for tag in _SIZES.keys() & tags.keys():
             tags[tag] = size[_SIZES[tag]]
+        for tag in _DENSITIES.keys() & tags.keys():
+            if math.isfinite(float(tags[tag])):
+                tags[tag] = float(tags[tag]) * factors[_DENSITIES[tag]]
         for tag in tags.keys() & _POINTS:
             tags[tag] = tuple(
                 round(value * factor) for value, factor in zip(tags[tag], factors[::-1] * 2, strict=False)
