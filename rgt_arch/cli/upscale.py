@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rgt_arch.cli.commands import command, flag
 
 
-def _tile(text: str) -> int | str:
-    if text != "auto" and not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text} is neither auto nor a number of pixels")
-    return text if text == "auto" else int(text)
+def _number_or(word: str, what: str) -> Callable[[str], int | str]:
+    """Return a converter for a flag that takes a word or a whole number."""
+
+    def convert(text: str) -> int | str:
+        if text != word and not text.isdecimal():
+            raise argparse.ArgumentTypeError(f"{text} is neither {word} nor a number {what}")
+        return text if text == word else int(text)
+
+    return convert
 
 
 @command(
     "upscale",
     "enlarge pictures and videos",
-    "Enlarge pictures (PNG, JPEG, TIFF, WebP, AVIF, BMP; 8 and 16 bit, with alpha) and videos (mp4, mkv, webm). Colour "
+    "Enlarge pictures (PNG, JPEG, TIFF, WebP, AVIF, BMP; 8 and 16 bit, with alpha) and videos. Colour "
     "profiles, EXIF and XMP data, alpha and sound are kept where the format has a place for them. Nothing is "
     "overwritten unless asked for.",
     """examples:
@@ -29,21 +34,34 @@ def _tile(text: str) -> int | str:
     flag("inputs INPUT", "file, folder with its sub-folders, or pattern", nargs="+"),
     flag("-o --output OUT", "folder, or for one input a file (default: photo_x4.jpg beside photo.jpg)", dest="place"),
     flag("-w --weights WEIGHTS", "a name that `rgt weights` lists, or a file (default: RGT_T_x4)"),
-    flag("-s --outscale FACTOR", "final size by a resize, such as 2.5 (default: the scale of the weights)", float),
-    flag("-t --tile auto|0|N", "side in pixels; 0: whole; auto: whole if the memory suffices (default: auto)", _tile),
+    [
+        flag("-s --outscale FACTOR", "final size by a resize, such as 2.5 (default: the scale of the weights)", float),
+        flag("--width N", "final width in pixels, by a resize; the height follows", int),
+        flag("--height N", "final height in pixels, by a resize; the width follows", int),
+        flag("--long-side N", "final pixels of the longer side, by a resize", int),
+    ],
+    flag(
+        "-t --tile auto|0|N",
+        "side in pixels; 0: whole; auto: whole if the memory suffices (default: auto)",
+        _number_or("auto", "of pixels"),
+    ),
     flag("--overlap N", "pixels that tiles share (default: 32, at most half a tile)", int),
     flag("--self-ensemble", "RGT+: the mean of 8 runs, in 8 times the time"),
     flag("--precision", "inside the network (default: auto)", choices=("auto", "fp32", "bf16", "fp16")),
     flag("--device auto|cpu|cuda|mps", "where to compute (default: auto)"),
     flag("--alpha", "how transparency is enlarged (default: rgt)", choices=("rgt", "bicubic", "drop")),
-    flag("--suffix SUFFIX", "end of output names; auto: x and the factor (default: auto)"),
+    flag("--suffix SUFFIX", "end of output names; auto: x and the factor, or side and pixels (default: auto)"),
     flag(
         "--ext",
         "format of pictures; auto: the input's (default: auto)",
         dest="extension",
         choices=("auto", "png", "jpg", "webp", "avif", "tif"),
     ),
-    flag("--quality 1-100", "of JPEG, WebP and AVIF (default: 95)", int),
+    flag(
+        "--quality 1-100|lossless",
+        "of JPEG, WebP and AVIF (default: 95, lossless for a lossless WebP); lossless: WebP and AVIF",
+        _number_or("lossless", "from 1 to 100"),
+    ),
     flag("--crf 0-63", "of videos: lower is better and larger (default: 17 in H.264, 24 in VP9)", int),
     flag("--overwrite", "replace outputs that exist"),
     flag("--compare", "also write pictures beside bicubic, …_compare.png"),

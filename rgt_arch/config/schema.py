@@ -105,7 +105,7 @@ def convert(spec: Key, value: Any) -> Any:
     if value is False and spec.nullable and (spec.choices or spec.kind == "section"):
         return None
     if value is None:
-        raise WrongValueError(f"is empty; {_expected(spec)}; give a value or remove the line")
+        raise WrongValueError(f"{_expected(spec)}, but the value is empty; give one or remove the line")
     result = _convert(spec.kind, value)
     items = result if isinstance(result, list) else [result]
     if result is None or (spec.choices and not all(item in spec.choices for item in items)):

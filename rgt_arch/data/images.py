@@ -6,7 +6,7 @@ import io
 import os
 import stat
 import warnings
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -45,18 +45,21 @@ def find_files(folder: Path) -> list[Path]:
     return files
 
 
-def walk_files(folder: Path) -> Iterator[Path]:
-    """Yield the files of `find_files` in any order, perhaps none. A folder with several links to it is listed once."""
+def _refuse(error: OSError) -> None:
+    raise UsageError(f"{error.filename}: cannot be listed ({error.strerror})") from error
+
+
+def walk_files(folder: Path, on_error: Callable[[OSError], None] = _refuse) -> Iterator[Path]:
+    """Yield the files of `find_files` in any order, perhaps none. A folder with several links to it is listed once.
+
+    on_error: called for a folder that cannot be listed; the default raises UsageError.
+    """
     seen = set()
-    for place, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
+    for place, folders, names in os.walk(folder, onerror=on_error, followlinks=True):
         is_new = (real := os.path.realpath(place)) not in seen
         seen.add(real)
         folders[:] = sorted(name for name in folders if is_new and not name.startswith("."))
         yield from (Path(place, name) for name in names if is_new and not name.startswith("."))
-
-
-def _refuse(error: OSError) -> None:
-    raise UsageError(f"{error.filename}: cannot be listed ({error.strerror})") from error
 
 
 def read_bytes(path: Path) -> bytes:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from rgt_arch.files import check_place
 from rgt_arch.inference.comparing import comparison_path, write_comparison
 from rgt_arch.inference.memory import is_out_of_memory
 from rgt_arch.inference.pictures import check_writable, picture_pixels, read_picture, write_picture
-from rgt_arch.inference.planning import Job, Output
+from rgt_arch.inference.planning import Job, Output, Plan
 from rgt_arch.inference.upscaler import Upscaler
 from rgt_arch.inference.video import upscale_video, video_pixels
 from rgt_arch.progress import Progress
@@ -29,7 +31,11 @@ class Outcome:
     there: list[Path] = field(default_factory=list)
     """Existing outputs, left unchanged."""
     failures: list[str] = field(default_factory=list)
-    """One line for each failed file."""
+    """One line for each failed file, and each folder that cannot be listed."""
+    notices: int = 0
+    """Number of lines about losses that were printed."""
+    passed_over: str = ""
+    """As `Plan.passed_over_by_suffix`."""
 
     @property
     def exit_code(self) -> int:
@@ -37,10 +43,13 @@ class Outcome:
         return int(bool(self.failures))
 
     def line(self) -> str:
-        """Return the counts, the place of the results, and the failures again: earlier lines have scrolled away."""
+        """Return the counts, the place of the results and, unless a terminal shows them already, the failures."""
         counts = f"{len(self.made)} made, {len(self.there)} already there, {len(self.failures)} failed"
+        counts += f", {self.notices} notice{'s' * (self.notices > 1)}" if self.notices else ""
         lines = [f"already there{_place(self.there)}; --overwrite replaces"] if self.there else []
-        lines = [f"  {printable(line)}" for line in (*lines, *self.failures)]
+        lines += [self.passed_over] if self.passed_over else []
+        lines += [] if sys.stdout.isatty() and sys.stderr.isatty() else self.failures
+        lines = [f"  {printable(line)}" for line in lines]
         return "\n".join([printable(counts + _place(self.made)), *lines])
 
 
@@ -52,30 +61,37 @@ def _place(files: Sequence[Path]) -> str:
     return f": {folder}" if folder != folder.parent else ""
 
 
-def run_jobs(jobs: Sequence[Job], upscaler: Upscaler, output: Output) -> Outcome:
+def run_jobs(plan: Plan, upscaler: Upscaler, output: Output) -> Outcome:
     """Run all jobs with a progress bar in pixels. A failure is reported on stderr and does not stop the rest."""
+    jobs = plan.jobs
     existing = {job.target for job in jobs if os.path.lexists(job.target)}
     todo = [job for job in jobs if output.overwrite or job.target not in existing]
-    outcome = Outcome(there=[] if output.overwrite else [job.target for job in jobs if job.target in existing])
+    outcome = Outcome(failures=plan.failures, passed_over=plan.passed_over_by_suffix())
+    outcome.there += [] if output.overwrite else [job.target for job in jobs if job.target in existing]
     sizes = [_pixels(job) for job in todo]
     done = 0
     with Progress(sum(sizes), "upscaling", "px", large=True) as progress:
+        for failure in plan.failures:
+            progress.note(failure)
         for job, size in zip(todo, sizes, strict=True):
             try:
                 # written by another process, or an earlier target under another name on a disk that ignores case
                 if job.target not in existing and os.path.lexists(job.target):
                     raise UserError(f"{job.target}: another program made it during this run, and it was not replaced")
-                with warnings.catch_warnings(record=True) as told:
+                _make_folder(job)
+                with warnings.catch_warnings(record=True) as told, _no_wider_than(job.source):
                     warnings.simplefilter("default", UserWarning)  # each text once: a video has thousands of frames
                     notices = _run(job, upscaler, output, partial(_advance, progress, done, size))
-                for notice in dict.fromkeys([*notices, *(str(warning.message) for warning in told)]):
+                notices = list(dict.fromkeys([*notices, *(str(warning.message) for warning in told)]))
+                outcome.notices += len(notices)
+                for notice in notices:
                     progress.note(_named(job, notice))
                 outcome.made.append(job.target)
                 done += size
-            except (UserError, MemoryError, RuntimeError) as error:
-                if not isinstance(error, UserError) and not is_out_of_memory(error):
+            except (UserError, OSError, MemoryError, RuntimeError) as error:
+                if not isinstance(error, (UserError, OSError)) and not is_out_of_memory(error):
                     raise
-                reason = str(error) if isinstance(error, UserError) else "does not fit into memory"
+                reason = str(error) if isinstance(error, (UserError, OSError)) else "does not fit into memory"
                 outcome.failures.append(_named(job, reason))
                 progress.note(outcome.failures[-1])
                 progress.leave_out(size)
@@ -96,31 +112,49 @@ def _pixels(job: Job) -> int:
     """Input pixels of a file; 1 if it cannot be read, which `_run` reports later."""
     try:
         return max(1, video_pixels(job.source) if job.is_video else picture_pixels(job.source))
-    except UserError:
+    except (UserError, OSError):
         return 1
+
+
+@contextmanager
+def _no_wider_than(source: Path) -> Iterator[None]:
+    """Deny group and others, for everything that is made meanwhile, the permissions that they lack for `source`."""
+    before = os.umask(0o077)
+    with suppress(OSError):
+        os.umask(before | (~os.stat(source).st_mode & 0o077))
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def _make_folder(job: Job) -> None:
+    """Make the folder of the result, no more accessible than that of the source."""
+    try:
+        with _no_wider_than(job.source.parent):
+            job.target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{error.filename}: cannot be made ({error.strerror}); name another place with -o") from error
 
 
 def _run(job: Job, upscaler: Upscaler, output: Output, advance: Callable[[int, int], None]) -> list[str]:
     """Upscale one file and return notices for the user."""
     notices: list[str] = []
-    try:
-        job.target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{error.filename}: cannot be made ({error.strerror}); name another place with -o") from error
     check_place(job.target)
     if job.is_video:
         if output.compare:
             notices.append("--compare works for pictures only, not for videos")
-        options = {"outscale": output.outscale, "crf": output.crf, "progress": advance, "notify": notices.append}
+        options = {"outscale": output.scaling(), "crf": output.crf, "progress": advance, "notify": notices.append}
         upscale_video(job.source, job.target, upscaler, **options)  # type: ignore[arg-type]
         return notices
     picture = read_picture(job.source)
     height, width = picture.pixels.shape[:2]
     channels = picture.channels - (upscaler.alpha == "drop" and picture.has_alpha)
-    size = upscaler.output_size(height, width, output.outscale)
-    notices += [*picture.notices, *check_writable(job.target, size, channels, picture.pixels.dtype)]
-    pixels = upscaler.upscale(picture.pixels, output.outscale, advance)
-    notices += write_picture(job.target, replace(picture, pixels=pixels), quality=output.quality)
+    size = upscaler.output_size(height, width, output.scaling())
+    losses = check_writable(job.target, size, channels, picture.pixels.dtype, quality=output.quality)
+    notices += [*picture.notices, *losses]
+    pixels = upscaler.upscale(picture.pixels, output.scaling(), advance)
+    notices += write_picture(job.target, picture.enlarged(pixels), quality=output.quality)
     comparison = comparison_path(job.target)
     if output.compare and os.path.lexists(comparison) and not output.overwrite:
         notices.append(f"{comparison} exists and was left as it is; --overwrite replaces it")

@@ -6,18 +6,25 @@ import glob
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 
 from rgt_arch.data.images import walk_files
-from rgt_arch.errors import UsageError
+from rgt_arch.errors import UsageError, UserError
 from rgt_arch.inference.comparing import comparison_path
 from rgt_arch.inference.pictures import PICTURE_SUFFIXES, WRITABLE_SUFFIXES
+from rgt_arch.inference.upscaler import Outscale
 from rgt_arch.inference.video import TARGET_SUFFIXES, VIDEO_SUFFIXES, is_video, target_suffix
 
 _READABLE = PICTURE_SUFFIXES | frozenset(VIDEO_SUFFIXES)
+_LARGEST_FACTOR = 32
+_SIDES: dict[str, Callable[[int, int], int]] = {
+    "width": lambda _, width: width,
+    "height": lambda height, _: height,
+    "long_side": max,
+}
 EXTENSIONS = ("auto", "png", "jpg", "webp", "avif", "tif")
 
 
@@ -34,6 +41,25 @@ class Job:
         return is_video(self.source)
 
 
+@dataclass
+class Plan:
+    """The files to upscale, and what a search in folders found besides."""
+
+    jobs: list[Job] = field(default_factory=list)
+    passed_over: set[Path] = field(default_factory=set)
+    """Files in folders, except hidden ones, that neither are a video nor have the suffix of a picture."""
+    failures: list[str] = field(default_factory=list)
+    """One line for each folder that cannot be listed."""
+
+    def passed_over_by_suffix(self) -> str:
+        """Return numbers and suffixes, such as "passed over: 2 .heic, 1 .jxl"; empty if there are none."""
+        counts = Counter(path.suffix.lower() or "without a suffix" for path in self.passed_over)
+        numbers = ", ".join(
+            f"{number} {suffix}" for suffix, number in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        )
+        return f"passed over: {numbers}" if numbers else ""
+
+
 @dataclass(frozen=True)
 class Output:
     """Names, formats and options of the results. Raises UsageError for values out of range."""
@@ -48,8 +74,12 @@ class Output:
     extension: str = "auto"
     """Format of pictures. auto: the input's, or png if that cannot be written."""
     outscale: float | None = None
-    quality: int = 95
-    """Of JPEG, WebP and AVIF, 1 to 100."""
+    width: int | None = None
+    height: int | None = None
+    long_side: int | None = None
+    """At most one of these four: the result is resized to a factor, or to pixels on one side; the aspect is kept."""
+    quality: int | str | None = None
+    """Of JPEG, WebP and AVIF: 1 to 100, or "lossless". None: 95, or lossless for a lossless WebP."""
     crf: int | None = None
     """Constant rate factor of the video encoder, lower is better. None: the default of `upscale_video`."""
     overwrite: bool = False
@@ -57,28 +87,66 @@ class Output:
     """Also write a comparison: bicubic on the left, the result on the right."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.quality <= 100:
-            raise UsageError(f"--quality is {self.quality}; it must be from 1 to 100")
+        if self.quality not in (None, "lossless", *range(1, 101)):
+            raise UsageError(f"--quality is {self.quality}; it must be from 1 to 100, or lossless")
         if self.place is not None and not str(self.place):
             raise UsageError("-o is empty; name a file or a folder, such as . for the current one")
-        if self.outscale is not None and not 0 < self.outscale <= 32:
-            raise UsageError(f"--outscale is {self.outscale}; it must be above 0 and at most 32")
+        if str(self.place).rstrip("/") == "-":
+            raise UsageError("-o -: results are not written to stdout; name a file or a folder, or ./- for that folder")
+        if self.outscale is not None and not 0 < self.outscale <= _LARGEST_FACTOR:
+            raise UsageError(f"--outscale is {self.outscale}; it must be above 0 and at most {_LARGEST_FACTOR}")
+        sides = self._sides()
+        if len(sides) + (self.outscale is not None) > 1:
+            raise UsageError("--outscale, --width, --height and --long-side exclude each other; give one of them")
+        for name, pixels in sides.items():
+            if pixels < 1:
+                raise UsageError(f"{_flag(name)} is {pixels}; it must be 1 or more")
         if self.crf is not None and not 0 <= self.crf <= 63:
             raise UsageError(f"--crf is {self.crf}; it must be from 0 to 63")
         if set(self.suffix) & {"/", "\\", "\0"}:
             raise UsageError(f"--suffix is {self.suffix!r}; it is a part of a name: name folders with -o")
 
+    def _sides(self) -> dict[str, int]:
+        return {name: pixels for name in _SIDES if (pixels := getattr(self, name)) is not None}
 
-def plan_jobs(inputs: Sequence[str | Path], output: Output, scale: int) -> list[Job]:
+    def scaling(self) -> Outscale:
+        """Return the factor of results, or a function that returns it for a picture of (height, width).
+
+        The function raises UserError for factors above the largest `outscale`.
+        """
+        for name, pixels in self._sides().items():
+            return partial(_factor, name, pixels)
+        return self.outscale
+
+    def ending(self, scale: int) -> str:
+        """Return the end of output names; scale: of the network."""
+        if self.suffix != "auto":
+            return self.suffix
+        sides = [f"{name.removesuffix('_side')}{pixels}" for name, pixels in self._sides().items()]
+        return sides[0] if sides else f"x{self.outscale or scale:g}"
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _factor(name: str, pixels: int, height: int, width: int) -> float:
+    side = _SIDES[name](height, width)
+    if pixels > _LARGEST_FACTOR * side:
+        raise UserError(f"{_flag(name)} {pixels} is more than {_LARGEST_FACTOR} times its {side} pixels; take less")
+    return pixels / side
+
+
+def plan_jobs(inputs: Sequence[str | Path], output: Output, scale: int) -> Plan:
     """Return the files to upscale, in the order of the inputs, with the paths of their results.
 
     inputs: files, folders (with sub-folders; hidden files, the output folder, and files that neither are a video nor
     have the suffix of a picture or video are skipped), or patterns such as `photos/*.png`. Results of an earlier run of
     the same inputs are skipped, unless outputs are replaced. scale: used in names.
-    Raises UsageError if there is nothing to do, a folder cannot be listed, an output is also an input, or two outputs
-    have the same path.
+    Raises UsageError if there is nothing to do, an output is also an input, or two outputs have the same path.
     """
-    suffix = f"x{output.outscale or scale:g}" if output.suffix == "auto" else output.suffix
+    plan = Plan()
+    suffix = output.ending(scale)
     found = [match for name in inputs for match in _matches(name)]
     place = None if output.place is None else os.path.expanduser(output.place)
     single = len(found) == 1 and found[0].is_file()
@@ -87,16 +155,18 @@ def plan_jobs(inputs: Sequence[str | Path], output: Output, scale: int) -> list[
             raise UsageError(f"-o {place}: is a file name, but there are several inputs; name a folder")
         jobs = [_named_job(found[0], Path(place), output.extension)]
     else:
-        every = (job for match in found for job in _jobs_of(match, place, suffix, output.extension))
+        every = (job for match in found for job in _jobs_of(match, place, suffix, output.extension, plan))
         # the same file may be named twice, by patterns for instance
         jobs = _told_apart(list({(_identity(job.source), _identity(job.target)): job for job in every}.values()))
     if not output.overwrite:  # skip earlier results, as when `rgt upscale *.jpg` is run again
         results = {_identity(path): job for job in jobs for path in (job.target, comparison_path(job.target))}
         jobs = [job for job in jobs if results.get(_identity(job.source), job) is job]
-    if not jobs:
-        raise UsageError(f"{', '.join(map(str, inputs))}: no pictures or videos to upscale")
+    if not jobs and not plan.failures:
+        besides = "; ".join(["", plan.passed_over_by_suffix()] if plan.passed_over else [])
+        raise UsageError(f"{', '.join(map(str, inputs))}: no pictures or videos to upscale{besides}")
     _refuse_collisions(jobs, output.compare)
-    return jobs
+    plan.jobs = jobs
+    return plan
 
 
 def _named_job(source: Path, target: Path, extension: str) -> Job:
@@ -147,17 +217,24 @@ def _matches(name: str | Path) -> list[Path]:
     return matches
 
 
-def _jobs_of(match: Path, place: str | None, suffix: str, extension: str) -> list[Job]:
+def _jobs_of(match: Path, place: str | None, suffix: str, extension: str, plan: Plan) -> list[Job]:
+    """Return the jobs of a file or folder; files and folders that are left out are added to the plan."""
     if not match.is_dir():
         return [Job(match, _target(match, Path(place or match.parent), Path(match.name), suffix, extension))]
     folder = Path(place or f"{match.resolve()}_{suffix or 'out'}")
-    files = sorted(file for file in walk_files(match) if file.suffix.lower() in _READABLE or is_video(file))
+
+    def leave_out(error: OSError) -> None:
+        plan.failures.append(f"{error.filename}: cannot be listed ({error.strerror})")
+
+    files = sorted(walk_files(match, leave_out))
     parents = {parent for file in files for parent in file.parents if match in parent.parents}
     results = {parent for parent in parents if _identity(parent) == _identity(folder)}
+    files = [file for file in files if results.isdisjoint(file.parents)]
+    plan.passed_over.update(file for file in files if file.suffix.lower() not in _READABLE and not is_video(file))
     return [
         Job(file, _target(file, folder, file.relative_to(match), suffix, extension))
         for file in files
-        if results.isdisjoint(file.parents)
+        if file not in plan.passed_over
     ]
 
 

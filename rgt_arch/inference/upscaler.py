@@ -39,6 +39,8 @@ PRECISIONS = ("auto", "fp32", *_AUTOCAST)
 _MOST_TILES_AT_ONCE = 8
 
 Progress = Callable[[int, int], None]
+Outscale = float | Callable[[int, int], float] | None
+"""A final factor, or a function that returns it for a picture of (height, width); None: the network's scale."""
 
 
 class Upscaler:
@@ -87,9 +89,7 @@ class Upscaler:
         self.used_tile: int | None = None
         """Tile side of the last picture; 0 if it was run whole."""
 
-    def upscale(
-        self, image: NDArray[Any], outscale: float | None = None, progress: Progress | None = None
-    ) -> NDArray[Any]:
+    def upscale(self, image: NDArray[Any], outscale: Outscale = None, progress: Progress | None = None) -> NDArray[Any]:
         """Enlarge a picture `scale` times, or `outscale` times by a final resize (Lanczos, antialiased).
 
         image: (H, W) or (H, W, C): grey, grey and alpha, RGB or RGBA in this order; alpha is not premultiplied. uint8,
@@ -99,8 +99,6 @@ class Upscaler:
         Raises ValueError for other arrays and an outscale ≤ 0; UserError if the result or the smallest tile does not
         fit into memory, or the network's output is not finite.
         """
-        if outscale is not None and not 0 < outscale < math.inf:
-            raise ValueError(f"outscale is {outscale}; it must be above 0")
         if not isinstance(image, np.ndarray):
             raise ValueError(f"image is of {type(image).__name__}; give an array, such as numpy.asarray(image)")
         colour, alpha = split_alpha(image)
@@ -125,9 +123,14 @@ class Upscaler:
         array = arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=2)
         return array[..., 0] if image.ndim == 2 else array
 
-    def output_size(self, height: int, width: int, outscale: float | None = None) -> tuple[int, int]:
-        """Return the (height, width) of the result for a picture of (height, width)."""
-        factor = self.scale if outscale is None else outscale
+    def output_size(self, height: int, width: int, outscale: Outscale = None) -> tuple[int, int]:
+        """Return the (height, width) of the result for a picture of (height, width).
+
+        Raises ValueError for an outscale ≤ 0.
+        """
+        factor = outscale(height, width) if callable(outscale) else self.scale if outscale is None else outscale
+        if not 0 < factor < math.inf:
+            raise ValueError(f"outscale is {factor}; it must be above 0")
         return max(1, round(height * factor)), max(1, round(width * factor))
 
     def _check_room(self, enlarged: tuple[int, int], size: tuple[int, int], channels: int) -> None:

@@ -81,6 +81,8 @@ def test_mistakes_are_one_line_errors_and_change_nothing(cat, weights, capsys, m
     before = sorted(tmp_path.rglob("*"))
     for flags, text in (
         (["--quality", 0], "--quality is 0"),
+        (["--quality", "lossless", "-o", "a.jpg"], "a.jpg: JPEG is always lossy"),
+        (["--width", 0], "--width is 0"),
         (["--crf", 99], "--crf is 99"),
         (["-w", "no.pth"], "no.pth"),
         (["-s", 0, "-w", "no.pth"], "--outscale is 0"),
@@ -90,6 +92,9 @@ def test_mistakes_are_one_line_errors_and_change_nothing(cat, weights, capsys, m
         err = capsys.readouterr().err
         assert text in err
         assert err.count("\n") == 1
+    with pytest.raises(SystemExit):
+        upscale(cat, "-w", weights, "-s", 2, "--width", 60)
+    assert "--width: not allowed with argument -s" in capsys.readouterr().err
     for tile in ("abc", "-8", "1.5"):
         with pytest.raises(SystemExit):
             upscale(cat, "-w", weights, f"--tile={tile}")

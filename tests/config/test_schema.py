@@ -47,7 +47,7 @@ def test_error_names_the_expected_values() -> None:
         (COUNT, 1.5, "a whole number"),
         (COUNT, True, "a whole number"),
         (COUNT, 0, "a value of 1 or more"),
-        (COUNT, None, "a whole number; give a value or remove the line"),
+        (COUNT, None, "a whole number, but the value is empty; give one or remove the line"),
         (Key(int | Literal["auto"]), "all", "a whole number or auto"),
         (Key(float), "fast", "a number such as 2e-4"),
         (Key(float), float("nan"), "a number such as 2e-4"),

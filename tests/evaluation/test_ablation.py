@@ -256,7 +256,7 @@ MISTAKES = [
     ("list.yml", "base: files/rgt.yml", "base: files/rg.yml", "files/rg.yml: no such option file"),
     ("list.yml", "base: files/rgt.yml\n", "", "base is None; give an option file"),
     ("list.yml", "[network_g:cpe=false]", "3", "variants:no CPE is 3; give a list such as"),
-    ("list.yml", "[network_g:cpe=false]", "[scale=3]", "['scale=3'] are not all of network_g"),
+    ("list.yml", "[network_g:cpe=false]", "[scale=3]", "['scale=3']: variants may change keys of network_g only"),
     ("list.yml", "[network_g:cpe=false]", "[network_g:embed_dim=97]", "no RGT has these arguments"),
     ("list.yml", "[network_g:cpe=false]", "[]", "have the same network"),
     ("list.yml", "no CPE:", "'RGT:':", "or names that give the same folder"),

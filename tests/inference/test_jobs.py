@@ -1,10 +1,12 @@
 """Which files are upscaled, where results are written, and that no file of the user is lost."""
 
 import os
+import sys
 import warnings
 import zlib
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -15,7 +17,7 @@ from rgt_arch.errors import UsageError
 from rgt_arch.inference import jobs as jobs_module
 from rgt_arch.inference.jobs import Outcome, run_jobs
 from rgt_arch.inference.pictures import writing
-from rgt_arch.inference.planning import Job, Output, plan_jobs
+from rgt_arch.inference.planning import Job, Output, Plan, plan_jobs
 from rgt_arch.inference.upscaler import Upscaler
 
 
@@ -45,8 +47,8 @@ def photos(tmp_path):
     return folder
 
 
-def targets(jobs, folder):
-    return sorted(str(job.target.relative_to(folder)) for job in jobs)
+def targets(plan, folder):
+    return sorted(str(job.target.relative_to(folder)) for job in plan.jobs)
 
 
 def upscale(inputs, output=None, network=None):
@@ -76,6 +78,9 @@ def test_results_go_beside_a_file_and_into_a_new_folder_beside_a_folder(photos):
         ({"place": "o", "suffix": ""}, "o/cat.jpg"),
         ({"place": "o", "extension": "png"}, "o/cat_x4.png"),
         ({"place": "o", "outscale": 2.5}, "o/cat_x2.5.jpg"),
+        ({"place": "o", "width": 70}, "o/cat_width70.jpg"),
+        ({"place": "o", "height": 70}, "o/cat_height70.jpg"),
+        ({"place": "o", "long_side": 70}, "o/cat_long70.jpg"),
         ({"place": "big.webp"}, "big.webp"),
         ({"place": "out.new/"}, "out.new/cat_x4.jpg"),
         ({"place": "there.old"}, "there.old/cat_x4.jpg"),
@@ -104,7 +109,13 @@ def test_names_follow_place_suffix_extension_and_scale(photos, tmp_path, monkeyp
         (["~nobody of that name/cat.jpg"], {}, "no such file or folder"),
         ([""], {}, "an input is empty"),
         (["empty"], {}, "no pictures or videos to upscale"),
+        ([], {"width": 0}, "--width is 0; it must be 1 or more"),
+        ([], {"long_side": -5}, "--long-side is -5; it must be 1 or more"),
+        ([], {"width": 9, "outscale": 2}, "exclude each other"),
+        ([], {"quality": "best"}, "--quality is best; it must be from 1 to 100, or lossless"),
         ([], {"place": ""}, "-o is empty"),
+        ([], {"place": "-"}, "-o -: results are not written to stdout"),
+        (["texts"], {}, r"no pictures or videos to upscale; passed over: 2 \.heic, 1 \.jxl, 1 without a suffix"),
         ([], {"suffix": "/../evil"}, "--suffix is "),
         ([], {"suffix": "a\\b"}, "--suffix is "),
     ],
@@ -113,6 +124,9 @@ def test_invalid_inputs_and_outputs_end_in_one_line(photos, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     (tmp_path / "link").symlink_to(photos)
     (tmp_path / "empty").mkdir()
+    (tmp_path / "texts/more").mkdir(parents=True)
+    for name in ("a.heic", "a.jxl", "more/b.HEIC", "README", ".hidden"):
+        (tmp_path / "texts" / name).touch()
     os.link(photos / "cat.jpg", photos / "CAT_x2.jpg")  # simulates a case-insensitive disk
     for name in ("cat.png", "süb/cat.png"):
         Image.new("RGB", (4, 4)).save(photos / name)
@@ -144,8 +158,8 @@ def test_results_with_equal_names_are_distinguished_by_source_format(photos, tmp
     Image.new("RGB", (4, 4)).save(photos / "cat.png")
     Image.new("RGB", (6, 6)).save(photos / "cat.gif")
     output = Output(tmp_path / "o", extension="png")
-    jobs = plan_jobs([photos], output, 2)
-    assert targets(jobs, tmp_path / "o") == ["cat_gif_x2.png", "cat_jpg_x2.png", "cat_x2.png", "süb/katze 1_x2.png"]
+    plan = plan_jobs([photos], output, 2)
+    assert targets(plan, tmp_path / "o") == ["cat_gif_x2.png", "cat_jpg_x2.png", "cat_x2.png", "süb/katze 1_x2.png"]
     assert counts(upscale([photos], output)) == (4, 0, 0)
     again = upscale([photos], output)
     assert counts(again) == (0, 4, 0)
@@ -155,16 +169,37 @@ def test_results_with_equal_names_are_distinguished_by_source_format(photos, tmp
 def test_name_of_a_result_does_not_depend_on_the_other_inputs(photos):
     for suffix, names in (("auto", ["cat_x2.png", "cat_jpg_x2.png"]), ("", ["cat.png", "cat.png"])):
         for name in names:
-            jobs = plan_jobs([photos / "cat.jpg"], Output(extension="png", suffix=suffix), 2)
-            assert targets(jobs, photos) == [name]
+            plan = plan_jobs([photos / "cat.jpg"], Output(extension="png", suffix=suffix), 2)
+            assert targets(plan, photos) == [name]
             Image.new("RGB", (4, 4)).save(photos / "cat.png")
         (photos / "cat.png").unlink()
+
+
+def test_kinds_are_recognised_by_content_not_by_suffix(photos, tmp_path):
+    names = {".dat": "PNG", ".mp4": "PNG", ".png": "JPEG", ".jpg": "PNG", ".tif": "WEBP", "": "BMP"}
+    for suffix, kind in names.items():
+        Image.fromarray(data.chelsea()[:20, :30]).save(tmp_path / f"a{suffix}", format=kind)
+    for suffix in (".jpg", ".dat", ".mkv"):
+        with av.open(tmp_path / f"film{suffix}", "w", format="mp4") as container:
+            stream = container.add_stream("libx264", rate=10)
+            stream.width, stream.height, stream.pix_fmt = 32, 16, "yuv420p"
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(data.chelsea()[:16, :32], format="rgb24")))
+            container.mux(stream.encode())
+    inputs = [tmp_path / f"a{suffix}" for suffix in names] + sorted(tmp_path.glob("film.*"))
+    (tmp_path / "text.jpg").write_text("neither")
+    outcome = upscale([*inputs, tmp_path / "text.jpg"], Output(tmp_path / "o"))
+    assert counts(outcome) == (9, 0, 1)
+    assert [path.name for path in outcome.made] == [
+        *("a_dat_x2.png", "a_mp4_x2.png", "a_x2.png", "a_x2.jpg", "a_x2.tif", "a__x2.png"),
+        *("film_dat_x2.mkv", "film_jpg_x2.mkv", "film_x2.mkv"),
+    ]
+    assert "is truncated, damaged, or not a picture" in outcome.failures[0]
 
 
 def test_files_given_twice_are_upscaled_once(photos, tmp_path):
     (tmp_path / "link").symlink_to(photos)
     inputs = [photos / "cat.jpg", str(photos / "*.jpg"), tmp_path / "link/cat.jpg"]
-    assert len(plan_jobs(inputs, Output(tmp_path / "o"), 2)) == 1
+    assert len(plan_jobs(inputs, Output(tmp_path / "o"), 2).jobs) == 1
 
 
 def test_links_to_folders_are_followed_and_empty_folders_are_skipped(photos, tmp_path):
@@ -173,8 +208,8 @@ def test_links_to_folders_are_followed_and_empty_folders_are_skipped(photos, tmp
     (photos / "link").symlink_to(tmp_path / "more")
     (photos / "link up").symlink_to(photos)
     (photos / "empty").mkdir()
-    jobs = plan_jobs([photos, photos / "empty"], Output(tmp_path / "o"), 2)
-    assert targets(jobs, tmp_path / "o") == ["cat_x2.jpg", "link/dog_x2.png", "süb/katze 1_x2.png"]
+    plan = plan_jobs([photos, photos / "empty"], Output(tmp_path / "o"), 2)
+    assert targets(plan, tmp_path / "o") == ["cat_x2.jpg", "link/dog_x2.png", "süb/katze 1_x2.png"]
 
 
 # --- no file is lost ---
@@ -198,7 +233,7 @@ def test_two_jobs_with_one_target_do_not_overwrite_each_other(photos, tmp_path):
     target = tmp_path / "cat_x2.jpg"
     jobs = [Job(photos / "cat.jpg", target), Job(photos / "süb/katze 1.png", target)]
     for output in (Output(), Output(overwrite=True)):
-        outcome = run_jobs(jobs, Upscaler(Enlarge(), device="cpu"), output)
+        outcome = run_jobs(Plan(jobs), Upscaler(Enlarge(), device="cpu"), output)
         assert counts(outcome) == (1, 0, 1)
         assert "another program made it during this run" in outcome.failures[0]
         with Image.open(target) as result:
@@ -240,6 +275,54 @@ def test_bad_files_are_named_and_the_others_are_upscaled(photos, tmp_path, capsy
     assert f"{20 * 30 + 12 * 16}/{20 * 30 + 12 * 16}" in told.splitlines()[-1], "the bar counts pixels that were done"
 
 
+def _without_access(folder, monkeypatch):
+    """Deny access to a folder; the tests may run as root, who has it always."""
+    scandir = os.scandir
+
+    def refusing(path):
+        if os.fspath(path) == str(folder):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+
+
+def test_a_folder_that_cannot_be_listed_is_one_failure_among_others(photos, tmp_path, monkeypatch, capsys):
+    (photos / "lost+found").mkdir()
+    _without_access(photos / "lost+found", monkeypatch)
+    outcome = upscale([photos], Output(tmp_path / "o"))
+    failure = f"{photos / 'lost+found'}: cannot be listed (Permission denied)"
+    assert (*counts(outcome), outcome.failures, outcome.exit_code) == (2, 0, 1, [failure], 1)
+    assert capsys.readouterr().err.count(failure) == 1
+    assert outcome.line().splitlines()[1:] == ["  passed over: 1 .txt", f"  {failure}"]
+    alone = upscale([photos / "lost+found"], Output(tmp_path / "o"))
+    assert alone.failures == [failure]
+
+
+def test_an_error_of_the_system_is_a_failure_of_one_file(photos, tmp_path, monkeypatch):
+    def read_picture(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(jobs_module, "read_picture", read_picture)
+    assert counts(upscale([photos], Output(tmp_path / "o"))) == (0, 0, 2)
+
+
+def test_the_summary_counts_notices_and_on_a_terminal_repeats_no_failure(photos, tmp_path, monkeypatch, capsys):
+    Image.fromarray(data.chelsea()[:9, :9]).save(photos / "a.jpg", exif=b"Exif\0\0nonsense")
+    (photos / "b.png").write_bytes(b"damaged")
+    for name in ("c.heic", "d.jxl", "süb/e.HEIC"):
+        (photos / name).touch()
+    outcome = upscale([photos], Output(tmp_path / "o"))
+    line = outcome.line()
+    assert line.startswith(f"3 made, 0 already there, 1 failed, 1 notice: {tmp_path / 'o'}\n")
+    assert "\n  passed over: 2 .heic, 1 .jxl, 1 .txt\n" in line
+    assert outcome.failures[0] in line
+    for stream in (sys.stdout, sys.stderr):
+        monkeypatch.setattr(stream, "isatty", lambda: True)
+    assert outcome.failures[0] not in outcome.line()
+    assert "passed over: 2 .heic" in outcome.line()
+
+
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
 def test_a_picture_that_does_not_fit_into_memory_does_not_stop_the_others(photos, tmp_path, monkeypatch, error):
     def write_picture(path, *arguments, **options):
@@ -268,8 +351,8 @@ def test_unwritable_targets_are_reported_before_upscaling(photos, tmp_path, monk
     Image.new("RGB", (9000, 4)).save("wide.png")
     Path("taken.png/x").mkdir(parents=True)
     options = Output(**output)
-    target = Path("taken.png") if text == "is a folder" else plan_jobs(["wide.png"], options, 2)[0].target
-    outcome = run_jobs([Job(Path("wide.png"), target)], Upscaler(Never(), device="cpu"), options)
+    target = Path("taken.png") if text == "is a folder" else plan_jobs(["wide.png"], options, 2).jobs[0].target
+    outcome = run_jobs(Plan([Job(Path("wide.png"), target)]), Upscaler(Never(), device="cpu"), options)
     assert text in outcome.failures[0]
 
 
@@ -291,6 +374,24 @@ def test_a_notice_that_repeats_for_every_frame_is_printed_once(photos, tmp_path,
 # --- results ---
 
 
+@pytest.mark.parametrize(("mode", "folder_mode"), [(0o600, 0o700), (0o640, 0o750), (0o644, 0o755), (0o444, 0o555)])
+def test_results_are_accessible_to_no_more_users_than_their_sources(photos, mode, folder_mode):
+    before = os.umask(0o022)
+    try:
+        (photos / "cat.jpg").chmod(mode)
+        photos.chmod(folder_mode)
+        upscale([photos], Output(compare=True))
+        made = photos.with_name("photos_x2")
+        for path in (made / "cat_x2.jpg", made / "cat_x2_compare.png"):
+            assert path.stat().st_mode & 0o777 == mode | 0o600
+        assert made.stat().st_mode & 0o777 == folder_mode | 0o700
+        assert (made / "süb/katze 1_x2.png").stat().st_mode & 0o777 == 0o644
+        assert os.umask(0o022) == 0o022
+    finally:
+        os.umask(before)
+        photos.chmod(0o755)
+
+
 def test_pixels_and_exif_reach_the_output(tmp_path):
     exif = Image.Exif()
     exif[0x10E] = "my cat"
@@ -299,6 +400,27 @@ def test_pixels_and_exif_reach_the_output(tmp_path):
     with Image.open(tmp_path / "a_x2.png") as result:
         np.testing.assert_array_equal(result, data.chelsea()[:20, :30].repeat(2, 0).repeat(2, 1))
         assert result.getexif()[0x10E] == "my cat"
+
+
+@pytest.mark.parametrize(
+    ("output", "sizes"),
+    [
+        ({"width": 77}, [(77, 51), (77, 58)]),
+        ({"height": 31}, [(46, 31), (41, 31)]),
+        ({"long_side": 61}, [(61, 41), (61, 46)]),
+        ({"long_side": 15}, [(15, 10), (15, 11)]),
+    ],
+)
+def test_a_side_in_pixels_gives_results_of_that_size_and_the_same_aspect(photos, output, sizes):
+    outcome = upscale([photos], Output(**output))
+    for path, size in zip(outcome.made, sizes, strict=True):
+        with Image.open(path) as result:
+            assert result.size == size
+
+
+def test_a_side_far_above_the_input_is_refused(photos):
+    outcome = upscale([photos / "süb"], Output(width=600), Never())
+    assert "--width 600 is more than 32 times its 16 pixels" in outcome.failures[-1]
 
 
 def test_comparison_shows_bicubic_beside_the_result_and_overwrites_no_file(photos, capsys):

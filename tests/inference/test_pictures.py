@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 import zlib
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,11 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import pyvips
 import tifffile
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin, features
+from PIL.TiffImagePlugin import IFDRational
 
 from rgt_arch.errors import UsageError, UserError
 from rgt_arch.inference.pictures import Picture, check_writable, picture_pixels, read_picture, write_picture
@@ -262,6 +264,43 @@ def test_cmyk_is_converted_with_its_own_profile(tmp_path: Path, suffix: str) -> 
     assert red > 200 > green > 100 > blue  # orange, not the (0, 255, 255) of a naive conversion
 
 
+@pytest.mark.parametrize("profile", [True, False])
+@pytest.mark.parametrize("layout", ["contig", "separate"])
+@pytest.mark.parametrize("bits", DTYPES)
+def test_channels_beside_cmyk_are_alpha_only_if_marked(tmp_path: Path, bits: str, layout: str, profile: bool) -> None:
+    path, top = tmp_path / "a.tif", np.iinfo(DTYPES[bits]).max
+    inks = np.zeros((4, 6, 5), DTYPES[bits])
+    inks[:, 3:, 0], inks[..., 4] = top, top // 3
+    options = {"photometric": "separated", "planarconfig": layout, "iccprofile": cmyk_profile() if profile else None}
+    for extra, channels in ((["unassalpha"], 4), (["unspecified"], 3), (None, 3)):
+        _tiff(inks, extrasamples=extra, **options)(path)
+        picture = read_picture(path)
+        assert picture.channels == channels
+        assert picture.pixels.dtype == DTYPES[bits]
+        assert picture.pixels[0, 0, :3].min() > top * 0.98
+        assert picture.pixels[0, 4, :3].max() > 2 * picture.pixels[0, 4, :3].min()
+        assert (channels < 4) == ("channels that are not marked as transparency" in picture.metadata)
+        if channels == 4:
+            assert (picture.pixels[..., 3] == top // 3).all()
+    if bits == "16":
+        _tiff(inks, extrasamples=["assocalpha"], **options)(path)
+        with pytest.raises(UserError, match="save it as RGB"):
+            read_picture(path)
+
+
+@pytest.mark.parametrize("bits", DTYPES)
+def test_only_the_first_channel_after_the_colours_can_be_alpha(tmp_path: Path, bits: str) -> None:
+    pixels = noise(5, DTYPES[bits])
+    for extra, channels, name in (
+        (["unassalpha", "unspecified"], 4, "channels after the transparency"),
+        (["unspecified", "unassalpha"], 3, "channels that are not marked as transparency"),
+    ):
+        tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", planarconfig="contig", extrasamples=extra)
+        picture = read_picture(tmp_path / "a.tif")
+        np.testing.assert_array_equal(picture.pixels, pixels[..., :channels])
+        assert name in picture.metadata
+
+
 @pytest.mark.parametrize("bits", DTYPES)
 @pytest.mark.parametrize("channels", [2, 4])
 def test_premultiplied_alpha_is_divided_out_of_the_colours(tmp_path: Path, channels: int, bits: str) -> None:
@@ -316,6 +355,7 @@ def _bad_files(folder: Path) -> dict[str, str]:
     for suffix in (".gif", ".webp", ".png"):
         frames[0].save(folder / f"moving{suffix}", save_all=True, append_images=frames[1:])
         reasons[f"moving{suffix}"] = "animation of 2 frames"
+    whole_png = png(smooth(3), 2, depth=8)
     damaged = bytearray((folder / "whole.png").read_bytes())
     damaged[len(damaged) // 2] ^= 1
     lzw = save(folder / "lzw.tif", noise(3, np.uint8, 60, 70), compression="tiff_lzw").read_bytes()
@@ -325,6 +365,7 @@ def _bad_files(folder: Path) -> dict[str, str]:
         "cut16.png": (png(noise(3, np.uint16, 60, 70), 2)[:9000], "truncated"),
         "empty.png": (b"", "is empty"),
         "text.png": (b"hello", "not a picture"),
+        "bad header.png": (bytes(whole_png[:30] + b"\0" + whole_png[31:]), "damaged"),
         "document.eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a picture"),
         "a.heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 50, "HEIC is not read"),
         "bomb.png": (_with_size(100_000, 100_000), "too many"),
@@ -339,6 +380,9 @@ def _bad_files(folder: Path) -> dict[str, str]:
     tifffile.imwrite(
         folder / "planes.tif", np.zeros((2, 4, 4), np.uint8), photometric="minisblack", planarconfig="separate"
     )
+    for name, options in BANDS.items():
+        tifffile.imwrite(folder / name, np.zeros((4, 6, 4), np.uint8), **{"photometric": "minisblack", **options})
+    tifffile.imwrite(folder / "raw.tif", smooth(3), photometric="rgb", subfiletype=1)
     (folder / "folder.png").mkdir()
     os.mkfifo(folder / "pipe.png")
     return reasons | {
@@ -349,7 +393,17 @@ def _bad_files(folder: Path) -> dict[str, str]:
         "signed.tif": "16-bit samples of type short",
         "cfa.tif": "camera",
         "planes.tif": "grey and alpha in separate planes",
+        "raw.tif": "camera",
+        "inks.tif": "inks other than CMYK; save it as RGB",
+        **{name: "has 4 channels that are not marked as RGB or CMYK; save it as" for name in BANDS if "bands" in name},
     }
+
+
+BANDS: dict[str, dict[str, Any]] = {
+    "bands.tif": {"planarconfig": "contig"},
+    "bands, alpha.tif": {"planarconfig": "contig", "extrasamples": ["unspecified", "unspecified", "unassalpha"]},
+    "inks.tif": {"photometric": "separated", "planarconfig": "contig", "extratags": [(332, "H", 1, 2, True)]},
+}
 
 
 def _with_size(width: int, height: int) -> bytes:
@@ -369,6 +423,7 @@ def test_unreadable_files_end_in_one_line(
         assert message.startswith(f"{tmp_path / name}: "), message
         assert reason in message
         assert "\n" not in message
+        assert "object at" not in message
     output = capfd.readouterr()
     assert not caplog.records
     assert output.err == output.out == ""  # not even from libtiff or libpng
@@ -426,14 +481,15 @@ def test_metadata_is_carried_through_every_format(tmp_path: Path, source: str, t
         Image.fromarray(noise(3, np.uint8)).save(tmp_path / source, icc_profile=SRGB, exif=data, **more)
     picture = read_picture(tmp_path / source)
     assert picture.notices == ()
-    larger = replace(picture, pixels=noise(3, np.uint16 if "16" in target else np.uint8, 40, 20))
+    larger = picture.enlarged(noise(3, np.uint16 if "16" in target else np.uint8, 40, 20))
     notices = write_picture(tmp_path / target, larger)
     again = read_picture(tmp_path / target)
     if target == "b.bmp":
         assert notices == ["not kept in this BMP: EXIF data, XMP data, colour profile"]
         assert (again.metadata.get(PROFILE), again.metadata.get(XMP)) == (None, None)
         return
-    assert (again.metadata.get(PROFILE), again.metadata.get(XMP)) == (SRGB, XMP_DATA.replace(b'"6"', b'"1"'))
+    xmp = XMP_DATA.replace(b'"6"', b'"1"').replace(b'"13"', b'"20"').replace(b">9<", b">40<")
+    assert (again.metadata.get(PROFILE), again.metadata.get(XMP)) == (SRGB, xmp)
     if target.endswith(".tif"):
         assert notices == ["not kept in this TIFF: EXIF data"]
         return
@@ -481,6 +537,19 @@ def test_implausible_resolution_is_left_out(tmp_path: Path, dpi: float) -> None:
         write_picture(tmp_path / name, picture)
 
 
+def _jpeg_with(segment: bytes = b"") -> bytes:
+    """A progressive JPEG, with an APP13 segment if there is something in it."""
+    file = io.BytesIO()
+    Image.fromarray(smooth(3)).save(file, "JPEG", progressive=True)
+    content = file.getvalue()
+    return content[:2] + (b"\xff\xed" + struct.pack(">H", len(segment) + 2) + segment if segment else b"") + content[2:]
+
+
+def _with_chunk(content: bytes) -> bytes:
+    return content[:4] + struct.pack("<I", len(content) + 4) + content[8:] + b"C2PA\3\0\0\0abc\0"
+
+
+WIDE = (31270, 32900, 70800, 29200, 17000, 79700, 13100, 4600)  # primaries of BT.2020
 HDR = (b"cICP", bytes([9, 16, 0, 1]))
 GAMMA_OF_SRGB = (b"gAMA", struct.pack(">I", 45455))
 # Files with data that a result does not carry, and the name of the data in the notice.
@@ -511,12 +580,50 @@ LEFT_OUT: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     **{
         name: (
-            partial(save, pixels=smooth(3), format="JPEG", xmp=XMP_DATA.replace(b"xmp:Rating", name.encode())),
-            f"XMP data about parts that the result lacks ({name.partition(':')[0]})",
+            partial(save, pixels=smooth(3), format="JPEG", xmp=XMP_DATA.replace(b"adobe:ns:meta/", name.encode())),
+            f"XMP data about parts that the result lacks ({part})",
         )
-        for name in ("GPano:FullPanoWidthPixels", "hdrgm:Version", "GCamera:MotionPhoto")
+        for name, part in (
+            ("http://ns.google.com/photos/1.0/camera/", "camera"),
+            ("http://ns.xiaomi.com/photos/1.0/camera/", "camera"),
+            ("http://ns.google.com/photos/1.0/container/item/", "item"),
+            ("http://ns.adobe.com/hdr-gain-map/1.0/", "hdr-gain-map"),
+            ("http://ns.apple.com/HDRGainMap/1.0/", "HDRGainMap"),
+        )
     },
-}
+    **{
+        name: (lambda path, data=data: _write(path, _jpeg_with(data)), name)
+        for name, data in (
+            ("IPTC data (captions, keywords)", b"Photoshop 3.0\x008BIM\4\4\0\0\0\0\0\5\x1c\2\5\0\0\0"),
+            ("Photoshop data", b"Photoshop 3.0\x008BIM\7\xd0\0\0\0\0\0\2ab"),
+            ("extended XMP data", b"http://ns.adobe.com/xmp/extension/\0" + b"0" * 40),
+            ("gain map", b"urn:iso:std:iso:ts:21496:-1\0\0"),
+            ("APP13 data (Somebody's)", b"Somebody's\0data"),
+            ("APP13 data", b"\1\2"),
+        )
+    },
+    "clip": (lambda path: _write(path, _jpeg_with() + b"\0\0\0\x18ftypmp42"), "a clip after the picture (12 bytes)"),
+    "trailer": (lambda path: _write(path, _jpeg_with() + b"SEFT\0"), "data after the picture (5 bytes)"),
+    "padding": (lambda path: _write(path, _jpeg_with() + b"\0\r\n"), ""),
+    "private tags": (
+        lambda path: tifffile.imwrite(
+            path, smooth(3), photometric="rgb", metadata=None, software=False, extratags=[
+                (33550, "d", 3, (1.0, 1.0, 0.0), True), (42113, "s", 3, "-9", True), (33723, "B", 4, b"abcd", True),
+                (50000, "H", 1, 7, True)]),
+        "GeoTIFF data, IPTC data (captions, keywords), tag 50000",
+    ),
+    "chunk of a PNG": (partial(_write, content=png(noise(3, np.uint8), 2, (b"caBX", b"x"), depth=8)), "chunk caBX"),
+    "HDR behind a profile": (
+        partial(_write, content=png(noise(3, np.uint8), 2, (b"iCCP", b"x\0\0" + b"\1" * 5000), HDR, depth=8)),
+        "colour tags (cICP)",
+    ),
+    "primaries": (
+        partial(_write, content=png(noise(3, np.uint8), 2, (b"cHRM", struct.pack(">8I", *WIDE)), depth=8)),
+        "primaries (cHRM)",
+    ),
+    "chunk of a WebP": (
+        lambda path: _write(path, _with_chunk(save(path, smooth(3), format="WEBP").read_bytes())), "chunk C2PA"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("what", LEFT_OUT)
@@ -526,6 +633,87 @@ def test_data_that_a_result_does_not_carry_are_reported(tmp_path: Path, what: st
     notices = write_picture(tmp_path / "b.png", read_picture(tmp_path / "a"))
     assert notices == ([f"not kept in this PNG: {name}"] if name else [])
     assert read_picture(tmp_path / "b.png").metadata.keys() <= {DPI, EXIF}
+
+
+PANORAMA = (
+    b'<x:xmpmeta xmlns:GPano="http://ns.google.com/photos/1.0/panorama/" GPano:FullPanoWidthPixels="64" '
+    b'GPano:CroppedAreaTopPixels="4" GPano:PoseHeadingDegrees="64" tiff:ImageWidth="1" mwg-rs:AppliedToDimensions="" '
+    b'Iptc4xmpExt:rbUnit="pixel" Iptc4xmpExt:rbY="2" Iptc4xmpExt:rbW="5" '
+    b'stDim:w="13.0" stArea:x="0.5" '
+    b'xmpNote:HasExtendedXMP="0A"><exif:PixelYDimension>9</exif:PixelYDimension>'
+    b"</x:xmpmeta>"
+)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".webp", ".png"])
+def test_metadata_that_counts_pixels_is_multiplied(tmp_path: Path, suffix: str) -> None:
+    exif = some_exif()
+    exif[ExifTags.Base.ImageWidth] = 13
+    exif.get_ifd(ExifTags.IFD.Exif).update({0x9214: (6, 4, 2, 3), 0xA20E: 1000.5, 0xA20F: IFDRational(0, 0)})
+    save(tmp_path / "a.jpg", noise(3, np.uint8), xmp=PANORAMA, exif=exif)
+    picture = read_picture(tmp_path / "a.jpg")
+    assert write_picture(tmp_path / f"b{suffix}", picture.enlarged(noise(3, np.uint8, 18, 39))) == []
+    again = read_picture(tmp_path / f"b{suffix}").metadata
+    for old, new in ((b'Pixels="64', b'Pixels="192'), (b'Pixels="4', b'Pixels="8'), (b'Width="1"', b'Width="39"')):
+        assert new in again[XMP], again[XMP]
+        assert old not in again[XMP]
+    for part in (b'rbY="4"', b'rbW="15"', b'stDim:w="39"', b'Degrees="64"', b'stArea:x="0.5"><', b">18<"):
+        assert part in again[XMP], again[XMP]
+    got = tags(again[EXIF])
+    assert [got[key] for key in ("256", "Exif.40962", "Exif.40963")] == [39, 39, 18]
+    assert got["Exif.37396"] == (18, 8, 6, 6)
+    assert float(got["Exif.41486"]) == pytest.approx(3001.5)
+
+
+def test_positions_in_a_picture_that_is_turned_are_reported(tmp_path: Path) -> None:
+    exif = some_exif(6)
+    exif.get_ifd(ExifTags.IFD.Exif)[0x9214] = (6, 4)
+    save(tmp_path / "a.jpg", noise(3, np.uint8), xmp=PANORAMA, exif=exif)
+    notices = write_picture(tmp_path / "b.jpg", read_picture(tmp_path / "a.jpg"))
+    lost = "subject area, XMP data about parts that the result lacks (panorama)"
+    assert notices == [f"not kept in this JPEG: {lost}"]
+
+
+@pytest.mark.parametrize("bits", DTYPES)
+@pytest.mark.parametrize("suffix", [".webp", ".avif"])
+def test_formats_without_a_resolution_keep_it_as_exif_data(tmp_path: Path, suffix: str, bits: str) -> None:
+    for metadata in ({}, {EXIF: some_exif().tobytes()}):
+        picture = Picture(noise(3, DTYPES[bits]), {DPI: (300.0, 200.0), **metadata})
+        assert write_picture(tmp_path / f"a{suffix}", picture) == []
+        got = tags(read_picture(tmp_path / f"a{suffix}").metadata[EXIF])
+        assert (got["282"], got["283"], got["296"]) == (300, 200, 2)
+    write_picture(tmp_path / f"a{suffix}", Picture(noise(3, DTYPES[bits])))
+    assert EXIF not in read_picture(tmp_path / f"a{suffix}").metadata
+
+
+@pytest.mark.parametrize("kind", [b"tEXt", b"pHYs", b"zTXt", b"eXIf", b"tIME"])
+def test_a_png_with_a_wrong_checksum_of_metadata_is_read_with_a_notice(tmp_path: Path, kind: bytes) -> None:
+    content = png(smooth(3), 2, (kind, b"Title\0\0a fish"), (b"tEXt", b"Author\0K"), depth=8)
+    at = content.index(kind) + 5
+    (tmp_path / "a.png").write_bytes(content[:at] + b"B" + content[at + 1 :])
+    picture = read_picture(tmp_path / "a.png")
+    np.testing.assert_array_equal(picture.pixels, smooth(3))
+    assert picture.notices == ("some of its metadata is damaged or above 64 MB: it may be wrong or missing",)
+    assert texts(picture)["Author"] == "K"
+
+
+HUGE = zlib.compress(b"a" * (65 << 20))
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        *((b"zTXt", b"Title\0\0" + HUGE), (b"iTXt", b"Title\0\1\0\0\0" + HUGE), (b"iCCP", b"Title\0\0" + HUGE)),
+        *((b"pHYs", b"abc"), (b"gAMA", b"ab"), (b"cHRM", b"abc")),
+    ],
+    ids=lambda chunk: chunk[0].decode(),
+)
+def test_metadata_that_pillow_refuses_does_not_refuse_the_picture(tmp_path: Path, chunk: tuple[bytes, bytes]) -> None:
+    (tmp_path / "a.png").write_bytes(png(smooth(3), 2, chunk, (b"tEXt", b"Author\0K"), depth=8))
+    picture = read_picture(tmp_path / "a.png")
+    np.testing.assert_array_equal(picture.pixels, smooth(3))
+    assert "metadata" in picture.notices[0]
+    assert write_picture(tmp_path / "b.png", picture) == []
 
 
 @pytest.mark.parametrize("bits", DTYPES)
@@ -578,6 +766,15 @@ def test_16_bits_are_rounded_in_formats_with_8(tmp_path: Path, suffix: str) -> N
     assert np.abs(read_picture(path).pixels.astype(int) - 10).max() <= (0 if suffix == ".bmp" else 1)
 
 
+@pytest.mark.parametrize("bits", [10, 12])
+def test_avif_of_10_and_12_bits_becomes_16_bits_with_full_white(tmp_path: Path, bits: int) -> None:
+    levels = np.arange(2**bits).reshape(-1, 64).astype(np.uint32)
+    image = pyvips.Image.new_from_array((levels << (16 - bits)).astype(np.uint16), interpretation="grey16")
+    image.heifsave(str(tmp_path / "a.avif"), compression="av1", bitdepth=bits, lossless=True)
+    pixels = read_picture(tmp_path / "a.avif").pixels
+    np.testing.assert_allclose(pixels[..., 0], levels * 65535 / (2**bits - 1), atol=1)
+
+
 @pytest.mark.parametrize("bits", DTYPES)
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_avif_keeps_colours_alpha_and_more_than_8_bits(tmp_path: Path, channels: int, bits: str) -> None:
@@ -596,6 +793,35 @@ def test_avif_keeps_colours_alpha_and_more_than_8_bits(tmp_path: Path, channels:
     assert tags(again.metadata.get(EXIF))["271"] == "Maker"
     shown = pixels[..., None].repeat(3, 2) if channels == 1 else pixels  # AVIF has no grey
     assert np.abs(again.pixels.astype(int) - shown).max() <= top * 0.02
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("suffix", [".webp", ".avif", ".png", ".tif"])
+def test_lossless_keeps_all_pixels(tmp_path: Path, suffix: str, channels: int) -> None:
+    path, pixels = tmp_path / f"a{suffix}", noise(channels, np.uint8)
+    write_picture(path, Picture(pixels, {XMP: XMP_DATA, EXIF: some_exif().tobytes()}), quality="lossless")
+    again = read_picture(path)
+    in_colour = np.asarray(Image.fromarray(pixels).convert("RGBA" if channels in (2, 4) else "RGB"))
+    expected = pixels if suffix in (".png", ".tif") else in_colour  # WebP and AVIF have no grey
+    np.testing.assert_array_equal(again.pixels, expected)
+    assert XMP in again.metadata
+
+
+@pytest.mark.parametrize("more", [{}, {"exif": some_exif(), "icc_profile": SRGB, "xmp": XMP_DATA}])
+def test_a_lossless_webp_stays_lossless_unless_a_quality_is_given(tmp_path: Path, more: dict[str, Any]) -> None:
+    path, target = tmp_path / "a.webp", tmp_path / "b.webp"
+    for lossless in (True, False):
+        save(path, noise(4, np.uint8), lossless=lossless, exact=True, **more)
+        picture = read_picture(path).enlarged(noise(4, np.uint8, 18, 26))
+        write_picture(target, picture)
+        assert np.array_equal(read_picture(target).pixels, picture.pixels) == lossless
+        write_picture(target, picture, quality=95)
+        assert not np.array_equal(read_picture(target).pixels, picture.pixels)
+
+
+def test_lossless_jpeg_is_refused_before_upscaling(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="JPEG is always lossy; take --ext png, webp or avif"):
+        check_writable(tmp_path / "a.jpg", (5, 5), 3, np.uint8, quality="lossless")
 
 
 def test_limits_of_formats_are_checked_before_upscaling(tmp_path: Path) -> None:

@@ -16,24 +16,39 @@ from typing import Any
 import cv2
 import numpy as np
 import pyvips
-from PIL import Image, PngImagePlugin
+from PIL import Image, ImageFile, PngImagePlugin
 
 from rgt_arch.data.images import decode, image_size, read_bytes
 from rgt_arch.errors import UserError
-from rgt_arch.inference.pictures.picture import DPI, PROFILE, UNMARKED, Picture, named_xmp, read_metadata
+from rgt_arch.inference.pictures.picture import (
+    DPI,
+    EXIF,
+    PROFILE,
+    UNMARKED,
+    XMP,
+    Picture,
+    named_xmp,
+    read_metadata,
+    webp_chunks,
+)
 
 MAX_PIXELS = 2**30
 """Files that decode to more pixels are damaged or an attack."""
 _MAX_TEXT = 64 << 20  # bytes of metadata that Pillow unpacks
-# The first bytes of a file, and the loader of libvips that reads it; OpenCV reads all others.
-_LOADERS = {
-    b"\x89PNG\r\n\x1a\n": "png",
-    b"\xff\xd8\xff": "jpeg",
-    b"RIFF": "webp",
-    b"GIF8": "gif",
-    **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "tiff"),  # the latter two: BigTIFF
+# What a file begins with, and the loader of libvips that reads it; OpenCV reads others.
+_KINDS = {
+    rb"\x89PNG\r\n\x1a\n": "png",
+    rb"\xff\xd8\xff": "jpeg",
+    rb"RIFF....WEBP": "webp",
+    rb"GIF8": "gif",
+    rb"II[*+]\0|MM\0[*+]": "tiff",  # +: BigTIFF
+    rb"....ftyp(?:....)*?avi[fs]": "heif",
+    rb"....ftyp(?:....)*?(?:hei[cmsx]|hev[cmsx]|mif1|msf1)": "HEIC",
+    rb"BM|P[1-7]\s|\0\0\0\x0cjP  |\xff\x4f\xff\x51": "other",  # BMP, PNM, JPEG 2000
 }
+_LONGEST_START = 256
 _FIELDS = ("n-pages", "orientation", "bits-per-sample", "xmp-data", "icc-profile-data")
+_DAMAGED = "some of its metadata is damaged or above 64 MB: it may be wrong or missing"
 _READ = "PNG, JPEG, TIFF, WebP, AVIF, GIF, BMP, PNM or JPEG 2000"
 
 pyvips.cache_set_max(0)  # the cache would return the old content of a file that was written again
@@ -73,13 +88,28 @@ def picture_pixels(path: Path) -> int:
         return math.prod(image_size(path) or (1,))
 
 
+def is_picture(path: Path) -> bool:
+    """Whether a file's content, whatever its suffix, begins like that of a picture."""
+    try:
+        if not path.is_file():  # as above
+            return False
+        with path.open("rb") as file:
+            return _kind(file.read(_LONGEST_START)) is not None
+    except OSError:
+        return False
+
+
+def _kind(content: bytes) -> str | None:
+    # the brands of AVIF and HEIC are in a box that begins with its size
+    start = content[: content[3] if content[4:8] == b"ftyp" else _LONGEST_START]
+    return next((kind for pattern, kind in _KINDS.items() if re.match(pattern, start, re.DOTALL)), None)
+
+
 def _read(content: bytes) -> Picture:
-    kind = next((loader for start, loader in _LOADERS.items() if content.startswith(start)), None)
-    if content[4:8] == b"ftyp":  # followed by the brands, which may also be those of HEIC or of a video
-        if not re.match(rb"(....)*(avif|avis)", content[8 : content[3]], re.DOTALL):
-            raise UserError("HEIC is not read; save it as PNG, TIFF or JPEG first")
-        kind = "heif"
-    if kind is None:
+    kind = _kind(content)
+    if kind == "HEIC":
+        raise UserError("HEIC is not read; save it as PNG, TIFF or JPEG first")
+    if kind is None or kind == "other":
         return _by_opencv(content)
     try:
         return _by_vips(content, kind)
@@ -100,20 +130,22 @@ def _by_vips(content: bytes, kind: str, fail_on: str = "error") -> Picture:
     if image.width * image.height > MAX_PIXELS:
         raise UserError(f"{image.width}×{image.height} pixels are too many; the limit is {MAX_PIXELS}")
     fields = {name: image.get(name) for name in _FIELDS if image.get_typeof(name)}
-    metadata, notices = read_metadata(content, kind), []
-    if kind == "tiff" and (pages := fields.get("n-pages", 1)) > 1:
+    metadata, notices = _metadata(content, kind)
+    if kind in ("tiff", "heif") and (pages := fields.get("n-pages", 1)) > 1:
         metadata[f"pages after the first ({pages - 1})"] = None
     turned = fields.get("orientation", 1)
     if DPI in metadata and turned in (5, 6, 7, 8):
         metadata[DPI] = metadata[DPI][::-1]
-    metadata |= named_xmp(fields.get("xmp-data", b""))
+    metadata |= named_xmp(fields.get("xmp-data", b""), turned=turned != 1)
     if image.interpretation == "cmyk":
         if "icc-profile-data" not in fields:
             notices.append("CMYK without a colour profile: its colours are a guess")
         depth = 16 if image.format == "ushort" else 8
-        image = image.icc_transform(
+        inks, more = image.extract_band(0, n=4), image.bands - 4
+        rgb = inks.icc_transform(
             "srgb", embedded=True, intent="relative", black_point_compensation=True, depth=depth
-        )
+        )  # which would scale alpha of 16 bits as if it had 8
+        image = rgb.bandjoin(image.extract_band(4, n=more)) if more else rgb
     elif "icc-profile-data" in fields:
         metadata[PROFILE] = fields["icc-profile-data"]
     if image.interpretation in ("lab", "labs"):
@@ -121,12 +153,31 @@ def _by_vips(content: bytes, kind: str, fail_on: str = "error") -> Picture:
     if image.format not in ("uchar", "ushort"):
         bits = f"{fields.get('bits-per-sample', 0)}-bit samples of type {image.format}"
         raise UserError(f"has {bits}; convert it to 8 or 16 bits, unsigned")
-    colours = 1 if image.bands < 3 else 3
+    if kind == "heif" and image.format == "ushort":  # libvips fills up 10 and 12 bits with zeros
+        image |= image >> fields["bits-per-sample"]
     if image.bands > 2 and image.interpretation not in ("srgb", "rgb16", "rgb"):
-        raise UserError(f"has {image.bands} channels that are not said to be RGB; save it as RGB or RGBA")
+        raise UserError(f"has {image.bands} channels that are not marked as RGB or CMYK; save it as grey, RGB or RGBA")
+    colours = 1 if image.bands < 3 else 3
     image = image.extract_band(0, n=min(image.bands, colours + (UNMARKED not in metadata)))
     pixels = (image if turned == 1 else image.copy_memory().autorot()).numpy()
-    return Picture(pixels, metadata, tuple(notices))
+    return Picture(pixels, metadata, tuple(notices), kind == "webp" and b"VP8L" in webp_chunks(content))
+
+
+def _metadata(content: bytes, kind: str) -> tuple[dict[str, Any], list[str]]:
+    """Read the metadata of a file that libvips opens, and notices."""
+    before = ImageFile.LOAD_TRUNCATED_IMAGES
+    try:
+        for tolerant in (before, True):  # True: Pillow leaves out texts that are too large, and ignores their checksums
+            ImageFile.LOAD_TRUNCATED_IMAGES = tolerant
+            try:
+                return read_metadata(content, kind), [] if tolerant is before else [_DAMAGED]
+            except UserError:
+                raise
+            except Exception:  # Pillow raises many kinds of errors; libvips decides whether the pixels are whole
+                continue
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = before
+    return {}, ["its metadata cannot be read"]
 
 
 def _by_opencv(content: bytes) -> Picture:
@@ -139,8 +190,8 @@ def _by_opencv(content: bytes) -> Picture:
         raise UserError(f"has {pixels.dtype} samples; convert it to 8 or 16 bits, grey or RGB")
     if pixels.ndim == 3:
         pixels = pixels[..., [2, 1, 0, 3][: pixels.shape[2]]]
-    has_profile = b"colr\x02" in content[:4096]  # in JPEG 2000
-    return Picture(pixels, {f"{PROFILE} of JPEG 2000": None} if has_profile else {})
+    names = {b"colr\x02": PROFILE, b"uuid": f"{EXIF} or {XMP}"}  # boxes of JPEG 2000
+    return Picture(pixels, {f"{name} of JPEG 2000": None for box, name in names.items() if box in content[:4096]})
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from rgt_arch.inference.pictures.picture import (
     XMP,
     XMP_IN_PNG,
     Picture,
-    resized_exif,
+    exif_with_resolution,
 )
 
 
@@ -34,27 +34,28 @@ class _Format:
     """Limits of a file format.
 
     side: largest width and height of the encoder. holds: names of `Picture.metadata`, besides texts. longest: EXIF or
-    XMP in bytes. channels: of a format without grey.
+    XMP in bytes. channels: of a format without grey. lossless: whether it can keep pixels as they are.
     """
 
     name: str
     side: int = 2**31 - 1
     bits: int = 16
     has_alpha: bool = True
-    holds: Container[str] = (PROFILE, EXIF, XMP)
+    holds: Container[str] = (PROFILE, EXIF, XMP, DPI)
     longest: int = 2**31 - 1
     channels: int | None = None
+    lossless: bool = True
 
 
 # A JPEG marker holds 65,533 bytes, the first 29 of which are a name for XMP. BMP ends at 4 GiB.
-_JPEG = _Format("JPEG", 65500, 8, False, longest=65533 - 29)
+_JPEG = _Format("JPEG", 65500, 8, False, longest=65533 - 29, lossless=False)
 _SUFFIXES = {
     ".png": _Format("PNG"),
     **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), _JPEG),
-    ".webp": _Format("WebP", 16383, 8, channels=3),
-    ".avif": _Format("AVIF", 16384, 12, channels=3),
-    **dict.fromkeys((".tif", ".tiff"), _Format("TIFF", holds=(PROFILE, XMP))),
-    ".bmp": _Format("BMP", 37000, 8, False, ()),
+    ".webp": _Format("WebP", 16383, 8, holds=(PROFILE, EXIF, XMP), channels=3),
+    ".avif": _Format("AVIF", 16384, 12, holds=(PROFILE, EXIF, XMP), channels=3),
+    **dict.fromkeys((".tif", ".tiff"), _Format("TIFF", holds=(PROFILE, XMP, DPI))),
+    ".bmp": _Format("BMP", 37000, 8, False, (DPI,)),
 }
 _ICC_SPACES = {b"GRAY": (1, 2), b"RGB ": (3, 4)}  # the colour space of a profile, and the channels it can describe
 _FIELDS = {PROFILE: "icc-profile-data", EXIF: "exif-data", XMP: "xmp-data"}  # in libvips
@@ -62,12 +63,20 @@ WRITABLE_SUFFIXES = tuple(_SUFFIXES)
 _SMALL_TIFF = 2**32 - 2**25  # bytes of pixels in a TIFF with 32-bit offsets; the rest is for tags
 
 
-def check_writable(path: str | os.PathLike[str], size: tuple[int, int], channels: int, dtype: DTypeLike) -> list[str]:
+def check_writable(
+    path: str | os.PathLike[str],
+    size: tuple[int, int],
+    channels: int,
+    dtype: DTypeLike,
+    *,
+    quality: int | str | None = None,
+) -> list[str]:
     """Check, before any work is done, whether a file of this name can hold a picture.
 
-    size: (height, width); channels: 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA; dtype: uint8 or uint16.
+    size: (height, width); channels: 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA; dtype: uint8 or uint16; quality: as in
+    `write_picture`.
     Returns one line for each loss, without the file's name. Raises UsageError for an unknown suffix, UserError for a
-    picture that is too large for the format.
+    picture that is too large for the format, and for lossless JPEG.
     """
     form = _SUFFIXES.get(Path(path).suffix.lower())
     if form is None:
@@ -78,29 +87,38 @@ def check_writable(path: str | os.PathLike[str], size: tuple[int, int], channels
             f"{path}: {size[1]}×{size[0]} pixels are too large for {form.name}, which holds at most {form.side} "
             "pixels in width and height; use PNG or TIFF"
         )
+    if quality == "lossless" and not form.lossless:
+        raise UserError(
+            f"{path}: {form.name} is always lossy; take --ext png, webp or avif, or a quality from 1 to 100"
+        )
     notices = []
     if form.bits < 16 and np.dtype(dtype) == np.uint16:
-        notices.append(f"{form.name} has {form.bits} bits per sample; the 16 are rounded (PNG and TIFF keep them)")
+        notices.append(f"{form.name} has {form.bits} bits per sample; more are rounded (PNG and TIFF keep 16)")
     if channels in (2, 4) and not form.has_alpha:
         notices.append(f"{form.name} has no transparency; the picture is put on white (PNG, TIFF and WebP keep it)")
     return notices
 
 
-def write_picture(path: str | os.PathLike[str], picture: Picture, *, quality: int = 95) -> list[str]:
+def write_picture(path: str | os.PathLike[str], picture: Picture, *, quality: int | str | None = None) -> list[str]:
     """Write a picture in the format of the suffix, whole or not at all.
 
-    quality: of JPEG and AVIF (4:4:4) and WebP, 1 to 100; PNG, TIFF and BMP are always lossless.
+    quality: of JPEG and AVIF (4:4:4) and WebP, 1 to 100 or "lossless"; None: 95, or lossless if the picture was a
+    lossless WebP and becomes one. PNG, TIFF and BMP are always lossless.
     Returns one line about metadata that the format cannot hold; for pixels see `check_writable`.
     Raises the errors of `check_writable`, and UserError if the disk or the encoder fails.
     """
     path = Path(path)
-    check_writable(path, picture.pixels.shape[:2], picture.channels, picture.pixels.dtype)
+    check_writable(path, picture.pixels.shape[:2], picture.channels, picture.pixels.dtype, quality=quality)
     form = _SUFFIXES[path.suffix.lower()]
+    if quality is None:
+        quality = "lossless" if picture.lossless and form.name == "WebP" else 95
     by_vips = form.name == "TIFF" or (form.bits > 8 and picture.pixels.dtype == np.uint16)
-    items = picture.metadata.items()
+    by_vips |= form.name == "AVIF" and quality == "lossless"  # Pillow's AVIF is never lossless in colour
+    metadata = dict(picture.metadata)
+    if DPI in metadata and DPI not in form.holds:
+        metadata[EXIF] = exif_with_resolution(metadata.get(EXIF, b""), *metadata.pop(DPI))
+    items = metadata.items()
     kept = {name: value for name, value in items if _holds(form, picture.channels, name, value, by_vips)}
-    if EXIF in kept:
-        kept[EXIF] = resized_exif(kept[EXIF], picture.pixels.shape[:2])
     try:
         with written_whole(path) as beside:
             if by_vips:
@@ -109,7 +127,7 @@ def write_picture(path: str | os.PathLike[str], picture: Picture, *, quality: in
                 _write_by_pillow(beside, replace(picture, metadata=kept), form, quality)
     except (ValueError, struct.error, pyvips.Error) as error:
         raise UserError(f"{path}: cannot be written as {form.name} ({' '.join(str(error).split())})") from error
-    lost = [name for name in picture.metadata if name not in kept]
+    lost = [name for name in metadata if name not in kept]
     return [f"not kept in this {form.name}: {', '.join(lost)}"] if lost else []
 
 
@@ -119,10 +137,10 @@ def _holds(form: _Format, channels: int, name: str, value: Any, by_vips: bool) -
         return name in form.holds and (form.channels or channels) in _ICC_SPACES.get(value[16:20], ())
     if name.startswith(TEXT):
         return (form.name == "PNG" and (value.isascii() or not by_vips)) or (form.name == "JPEG" and name == COMMENT)
-    return name == DPI or (name in form.holds and len(value) <= form.longest)
+    return name in form.holds and (name == DPI or len(value) <= form.longest)
 
 
-def _write_by_vips(path: Path, picture: Picture, kind: str, quality: int) -> None:
+def _write_by_vips(path: Path, picture: Picture, kind: str, quality: int | str) -> None:
     pixels, metadata = np.ascontiguousarray(picture.pixels), picture.metadata
     colours = (("b-w", "grey16") if picture.channels < 3 else ("srgb", "rgb16"))[pixels.itemsize - 1]
     image = pyvips.Image.new_from_array(pixels, interpretation=colours)
@@ -133,21 +151,26 @@ def _write_by_vips(path: Path, picture: Picture, kind: str, quality: int) -> Non
             image.set_type(pyvips.GValue.blob_type, _FIELDS[name], value)
         elif name.startswith(TEXT):
             image.set_type(pyvips.GValue.gstr_type, f"png-comment-{number}-{name.removeprefix(TEXT)}", value)
+    keep = "icc:xmp:other" + (":exif" if EXIF in metadata else "")  # else libvips writes EXIF data of its own
     if kind == "PNG":
-        keep = "icc:xmp:other" + (":exif" if EXIF in metadata else "")  # else libvips writes EXIF data of its own
         image.pngsave(str(path), filter="all", keep=keep)
     elif kind == "AVIF":
-        image.heifsave(str(path), compression="av1", bitdepth=12, Q=quality, subsample_mode="off")
+        how = {"lossless": True} if quality == "lossless" else {"Q": quality}
+        image.heifsave(
+            str(path), compression="av1", bitdepth=4 + 4 * pixels.itemsize, subsample_mode="off", keep=keep, **how
+        )
     else:
         options = {"bigtiff": pixels.nbytes > _SMALL_TIFF, "resunit": "inch"}
         image.tiffsave(str(path), compression="deflate", predictor="horizontal", **options)
 
 
-def _write_by_pillow(path: Path, picture: Picture, form: _Format, quality: int) -> None:
+def _write_by_pillow(path: Path, picture: Picture, form: _Format, quality: int | str) -> None:
     pixels, metadata = rounded(picture.pixels), picture.metadata
     if picture.has_alpha and not form.has_alpha:
         pixels = on_white(pixels)
-    options: dict[str, Any] = {"quality": quality, "subsampling": "4:4:4"}
+    # exact: also the colours of invisible pixels
+    how = {"lossless": True, "exact": True} if quality == "lossless" else {"quality": quality}
+    options: dict[str, Any] = {"subsampling": "4:4:4", **how}
     names = {DPI: "dpi", PROFILE: "icc_profile", EXIF: "exif", XMP: "xmp", COMMENT: "comment"}
     options |= {option: metadata[name] for name, option in names.items() if name in metadata}
     if form.name == "PNG":

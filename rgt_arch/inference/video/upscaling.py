@@ -29,7 +29,7 @@ def upscale_video(
     target: Path,
     upscaler: Upscaler,
     *,
-    outscale: float | None = None,
+    outscale: Outscale = None,
     crf: int | None = None,
     progress: Progress | None = None,
     notify: Callable[[str], None],
@@ -64,6 +64,8 @@ def upscale_video(
             with open_output(beside, container, video) as output:
                 if survey.largest.interlaced_frame:
                     notify("it is interlaced; deinterlace it first for a clean result")
+                if callable(outscale):
+                    outscale = outscale(*upright_size(survey.largest))
                 size = upscaler.output_size(*upright_size(survey.largest), outscale)
                 writer = VideoWriter(output, container, video, survey, size, crf, notify)
                 for part in parts:
