@@ -59,7 +59,7 @@ def run_script(
         text = "\n\n".join([f"{machine}\n{heading}", *map(table, tables.values())])
         deliver({"machine": machine, "heading": heading, "arguments": vars(args), **tables}, text, args.json)
 
-    with ending_in_order():
+    with ending_in_order(parser.prog, "SIGINT", "SIGTERM", "SIGHUP"):
         return run_guarded(run, parser.prog, args.verbose)
 
 

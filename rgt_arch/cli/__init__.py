@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from types import FrameType
 
 from rgt_arch.cli import evaluation, prepare, upscale, weights
 from rgt_arch.cli.commands import Command, parse
@@ -76,17 +77,42 @@ def _is_stdout_lost() -> bool:
 
 
 @contextmanager
-def ending_in_order() -> Iterator[None]:
-    """Remove half-written files on SIGTERM and on a closed terminal, as on Ctrl-C; exit 143 and 129."""
-    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    taken = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+def ending_in_order(prog: str, *signals: str) -> Iterator[None]:
+    """Remove half-written files on these signals ("SIGTERM", …) and exit with 128 + number, as after Ctrl-C.
+
+    A signal during an import by this package ends the process at once. Nothing is half-written then, and libraries
+    turn an exception into others, or ignore it.
+    """
+
+    def end(number: int, frame: FrameType | None) -> None:
+        if _is_importing(frame):
+            if number == signal.SIGINT:
+                os.write(2, f"{prog}: interrupted\n".encode())
+            os._exit(128 + number)
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        sys.exit(128 + number)
+
+    numbers = [getattr(signal, name) for name in signals if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
+    taken = [number for number in numbers if before[number] in (signal.SIG_DFL, signal.default_int_handler)]
     for number in taken:
-        signal.signal(number, lambda received, _frame: sys.exit(128 + received))
+        signal.signal(number, end)
     try:
         yield
     finally:
         for number in taken:
-            signal.signal(number, signal.SIG_DFL)
+            signal.signal(number, before[number])
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    """Whether code of this package waits for an import."""
+    while frame and (caller := frame.f_back):
+        by_us = caller.f_globals.get("__name__", "").startswith("rgt_arch")
+        if by_us and frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = caller
+    return False
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -94,5 +120,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # for characters that a terminal's encoding lacks
-    with ending_in_order():
-        return run_guarded(*parse(MAIN, COMMANDS, argv))
+    work, prog, verbose = parse(MAIN, COMMANDS, argv)
+    with ending_in_order(prog, "SIGINT", "SIGTERM", "SIGHUP"):
+        return run_guarded(work, prog, verbose)
