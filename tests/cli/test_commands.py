@@ -193,6 +193,27 @@ def test_wrong_usage_exits_2(capsys: pytest.CaptureFixture[str]) -> None:
         assert "usage: rgt" in capsys.readouterr().err
 
 
+def test_mistyped_commands_flags_and_choices_get_a_suggestion(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "a.yml").touch()
+    for line, near in (
+        ("rgt upscal a.png", "upscale"),
+        ("rgt prepare subimage HR", "subimages"),
+        ("rgt upscale a.png --outsacle=2", "--outscale"),
+        ("rgt prepare lr HR --scales 2", "--scale"),
+        ("rgt upscale a.png --alpha bicubc", "bicubic"),
+        ("basicsr trian -opt a.yml", "train"),
+        ("basicsr train -opt a.yml --autoresume", "--auto_resume"),
+        (f"basicsr train {tmp_path / 'a.yml'} --debug", f"-opt {tmp_path / 'a.yml'}"),
+    ):
+        program, *words = line.split()
+        with pytest.raises(SystemExit) as ended:
+            {"rgt": main, "basicsr": basicsr_command.main}[program](words)
+        assert ended.value.code == 2
+        assert capsys.readouterr().err.endswith(f"; did you mean {near}?\n"), line
+
+
 def test_user_errors_are_one_line_and_an_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     def fail(error: BaseException) -> int:
         raise error
