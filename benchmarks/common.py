@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from rgt_arch.cli import ending_in_order, run_guarded
+from rgt_arch.cli import run_guarded
 from rgt_arch.errors import UsageError, UserError
 from rgt_arch.evaluation.reports import deliver, text_table
 from rgt_arch.files import check_output
@@ -59,8 +59,7 @@ def run_script(
         text = "\n\n".join([f"{machine}\n{heading}", *map(table, tables.values())])
         deliver({"machine": machine, "heading": heading, "arguments": vars(args), **tables}, text, args.json)
 
-    with ending_in_order():
-        return run_guarded(run, parser.prog, args.verbose)
+    return run_guarded(run, parser.prog, args.verbose)
 
 
 def float32_is_float32() -> None:

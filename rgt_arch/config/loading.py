@@ -7,6 +7,7 @@ last of two equal keys, and reads `lr: 2e-4` as text, because YAML 1.1 wants a d
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -42,10 +43,11 @@ OptionLoader.add_implicit_resolver("tag:yaml.org,2002:float", _NUMBER, list("-+.
 
 
 class WrittenOptions(NamedTuple):
-    """An option file: its options as plain data, and the line of each key (from 1)."""
+    """An option file: its options as plain data, the line of each key (from 1), and the keys that --force_yml set."""
 
     options: Any
     lines: dict[KeyPath, int]
+    overridden: Collection[KeyPath] = ()
 
 
 class _Builder:

@@ -66,14 +66,17 @@ class Report:
             raise UsageError("\n  ".join([f"{len(self.errors)} problems in {self.file}:", *self.errors]))
 
     def _line(self, path: KeyPath, message: str, value: Any) -> str:
-        """The line number is that of the key, or of the nearest section around it; a value of --force_yml has none."""
+        """The line number is that of the key, or of the nearest section around it; a key of --force_yml has none."""
         lines, written = self._written.lines, value_at(self._written.options, path)
         number = next((lines[path[:end]] for end in range(len(path), 0, -1) if path[:end] in lines), None)
         if value is not None and path in lines and str(written) != str(value) and not isinstance(written, (dict, list)):
             number = None
         quoted = f" = {short(value)}" if value is not None else ""
         key = f"{key_name(path)}{quoted}: " if path else ""
-        return f"{self.file}{f':{number}' if number else ''}: {key}{message}"
+        place = f"{self.file}{f':{number}' if number else ''}"
+        if any(path[:end] in self._written.overridden for end in range(1, len(path) + 1)):
+            place = "--force_yml"
+        return f"{place}: {key}{message}"
 
 
 def short(value: Any) -> str:

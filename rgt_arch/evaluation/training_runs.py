@@ -22,6 +22,7 @@ Points = dict[int, float]
 
 _LOOK_SECONDS = 0.5
 _EVENTS = "events.out.tfevents."
+_UNNAMED = "validation"
 
 
 def basicsr_train(option_file: Path, folder: Path, name: str, total_iter: int, overrides: Sequence[str]) -> Path:
@@ -110,10 +111,22 @@ def _read_events(path: Path) -> dict[Key, Points]:
 
     events = EventAccumulator(str(path), size_guidance={"scalars": 0})
     events.Reload()
-    result: dict[Key, Points] = {}
-    for tag in events.Tags()["scalars"]:
-        group, _, name = tag.partition("/")
-        dataset, _, metric = name.rpartition("/")
-        if name and (group == "losses" or (group == "metrics" and dataset)):  # losses/l_pix, metrics/Set5/psnr
-            result[metric, dataset] = {event.step: event.value for event in events.Scalars(tag)}
-    return result
+    tags = events.Tags()["scalars"]
+    keys = {tag: key for tag in tags if (key := _key(tag, tags))}
+    return {key: {event.step: event.value for event in events.Scalars(tag)} for tag, key in keys.items()}
+
+
+def _key(tag: str, tags: Sequence[str]) -> Key | None:
+    """The key of a TensorBoard tag of BasicSR or a project built on it; None for one folder of a set of videos."""
+    match tag.split("/"):
+        case ["losses", name]:
+            return name, ""
+        case ["metrics", metric]:  # older versions of BasicSR, and its models of videos
+            return metric, _UNNAMED
+        case ["metrics", metric, *_] if f"metrics/{metric}" in tags:
+            return None
+        case ["metrics", *dataset, metric]:
+            return metric, "/".join(dataset)
+        case [*dataset, name] if name.startswith("m_"):  # projects with a copy of an older BasicSR, such as NAFNet
+            return name.removeprefix("m_"), "/".join(dataset) or _UNNAMED
+    return tag, ""

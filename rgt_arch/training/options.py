@@ -52,7 +52,7 @@ def read_options(flags: Flags, root: str, notices: list[str], *, is_train: bool)
         _import(module)
     written = read_written(flags.opt)
     opt: Options = copy.deepcopy(written.options)  # the checks compare both
-    apply_overrides(opt, flags.force_yml)
+    written = written._replace(overridden=apply_overrides(opt, flags.force_yml))
     wanted = opt.get("num_gpu")
     if flags.launcher != "none" and isinstance(wanted, int) and wanted > 1 and torch.cuda.is_available():
         opt["num_gpu"] = 1  # the file counts the GPUs of all machines; each process takes one

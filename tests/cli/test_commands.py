@@ -10,6 +10,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from PIL import Image
 from skimage import data
 
 from rgt_arch import cli, rgt_t
-from rgt_arch.cli import basicsr_command, ending_in_order, main, run_guarded
+from rgt_arch.cli import basicsr_command, main, run_guarded
 from rgt_arch.cli.commands import Command, build_parser
 from rgt_arch.config import describe_options
 from rgt_arch.data.downsampling import SCALES, make_lr_images
@@ -192,6 +193,27 @@ def test_wrong_usage_exits_2(capsys: pytest.CaptureFixture[str]) -> None:
         assert "usage: rgt" in capsys.readouterr().err
 
 
+def test_mistyped_commands_flags_and_choices_get_a_suggestion(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "a.yml").touch()
+    for line, near in (
+        ("rgt upscal a.png", "upscale"),
+        ("rgt prepare subimage HR", "subimages"),
+        ("rgt upscale a.png --outsacle=2", "--outscale"),
+        ("rgt prepare lr HR --scales 2", "--scale"),
+        ("rgt upscale a.png --alpha bicubc", "bicubic"),
+        ("basicsr trian -opt a.yml", "train"),
+        ("basicsr train -opt a.yml --autoresume", "--auto_resume"),
+        (f"basicsr train {tmp_path / 'a.yml'} --debug", f"-opt {tmp_path / 'a.yml'}"),
+    ):
+        program, *words = line.split()
+        with pytest.raises(SystemExit) as ended:
+            {"rgt": main, "basicsr": basicsr_command.main}[program](words)
+        assert ended.value.code == 2
+        assert capsys.readouterr().err.endswith(f"; did you mean {near}?\n"), line
+
+
 def test_user_errors_are_one_line_and_an_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     def fail(error: BaseException) -> int:
         raise error
@@ -240,11 +262,55 @@ def test_closed_pipe_is_silent_and_full_disk_behind_stdout_is_a_one_line_error(u
 
 
 def test_signal_handlers_of_the_host_are_restored() -> None:
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        before = signal.signal(number, signal.SIG_DFL)
+    for name, default in {"SIGTERM": signal.SIG_DFL, "SIGINT": signal.default_int_handler}.items():
+        number = getattr(signal, name)
+        before = signal.signal(number, default)
         try:
-            with ending_in_order():
-                assert callable(signal.getsignal(number))
-            assert signal.getsignal(number) is signal.SIG_DFL
+            assert run_guarded(lambda number=number, default=default: signal.getsignal(number) is default, "prog") == 0
+            assert signal.getsignal(number) is default
         finally:
             signal.signal(number, before)
+
+
+@pytest.mark.parametrize("way", ["raise ImportError('PyCapsule_Import')", "pass"], ids=["converts", "ignores"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "program", ["rgt info", "python -m rgt_arch.cli info", "basicsr train -opt", "inference_rgt -i"]
+)
+def test_signal_in_an_import_that_hides_it_ends_the_command(
+    program: str, number: int, way: str, tmp_path: Path
+) -> None:
+    lines = ("import os, time", "try:", f"    os.kill(os.getpid(), {number:d})", "except BaseException:", f"    {way}")
+    (tmp_path / "fake").mkdir()
+    (tmp_path / "fake/torch.py").write_text("\n".join(lines))
+    starts = {
+        "rgt": ["-c", "import sys; from rgt_arch.cli import main; sys.exit(main())"],
+        "python": [],
+        "basicsr": ["-c", "import sys; from rgt_arch.cli.basicsr_command import main; sys.exit(main())"],
+        "inference_rgt": [str(Path(__file__).parents[2] / "realesrgan_style_scripts/inference_rgt.py")],
+    }
+    name, *words = program.split()
+    process = subprocess.run(
+        [sys.executable, *starts[name], *words, "cat.png"],
+        env={**os.environ, "PYTHONPATH": f"{tmp_path / 'fake'}:{Path(cli.__file__).parents[2]}"},
+        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    killed = -number if name == "basicsr" and number == signal.SIGTERM else 128 + number  # shells show both as 143
+    assert process.returncode == killed, process.stderr
+    assert re.fullmatch(r"\w+ \w+: interrupted\n" if number == signal.SIGINT else "", process.stderr)
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="waits for NumPy's library in /proc")
+def test_ctrl_c_at_any_time_of_the_imports_is_one_line(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "never.yml")  # is opened after the imports, and blocks
+    code = "import sys; from rgt_arch.cli.basicsr_command import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, "train", "-opt", str(tmp_path / "never.yml")]
+    for delay in (0, 0.1, 0.2, 0.4, 0.8):
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+            while "_multiarray_umath" not in Path(f"/proc/{process.pid}/maps").read_text():
+                assert process.poll() is None
+                time.sleep(0.01)
+            time.sleep(delay)
+            process.send_signal(signal.SIGINT)
+            told = process.communicate(timeout=60)[1]
+        assert (process.returncode, told) == (130, "basicsr train: interrupted\n")

@@ -1,6 +1,7 @@
 """`rgt upscale` and inference_rgt.py from end to end: real files, real networks, every flag."""
 
 import os
+import re
 import runpy
 import signal
 import subprocess
@@ -144,6 +145,34 @@ def test_real_esrgans_alpha_flag(tmp_path, weights, monkeypatch):
         assert script(monkeypatch, *flags, "--alpha_upsampler", name) == 0
         expected = Upscaler(load_model(weights), alpha=alpha, tile=0).upscale(rgba)
         np.testing.assert_array_equal(pixels(tmp_path / f"glass_{name}.png"), expected)
+
+
+def test_model_path_and_gpu_of_real_esrgan_do_what_they_say(cat, weights, tmp_path, monkeypatch, capsys):
+    flags = ["-i", cat, "-o", tmp_path, "-n", "RealESRGAN_x4plus", "--model_path", weights]
+    assert script(monkeypatch, *flags) == 0
+    assert pixels(tmp_path / "cat_out.png").shape == (64, 80, 3)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for flag in (["-g", 1], ["--gpu-id=1"]):
+        capsys.readouterr()
+        assert script(monkeypatch, *flags, *flag) == 2
+        assert re.fullmatch(r"rgt upscale: error: device cuda:1 is not available .*\n", capsys.readouterr().err)
+
+
+def test_flags_that_rgt_has_nothing_for_are_one_line(cat, weights, tmp_path, monkeypatch, capsys):
+    flags = ["-i", cat, "-o", tmp_path, "-n", weights]
+    for flag, code, words in (
+        (["-dn", 0.3], 0, "--denoise_strength 0.3 has no effect: RGT"),
+        (["--pre_pad", 10], 0, "--pre_pad 10 has no effect: RGT"),
+        (["--ffmpeg_bin", "ffmpeg"], 0, "--ffmpeg_bin ffmpeg has no effect: videos"),
+        (["--extract_frame_first"], 0, "--extract_frame_first has no effect: videos"),
+        (["--num_process_per_gpu", 2], 0, "--num_process_per_gpu 2 has no effect: one"),
+        (["--face_enhance"], 2, "error: --face_enhance: RGT has no network for faces; leave"),
+        (["--fps", 30], 2, "error: --fps 30: the frames of a video keep their times; leave"),
+    ):
+        assert script(monkeypatch, *flags, *flag) == code
+        line, *others = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"inference_rgt.py: {words}")
+        assert not any("inference_rgt.py" in other for other in others)
 
 
 # --- processes ---

@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 
 from rgt_arch.config import apply_overrides, load_options
+from rgt_arch.config.loading import read_written
+from rgt_arch.config.problems import Report
+from rgt_arch.config.validation import check_options
 from rgt_arch.errors import UsageError
 
 from .conftest import OPTIONS
@@ -79,6 +82,28 @@ def test_unknown_key_is_refused_with_a_suggestion(opt):
         assert str(caught.value).startswith(f"--force_yml {entry}: unknown key ")
         assert str(caught.value).endswith(nearest)
         assert str(opt) == before
+
+
+def test_all_unknown_keys_are_reported_at_once(opt):
+    with pytest.raises(UsageError) as caught:
+        apply_overrides(opt, ["train:totaliter=1", "val:save_img=true", "scale", "network_g:embed_dims=4"])
+    first, *lines = str(caught.value).splitlines()
+    assert first == "3 problems in --force_yml:"
+    for line, words in zip(
+        lines, ("train:totaliter=1: unknown", "scale: write", "network_g:embed_dims=4"), strict=True
+    ):
+        assert line.startswith(f"  --force_yml {words}")
+
+
+def test_value_errors_name_the_flag_and_those_of_the_file_name_the_file(opt):
+    written = read_written(OPTIONS / "train_RGT_T_x2.yml")
+    opt["val"]["val_freq"] = -1
+    entries = ["scale=two", "train:ema_decay=2", "val:tile={size: x}", "logger:print_freq=0"]
+    report = Report("a.yml", written._replace(overridden=apply_overrides(opt, entries)))
+    check_options(opt, report, is_train=True)
+    for key in ("scale = 'two'", "train:ema_decay = 2", "val:tile:size = 'x'", "logger:print_freq = 0"):
+        assert any(line.startswith(f"--force_yml: {key}: expected") for line in report.errors), report.errors
+    assert any(line.startswith("a.yml: val:val_freq = -1: ") for line in report.errors)
 
 
 def test_entry_without_key_or_value_or_inside_a_scalar_is_refused(opt):

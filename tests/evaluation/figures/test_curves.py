@@ -54,6 +54,35 @@ def test_later_tensorboard_values_of_a_resumed_run_replace_earlier_ones(tmp_path
     assert points[500] < 0.5 < points[600]
 
 
+@pytest.mark.parametrize(
+    ("tags", "keys"),
+    [
+        (
+            ("metrics/Set5/psnr", "losses/l_g_pix", "out_d_real"),
+            {("l_g_pix", ""), ("out_d_real", ""), ("psnr", "Set5")},
+        ),
+        (
+            ("metrics/psnr", "metrics/ssim", "losses/l_pix"),
+            {("l_pix", ""), ("psnr", "validation"), ("ssim", "validation")},
+        ),
+        (("metrics/psnr", "metrics/psnr/000", "metrics/psnr/011"), {("psnr", "validation")}),
+        (("m_psnr", "losses/l_pix"), {("l_pix", ""), ("psnr", "validation")}),
+        (("Set5/m_psnr",), {("psnr", "Set5")}),
+    ],
+    ids=["BasicSR, HAT, Real-ESRGAN", "older BasicSR", "videos", "NAFNet", "with data set"],
+)
+def test_tensorboard_values_of_other_projects_are_drawn(figure, tmp_path, tags, keys):
+    with SummaryWriter(str(tmp_path / "tb_logger/run")) as writer:
+        for tag in tags:
+            for iteration in (1, 2):
+                writer.add_scalar(tag, iteration / 2, iteration)
+    assert set(read_runs(["tb_logger/run"])[0].series) == keys
+    said = figure("curves", "tb_logger/run")
+    for name, dataset in keys - {("out_d_real", ""), ("ssim", "validation")}:  # drawn with --show
+        best = ", highest 1 at 2" if dataset else ""
+        assert f"run: {f'{dataset} {name}'.strip()}: 2 values, 1 at 2{best}\n" in said
+
+
 def test_best_validation_ignores_nan_and_repeated_series_are_drawn_once(figure, tmp_path):
     write_run(tmp_path / "run", range(1, 1001))
     file = tmp_path / "run/metrics.csv"
