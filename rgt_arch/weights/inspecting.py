@@ -66,6 +66,11 @@ def is_derived(key: str) -> bool:
     return key.rpartition(".")[2] in DERIVED_NAMES
 
 
+def is_rgt(state_dict: Mapping[str, Tensor]) -> bool:
+    """Whether the keys are an RGT's, with any arguments."""
+    return all(key in state_dict for key in _REQUIRED)
+
+
 def infer_config(state_dict: Mapping[str, Tensor], recorded: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return every constructor argument that decides the output of the network, as JSON-ready values.
 

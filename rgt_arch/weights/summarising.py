@@ -10,7 +10,7 @@ import torch
 
 from rgt_arch.errors import UsageError, naming
 from rgt_arch.weights.inspecting import assumed_arguments, infer_config, is_derived, preset_name
-from rgt_arch.weights.reading import PLAIN, Checkpoint, read_checkpoint
+from rgt_arch.weights.reading import PLAIN, Checkpoint, is_averaged, read_checkpoint
 from rgt_arch.weights.zoo import resolve_path
 
 
@@ -27,7 +27,7 @@ def summarise(path: str | Path) -> dict[str, Any]:
         "content": "training state" if checkpoint.training is not None else "weights",
         "iteration": checkpoint.iteration,
     }
-    with naming(checkpoint.path):
+    with naming(checkpoint.label):
         if checkpoint.training is not None:
             return facts | _training_facts(checkpoint.training)
         return facts | _weights_facts(checkpoint)
@@ -54,7 +54,7 @@ def _weights_facts(checkpoint: Checkpoint) -> dict[str, Any]:
     state = checkpoint.path.parent.parent / "training_states" / f"{checkpoint.iteration}.state"
     derived = [tensor for held in checkpoint.weights.values() for key, tensor in held.items() if is_derived(key)]
     stored = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in derived}
-    ema: bool | None = "params_ema" in (shown, checkpoint.info.get("param_key"))
+    ema: bool | None = is_averaged(shown) or is_averaged(str(checkpoint.info.get("param_key")))
     if not ema and shown == PLAIN and "param_key" not in checkpoint.info:
         ema = None  # not known
     return {

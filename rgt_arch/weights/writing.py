@@ -88,7 +88,7 @@ def convert_checkpoint(
     checkpoint = read_checkpoint(source)
     check_output("output", target, [source], overwrite=overwrite)
     used = checkpoint.resolve_key(param_key)
-    if param_key is not None and used != param_key:
+    if param_key is not None and not checkpoint.is_named(used, param_key):
         held = " and ".join(key or "a plain state dict" for key in checkpoint.weights)
         raise UsageError(f"{source}: has no {param_key}, it holds {held}; leave --key out or name what it holds")
     state_dict = checkpoint.state_dict(param_key)
@@ -96,7 +96,7 @@ def convert_checkpoint(
     info: dict[str, Any] = {**({"param_key": used} if used else {}), **checkpoint.info}
     if checkpoint.iteration is not None:
         info["iteration"] = checkpoint.iteration
-    with naming(source):
+    with naming(checkpoint.label):
         if half:
             state_dict = {key: _halved(key, tensor) for key, tensor in state_dict.items()}
         save_checkpoint(target, state_dict, slim=slim, config={**checkpoint.config, **(known or {})}, info=info)

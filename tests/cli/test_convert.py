@@ -62,6 +62,10 @@ def test_key_picks_the_weights(training_file: Path, network: RGT, capsys: pytest
     assert torch.equal(taken, network.state_dict()["norm.weight"] + 1)
     assert convert(live, training_file.with_name("a.pth"), "--key", "params_ema") == 2
     assert "has no params_ema, it holds params" in capsys.readouterr().err
+    torch.save({"model": network.state_dict(), "swa-model": read_checkpoint(live).state_dict()}, live)
+    for key, value in {"model": 1.0, "swa-model": 2.0, "swa_model": 2.0}.items():
+        assert convert(live, live.with_name("a.pth"), "--key", key, "--overwrite") == 0
+        assert read_checkpoint(live.with_name("a.pth")).state_dict()["norm.weight"][0] == value
 
 
 def test_half_halves_the_size_and_slim_is_optional(training_file: Path) -> None:
