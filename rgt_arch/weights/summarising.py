@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from rgt_arch.errors import UsageError, naming
-from rgt_arch.weights.inspecting import assumed_arguments, infer_config, is_derived, preset_name
+from rgt_arch.weights.inspecting import assumed_arguments, infer_config, is_derived, preset_name, readers
 from rgt_arch.weights.reading import PLAIN, Checkpoint, is_averaged, read_checkpoint
 from rgt_arch.weights.zoo import resolve_path
 
@@ -60,6 +60,7 @@ def _weights_facts(checkpoint: Checkpoint) -> dict[str, Any]:
     return {
         "architecture": "RGT",
         "preset": preset_name(config),
+        "readable_for": readers(config) if derived else "this package alone, without derived tensors",
         "scale": config["upscale"],
         "arguments": {**config, "hai": "identity or none"} if hai_unknown else config,
         "assumed_arguments": assumed_arguments(state_dict, recorded),
@@ -114,6 +115,7 @@ def _weights_rows(facts: Mapping[str, Any]) -> dict[str, str]:
         "iteration": iteration + state,
         "derived": f"{derived / 1e6:.1f} MB ({derived / facts['bytes']:.0%} of the file)" if derived else "none",
     }
+    rows["readable for"] = facts["readable_for"]
     if facts["not_finite"]:
         rows["damage"] = f"{facts['not_finite']:,} values are NaN or infinite: this network gives black pictures"
     rows |= {name: text for name, text in arguments.items() if name not in assumed}

@@ -15,7 +15,7 @@ from rgt_arch.errors import UsageError, naming
 from rgt_arch.files import check_output, written_whole
 from rgt_arch.torch_files import CHECKPOINT_SUFFIXES, save_whole
 from rgt_arch.weights.building import build_network, load_weights
-from rgt_arch.weights.inspecting import assumed_arguments, constructor_arguments, infer_config, is_derived
+from rgt_arch.weights.inspecting import assumed_arguments, constructor_arguments, infer_config, is_derived, readers
 from rgt_arch.weights.reading import RECORD_KEYS, SAFETENSORS_ENTRY, read_checkpoint, strip_wrappers
 from rgt_arch.weights.zoo import resolve_path
 
@@ -80,7 +80,7 @@ def convert_checkpoint(
 
     The suffix of `target` decides the layout: `.safetensors`, or the official `{"params": …}`. param_key: name of the
     weights, by default the EMA weights if `source` has them; half: float16 weights; slim: see `save_checkpoint`; known:
-    constructor arguments that `source` lacks. Returns two lines of text: the content and both sizes.
+    constructor arguments that `source` lacks. Returns three lines of text: the content, both sizes, and its readers.
     Raises UsageError before anything is written.
     """
     source, target = resolve_path(source), Path(target).expanduser()
@@ -99,14 +99,17 @@ def convert_checkpoint(
     with naming(checkpoint.label):
         if half:
             state_dict = {key: _halved(key, tensor) for key, tensor in state_dict.items()}
-        save_checkpoint(target, state_dict, slim=slim, config={**checkpoint.config, **(known or {})}, info=info)
+        config = {**checkpoint.config, **(known or {})}
+        save_checkpoint(target, state_dict, slim=slim, config=config, info=info)
     dtype = str(state_dict["conv_first.weight"].dtype).removeprefix("torch.")
     layout = "safetensors" if safe else "official layout (params)"
-    content = "without derived tensors, for this package" if slim else "with the derived tensors"
+    content = "without derived tensors" if slim else "with the derived tensors"
+    whom = "this package alone, without derived tensors" if slim else readers(infer_config(state_dict, config))
     before, after = source.stat().st_size / 1e6, target.stat().st_size / 1e6
     return (
         f"{target}: {used or 'plain'} weights of {source.name}, {dtype}, {layout}, {content}\n"
-        f"{before:.1f} MB before, {after:.1f} MB after"
+        f"{before:.1f} MB before, {after:.1f} MB after\n"
+        f"readable for {whom}"
     )
 
 
