@@ -18,6 +18,8 @@ from rgt_arch import basicsr_compat
 from rgt_arch.basicsr_compat import fallbacks, patches
 from rgt_arch.basicsr_compat.patches import prefer_ours
 
+from .. import warm
+
 # The removed modules cannot be imported from anywhere, as with a new Python and a new SciPy.
 BLOCK = """
 import sys
@@ -187,6 +189,12 @@ def test_commands_without_basicsr_work_beside_a_fork_and_training_names_its_fold
         f"basicsr train: error: No module named 'basicsr.version' (BasicSR found in {fork}); this command needs BasicSR"
     )
     assert done[-1].stderr.count("\n") == 1
+
+
+def test_basicsr_of_the_current_folder_that_is_not_used_is_named(fork):
+    run = warm.run("-m", "rgt_arch.cli", "train", "-opt", "a.yml", cwd=fork.parent)
+    assert f"{fork} is not used; this command uses the BasicSR in " in run.stderr
+    assert run.stderr.count("\n") == 2
 
 
 def test_class_of_a_host_with_our_name_stays_until_our_command_replaces_it(python, tmp_path):
