@@ -6,9 +6,11 @@ import io
 import os
 import re
 import warnings
-from pathlib import Path
+from argparse import Namespace
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+import numpy as np
 import torch
 
 from rgt_arch.errors import UsageError
@@ -17,6 +19,46 @@ from rgt_arch.files import written_whole
 TORCH_ZIP, TORCH_LEGACY, SAFETENSORS = "torch zip", "torch legacy", "safetensors"
 TORCH_SUFFIXES = (".pth", ".pt", ".ckpt")
 CHECKPOINT_SUFFIXES = (*TORCH_SUFFIXES, ".safetensors")
+
+
+class _NumpyType:
+    """Stands for numpy.dtype in a file. NumPy's own takes a state from the file that makes it read foreign memory."""
+
+    def __init__(self, code: str, *_: Any) -> None:
+        self.type = np.dtype(code)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.type = self.type.newbyteorder(state[1])
+
+
+class _NumpyArray(np.ndarray):
+    """Stands for numpy.ndarray in a file, for the same reason; an array of Python objects is refused."""
+
+    def __new__(cls, *_: Any) -> _NumpyArray:
+        return super().__new__(cls, 0)
+
+    def __setstate__(self, state: Any) -> None:
+        _, shape, dtype, fortran, data = state
+        checked = np.frombuffer(data, dtype.type).reshape(shape)
+        super().__setstate__((1, checked.shape, checked.dtype, fortran, data))
+
+
+def _numpy_scalar(dtype: _NumpyType, data: bytes) -> Any:
+    """Return a NumPy scalar of a file as a plain number or text."""
+    return np.frombuffer(data, dtype.type).item()
+
+
+# Classes of data, beside torch's own, that training programs write into checkpoints.
+_DATA: list[Any] = [
+    Namespace,
+    bytes,  # an empty one
+    (_NumpyType, "numpy.dtype"),
+    (_NumpyArray, "numpy.ndarray"),
+    *((_NumpyArray, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
+    *((_numpy_scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+    *((PurePosixPath, f"{module}.PosixPath") for module in ("pathlib", "pathlib._local")),
+    *((PureWindowsPath, f"{module}.WindowsPath") for module in ("pathlib", "pathlib._local")),
+]
 
 
 def checkpoint_kind(path: Path) -> str:
@@ -49,7 +91,7 @@ def checkpoint_kind(path: Path) -> str:
 
 
 def load_data_only(path: str | os.PathLike[str], map_location: Any = "cpu", *, mmap: bool = False) -> Any:
-    """Load a file with torch.load, building only tensors and plain containers.
+    """Load a file with torch.load, building only tensors, plain containers, and NumPy's numbers and arrays.
 
     mmap: leave tensors on the disk until they are used, if the file's format allows it. Raises UsageError (one line)
     for a file that is missing, damaged, not written by torch.save, or would run code.
@@ -59,7 +101,7 @@ def load_data_only(path: str | os.PathLike[str], map_location: Any = "cpu", *, m
     if kind == SAFETENSORS:
         raise UsageError(f"{path}: is a safetensors file, which is read for RGTModel only; name a .pth file")
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.serialization.safe_globals(_DATA):
             warnings.simplefilter("ignore")  # about pickle protocols and TorchScript
             # An explicit weights_only overrides TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD (torch/serialization.py, load).
             return torch.load(path, map_location=map_location, weights_only=True, mmap=mmap and kind == TORCH_ZIP)

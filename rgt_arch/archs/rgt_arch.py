@@ -1,6 +1,7 @@
 """RGT, the Recursive Generalization Transformer for image super-resolution, in one self-contained file.
 
-Needs torch and BasicSR's registry and nothing else, so it can be dropped into `basicsr/archs/` or any BasicSR project.
+Needs Python 3.10, torch 2.4 and BasicSR's registry and nothing else, so it can be dropped into `basicsr/archs/` or any
+BasicSR project.
 
 Method: Chen et al., "Recursive Generalization Transformer for Image Super-Resolution", ICLR 2024 (arXiv 2303.06373).
 Constructor names, state-dict keys, parameter order and results are those of the official code, so its option files,
@@ -16,11 +17,12 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import itertools
 import logging
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from itertools import pairwise, product
 from typing import Any, NamedTuple
 
 import torch
@@ -28,6 +30,12 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
+
+if sys.version_info < (3, 10) or not hasattr(torch, "get_autocast_dtype"):
+    raise ImportError(
+        f"{__file__}: RGT needs Python 3.10 and torch 2.4 or newer; this is Python {sys.version.split()[0]} with torch "
+        f"{torch.__version__}"
+    )
 
 __all__ = ["RGT", "explicit_attention", "recursion_depth", "rgt", "rgt_s", "rgt_t"]
 
@@ -438,7 +446,7 @@ class LocalAttention(_DerivedKeys):
             last_row, last_col = SAVED_MASK_SIZE // window[0] - 1, SAVED_MASK_SIZE // window[1] - 1
             kinds = {
                 (rows, cols): shift_mask(window, shift, (rows, cols), cpu)
-                for rows, cols in product((False, True), repeat=2)
+                for rows, cols in itertools.product((False, True), repeat=2)
             }
             masks[f"attn_mask_{number}"] = torch.stack(
                 [kinds[row == last_row, col == last_col] for row in range(last_row + 1) for col in range(last_col + 1)]
@@ -618,7 +626,7 @@ def _spans(
 ) -> Iterator[tuple[int, bool, list[tuple[slice, slice]]]]:
     """Cut one axis of a shifted map into spans: (length, wraps, [(place in the span, place in the map)])."""
     bounds = [*range(0, padded - window if shift else padded, length), *([padded - window] if shift else []), padded]
-    for start, stop in pairwise(bounds):
+    for start, stop in itertools.pairwise(bounds):
         # position p of the shifted axis is position (p + shift) mod padded of the map
         wrap = min(stop, padded - shift)
         parts = []
@@ -1126,3 +1134,11 @@ if __name__ != "rgt_arch.archs.rgt_arch":
     # A host that already has an RGT, such as this file under another name, keeps it: registering twice is an error.
     if "RGT" not in ARCH_REGISTRY:
         ARCH_REGISTRY.register(RGT)
+    elif ARCH_REGISTRY.get("RGT") is not RGT:
+        _module = ARCH_REGISTRY.get("RGT").__module__
+        logging.getLogger("basicsr").warning(
+            "RGT of %s is used, not the one of %s; for the latter, register a subclass of another name and set "
+            "network_g: type to it",
+            getattr(sys.modules.get(_module), "__file__", _module),
+            __file__,
+        )

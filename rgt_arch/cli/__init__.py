@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import os
 import signal
@@ -30,7 +31,9 @@ Training and testing from option files: basicsr --help
 COMMANDS = (*upscale.COMMANDS, *evaluation.COMMANDS, *prepare.COMMANDS, *weights.COMMANDS)
 """In the order in which `rgt --help` lists them."""
 
-_NEEDS_BASICSR = "this command needs BasicSR: pip install basicsr==1.4.2, on Python 3.13 basicsr-volta==1.4.4"
+_NEEDS_BASICSR = (
+    "this command needs BasicSR, not a fork: pip install basicsr==1.4.2, on Python 3.13 basicsr-volta==1.4.4"
+)
 
 
 def run_guarded(
@@ -59,9 +62,11 @@ def run_guarded(
     except UserError as error:
         failure, text, code = error, str(error), error.exit_code
     except ImportError as error:
-        if (error.name or "").partition(".")[0] != "basicsr":
+        frames = traceback.walk_tb(error.__traceback__)
+        importers = [error.name or "", *(str(frame.f_globals.get("__name__")) for frame, _ in frames)]
+        if "basicsr" not in {name.partition(".")[0] for name in importers}:
             raise
-        failure, text, code = error, f"{error}; {_NEEDS_BASICSR}", 2
+        failure, text, code = error, f"{error}{_basicsr_found()}; {_NEEDS_BASICSR}", 2
     except OSError as error:
         if error.filename is None and _is_stdout_lost() and isinstance(error, BrokenPipeError):
             return 0
@@ -70,6 +75,12 @@ def run_guarded(
         traceback.print_exception(failure)
     print(f"{prog}: error: {text}", file=sys.stderr)
     return code
+
+
+def _basicsr_found() -> str:
+    """Return words with the folder of the BasicSR that Python finds, such as a fork; "" without one."""
+    spec = importlib.util.find_spec("basicsr")
+    return "".join(f" (BasicSR found in {folder})" for folder in (spec and spec.submodule_search_locations) or ())
 
 
 def _is_stdout_lost() -> bool:

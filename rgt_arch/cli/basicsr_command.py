@@ -138,14 +138,19 @@ def _run(name: str, launcher: str | None = None, **given: Any) -> int:
     from rgt_arch.training.options import Flags
     from rgt_arch.training.signals import StopRequest
 
+    failure: Exception | None
     flags = Flags(launcher=launcher or ranks.launcher_here(), **given)
     rank = ranks.environment_rank() if flags.launcher != "none" else 0
-    notices, stop, failure = prefer_ours(), StopRequest(), None
+    notices, stop, failure = [*prefer_ours(), *_folder_not_used()], StopRequest(), None
     try:
         if name == "train":
             loop.train(flags, os.getcwd(), notices, stop)
         else:
             loop.test(flags, os.getcwd(), notices)
+    except ImportError as error:
+        if (error.name or "").startswith("basicsr"):  # of a fork; `run_guarded` names its folder
+            raise
+        failure = error
     except Exception as error:  # BasicSR and users' modules can raise any exception; users get one line
         failure = error
     for text in notices if rank == 0 else ():
@@ -162,3 +167,13 @@ def _run(name: str, launcher: str | None = None, **given: Any) -> int:
     if rank != 0 and not dist.is_initialized():
         ranks.let_others_speak()
     raise said from failure
+
+
+def _folder_not_used() -> list[str]:
+    """Return a line if the current directory has a `basicsr/` that is not the imported BasicSR."""
+    import basicsr
+
+    here, used = os.path.realpath("basicsr"), os.path.realpath(basicsr.__path__[0])
+    if here == used or not os.path.isfile(os.path.join(here, "__init__.py")):
+        return []
+    return [f"{here} is not used; this command uses the BasicSR in {used}"]

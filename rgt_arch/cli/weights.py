@@ -44,7 +44,7 @@ def info(file: str, as_json: bool = False) -> None:
 """,
     flag("source input", "checkpoint (.pth, .pt, .ckpt, .safetensors)"),
     flag("target output", "file to write (.safetensors, .pth, .pt, .ckpt)"),
-    flag("--key", "which weights (default: EMA if there is one)", choices=("params", "params_ema"), dest="param_key"),
+    flag("--key NAME", "which weights of the file (default: EMA if there are some)", dest="param_key"),
     flag("--half", "float16 weights: half the size, slightly other results"),
     flag(
         "--slim", "without derived tensors, which other programs need (default: in .safetensors only)", action=_YES_NO

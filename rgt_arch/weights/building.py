@@ -25,7 +25,7 @@ def load_model(path: str | Path, device: str | torch.device = "cpu", **overrides
     """
     checkpoint = read_checkpoint(resolve_path(path))
     state_dict = checkpoint.state_dict()
-    with naming(checkpoint.path):
+    with naming(checkpoint.label):
         network = build_network(infer_config(state_dict, {**checkpoint.config, **overrides}))
         load_weights(network, state_dict)
     return network.eval().to(device)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import inspect
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -42,6 +42,8 @@ In the order of the official option files, then the research switches.
 """
 
 _FIRST_BLOCK = "layers.0.blocks.0."
+# Sides of windows that spandrel finds by the sizes of the derived tensors.
+_SIDES = {2**power for power in range(1, 10)}
 # Every RGT has these, with any switches.
 _REQUIRED = (
     "conv_first.weight",
@@ -64,6 +66,11 @@ _OTHERS = (
 def is_derived(key: str) -> bool:
     """Whether a state-dict key names a tensor that follows from the constructor arguments (masks, index, offsets)."""
     return key.rpartition(".")[2] in DERIVED_NAMES
+
+
+def is_rgt(state_dict: Mapping[str, Tensor]) -> bool:
+    """Whether the keys are an RGT's, with any arguments."""
+    return all(key in state_dict for key in _REQUIRED)
 
 
 def infer_config(state_dict: Mapping[str, Tensor], recorded: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -98,6 +105,39 @@ def preset_name(config: Mapping[str, Any]) -> str | None:
     """Return RGT, RGT-S or RGT-T, if that network has these arguments at any scale, else None."""
     given = {name: config[name] for name in PUBLISHED if name not in ("upscale", *_FOR_TRAINING)}
     return next((name for name, preset in PRESETS.items() if given.items() <= {**_PAPER, **preset}.items()), None)
+
+
+def readers(config: Mapping[str, Any]) -> str:
+    """Return for whom a file of the official layout, with the derived tensors, is readable.
+
+    Other programs build a network from tensors (spandrel, as in chaiNNer and ComfyUI) or from an option file's official
+    arguments (the official code).
+    """
+    height, width = config["split_size"]
+    published = {name: PUBLISHED[name] for name in ("hai", "global_blocks", "reduction_stride", "cpe")}
+    refused = [name for name, value in published.items() if config[name] != value]
+    masked = len(config["depth"]) > 1 or max(config["depth"]) > 2  # shifted windows, with a mask of 64×64 in the file
+    if (masked and any(64 % side for side in (height, width))) or (height != width and not {height, width} <= _SIDES):
+        refused.append("split_size")
+    if refused:
+        return f"this package alone, because other programs have no {_listed(config, refused)}"
+    unknown = ["recursion"] if config["recursion"] != "auto" and max(config["depth"]) > 1 else []
+    optional = [name for name in ("img_range", "qk_scale") if config[name] != PUBLISHED[name]]
+    optional += ["split_size"] if height > width else []
+    if any(heads % 2 and config["embed_dim"] % (heads - 1) == 0 for heads in config["num_heads"]):
+        optional.append("num_heads")
+    if unknown:
+        return f"this package alone; others read another network, because they have no {_listed(config, unknown)}"
+    if optional:
+        return (
+            f"this package, and the official code if its option file has {_listed(config, optional)}; spandrel reads "
+            "another network"
+        )
+    return "this package, the official code and spandrel (chaiNNer, ComfyUI)"
+
+
+def _listed(config: Mapping[str, Any], names: Iterable[str]) -> str:
+    return ", ".join(f"{name}: {str(config[name]).lower()}" for name in names)
 
 
 def constructor_arguments(network: nn.Module) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from rgt_arch.errors import UsageError, few, naming
 from rgt_arch.torch_files import SAFETENSORS, checkpoint_kind, load_data_only
+from rgt_arch.weights.inspecting import is_rgt
 
 PLAIN = ""
 """Name of the weights of a file that is a state dict itself, without `params` or `params_ema` around it."""
@@ -21,8 +22,6 @@ PLAIN = ""
 RECORD_KEYS = ("rgt_config", "rgt_info")
 SAFETENSORS_ENTRY = "rgt"
 
-# Order of preference if no weights are named: averaged ones first, as in published files and spandrel.
-_PREFERENCE = ("params_ema", "params", PLAIN)
 _FIRST_KEY = "conv_first.weight"  # of every RGT
 # Names that wrappers put between a network and its keys: DataParallel and DDP, torch.compile, checkpointing, FSDP.
 # No module of RGT has such a name, so they are dropped everywhere.
@@ -37,7 +36,7 @@ class Checkpoint:
     kind: str
     """`torch_files.TORCH_ZIP`, `TORCH_LEGACY` or `SAFETENSORS`."""
     weights: Mapping[str, dict[str, Tensor]]
-    """State dicts by name (`params`, `params_ema`, PLAIN); wrapper prefixes are gone; tensors are on the CPU."""
+    """State dicts by name (`params`, `params_ema`, PLAIN, `state_dict.net_g`), without prefixes; tensors on the CPU."""
     config: Mapping[str, Any] = field(default_factory=dict)
     """Constructor arguments that the file carries (`rgt_config`); empty in official files."""
     info: Mapping[str, Any] = field(default_factory=dict)
@@ -57,18 +56,32 @@ class Checkpoint:
     def resolve_key(self, param_key: str | None = None) -> str:
         """Return the name of the weights that `state_dict(param_key)` returns.
 
-        None takes `params_ema`, else `params`, else a plain state dict. A named key that is missing falls back to
-        `params` as BasicSR does (models/base_model.py:298), else to an RGT's weights under any name. Raises UsageError
-        for training states.
+        None takes an RGT's weights, averaged ones first, then `params`, then a plain state dict. A named key that is
+        missing falls back to the same order, like BasicSR to `params` (models/base_model.py:298). Raises UsageError for
+        training states.
         """
         if not self.weights:
             raise UsageError(
                 f"{self.path}: is a training state (optimiser and schedules of iteration {self.iteration}), not "
                 f"weights; name {self.path.parent.parent / 'models' / f'net_g_{self.iteration}.pth'} or another one"
             )
-        wanted = _PREFERENCE if param_key is None else (param_key, "params", PLAIN)
-        others = [key for key, weights in self.weights.items() if _FIRST_KEY in weights] or list(self.weights)
-        return next(key for key in (*wanted, *others) if key in self.weights)
+        averaged = param_key is None or is_averaged(param_key)
+
+        def rank(key: str) -> tuple[bool, ...]:
+            named, average = self.is_named(key, param_key), is_averaged(key)
+            return not named, not is_rgt(self.weights[key]), averaged != average, key != "params", key != PLAIN
+
+        return min(self.weights, key=rank)
+
+    def is_named(self, key: str, param_key: str | None) -> bool:
+        """Whether `param_key` is the name of the weights `key` or a part of it, with `-` or `_`."""
+        return param_key is not None and param_key.replace("-", "_") in (key, *key.split("."))
+
+    @property
+    def label(self) -> str:
+        """The path for messages; with the names of the weights if there are several and none is an RGT's."""
+        several = len(self.weights) > 1 and not any(map(is_rgt, self.weights.values()))
+        return f"{self.path} ({', '.join(key or 'plain' for key in self.weights)})" if several else str(self.path)
 
     def state_dict(self, param_key: str | None = None) -> dict[str, Tensor]:
         """Return the weights named `param_key` as a new dict; see `resolve_key` for None and missing names."""
@@ -78,8 +91,8 @@ class Checkpoint:
 def read_checkpoint(path: str | Path) -> Checkpoint:
     """Read a `.pth`, `.pt`, `.ckpt`, `.state` or `.safetensors` file; tensors stay memory-mapped where possible.
 
-    Known layouts: a plain state dict, `{"params": …}`, `{"params_ema": …}`, both, any other single name around one
-    (Lightning's `state_dict`), and BasicSR's training states. `infer_config` shows whether the weights are an RGT's.
+    Known layouts: a plain state dict, `{"params": …}`, `{"params_ema": …}`, both, dicts of other names (Lightning's
+    `state_dict`) or depths, and BasicSR's training states. `infer_config` shows whether the weights are an RGT's.
     Raises UsageError in one line for a file that is not a checkpoint, or would run code.
     """
     path = Path(path).expanduser()
@@ -95,10 +108,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         config, info = (_plain_table(record, name) for name in RECORD_KEYS)
         if "iter" in content and "optimizers" in content:
             return Checkpoint(path, kind, {}, config, info, training=dict(content))
-        named = {PLAIN: content} if _is_state_dict(content) else content
-        weights = {
-            str(name).replace("-", "_"): _unwrap_keys(value) for name, value in named.items() if _is_state_dict(value)
-        }
+        weights = dict(_find_weights(content))
         if not weights:
             entries = few(f"{key} ({type(value).__name__})" for key, value in content.items()) or "none"
             raise UsageError(f"holds no weights (its entries: {entries}); expected a state dict, params or params_ema")
@@ -132,21 +142,36 @@ def _plain_table(record: Any, name: str) -> dict[str, Any]:
         raise UsageError(f"its {name} is not a table of plain values; convert the original file again") from error
 
 
-def _is_state_dict(value: object) -> bool:
-    return (
-        isinstance(value, Mapping)
-        and bool(value)
-        and all(isinstance(key, str) and isinstance(tensor, Tensor) for key, tensor in value.items())
-    )
+def is_averaged(name: str) -> bool:
+    """Whether weights of this name are averaged over the training: `params_ema`, `ema`, `net_g_ema`, `swa`."""
+    return re.search(r"(?:^|[^a-z])(?:ema|swa|averaged?)(?:[^a-z]|$)|EMA", name) is not None
 
 
-def _unwrap_keys(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Remove wrappers' names and counters, and a prefix that all keys of the RGT have, such as `net_g.`."""
-    kept = {key: tensor for key, tensor in state_dict.items() if key != "n_averaged"}  # torch's AveragedModel
-    unwrapped = {strip_wrappers(key): tensor for key, tensor in kept.items()}
-    if len(unwrapped) < len(kept):
+def _find_weights(
+    content: Mapping[Any, Any], name: str = PLAIN, depth: int = 2
+) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Yield each network's weights with their name: the keys around them, and the prefix if several have one."""
+    named = {key: value for key, value in content.items() if isinstance(key, str)}
+    tensors = {key: value for key, value in named.items() if isinstance(value, Tensor)}
+    if any(tensor.ndim for tensor in tensors.values()):
+        yield from _split_networks(name, tensors)
+    for key, value in named.items():
+        if depth and isinstance(value, Mapping):
+            yield from _find_weights(value, f"{name}.{key}".lstrip(".").replace("-", "_"), depth - 1)
+
+
+def _split_networks(name: str, state_dict: Mapping[str, Tensor]) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Remove wrappers' names and counters, and prefixes of a whole RGT, such as `net_g.`."""
+    unwrapped = {strip_wrappers(key): tensor for key, tensor in state_dict.items()}
+    if len(unwrapped) < len(state_dict):
         raise UsageError("holds the same weights with and without a wrapper's prefix; save one network alone")
-    prefixes = [key.removesuffix(_FIRST_KEY) for key in unwrapped if key.endswith(f".{_FIRST_KEY}")]
-    if _FIRST_KEY in unwrapped or len(prefixes) != 1:
-        return unwrapped
-    return {key.removeprefix(prefixes[0]): value for key, value in unwrapped.items() if key.startswith(prefixes[0])}
+    prefixes = [key.removesuffix(_FIRST_KEY) for key in unwrapped if f".{key}".endswith(f".{_FIRST_KEY}")]
+    networks: dict[str, dict[str, Tensor]] = {prefix: {} for prefix in prefixes or [""]}
+    for key, tensor in unwrapped.items():
+        if owners := [prefix for prefix in networks if key.startswith(prefix)]:
+            own = key.removeprefix(prefix := max(owners, key=len))
+            # without the counters of wrappers, such as `n_averaged` of torch's AveragedModel
+            if tensor.ndim or "." in own or not prefixes:
+                networks[prefix][own] = tensor
+    for prefix, tensors in networks.items():
+        yield (f"{name}.{prefix}".strip(".").replace("-", "_") if len(networks) > 1 else name), tensors

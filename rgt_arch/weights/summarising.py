@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from rgt_arch.errors import UsageError, naming
-from rgt_arch.weights.inspecting import assumed_arguments, infer_config, is_derived, preset_name
-from rgt_arch.weights.reading import PLAIN, Checkpoint, read_checkpoint
+from rgt_arch.weights.inspecting import assumed_arguments, infer_config, is_derived, preset_name, readers
+from rgt_arch.weights.reading import PLAIN, Checkpoint, is_averaged, read_checkpoint
 from rgt_arch.weights.zoo import resolve_path
 
 
@@ -27,7 +27,7 @@ def summarise(path: str | Path) -> dict[str, Any]:
         "content": "training state" if checkpoint.training is not None else "weights",
         "iteration": checkpoint.iteration,
     }
-    with naming(checkpoint.path):
+    with naming(checkpoint.label):
         if checkpoint.training is not None:
             return facts | _training_facts(checkpoint.training)
         return facts | _weights_facts(checkpoint)
@@ -54,12 +54,13 @@ def _weights_facts(checkpoint: Checkpoint) -> dict[str, Any]:
     state = checkpoint.path.parent.parent / "training_states" / f"{checkpoint.iteration}.state"
     derived = [tensor for held in checkpoint.weights.values() for key, tensor in held.items() if is_derived(key)]
     stored = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in derived}
-    ema: bool | None = "params_ema" in (shown, checkpoint.info.get("param_key"))
+    ema: bool | None = is_averaged(shown) or is_averaged(str(checkpoint.info.get("param_key")))
     if not ema and shown == PLAIN and "param_key" not in checkpoint.info:
         ema = None  # not known
     return {
         "architecture": "RGT",
         "preset": preset_name(config),
+        "readable_for": readers(config) if derived else "this package alone, without derived tensors",
         "scale": config["upscale"],
         "arguments": {**config, "hai": "identity or none"} if hai_unknown else config,
         "assumed_arguments": assumed_arguments(state_dict, recorded),
@@ -114,6 +115,7 @@ def _weights_rows(facts: Mapping[str, Any]) -> dict[str, str]:
         "iteration": iteration + state,
         "derived": f"{derived / 1e6:.1f} MB ({derived / facts['bytes']:.0%} of the file)" if derived else "none",
     }
+    rows["readable for"] = facts["readable_for"]
     if facts["not_finite"]:
         rows["damage"] = f"{facts['not_finite']:,} values are NaN or infinite: this network gives black pictures"
     rows |= {name: text for name, text in arguments.items() if name not in assumed}

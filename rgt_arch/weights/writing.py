@@ -15,7 +15,7 @@ from rgt_arch.errors import UsageError, naming
 from rgt_arch.files import check_output, written_whole
 from rgt_arch.torch_files import CHECKPOINT_SUFFIXES, save_whole
 from rgt_arch.weights.building import build_network, load_weights
-from rgt_arch.weights.inspecting import assumed_arguments, constructor_arguments, infer_config, is_derived
+from rgt_arch.weights.inspecting import assumed_arguments, constructor_arguments, infer_config, is_derived, readers
 from rgt_arch.weights.reading import RECORD_KEYS, SAFETENSORS_ENTRY, read_checkpoint, strip_wrappers
 from rgt_arch.weights.zoo import resolve_path
 
@@ -80,7 +80,7 @@ def convert_checkpoint(
 
     The suffix of `target` decides the layout: `.safetensors`, or the official `{"params": …}`. param_key: name of the
     weights, by default the EMA weights if `source` has them; half: float16 weights; slim: see `save_checkpoint`; known:
-    constructor arguments that `source` lacks. Returns two lines of text: the content and both sizes.
+    constructor arguments that `source` lacks. Returns three lines of text: the content, both sizes, and its readers.
     Raises UsageError before anything is written.
     """
     source, target = resolve_path(source), Path(target).expanduser()
@@ -88,7 +88,7 @@ def convert_checkpoint(
     checkpoint = read_checkpoint(source)
     check_output("output", target, [source], overwrite=overwrite)
     used = checkpoint.resolve_key(param_key)
-    if param_key is not None and used != param_key:
+    if param_key is not None and not checkpoint.is_named(used, param_key):
         held = " and ".join(key or "a plain state dict" for key in checkpoint.weights)
         raise UsageError(f"{source}: has no {param_key}, it holds {held}; leave --key out or name what it holds")
     state_dict = checkpoint.state_dict(param_key)
@@ -96,17 +96,20 @@ def convert_checkpoint(
     info: dict[str, Any] = {**({"param_key": used} if used else {}), **checkpoint.info}
     if checkpoint.iteration is not None:
         info["iteration"] = checkpoint.iteration
-    with naming(source):
+    with naming(checkpoint.label):
         if half:
             state_dict = {key: _halved(key, tensor) for key, tensor in state_dict.items()}
-        save_checkpoint(target, state_dict, slim=slim, config={**checkpoint.config, **(known or {})}, info=info)
+        config = {**checkpoint.config, **(known or {})}
+        save_checkpoint(target, state_dict, slim=slim, config=config, info=info)
     dtype = str(state_dict["conv_first.weight"].dtype).removeprefix("torch.")
     layout = "safetensors" if safe else "official layout (params)"
-    content = "without derived tensors, for this package" if slim else "with the derived tensors"
+    content = "without derived tensors" if slim else "with the derived tensors"
+    whom = "this package alone, without derived tensors" if slim else readers(infer_config(state_dict, config))
     before, after = source.stat().st_size / 1e6, target.stat().st_size / 1e6
     return (
         f"{target}: {used or 'plain'} weights of {source.name}, {dtype}, {layout}, {content}\n"
-        f"{before:.1f} MB before, {after:.1f} MB after"
+        f"{before:.1f} MB before, {after:.1f} MB after\n"
+        f"readable for {whom}"
     )
 
 

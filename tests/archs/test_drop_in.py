@@ -95,3 +95,22 @@ def test_dropped_in_file_trains(project: Path, layout: str, beside: str) -> None
     assert "Network [RGT] is created" in output
     assert "iter:       2" in output
     assert (project / "experiments" / "drop_in" / "models" / "net_g_latest.pth").stat().st_size > 0
+
+
+def test_copy_that_is_not_used_is_named(tmp_path: Path) -> None:
+    shutil.copy(ARCH_FILE, tmp_path / "mine_arch.py")
+    code = "import rgt_arch, basicsr.archs, mine_arch"
+    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 0
+    assert run.stderr.startswith(
+        f"RGT of {ARCH_FILE} is used, not the one of {tmp_path / 'mine_arch.py'}; for the latter"
+    )
+    assert run.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("change", ["sys.version_info = (3, 9)", "del torch.get_autocast_dtype"])
+def test_older_python_and_torch_are_refused_in_one_line(change: str) -> None:
+    code = f"import runpy, sys, torch\n{change}\nrunpy.run_path({str(ARCH_FILE)!r})"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    last = run.stderr.splitlines()[-1]
+    assert last.startswith(f"ImportError: {ARCH_FILE}: RGT needs Python 3.10 and torch 2.4 or newer; this is Python 3.")

@@ -18,6 +18,8 @@ from rgt_arch import basicsr_compat
 from rgt_arch.basicsr_compat import fallbacks, patches
 from rgt_arch.basicsr_compat.patches import prefer_ours
 
+from .. import warm
+
 # The removed modules cannot be imported from anywhere, as with a new Python and a new SciPy.
 BLOCK = """
 import sys
@@ -156,6 +158,43 @@ def test_package_can_be_imported_by_a_file_of_a_hosts_basicsr(python, tmp_path):
     place = f"import basicsr\nassert basicsr.__file__.startswith({str(host)!r}), basicsr.__file__\n"
     (host / "archs/mine_arch.py").write_text("import rgt_arch\nassert rgt_arch.RGT\n")
     python(f"{place}{REGISTERED}{EVERY_PATCH}")
+
+
+@pytest.fixture
+def fork(tmp_path: Path) -> Path:
+    """A BasicSR as a repository has it: without the version.py that its installation writes, with an empty __init__."""
+    spec = importlib.util.find_spec("basicsr")
+    assert spec is not None
+    assert spec.origin is not None
+    place = tmp_path / "basicsr"
+    shutil.copytree(Path(spec.origin).parent, place, ignore=shutil.ignore_patterns("__pycache__", "version.py"))
+    (place / "__init__.py").write_text("")
+    return place
+
+
+def test_classes_are_registered_with_a_fork_that_imports_no_pipelines(python, fork):
+    python(f"import basicsr\nassert basicsr.__file__.startswith({str(fork)!r})\n" + REGISTERED)
+
+
+def test_commands_without_basicsr_work_beside_a_fork_and_training_names_its_folder(fork):
+    (fork / "__init__.py").write_text("from .version import __version__\n")
+    environment = {**os.environ, "PYTHONPATH": f"{fork.parent}{os.pathsep}{Path(rgt_arch.__file__).parents[1]}"}
+    commands = (["--version"], ["info", "RGT_T_x2"], ["weights"], ["train", "-opt", "a.yml"])
+    done = [
+        subprocess.run([sys.executable, "-m", "rgt_arch.cli", *words], capture_output=True, text=True, env=environment)
+        for words in commands
+    ]
+    assert [run.returncode for run in done] == [0, 0, 0, 2]
+    assert done[-1].stderr.startswith(
+        f"basicsr train: error: No module named 'basicsr.version' (BasicSR found in {fork}); this command needs BasicSR"
+    )
+    assert done[-1].stderr.count("\n") == 1
+
+
+def test_basicsr_of_the_current_folder_that_is_not_used_is_named(fork):
+    run = warm.run("-m", "rgt_arch.cli", "train", "-opt", "a.yml", cwd=fork.parent)
+    assert f"{fork} is not used; this command uses the BasicSR in " in run.stderr
+    assert run.stderr.count("\n") == 2
 
 
 def test_class_of_a_host_with_our_name_stays_until_our_command_replaces_it(python, tmp_path):

@@ -17,6 +17,7 @@ from basicsr.utils import options as basicsr_options
 from basicsr.utils.registry import Registry
 
 from rgt_arch.basicsr_compat import PATCHES
+from rgt_arch.basicsr_compat.mended import keep_first
 from rgt_arch.data.lmdb_reader import SharedLmdbBackend
 from rgt_arch.errors import UserError
 from rgt_arch.torch_files import load_data_only
@@ -166,6 +167,13 @@ def test_name_clash_with_our_class_keeps_the_first_and_is_logged(caplog):
         registry.register(type("RGT", (), {"__module__": "other.fork"}))
     registry.register(theirs, suffix="fork")
     assert "RGT_fork" in registry
+
+
+def test_registry_of_basicsr_1_3_gets_no_suffix():
+    """BasicSR 1.3.4.9, which HAT requires, calls and defines it without one."""
+    entered = []
+    keep_first(lambda _registry, name, _obj: entered.append(name))(Registry("test"), "RGT", object)
+    assert entered == ["RGT"]
 
 
 def test_basicsrs_pipelines_are_not_replaced():

@@ -42,7 +42,11 @@ def test_a_training_file_becomes_a_release_file(
     out = capsys.readouterr().out
     assert f"{release}: params_ema weights of net_g_500.pth, float32, safetensors" in out
     assert f"{training_file.stat().st_size / 1e6:.1f} MB before, {release.stat().st_size / 1e6:.1f} MB after" in out
+    assert out.endswith("readable for this package alone, without derived tensors\n")
     assert convert(release, back) == 0
+    assert capsys.readouterr().out.endswith(
+        "readable for this package, the official code and spandrel (chaiNNer, ComfyUI)\n"
+    )
     content = torch.load(back, weights_only=True)
     assert content["rgt_info"] == {"param_key": "params_ema", "iteration": 500}
     for key, tensor in network.state_dict().items():
@@ -62,6 +66,10 @@ def test_key_picks_the_weights(training_file: Path, network: RGT, capsys: pytest
     assert torch.equal(taken, network.state_dict()["norm.weight"] + 1)
     assert convert(live, training_file.with_name("a.pth"), "--key", "params_ema") == 2
     assert "has no params_ema, it holds params" in capsys.readouterr().err
+    torch.save({"model": network.state_dict(), "swa-model": read_checkpoint(live).state_dict()}, training_file)
+    for key, value in {"model": 1.0, "swa-model": 2.0, "swa_model": 2.0}.items():
+        assert convert(training_file, live.with_name("a.pth"), "--key", key, "--overwrite") == 0
+        assert read_checkpoint(live.with_name("a.pth")).state_dict()["norm.weight"][0] == value
 
 
 def test_half_halves_the_size_and_slim_is_optional(training_file: Path) -> None:

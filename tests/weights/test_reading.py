@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import pickle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
 from torch import Tensor
 
 from rgt_arch.errors import UsageError
+from rgt_arch.torch_files import load_data_only
 from rgt_arch.weights import read_checkpoint
 
-WEIGHTS = {"conv_first.weight": torch.arange(6.0).view(2, 3), "conv_first.bias": torch.ones(2)}
+WEIGHTS = {
+    key: torch.arange(6.0).view(2, 3)
+    for key in ("conv_first.weight", "before_RG.1.weight", "layers.0.blocks.0.mlp.sg.conv.weight", "conv_last.weight")
+}
+SWINIR = {key: torch.ones(2) for key in ("conv_first.weight", "layers.0.residual_group.conv.weight")}
 EMA = {key: tensor + 1 for key, tensor in WEIGHTS.items()}
 PREFIXES = ["", "module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "module.module._orig_mod."]
 LAYOUTS = {
@@ -28,7 +35,23 @@ LAYOUTS = {
     },
     "averaged by torch": lambda weights: {"n_averaged": torch.tensor(5), **weights},
     "two networks": lambda weights: {"net_d": {"conv0.weight": torch.ones(1)}, "net_g": weights},
+    "averaged, with a number": lambda weights: {"n_averaged": 5, **weights},
+    "SwinIR and RGT": lambda weights: {"student": SWINIR, "teacher": weights},
     "dashed": lambda weights: {"params": EMA, "params-ema": weights},
+    "model and ema": lambda weights: {"model": EMA, "ema": weights, "optimizer": {"state": {0: EMA}}},
+    "one in the other": lambda weights: {"checkpoint": {"state_dict": EMA, "ema_state_dict": weights}, "iter": 5},
+    "two prefixes": lambda weights: {
+        "state_dict": {f"generator.{key}": tensor for key, tensor in EMA.items()}
+        | {f"generator_ema.{key}": tensor for key, tensor in weights.items()}
+        | {"step_counter": torch.tensor(5), "discriminator.conv0.weight": torch.ones(2)}
+    },
+    "settings": lambda weights: {
+        "model": weights,
+        "psnr": np.float64(31.5),
+        "args": argparse.Namespace(seed=np.int64(3), betas=np.array([[0.9, 0.99]])),
+        "hyper_parameters": {"root": Path("data"), "name": np.str_("rgt"), "ok": np.bool_(True)},
+        "random": np.random.get_state(),
+    },
 }
 
 
@@ -54,6 +77,46 @@ def test_every_layout_and_prefix_gives_the_same_weights(tmp_path: Path, layout: 
         for zipped in (True, False):
             torch.save(LAYOUTS[layout](wrapped), path, _use_new_zipfile_serialization=zipped)
             assert_equal(read_checkpoint(path).state_dict(), WEIGHTS)
+
+
+def test_numpy_data_of_a_file_is_read_as_it_was(tmp_path: Path) -> None:
+    arrays = [np.arange(6).astype(kind).reshape(2, 3) for kind in ("f4", ">i2", "c16", "?", "U3")]
+    arrays += [np.asfortranarray(arrays[0]), np.zeros((0, 3)), np.array(7)]
+    numbers = [
+        np.float16(0.5),
+        np.int64(-3),
+        np.bool_(True),
+        np.complex64(1j),
+        np.float64("inf"),
+        np.str_("a"),
+    ]
+    torch.save({"arrays": arrays, "numbers": numbers}, tmp_path / "data.pth")
+    read = load_data_only(tmp_path / "data.pth")
+    for array, other in zip(arrays, read["arrays"], strict=True):
+        assert (array.shape, array.dtype.kind) == (other.shape, other.dtype.kind)
+        np.testing.assert_array_equal(array, other)
+    assert read["numbers"] == [0.5, -3, True, 1j, float("inf"), "a"]
+
+
+@pytest.mark.parametrize("build", [True, False], ids=["a state that breaks NumPy", "an object of Python"])
+def test_numpy_data_that_would_point_into_memory_is_refused(tmp_path: Path, build: bool) -> None:
+    """NumPy's own functions would take eight bytes of the file for the address of an object."""
+    state = (3, "|", None, ("a",), {"a": (np.dtype("O"), 0)}, 8, 1, 0)
+
+    class Type:
+        def __reduce__(self) -> Any:
+            return (np.dtype, ("V8", False, True), state) if build else (np.dtype, ("O", False, True))
+
+    torch.save({"a": Asks(np.float64(0).__reduce__()[0], Type(), bytes(range(8)))}, tmp_path / "net.pth")
+    if build:
+        assert load_data_only(tmp_path / "net.pth") == {"a": bytes(range(8))}
+    else:
+        refusal(tmp_path / "net.pth")
+
+
+def test_weights_of_several_networks_are_named_if_none_is_an_rgt(tmp_path: Path) -> None:
+    torch.save({"net_d": {"conv0_0.weight": torch.ones(1)}, "net_g": SWINIR}, tmp_path / "net.pth")
+    assert read_checkpoint(tmp_path / "net.pth").label == f"{tmp_path / 'net.pth'} (net_d, net_g)"
 
 
 def test_wrappers_around_submodules_are_stripped(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,14 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
-from spandrel import ModelLoader
+from spandrel import ModelLoader, UnsupportedModelError
 from spandrel.architectures.RGT import RGT as SpandrelRGT  # noqa: N811
 from torch import Tensor
 
 from rgt_arch import RGT
 from rgt_arch.errors import UsageError, UserError
 from rgt_arch.weights import read_checkpoint, save_checkpoint
-from rgt_arch.weights.inspecting import is_derived
+from rgt_arch.weights.inspecting import PUBLISHED, is_derived, readers
 
 
 def assert_equal(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:
@@ -52,6 +53,43 @@ def test_official_to_slim_to_official_round_trip_is_exact_and_loads_in_spandrel(
             assert torch.equal(loaded(image), network(image))
     # the order of keys must match too: optimiser states refer to parameters by their order
     assert_equal(torch.load(tmp_path / "full.pth", weights_only=True)["params"], state_dict)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "this package, the official code and spandrel"),
+        ({"img_range": 255.0}, "if its option file has img_range: 255.0; spandrel reads another network"),
+        ({"qk_scale": 0.3}, "if its option file has qk_scale: 0.3"),
+        ({"split_size": [8, 4]}, r"if its option file has split_size: \[8, 4\]"),
+        ({"recursion": 1}, "others read another network, because they have no recursion: 1"),
+        ({"hai": "none"}, "this package alone, because other programs have no hai: none"),
+        ({"cpe": False}, "no cpe: false"),
+        ({"reduction_stride": 2}, "no reduction_stride: 2"),
+        ({"global_blocks": "none"}, "no global_blocks: none"),
+        ({"split_size": [12, 12]}, r"no split_size: \[12, 12\]"),
+        ({"split_size": [4, 12], "depth": [2], "num_heads": [6]}, r"no split_size: \[4, 12\]"),
+    ],
+)
+def test_readers_of_a_file_are_those_whose_results_are_equal(
+    tmp_path: Path, config: dict[str, Any], changes: dict[str, Any], words: str
+) -> None:
+    torch.manual_seed(0)
+    network = RGT(**{**config, **changes}).eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    path = save_checkpoint(tmp_path / "net.pth", network)
+    assert re.search(words, readers({**PUBLISHED, **read_checkpoint(path).config}))
+    assert all(read_checkpoint(path).config[name] == value for name, value in changes.items())
+    try:
+        other = ModelLoader().load_from_file(path).model.eval()
+    except (UnsupportedModelError, RuntimeError, KeyError, ValueError):
+        assert "this package alone" in words or words.startswith("no ")
+        return
+    image = torch.rand(1, 3, 24, 24)
+    with torch.inference_mode():
+        assert torch.allclose(other(image), network(image), atol=1e-4) == ("spandrel" in words and not changes)
 
 
 def test_derived_tensors_are_stored_once(tmp_path: Path, spandrel_network: Callable[..., SpandrelRGT]) -> None:
