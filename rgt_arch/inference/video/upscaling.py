@@ -10,7 +10,7 @@ from av.packet import Packet
 
 from rgt_arch.errors import UserError
 from rgt_arch.files import written_whole
-from rgt_arch.inference.upscaler import Progress, Upscaler
+from rgt_arch.inference.upscaler import Outscale, Progress, Upscaler
 from rgt_arch.inference.video.frames import Converter, extras, upright_aspect, upright_size
 from rgt_arch.inference.video.reading import (
     VIDEO_SUFFIXES,
