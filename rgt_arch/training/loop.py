@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import datetime
 import logging
 import time
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
@@ -16,7 +18,7 @@ from basicsr.models import build_model
 from rgt_arch.models.rgt_model import RGTModel
 from rgt_arch.training import ranks, run_folder
 from rgt_arch.training.checkpoints import CheckpointManager
-from rgt_arch.training.loaders import UnreadableImages, batches, training_loader, validation_loaders
+from rgt_arch.training.loaders import UnreadableImages, batches, first_image, training_loader, validation_loaders
 from rgt_arch.training.logs import Numbers, StepLog, open_log
 from rgt_arch.training.options import Flags, Options, read_options
 from rgt_arch.training.signals import StopRequest
@@ -56,6 +58,7 @@ def train(flags: Flags, root: str, notices: list[str], stop: StopRequest) -> Non
             snapshot.restore(model, opt, sampler.global_batch, logger)
         checkpoints = CheckpointManager(opt, model, sampler.global_batch, snapshot, logger)
         run = _Run(opt, model, checkpoints, numbers, stop, UnreadableImages(len(loader.dataset), logger), logger)
+        run.try_validation(val_loaders)
 
         logger.info(f"Start training from epoch: {sampler.epoch_of(start + 1)}, iter: {start}")
         began, iteration, epoch = time.time(), start, sampler.epoch_of(start)
@@ -101,7 +104,8 @@ def test(flags: Flags, root: str, notices: list[str]) -> None:
     model = build_model(opt)
     for loader in loaders:
         logger.info(f"Testing {loader.dataset.opt['name']}...")
-        model.validation(loader, current_iter=opt["name"], tb_logger=None, save_img=opt["val"]["save_img"])
+        with loader.dataset.naming_image():
+            model.validation(loader, current_iter=opt["name"], tb_logger=None, save_img=opt["val"]["save_img"])
 
 
 @dataclass
@@ -124,14 +128,35 @@ class _Run:
         """Return whether the validation finished: RGTModel's stops at a signal, and the resumed run repeats it."""
         generators = generator_states(self.model.device)  # user-defined data sets may draw from them
         for loader in loaders:
+            if len(loaders) > 1:  # pictures of two data sets may have one name
+                folder = Path(self.opt["path"]["visualization"], loader.dataset.opt["name"])
+                self.model.opt["path"]["visualization"] = str(folder)
             arguments = (loader, iteration, self.numbers, self.opt["val"]["save_img"])
-            if not isinstance(self.model, RGTModel):
-                self.model.validation(*arguments)
-            elif not self.model.validation(*arguments, should_stop=lambda: bool(self.stop.signal)):
-                return False
+            with loader.dataset.naming_image():
+                if not isinstance(self.model, RGTModel):
+                    self.model.validation(*arguments)
+                elif not self.model.validation(*arguments, should_stop=lambda: bool(self.stop.signal)):
+                    return False
         restore_generators(generators, self.model.device)
         self.checkpoints.save_validation(iteration)
         return True
+
+    def try_validation(self, loaders: list[Any]) -> None:
+        """Validate the first image of each data set, so that errors do not come after `val_freq` iterations. Nothing is
+        saved; the model and the random generators stay as they are."""
+        if not self.opt.get("val") or not loaders:
+            return
+        self.logger.info("Trying the first image of each validation set.")
+        generators, trial = generator_states(self.model.device), copy.copy(self.model)
+        trial.best_metric_results = {}  # the trial's results are attributes of the copy
+        logging.disable(logging.INFO)
+        try:
+            for loader in map(first_image, loaders):
+                with loader.dataset.naming_image():
+                    trial.validation(loader, 0, None, False)
+        finally:
+            logging.disable(logging.NOTSET)
+        restore_generators(generators, self.model.device)
 
     def leave_if_asked(self, epoch: int, iteration: int, *, owes_validation: bool = False) -> None:
         """Log the unreadable images of all ranks, and leave if a signal has reached any rank."""
