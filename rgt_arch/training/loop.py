@@ -15,6 +15,8 @@ import torch
 import torch.distributed as dist
 from basicsr.models import build_model
 
+from rgt_arch.config import train_settings
+from rgt_arch.models.optimisation import GRAD_NORM, FiniteGuard
 from rgt_arch.models.rgt_model import RGTModel
 from rgt_arch.training import ranks, run_folder
 from rgt_arch.training.checkpoints import CheckpointManager
@@ -56,6 +58,9 @@ def train(flags: Flags, root: str, notices: list[str], stop: StopRequest) -> Non
         model = build_model(opt)
         if snapshot is not None:
             snapshot.restore(model, opt, sampler.global_batch, logger)
+        guard = FiniteGuard(train_settings(opt).nan_patience)
+        if not isinstance(model, RGTModel):  # which has a guard of its own
+            guard.watch(model.optimizers)
         checkpoints = CheckpointManager(opt, model, sampler.global_batch, snapshot, logger)
         run = _Run(opt, model, checkpoints, numbers, stop, UnreadableImages(len(loader.dataset), logger), logger)
         run.try_validation(val_loaders)
@@ -77,6 +82,8 @@ def train(flags: Flags, root: str, notices: list[str], stop: StopRequest) -> Non
             model.update_learning_rate(iteration, warmup_iter=opt["train"].get("warmup_iter", -1))
             model.feed_data(batch)
             model.optimize_parameters(iteration)
+            if not isinstance(model, RGTModel):
+                _allow_step(guard, model, iteration, batch)
             steps.step_done(model, iteration, epoch)
             validation_due = bool(opt.get("val")) and (last or iteration % opt["val"]["val_freq"] == 0)
             save_due = last or iteration % opt["logger"]["save_checkpoint_freq"] == 0
@@ -183,6 +190,18 @@ class _Run:
             dist.barrier()  # torchrun ends the other ranks when the first one leaves: none may still be saving
             ranks.leave()
         raise SystemExit(self.stop.exit_code)
+
+
+def _allow_step(guard: FiniteGuard, model: Any, iteration: int, batch: Any) -> None:
+    """Warn of a step that was left out, because a loss or gradient is not finite; UserError for too many in a row."""
+    norm, guard.norm = guard.norm, 0.0  # equal on all ranks
+
+    def images() -> str:
+        paths: Any = batch.get("lq_path") or batch.get("gt_path") if isinstance(batch, dict) else None
+        return ", ".join(path for rank_paths in ranks.gathered(list(paths or ())) for path in rank_paths)
+
+    losses = model.get_current_log() if norm else {}
+    guard.allows(iteration, {**losses, GRAD_NORM: norm}, images, 1, "lower train.optim_g.lr")
 
 
 def _prepare_folder(opt: Options, flags: Flags, lock: run_folder.FolderLock, notices: list[str]) -> Snapshot | None:

@@ -122,6 +122,10 @@ class Snapshot:
                 f"path.resume_state: the state of iteration {self.iteration} does not fit train.optim_g and "
                 f"train.scheduler ({error}); resume with the options it was trained with"
             ) from error
+        pool = self.state.get("pool") or {}
+        if pool and (len(pool["queue_lr"]), pool["queue_gt"].shape[-1]) == (model.queue_size, opt["gt_size"]):
+            for name, value in pool.items():
+                setattr(model, name, value.to(model.device) if isinstance(value, Tensor) else value)
         model.best_metric_results = _best_results(self.state.get("best_metric_results") or {}, opt)
         logger.info(f"Resuming training from epoch: {self.state['epoch']}, iter: {self.iteration}.")
         self._warn_of_changes(opt, samples_per_iter, logger)
@@ -275,6 +279,12 @@ def _best_results(stored: Mapping[str, Any], opt: Options) -> dict[str, dict[str
         dataset: {name: best(record.get(name, {}), each.get("better", "higher")) for name, each in asked.items()}
         for dataset, record in stored.items()
     }
+
+
+def patch_pool(model: Any) -> dict[str, Any]:
+    """Return the patches from which a Real-ESRGAN model draws its batches (models/realesrnet_model.py:29), if any."""
+    names = ("queue_lr", "queue_gt", "queue_ptr")
+    return {name: getattr(model, name) for name in names if hasattr(model, name)}
 
 
 def generator_states(device: torch.device) -> dict[str, Any]:
