@@ -22,7 +22,7 @@ from rgt_arch.training import ranks, run_folder
 from rgt_arch.training.checkpoints import CheckpointManager
 from rgt_arch.training.loaders import UnreadableImages, batches, first_image, training_loader, validation_loaders
 from rgt_arch.training.logs import Numbers, StepLog, open_log
-from rgt_arch.training.options import Flags, Options, read_options
+from rgt_arch.training.options import Flags, Options, read_options, resolve_weights
 from rgt_arch.training.signals import StopRequest
 from rgt_arch.training.snapshots import (
     Snapshot,
@@ -103,6 +103,7 @@ def train(flags: Flags, root: str, notices: list[str], stop: StopRequest) -> Non
 def test(flags: Flags, root: str, notices: list[str]) -> None:
     """Run a network over the test sets of an option file. Raises UserError for errors that a user can fix."""
     opt = read_options(flags, root, notices, is_train=False)
+    resolve_weights(opt)
     torch.backends.cudnn.benchmark = False  # images have many sizes, and each would be timed again
     ranks.on_rank_zero(lambda: run_folder.prepare_results(opt, notices))
     logger = open_log(opt, "test", notices)
@@ -212,6 +213,7 @@ def _prepare_folder(opt: Options, flags: Flags, lock: run_folder.FolderLock, not
     snapshot = find_snapshot(opt, auto_resume=flags.auto_resume, restart=flags.restart, notices=notices)
     if snapshot is not None:
         snapshot.prepare(opt, notices)
+    resolve_weights(opt)
 
     def prepare() -> None:
         run_folder.prepare_run(opt, goes_on=snapshot is not None and snapshot.in_run)

@@ -22,6 +22,7 @@ from rgt_arch.config.loading import read_written
 from rgt_arch.data.option_checks import validate_options
 from rgt_arch.errors import UsageError
 from rgt_arch.training import ranks
+from rgt_arch.weights.zoo import resolve_path
 
 Options = dict[str, Any]
 
@@ -66,6 +67,13 @@ def read_options(flags: Flags, root: str, notices: list[str], *, is_train: bool)
         )
     _complete(opt, flags, root, is_train)
     return opt
+
+
+def resolve_weights(opt: Options) -> None:
+    """Replace names of weights in `path` by their files, downloaded at first use, which models of all classes load."""
+    for key, value in opt["path"].items():
+        if key.startswith("pretrain_network") and value is not None:
+            opt["path"][key] = str(resolve_path(value))
 
 
 def _import(name: str) -> None:

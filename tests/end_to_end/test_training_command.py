@@ -288,6 +288,23 @@ def test_images_of_one_name_in_two_validation_sets_are_both_saved(basicsr_comman
     assert saved == [f"{name}/img{number}/img{number}_5.png" for name in ("again", "held_out") for number in range(2)]
 
 
+@pytest.mark.parametrize("key", ["params", "params_ema"])
+def test_weights_of_the_package_load_by_name_in_every_model_class(basicsr_command, project, key):
+    network = {"type": "RGT", "upscale": 2, "depth": [4, 4], "embed_dim": 96, "num_heads": [6, 6], "mlp_ratio": 2}
+    project.options["network_g"] = {**network, "split_size": [8, 16]}
+    project.options["datasets"] = {"test_1": project.options["datasets"]["val"]}
+    project.options["path"] = {"pretrain_network_g": "rgt-t-x2", "param_key_g": key}
+    means = []
+    for model in ("SRModel", "RGTModel"):
+        project.options["model_type"] = model
+        code, printed = basicsr_command(command="test")
+        assert code == 0, printed
+        assert re.search(r"Loading RGT model from \S+/RGT_T_x2\.safetensors", printed)
+        means += re.findall(r"# psnr: (\S+)", printed)
+    assert means[0] == means[1]
+    assert float(means[0]) > 25
+
+
 def test_test_file_without_val_writes_images(basicsr_command, project):
     project.options["datasets"] = {"test_1": project.options["datasets"]["val"]}
     project.options.pop("val")

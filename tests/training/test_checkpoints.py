@@ -270,13 +270,13 @@ def test_differences_between_state_and_options_are_reported(begin, go_on, batch,
     save(manager, 1)
     saved = state(tmp_path, 1)
     go_on(1)
-    assert not [line for line in log if "not used" in line or "goes on with" in line or "drop path" in line]
+    assert not [line for line in log if "not used" in line or "continues with" in line or "drop path" in line]
     go_on(1, train={"optim_g": {"type": "Adam", "lr": 7e-3}})
     torch.save({**saved, "samples_per_iter": 4, "generators": saved["generators"] * 2}, tmp_path / STATE)
     go_on(1)
     for words in (
         "the 0.007 of the option file is not used",
-        "Saved with 4 images an iteration, goes on with 8",
+        "Saved with 4 images an iteration, continues with 8",
         "Saved by 2 processes: drop path draws other numbers from here on",
     ):
         assert len([line for line in log if words in line]) == 1

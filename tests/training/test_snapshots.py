@@ -69,7 +69,7 @@ def other_iteration(path):
         ("models/net_g_4.pth", flip_a_byte, "another checksum"),
         ("training_states/4.state", flip_a_byte, "another checksum"),
         ("models/net_g_4.pth", other_weights, "does not hold the weights that were saved with its training state"),
-        ("models/net_g_4.pth", other_iteration, "is of iteration 2, its training state of 4"),
+        ("models/net_g_4.pth", other_iteration, "holds iteration 2, its training state 4"),
         ("models/net_g_4.pth", lambda path: path.write_bytes(path.read_bytes()[:-200]), "truncated"),
         ("models/net_g_4.pth", lambda path: path.write_bytes(b""), "empty"),
         ("models/net_g_4.pth", lambda path: path.unlink(), "no such file"),
