@@ -179,6 +179,8 @@ def find_snapshot(opt: Options, *, auto_resume: bool, restart: bool, notices: li
         if problems:
             begins = "nothing is left to resume from, so the run begins again"
             notices.append(f"{'; '.join(problems)}; {f'resuming from {found.path}' if found else begins}")
+        if auto_resume and found is not None and belongs_to_run(opt, named) and not found.path.samefile(Path(named)):
+            notices.append(f"path:resume_state = {named} is not used: --auto_resume takes the newest, {found.path}")
         if restart and found is not None and found.in_run:
             raise UsageError(
                 f"--restart would archive the run that path:resume_state = {found.path} belongs to; drop one of the two"
