@@ -122,8 +122,9 @@ class Snapshot:
                 f"path.resume_state: the state of iteration {self.iteration} does not fit train.optim_g and "
                 f"train.scheduler ({error}); resume with the options it was trained with"
             ) from error
-        pool = self.state.get("pool") or {}
-        if pool and (len(pool["queue_lr"]), pool["queue_gt"].shape[-1]) == (model.queue_size, opt["gt_size"]):
+        asked = (getattr(model, "queue_size", 0), opt.get("gt_size"), samples_per_iter, opt["world_size"])
+        pool = self.state.get("pool")
+        if pool and asked == (*pool["queue_gt"].shape[::3], self.state["samples_per_iter"], 1):
             for name, value in pool.items():
                 setattr(model, name, value.to(model.device) if isinstance(value, Tensor) else value)
         model.best_metric_results = _best_results(self.state.get("best_metric_results") or {}, opt)
@@ -179,7 +180,7 @@ def find_snapshot(opt: Options, *, auto_resume: bool, restart: bool, notices: li
         if problems:
             begins = "nothing is left to resume from, so the run begins again"
             notices.append(f"{'; '.join(problems)}; {f'resuming from {found.path}' if found else begins}")
-        if auto_resume and found is not None and belongs_to_run(opt, named) and not found.path.samefile(Path(named)):
+        if auto_resume and named and found and belongs_to_run(opt, named) and Path(named).stem != found.path.stem:
             notices.append(f"path:resume_state = {named} is not used: --auto_resume takes the newest, {found.path}")
         if restart and found is not None and found.in_run:
             raise UsageError(
