@@ -17,7 +17,8 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from rgt_arch.config.loading import OptionLoader
 from rgt_arch.data.lmdb_reader import SharedLmdbBackend
 from rgt_arch.errors import UserError
-from rgt_arch.torch_files import load_data_only, save_whole
+from rgt_arch.torch_files import SAFETENSORS, checkpoint_kind, load_data_only, save_whole
+from rgt_arch.weights.reading import read_checkpoint
 
 Options = dict[str, Any]
 
@@ -76,6 +77,9 @@ class SafeTorch(types.ModuleType):
 
     @staticmethod
     def load(path: Any, map_location: Any = "cpu", **_: Any) -> Any:
+        """The content of a file; weights of a safetensors file under `params`, as BasicSR writes them."""
+        if checkpoint_kind(Path(path)) == SAFETENSORS:
+            return {"params": read_checkpoint(path).state_dict()}
         return load_data_only(path, map_location)
 
     @staticmethod

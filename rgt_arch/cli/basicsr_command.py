@@ -92,7 +92,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     *_SHARED,
 )
 def train(**given: Any) -> int:
-    return _run("train", **given)
+    from rgt_arch.training.signals import reporting_sigterm
+
+    if given.get("launcher", "none") != "none" or os.environ.get("WORLD_SIZE", "1") != "1":
+        return _run("train", **given)
+    with reporting_sigterm("basicsr train"):
+        return _run("train", **given)
 
 
 @command(

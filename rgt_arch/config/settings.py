@@ -16,16 +16,22 @@ S = TypeVar("S")
 
 
 @dataclass(frozen=True)
-class TrainSettings:
+class TrainKeys:
+    """The keys of `train` that our loop reads, for every model."""
+
+    nan_patience: int = key(
+        "steps in a row with a loss or gradient that is not finite that end the run", low=1, default=10
+    )
+
+
+@dataclass(frozen=True)
+class TrainSettings(TrainKeys):
     """The keys of `train` that RGTModel adds to BasicSR's."""
 
     init: Literal["interpolation"] | None = key("weights to start from: interpolation, or random")
     amp: Literal["bf16", "fp16"] | None = key("mixed precision: bf16 or fp16")
     grad_clip: float | None = key("largest norm of the gradient", above=0)
     accumulate: int = key("micro-batches per optimiser step, into which each loader batch is split", low=1, default=1)
-    nan_patience: int = key(
-        "steps in a row with a loss or gradient that is not finite that end the run", low=1, default=10
-    )
 
 
 @dataclass(frozen=True)

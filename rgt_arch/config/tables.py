@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 from rgt_arch.config.loading import KeyPath
 from rgt_arch.config.schema import FilePath, Key, limits, own_keys
-from rgt_arch.config.settings import LoggerKeys, LoggerSettings, Tile, TrainSettings, ValKeys, ValSettings
+from rgt_arch.config.settings import LoggerKeys, LoggerSettings, Tile, TrainKeys, TrainSettings, ValKeys, ValSettings
 
 # Keys of early BasicSR versions (its EDSR files of 2020 have them) and their names in 1.4.2.
 RENAMED = {
@@ -200,7 +200,7 @@ TABLES = (
     Table(_IO, "", _BACKEND),
     Table(_IO, "lmdb", _LMDB),
     Table(("path",), "SRModel", _PATH),
-    Table(("train",), "SRModel", _TRAIN),
+    Table(("train",), "SRModel", {**_TRAIN, **own_keys(TrainKeys)}),
     Table(("val",), "SRModel", own_keys(ValKeys)),
     Table(("train",), "RGTModel", own_keys(TrainSettings)),
     Table(("val",), "RGTModel", own_keys(ValSettings)),

@@ -59,6 +59,21 @@ class FiniteGuard:
         """patience: number of bad steps in a row that ends the run."""
         self.patience = patience
         self.in_a_row = 0
+        self.norm = 0.0
+        """A norm of gradients that was not finite, of an optimiser that is watched, since the last `norm = 0`."""
+
+    def watch(self, optimizers: Iterable[Optimizer]) -> None:
+        """Leave out the steps of optimisers that a model itself calls, if their gradients are not finite."""
+        for optimizer in optimizers:
+            optimizer.register_step_pre_hook(self._before_step)
+
+    def _before_step(self, optimizer: Optimizer, *_: Any) -> None:
+        params = [param for group in optimizer.param_groups for param in group["params"] if param.grad is not None]
+        norm = float(nn.utils.get_total_norm([param.grad for param in params]))
+        if not math.isfinite(norm):
+            self.norm = norm
+            for param in params:
+                param.grad = None  # the step then changes neither the weights nor the optimiser's state
 
     def allows(
         self, iteration: int, values: Mapping[str, float], images: Callable[[], str], scale: float, remedy: str

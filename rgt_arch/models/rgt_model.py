@@ -189,6 +189,11 @@ class RGTModel(SRModel):
         if results.without_gt:
             left_out = ", ".join(sorted(results.without_gt))
             self.warn_once(f"{dataset_name}: {left_out} left out, because there are images without GT")
+        for metric in dict.fromkeys(metric for metric, _, _ in results.failures):
+            images, reasons = zip(*(failure[1:] for failure in results.failures if failure[0] == metric), strict=True)
+            get_root_logger().warning(
+                f"{dataset_name}: {metric} fails on {few(images)} and its mean leaves them out ({reasons[0]})"
+            )
         if results.means:
             self.metric_results = results.means
             self._initialize_best_metric_results(dataset_name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +22,7 @@ from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
 from rgt_arch.config.settings import ValSettings
-from rgt_arch.errors import UsageError
+from rgt_arch.errors import UsageError, naming
 from rgt_arch.files import written_whole
 from rgt_arch.inference.ensemble import self_ensemble
 from rgt_arch.inference.tiling import chop_forward, tiled_forward
@@ -67,6 +68,8 @@ class Results(NamedTuple):
     """Name of the metric in the options -> mean over the images."""
     without_gt: set[str]
     """Metrics that were not computed on all images, because GT is missing."""
+    failures: list[tuple[str, str, str]]
+    """(metric, image, reason): values that the means leave out, because the metric failed or gave nan."""
 
 
 def measure(
@@ -75,7 +78,8 @@ def measure(
     """Run the model over a data set, and compute the means of the metrics in the options.
 
     Each rank runs every world_size-th image. Every rank adds the values of all images in the data set's order, so the
-    means equal those of one process to the last bit. Metrics that need GT are skipped for images without GT.
+    means equal those of one process to the last bit. Metrics that need GT are skipped for images without GT. A metric
+    that fails on an image, or gives nan, is left out for this image.
     image_path: image name -> file to save its SR image to, or None. Returns None if `should_stop` stopped any rank.
     """
     opt, dataset = model.opt, dataloader.dataset.opt  # type: ignore[attr-defined]
@@ -85,6 +89,7 @@ def measure(
     # [0] values by metric and image, [1] 1 where computed; 0 for images of other ranks. Last row: 1 if a rank stopped
     table = torch.zeros(2, len(metrics) + 1, len(dataloader), dtype=torch.float64)
     without_gt: set[str] = set()
+    failures: list[tuple[str, str, str]] = []
     show_bar = bool(val.get("pbar")) and rank == 0
     for number, data in enumerate(_progress(_share(dataloader, rank, world_size), dataset["name"], show_bar)):
         if should_stop():
@@ -98,23 +103,35 @@ def measure(
         for row, (metric, metric_opt) in enumerate(metrics.items()):
             if "img2" not in pair and _needs_gt(metric_opt):
                 without_gt.add(metric)
+                continue
+            try:
+                value, reason = float(calculate_metric(pair, metric_opt)), "nan"
+            except Exception as error:  # a metric can raise anything
+                value, reason = math.nan, f"{type(error).__name__}: {' '.join(str(error).split())}"
+            if math.isnan(value):
+                failures.append((metric, image_name, reason))
             else:
-                table[:, row, rank + number * world_size] = torch.tensor([calculate_metric(pair, metric_opt), 1.0])
+                table[:, row, rank + number * world_size] = torch.tensor([value, 1.0], dtype=torch.float64)
     if torch.cuda.is_available():
         torch.cuda.empty_cache()  # images of many sizes fragment the memory pool
     if world_size > 1:
         table = table.to(model.device)
         torch.distributed.all_reduce(table)
+        everyone: list[Any] = [None] * world_size
+        torch.distributed.all_gather_object(everyone, failures)
+        failures = [failure for those in everyone for failure in those]
     (*values, stopped), (*computed, _) = table.tolist()
     if any(stopped):
         return None
     counted = zip(metrics, values, computed, strict=True)
-    return Results({metric: sum(value) / sum(number) for metric, value, number in counted if sum(number)}, without_gt)
+    means = {metric: sum(value) / sum(number) for metric, value, number in counted if sum(number)}
+    return Results(means, without_gt, failures)
 
 
 def _enlarge(model: SRModel, data: Mapping[str, Any], where: str) -> dict[str, ndarray]:
     """The SR image, and GT if there is one, as BasicSR's metrics take them. Raises UsageError for unequal sizes."""
-    model.feed_data(data)
+    with naming(where):
+        model.feed_data(data)
     model.test()
     visuals = model.get_current_visuals()
     del model.lq, model.output

@@ -19,7 +19,7 @@ from rgt_arch.models.rgt_model import RGTModel
 from rgt_arch.torch_files import load_data_only, save_whole
 from rgt_arch.training.ranks import gathered, on_rank_zero
 from rgt_arch.training.run_folder import saved_iterations
-from rgt_arch.training.snapshots import Snapshot, digest, generator_states, network_labels
+from rgt_arch.training.snapshots import Snapshot, digest, generator_states, network_labels, patch_pool
 
 Options = dict[str, Any]
 
@@ -60,7 +60,7 @@ class CheckpointManager:
             self._save_state(iteration, owes_validation)
 
         def save() -> bool:
-            if not _are_finite(self._model.get_bare_model(self._model.net_g)):
+            if not all(_are_finite(getattr(self._model, f"net_{label}")) for label in network_labels(self._opt)):
                 self._logger.error(f"iteration {iteration} is not saved: its weights are not finite")
                 return False
             if not self._attempt(write, iteration):
@@ -86,7 +86,7 @@ class CheckpointManager:
         """Save the weights of a finished run as net_g_latest.pth. Raises UserError on failure."""
 
         def save() -> None:
-            if not _are_finite(self._model.get_bare_model(self._model.net_g)):
+            if not _are_finite(self._model.net_g):
                 raise UserError(
                     "the weights are not finite, so net_g_latest.pth is not saved; resume from an earlier checkpoint"
                 )
@@ -118,6 +118,7 @@ class CheckpointManager:
             "optimizers": [optimizer.state_dict() for optimizer in model.optimizers],
             "schedulers": [scheduler.state_dict() for scheduler in model.schedulers],
             **getattr(model, "extra_state", dict)(),
+            "pool": patch_pool(model) if self._opt["world_size"] == 1 else {},
             # as Python numbers: `weights_only` loading refuses NumPy's
             "best_metric_results": json.loads(json.dumps(getattr(model, "best_metric_results", {}), default=float)),
             "generators": self._generators,

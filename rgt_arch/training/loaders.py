@@ -9,17 +9,21 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
+from traceback import walk_tb
 from typing import Any
 
 import torch
 from basicsr.data import build_dataloader, build_dataset
 from basicsr.data.prefetch_dataloader import CUDAPrefetcher
+from torch.utils.data import DataLoader
 
 from rgt_arch.data.loading import UNREADABLE, NamingDataset, TrainingDataset
 from rgt_arch.data.sampling import IterationSampler
 from rgt_arch.errors import UserError
-from rgt_arch.training.ranks import gathered
+from rgt_arch.training.failures import as_user_error
+from rgt_arch.training.ranks import gathered, lost_contact
 from rgt_arch.training.run_folder import FolderLock
 from rgt_arch.training.signals import StopRequest, ignore_in_worker
 
@@ -62,14 +66,48 @@ def training_loader(
 
 
 def validation_loaders(opt: Options, logger: logging.Logger) -> list[Any]:
-    """Return the loaders of all data sets except the training set, in the file's order; their errors name the image."""
+    """Return the loaders of all data sets except the training set, in the file's order."""
     loaders = []
     for name, dataset_opt in opt["datasets"].items():
         if name != "train":
-            dataset = NamingDataset(build_dataset(dataset_opt))
+            dataset = ValidationDataset(build_dataset(dataset_opt))
             loaders.append(_loader(opt, dataset_opt, dataset, None))
             logger.info(f"Number of {dataset_opt['phase']} images/folders in {dataset_opt['name']}: {len(dataset)}")
     return loaders
+
+
+class ValidationDataset(NamingDataset):
+    """A validation set that knows which image is validated: BasicSR's loaders read it in this process."""
+
+    def __init__(self, dataset: Any, most: int | None = None) -> None:
+        """most: use only the first images, at most this number."""
+        super().__init__(dataset)
+        self._most, self._index = most, 0
+
+    def __len__(self) -> int:
+        return len(range(super().__len__())[: self._most])
+
+    def __getitem__(self, index: int) -> Any:
+        self._index = index
+        return super().__getitem__(index)
+
+    @contextmanager
+    def naming_image(self) -> Iterator[None]:
+        """Put data set, image and metric before the text of a model's error. A UserError names them itself."""
+        try:
+            yield
+        except Exception as error:  # models and metrics can raise anything
+            if isinstance(error, UserError) or lost_contact(error):
+                raise
+            calls = [frame for frame, _ in walk_tb(error.__traceback__) if frame.f_code.co_name == "calculate_metric"]
+            metric = f", {calls[0].f_locals['metric_type']}" if calls else ""
+            where = f"data set {self.opt['name']}, {self._files(self._index)}{metric}"
+            raise UserError(f"{where}: {as_user_error(error)}") from error
+
+
+def first_image(loader: Any) -> Any:
+    """Return a loader of the first image of a validation set; it draws no numbers from the generators of others."""
+    return DataLoader(ValidationDataset(loader.dataset.dataset, 1), generator=torch.Generator())
 
 
 def _loader(opt: Options, dataset_opt: Options, dataset: Any, sampler: IterationSampler | None) -> Any:

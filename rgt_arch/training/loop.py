@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 import datetime
 import logging
 import time
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
 from basicsr.models import build_model
 
+from rgt_arch.config import train_settings
+from rgt_arch.models.optimisation import GRAD_NORM, FiniteGuard
 from rgt_arch.models.rgt_model import RGTModel
 from rgt_arch.training import ranks, run_folder
 from rgt_arch.training.checkpoints import CheckpointManager
-from rgt_arch.training.loaders import UnreadableImages, batches, training_loader, validation_loaders
+from rgt_arch.training.loaders import UnreadableImages, batches, first_image, training_loader, validation_loaders
 from rgt_arch.training.logs import Numbers, StepLog, open_log
-from rgt_arch.training.options import Flags, Options, read_options
+from rgt_arch.training.options import Flags, Options, read_options, resolve_weights
 from rgt_arch.training.signals import StopRequest
 from rgt_arch.training.snapshots import (
     Snapshot,
@@ -54,8 +58,12 @@ def train(flags: Flags, root: str, notices: list[str], stop: StopRequest) -> Non
         model = build_model(opt)
         if snapshot is not None:
             snapshot.restore(model, opt, sampler.global_batch, logger)
+        guard = FiniteGuard(train_settings(opt).nan_patience)
+        if not isinstance(model, RGTModel):  # which has a guard of its own
+            guard.watch(model.optimizers)
         checkpoints = CheckpointManager(opt, model, sampler.global_batch, snapshot, logger)
         run = _Run(opt, model, checkpoints, numbers, stop, UnreadableImages(len(loader.dataset), logger), logger)
+        run.try_validation(val_loaders)
 
         logger.info(f"Start training from epoch: {sampler.epoch_of(start + 1)}, iter: {start}")
         began, iteration, epoch = time.time(), start, sampler.epoch_of(start)
@@ -74,6 +82,8 @@ def train(flags: Flags, root: str, notices: list[str], stop: StopRequest) -> Non
             model.update_learning_rate(iteration, warmup_iter=opt["train"].get("warmup_iter", -1))
             model.feed_data(batch)
             model.optimize_parameters(iteration)
+            if not isinstance(model, RGTModel):
+                _allow_step(guard, model, iteration, batch)
             steps.step_done(model, iteration, epoch)
             validation_due = bool(opt.get("val")) and (last or iteration % opt["val"]["val_freq"] == 0)
             save_due = last or iteration % opt["logger"]["save_checkpoint_freq"] == 0
@@ -93,6 +103,7 @@ def train(flags: Flags, root: str, notices: list[str], stop: StopRequest) -> Non
 def test(flags: Flags, root: str, notices: list[str]) -> None:
     """Run a network over the test sets of an option file. Raises UserError for errors that a user can fix."""
     opt = read_options(flags, root, notices, is_train=False)
+    resolve_weights(opt)
     torch.backends.cudnn.benchmark = False  # images have many sizes, and each would be timed again
     ranks.on_rank_zero(lambda: run_folder.prepare_results(opt, notices))
     logger = open_log(opt, "test", notices)
@@ -101,7 +112,8 @@ def test(flags: Flags, root: str, notices: list[str]) -> None:
     model = build_model(opt)
     for loader in loaders:
         logger.info(f"Testing {loader.dataset.opt['name']}...")
-        model.validation(loader, current_iter=opt["name"], tb_logger=None, save_img=opt["val"]["save_img"])
+        with loader.dataset.naming_image():
+            model.validation(loader, current_iter=opt["name"], tb_logger=None, save_img=opt["val"]["save_img"])
 
 
 @dataclass
@@ -124,14 +136,35 @@ class _Run:
         """Return whether the validation finished: RGTModel's stops at a signal, and the resumed run repeats it."""
         generators = generator_states(self.model.device)  # user-defined data sets may draw from them
         for loader in loaders:
+            if len(loaders) > 1:  # pictures of two data sets may have one name
+                folder = Path(self.opt["path"]["visualization"], loader.dataset.opt["name"])
+                self.model.opt["path"]["visualization"] = str(folder)
             arguments = (loader, iteration, self.numbers, self.opt["val"]["save_img"])
-            if not isinstance(self.model, RGTModel):
-                self.model.validation(*arguments)
-            elif not self.model.validation(*arguments, should_stop=lambda: bool(self.stop.signal)):
-                return False
+            with loader.dataset.naming_image():
+                if not isinstance(self.model, RGTModel):
+                    self.model.validation(*arguments)
+                elif not self.model.validation(*arguments, should_stop=lambda: bool(self.stop.signal)):
+                    return False
         restore_generators(generators, self.model.device)
         self.checkpoints.save_validation(iteration)
         return True
+
+    def try_validation(self, loaders: list[Any]) -> None:
+        """Validate the first image of each data set, so that errors do not come after `val_freq` iterations. Nothing is
+        saved; the model and the random generators stay as they are."""
+        if not self.opt.get("val") or not loaders:
+            return
+        self.logger.info("Trying the first image of each validation set.")
+        generators, trial = generator_states(self.model.device), copy.copy(self.model)
+        trial.best_metric_results = {}  # the trial's results are attributes of the copy
+        logging.disable(logging.INFO)
+        try:
+            for loader in map(first_image, loaders):
+                with loader.dataset.naming_image():
+                    trial.validation(loader, 0, None, False)
+        finally:
+            logging.disable(logging.NOTSET)
+        restore_generators(generators, self.model.device)
 
     def leave_if_asked(self, epoch: int, iteration: int, *, owes_validation: bool = False) -> None:
         """Log the unreadable images of all ranks, and leave if a signal has reached any rank."""
@@ -160,6 +193,18 @@ class _Run:
         raise SystemExit(self.stop.exit_code)
 
 
+def _allow_step(guard: FiniteGuard, model: Any, iteration: int, batch: Any) -> None:
+    """Warn of a step that was left out, because a loss or gradient is not finite; UserError for too many in a row."""
+    norm, guard.norm = guard.norm, 0.0  # equal on all ranks
+
+    def images() -> str:
+        paths: Any = batch.get("lq_path") or batch.get("gt_path") if isinstance(batch, dict) else None
+        return ", ".join(path for rank_paths in ranks.gathered(list(paths or ())) for path in rank_paths)
+
+    losses = model.get_current_log() if norm else {}
+    guard.allows(iteration, {**losses, GRAD_NORM: norm}, images, 1, "lower train.optim_g.lr")
+
+
 def _prepare_folder(opt: Options, flags: Flags, lock: run_folder.FolderLock, notices: list[str]) -> Snapshot | None:
     """Find the snapshot to resume from and make the run directory, on rank 0. UsageError if a run would be lost."""
     ranks.on_rank_zero(lock.take)
@@ -168,6 +213,7 @@ def _prepare_folder(opt: Options, flags: Flags, lock: run_folder.FolderLock, not
     snapshot = find_snapshot(opt, auto_resume=flags.auto_resume, restart=flags.restart, notices=notices)
     if snapshot is not None:
         snapshot.prepare(opt, notices)
+    resolve_weights(opt)
 
     def prepare() -> None:
         run_folder.prepare_run(opt, goes_on=snapshot is not None and snapshot.in_run)

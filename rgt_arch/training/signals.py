@@ -11,6 +11,8 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -48,6 +50,27 @@ class StopRequest:
     def exit_code(self) -> int:
         """128 + the signal's number, as in shells."""
         return 128 + self.signal
+
+
+@contextmanager
+def reporting_sigterm(prog: str) -> Iterator[None]:
+    """Report a SIGTERM before it ends the process, except inside a StopRequest. Works in the main thread only.
+
+    Not for one of several processes: no Python code runs while a rank waits for others.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        os.write(2, f"{prog}: ended by SIGTERM\n".encode())
+        os._exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def ignore_in_worker() -> None:

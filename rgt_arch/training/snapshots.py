@@ -122,6 +122,11 @@ class Snapshot:
                 f"path.resume_state: the state of iteration {self.iteration} does not fit train.optim_g and "
                 f"train.scheduler ({error}); resume with the options it was trained with"
             ) from error
+        asked = (getattr(model, "queue_size", 0), opt.get("gt_size"), samples_per_iter, opt["world_size"])
+        pool = self.state.get("pool")
+        if pool and asked == (*pool["queue_gt"].shape[::3], self.state["samples_per_iter"], 1):
+            for name, value in pool.items():
+                setattr(model, name, value.to(model.device) if isinstance(value, Tensor) else value)
         model.best_metric_results = _best_results(self.state.get("best_metric_results") or {}, opt)
         logger.info(f"Resuming training from epoch: {self.state['epoch']}, iter: {self.iteration}.")
         self._warn_of_changes(opt, samples_per_iter, logger)
@@ -175,6 +180,8 @@ def find_snapshot(opt: Options, *, auto_resume: bool, restart: bool, notices: li
         if problems:
             begins = "nothing is left to resume from, so the run begins again"
             notices.append(f"{'; '.join(problems)}; {f'resuming from {found.path}' if found else begins}")
+        if auto_resume and named and found and belongs_to_run(opt, named) and Path(named).stem != found.path.stem:
+            notices.append(f"path:resume_state = {named} is not used: --auto_resume takes the newest, {found.path}")
         if restart and found is not None and found.in_run:
             raise UsageError(
                 f"--restart would archive the run that path:resume_state = {found.path} belongs to; drop one of the two"
@@ -275,6 +282,12 @@ def _best_results(stored: Mapping[str, Any], opt: Options) -> dict[str, dict[str
         dataset: {name: best(record.get(name, {}), each.get("better", "higher")) for name, each in asked.items()}
         for dataset, record in stored.items()
     }
+
+
+def patch_pool(model: Any) -> dict[str, Any]:
+    """Return the patches from which a Real-ESRGAN model draws its batches (models/realesrnet_model.py:29), if any."""
+    names = ("queue_lr", "queue_gt", "queue_ptr")
+    return {name: getattr(model, name) for name in names if hasattr(model, name)}
 
 
 def generator_states(device: torch.device) -> dict[str, Any]:

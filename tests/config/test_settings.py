@@ -15,7 +15,7 @@ from .conftest import OPTIONS
 
 def test_missing_keys_and_sections_get_the_defaults() -> None:
     for opt in ({}, {"train": None, "val": {}, "logger": None}):
-        assert train_settings(opt) == TrainSettings(None, None, None, 1, 10)
+        assert train_settings(opt) == TrainSettings(10, None, None, None, 1)
         assert val_settings(opt) == ValSettings(tile=None, self_ensemble=False, use_chop=False, suffix=None)
         assert logger_settings(opt) == LoggerSettings(keep_checkpoints=None, keep_best=None, csv=False)
 
@@ -29,7 +29,7 @@ def test_settings_of_shipped_files() -> None:
 
 def test_raw_values_are_converted_like_validated_ones() -> None:
     train = train_settings({"train": {"amp": False, "grad_clip": "5e-1", "accumulate": 2.0, "nan_patience": "3"}})
-    assert train == TrainSettings(None, None, 0.5, 2, 3)
+    assert train == TrainSettings(3, None, None, 0.5, 2)
     assert val_settings({"val": {"tile": {"size": "20"}, "self_ensemble": "yes"}}).tile == Tile(20, 10)
     assert val_settings({"val": {"tile": {"size": 256, "overlap": 0}}}).tile == Tile(256, 0)
     assert val_settings({"val": {"tile": False, "use_chop": True}}).use_chop

@@ -1,8 +1,14 @@
-"""BasicSR's own models under `basicsr train`: they train, save, and resume bit for bit."""
+"""BasicSR's own models under `basicsr train`: they train, save, resume bit for bit, and leave out steps with NaN."""
 
 from __future__ import annotations
 
+import copy
+import re
+
 import pytest
+import torch
+
+from rgt_arch.training import loop
 
 from .comparisons import assert_same_content, logged
 
@@ -21,13 +27,17 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_a_resumed_run_ends_as_an_uninterrupted_one_bit_for_bit(run, basicsr_command, model):
+def choose(run, model):
     del run.options["train"]["grad_clip"]
     run.options.update(model_type=model, **MODELS[model])
-    labels = ["g", "d"] if "network_d" in run.options else ["g"]
-    if "d" in labels:
+    if "network_d" in run.options:
         run.options["train"].update(ADVERSARIAL)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_resumed_run_ends_as_an_uninterrupted_one_bit_for_bit(run, basicsr_command, model):
+    choose(run, model)
+    labels = ["g", "d"] if "network_d" in run.options else ["g"]
     last = ["--force_yml", "train:total_iter=6"]
     code, printed = basicsr_command(*last)
     assert code == 0, printed
@@ -43,3 +53,47 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one_bit_for_bit(run, basicsr_com
         assert_same_content(run.run_folder / name, run.root / "unbroken" / name)
     assert logged(run.run_folder, 6) == logged(run.root / "unbroken", 6)
     assert (run.run_folder / "metrics.csv").read_text() == (run.root / "unbroken/metrics.csv").read_text()
+
+
+@pytest.mark.parametrize("model", ["SRModel", "SRGANModel"])
+@pytest.mark.parametrize("bad", [{2}, {2, 3}])
+def test_steps_that_are_not_finite_are_left_out_and_end_a_run_that_goes_on_with_them(
+    run, basicsr_command, monkeypatch, model, bad
+):
+    choose(run, model)
+    run.options["train"].update(total_iter=4, nan_patience=2)
+    states, build = [], loop.build_model
+
+    def build_model(opt):
+        built = build(opt)
+        step = built.optimize_parameters
+
+        def optimize_parameters(iteration):
+            if iteration in bad:
+                built.lq[0, 0, 0, 0] = float("nan")
+            networks = [getattr(built, name) for name in ("net_g", "net_d") if hasattr(built, name)]
+            tensors = [*(tensor for net in networks for tensor in net.parameters())]
+            before = copy.deepcopy(tensors), copy.deepcopy([each.state_dict()["state"] for each in built.optimizers])
+            step(iteration)
+            after = tensors, [each.state_dict()["state"] for each in built.optimizers]
+            states.append(all(map(torch.equal, before[0], after[0])) and str(before[1]) == str(after[1]))
+
+        built.optimize_parameters = optimize_parameters
+        return built
+
+    monkeypatch.setattr(loop, "build_model", build_model)
+    code, printed = basicsr_command()
+    [warning] = re.findall(r"WARNING: (iteration .*)", printed)
+    assert re.fullmatch(
+        r"iteration 2: the loss l_\w+ is nan on train/lr/img\d\.png, train/lr/img\d\.png; the step is left out "
+        r"\(1 in a row; at 2 the run ends\)",
+        warning,
+    )
+    if len(bad) == 1:
+        assert code == 0, printed
+        assert states == [False, True, False, False]
+    else:
+        assert code == 1
+        assert states == [False, True, True]
+        [line] = [line for line in printed.splitlines() if "error:" in line]
+        assert re.search(r"iteration 3: the loss .*img\d.*; bad steps in a row: 2 \(train\.nan_patience\)", line)

@@ -124,3 +124,10 @@ def test_non_finite_steps_end_a_run_only_if_they_continue(run, bad):
         assert re.search(
             r"iteration \d: the (loss|norm) .*img\d.*; bad steps in a row: 2 \(train\.nan_patience\)", line
         )
+
+
+def test_sigterm_while_a_run_starts_is_one_line(project):
+    (project.root / "ends.py").write_text("import signal\nsignal.raise_signal(signal.SIGTERM)\n")
+    done = project.start("basicsr", "train", "-opt", project.write(), "--import", "ends")
+    assert (done.returncode, done.stdout) == (143, "basicsr train: ended by SIGTERM\n")
+    assert not (project.root / "experiments").exists()

@@ -106,7 +106,10 @@ def test_two_ranks_equal_one_process_of_twice_the_batch(make, kind, optimizer, b
     assert two.logged_iterations() == list(range(1, 13))
     for folder in (two.run_folder, one.run_folder):
         assert sorted(pictures(folder / "visualization")) == sorted(
-            f"img{number}/img{number}_{iteration}.png" for number in range(3) for iteration in (6, 12)
+            f"{name}/img{number}/img{number}_{iteration}.png"
+            for name, images in (("three", 3), ("one", 1))
+            for number in range(images)
+            for iteration in (6, 12)
         )
 
 
@@ -169,7 +172,7 @@ def test_interrupted_runs_of_two_ranks_end_as_an_uninterrupted_one_bit_for_bit(m
     # another number of processes resumes too, and reports the differences
     [printed] = outputs(single, *TRAIN, "--auto_resume")
     assert "Saved by 2 processes: drop path draws other numbers from here on" in printed
-    assert "Saved with 4 images an iteration, goes on with 2" in printed
+    assert "Saved with 4 images an iteration, continues with 2" in printed
 
 
 def test_two_ranks_divide_a_test_and_get_the_means_of_one_process(make):

@@ -14,6 +14,8 @@ import torch
 from rgt_arch.cli.basicsr_command import main
 from rgt_arch.training import loop
 
+from .comparisons import assert_same_content
+
 
 def test_a_test_keeps_results_and_leaves_cudnn_benchmark_off(basicsr_command, project, monkeypatch):
     assert basicsr_command()[0] == 0
@@ -231,6 +233,76 @@ def test_initial_weights_may_be_missing_when_a_run_resumes(basicsr_command, proj
     code, printed = basicsr_command("--auto_resume", "--force_yml", "train:total_iter=6")
     assert code == 0, printed
     assert project.logged_iterations() == [6]
+
+
+STRICT = (
+    "from basicsr.models.sr_model import SRModel\n"
+    "from basicsr.utils.registry import MODEL_REGISTRY\n"
+    "@MODEL_REGISTRY.register()\n"
+    "class StrictModel(SRModel):\n"
+    "    def test(self):\n"
+    "        assert self.lq.shape[-1] % self.opt['network_g']['window_size'] == 0\n"
+)
+
+
+def test_errors_of_a_model_in_validation_come_before_the_first_step_with_set_and_image(basicsr_command, project):
+    (project.root / "strict_model.py").write_text(STRICT)
+    project.options["model_type"] = "StrictModel"
+    code, printed = basicsr_command("--import", "strict_model")
+    assert code == 1, printed
+    line = "basicsr train: error: data set held_out, val/hr/img"
+    assert re.search(rf"^{line}\d\.png or val/lr/img\d\.png: KeyError: no key 'window_size' ", printed, re.MULTILINE)
+    assert project.logged_iterations() == []
+
+
+@pytest.mark.parametrize("model", ["SRModel", "RGTModel"])
+def test_trying_the_validation_leaves_the_run_as_it_is(basicsr_command, run, monkeypatch, model):
+    del run.options["train"]["grad_clip"]
+    run.options.update(model_type=model)
+    run.options["val"]["save_img"] = True
+    last = ["--force_yml", "train:total_iter=3"]
+    code, printed = basicsr_command(*last)
+    assert code == 0, printed
+    assert printed.count("Validation held_out") == 1
+    run.run_folder.rename(run.root / "tried")
+    monkeypatch.setattr(loop._Run, "try_validation", lambda *_: None)
+    assert basicsr_command(*last)[0] == 0
+    for name in ("models/net_g_3.pth", "training_states/3.state"):
+        assert_same_content(run.run_folder / name, run.root / "tried" / name)
+    files = [
+        sorted(str(file.relative_to(folder)) for file in folder.rglob("*.png"))
+        for folder in (run.run_folder, run.root / "tried")
+    ]
+    assert files[0] == files[1] == [f"visualization/img{number}/img{number}_3.png" for number in range(2)]
+
+
+@pytest.mark.parametrize("model", ["SRModel", "RGTModel"])
+def test_images_of_one_name_in_two_validation_sets_are_both_saved(basicsr_command, project, model):
+    project.options["model_type"] = model
+    project.options["datasets"]["val_2"] = {**project.options["datasets"]["val"], "name": "again"}
+    project.options["val"]["save_img"] = True
+    code, printed = basicsr_command()
+    assert code == 0, printed
+    folder = project.run_folder / "visualization"
+    saved = sorted(str(file.relative_to(folder)) for file in folder.rglob("*.png"))
+    assert saved == [f"{name}/img{number}/img{number}_5.png" for name in ("again", "held_out") for number in range(2)]
+
+
+@pytest.mark.parametrize("key", ["params", "params_ema"])
+def test_weights_of_the_package_load_by_name_in_every_model_class(basicsr_command, project, key):
+    network = {"type": "RGT", "upscale": 2, "depth": [4, 4], "embed_dim": 96, "num_heads": [6, 6], "mlp_ratio": 2}
+    project.options["network_g"] = {**network, "split_size": [8, 16]}
+    project.options["datasets"] = {"test_1": project.options["datasets"]["val"]}
+    project.options["path"] = {"pretrain_network_g": "rgt-t-x2", "param_key_g": key}
+    means = []
+    for model in ("SRModel", "RGTModel"):
+        project.options["model_type"] = model
+        code, printed = basicsr_command(command="test")
+        assert code == 0, printed
+        assert re.search(r"Loading RGT model from \S+/RGT_T_x2\.safetensors", printed)
+        means += re.findall(r"# psnr: (\S+)", printed)
+    assert means[0] == means[1]
+    assert float(means[0]) > 25
 
 
 def test_test_file_without_val_writes_images(basicsr_command, project):

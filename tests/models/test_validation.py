@@ -126,6 +126,29 @@ def test_images_without_gt_skip_metrics_that_need_it_with_one_warning(build, loa
     assert sum("# niqe" in line for line in log) == 2
 
 
+def test_a_metric_that_fails_on_an_image_is_left_out_of_its_mean_with_one_line(build, loader, log, monkeypatch):
+    values = {"psnr": [20.0, float("nan"), 30.0], "ssim": [0.5, 0.7, 0.9]}
+
+    def calculate(pair, metric_opt):
+        name = metric_opt["type"].removeprefix("calculate_")
+        if name == "niqe":
+            raise RuntimeError("too\nsmall")
+        return values[name].pop(0)
+
+    monkeypatch.setattr(validation, "calculate_metric", calculate)
+    model = build(val={"metrics": {"psnr": PSNR, "niqe": NIQE, "ssim": SSIM}})
+    assert model.validation(loader(3), 5, None, False)
+    assert model.metric_results == pytest.approx({"psnr": 25.0, "ssim": 0.7})
+    names = [f"img{number}" for number in range(3)]
+    lines = [line for line in log if "leaves" in line]
+    assert len(lines) == 2
+    nan, failed = sorted(lines, reverse=True)
+    assert any(nan == f"Set: psnr fails on {name} and its mean leaves them out (nan)" for name in names)
+    assert failed.startswith("Set: niqe fails on ")
+    assert all(name in failed for name in names)
+    assert failed.endswith(" and its mean leaves them out (RuntimeError: too small)")
+
+
 @pytest.mark.parametrize("in_chans", [1, 3])
 @pytest.mark.parametrize("color", [None, "y"])
 def test_grey_images_work_with_grey_and_colour_networks(build, loader, drawn, in_chans, color):
@@ -137,7 +160,7 @@ def test_grey_images_work_with_grey_and_colour_networks(build, loader, drawn, in
 
 
 def test_mismatched_images_and_a_full_disk_end_in_one_line(build, loader, tmp_path, monkeypatch, drawn):
-    with pytest.raises(UsageError, match="color: y"):
+    with pytest.raises(UsageError, match=r"Set: img0: .*color: y"):
         build({**RGT, "in_chans": 1}, is_train=False).validation(loader(1), "tiny", None, False)
     model, data = build(is_train=False), loader(2)
     cv2.imwrite(str(tmp_path / "Set/gt/img1.png"), np.zeros((21, 32, 3), np.uint8))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import random
 
@@ -13,6 +14,7 @@ from basicsr.models.sr_model import SRModel
 
 from rgt_arch.errors import UserError
 from rgt_arch.torch_files import load_data_only
+from rgt_arch.training.snapshots import Snapshot
 
 from ..models.conftest import RGT
 
@@ -68,6 +70,23 @@ def test_resumed_training_equals_uninterrupted_training(begin, go_on, batch, loa
     for name in ("net_g", *(["net_g_ema"] if ema else [])):
         for mine, other in zip(getattr(resumed, name).parameters(), getattr(unbroken, name).parameters(), strict=True):
             assert torch.equal(mine, other)
+
+
+def test_patches_that_real_esrgan_models_keep_are_restored(begin, tmp_path):
+    """BasicSR's models of Real-ESRGAN draw batches from such a pool; a pool of other patches is filled again."""
+    model, manager = begin()
+    kept = {"queue_lr": torch.rand(4, 3, 8, 8), "queue_gt": torch.rand(4, 3, 16, 16), "queue_ptr": 2}
+    vars(model).update(kept, iteration=1)
+    assert save(manager, 1)
+    for side in (16, 32):
+        resumed, _ = begin()
+        resumed.queue_size, resumed.opt["gt_size"] = 4, side
+        Snapshot.open(tmp_path / STATE, resumed.opt).restore(resumed, resumed.opt, 8, logging.getLogger("basicsr"))
+        assert [name for name in kept if hasattr(resumed, name)] == (list(kept) if side == 16 else [])
+        if side == 16:
+            assert torch.equal(resumed.queue_lr, kept["queue_lr"])
+            assert torch.equal(resumed.queue_gt, kept["queue_gt"])
+            assert resumed.queue_ptr == 2
 
 
 def test_state_of_basicsr_resumes(begin, go_on, batch, options):

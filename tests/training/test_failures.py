@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
+import urllib.error
+
 import pytest
+import torch
 
 from rgt_arch.errors import UsageError, UserError
 from rgt_arch.training.failures import as_user_error
@@ -32,3 +36,24 @@ def test_errors_become_user_errors_of_one_line(error, line):
     assert type(known) is (type(error) if isinstance(error, UserError) else UserError)
     assert str(known).startswith(line)
     assert "\n" not in str(known)
+
+
+def test_downloads_that_fail_name_source_and_place(monkeypatch, tmp_path):
+    def refuse(*_arguments, **_keywords):
+        raise urllib.error.URLError(OSError(-2, "Name or service not known"))
+
+    monkeypatch.setattr("torch.hub.urlopen", refuse)
+    url = "https://download.example/vgg19.pth"
+    with pytest.raises(urllib.error.URLError) as caught:
+        torch.hub.load_state_dict_from_url(url, model_dir=str(tmp_path))
+    line = f"{url}: the download failed ([Errno -2] Name or service not known); download it by hand and save it as "
+    assert str(as_user_error(caught.value)) == f"{line}{tmp_path / 'vgg19.pth'}"
+
+
+def test_damaged_weights_of_a_loss_are_named(tmp_path):
+    (tmp_path / "vgg19.pth").write_bytes(b"damaged")
+    with pytest.raises(pickle.UnpicklingError) as caught:
+        torch.load(tmp_path / "vgg19.pth")
+    assert str(as_user_error(caught.value)).startswith(
+        f"{tmp_path / 'vgg19.pth'}: is damaged or holds more than tensors"
+    )

@@ -181,6 +181,18 @@ def test_restart_and_a_state_of_the_same_run_exclude_each_other(opt):
         find(opt, auto_resume=False, restart=True)
 
 
+def test_older_state_of_the_same_run_that_auto_resume_replaces_is_reported(opt):
+    for named, expected in ((2, 1), (4, 0)):
+        opt["path"]["resume_state"] = str(state_file(opt, named))
+        notices = []
+        assert find(opt, notices).iteration == 4
+        assert len(notices) == expected
+        assert all(f"{named}.state is not used: --auto_resume takes the newest, " in line for line in notices)
+    opt["path"]["resume_state"] = "another/training_states/2.state"
+    assert find(opt, notices := []).iteration == 4
+    assert notices == []
+
+
 def test_named_state_that_is_missing_or_unreadable_is_an_error(opt):
     for iteration in (2, 4):
         state_file(opt, iteration).unlink()

@@ -15,6 +15,7 @@ from rgt_arch.config.classes import find_class, is_known, is_rgt, parents, signa
 from rgt_arch.config.problems import Report
 from rgt_arch.config.tree import subsection
 from rgt_arch.errors import UsageError
+from rgt_arch.torch_files import SAFETENSORS
 from rgt_arch.weights.building import misfits
 from rgt_arch.weights.reading import PLAIN, read_checkpoint
 from rgt_arch.weights.zoo import find_entry, require
@@ -82,6 +83,8 @@ def check_weights(opt: dict[str, Any], key: str, file: Path, report: Report) -> 
     checkpoint = read_checkpoint(file)
     checkpoint.resolve_key()  # refuses training states
     wanted, weights = opt["path"].get(option, "params"), checkpoint.weights
+    if checkpoint.kind == SAFETENSORS:  # basicsr_compat/mended.py gives BasicSR's models their tensors as `params`
+        weights = {"params": checkpoint.state_dict()}
     reads_all = "RGTModel" in parents(find_class("model", opt.get("model_type")))
     held = f"{checkpoint.path} holds {' and '.join(key or 'a plain state dict (~)' for key in weights)}"
     if wanted == "params_ema" and "params_ema" not in weights and "params" in weights:
