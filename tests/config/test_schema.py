@@ -63,6 +63,8 @@ def test_error_names_the_expected_values() -> None:
         (Key(list[float]), [0.9, "x"], "a list of numbers such as [0.9, 0.99]"),
         (RANGE, [1], "a list of 2 values"),
         (RANGE, [1, -1], "values of 0 or more"),
+        (RANGE, [2, 1], "the smaller value first"),
+        (Key(FilePath), ["a", "b"], "one path, not a list; gather all files in one folder (links will do)"),
         (KINDS, ["round"], "a list of these: iso, aniso"),
         (AMP, "fp8", "one of bf16, fp16"),
         (Key(Literal["a"] | None), 1, "a or ~"),
@@ -70,4 +72,4 @@ def test_error_names_the_expected_values() -> None:
     for key, value, expected in cases:
         with pytest.raises(WrongValueError) as caught:
             convert(key, value)
-        assert str(caught.value) == f"expected {expected}"
+        assert str(caught.value).removeprefix("is empty; ") == f"expected {expected}"
