@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import logging
 import os
@@ -69,9 +70,10 @@ def with_shared_lmdb(original: dict[str, Any]) -> dict[str, Any]:
     return {**original, "lmdb": SharedLmdbBackend}
 
 
-def sorted_pairs(_original: Callable[..., Any]) -> Callable[..., list[dict[str, str]]]:
+def sorted_pairs(original: Callable[..., Any]) -> Callable[..., list[dict[str, str]]]:
     """Return a `paired_paths_from_folder` of linear time. Pairs are in the order of an LMDB of the same images."""
 
+    @functools.wraps(original)
     def paired_paths(folders: Sequence[str], keys: Sequence[str], filename_tmpl: str) -> list[dict[str, str]]:
         (lq, gt), (lq_key, gt_key) = folders, keys
         names = list_images(Path(gt)), list_images(Path(lq))

@@ -261,6 +261,10 @@ DEGRADATIONS = [
         "kernel_prob2 = [0.5, 0.5]: has 2 numbers for the 6 names of kernel_l",
     ),
     ({"datasets:train:blur_sigma": [2, 2]}, "blur_sigma = [2, 2]: expected two different numbers"),
+    (
+        {"datasets:val": {"name": "v", "type": "RealESRGANDataset"}},
+        "val:type = 'RealESRGANDataset': makes no LR images",
+    ),
     ({"datasets:train:type": "RealESRGANPairedDataset"}, "type = 'RealESRGANPairedDataset': makes no blur kernels"),
     ({"high_order_degradation": False}, "type = 'RealESRGANDataset': makes no LR images"),
 ]
@@ -352,6 +356,21 @@ def test_missing_vgg_weights_are_reported_with_name_and_place(training, monkeypa
     (tmp_path / "torch/hub/checkpoints").mkdir(parents=True)
     (tmp_path / "torch/hub/checkpoints/vgg16-397923af.pth").touch()
     assert errors() == []
+    (tmp_path / "experiments/pretrained_models").mkdir(parents=True)
+    (tmp_path / "experiments/pretrained_models/vgg19-dcbb9e9d.pth").touch()
+    changes["train:perceptual_opt"]["layer_weights"] = {"conv1_9": 1}
+    assert "layer_weights: vgg16 has no layer conv1_9; did you mean conv1_" in errors()[0]
+    assert "BasicSR would load experiments/pretrained_models/vgg19-dcbb9e9d.pth for vgg16" in errors()[1]
+
+
+def test_folder_of_a_run_is_not_one_with_other_files(train_file):
+    """BasicSR renames the folder of an earlier run."""
+    change = f"path:experiments_root={train_file.root}/run"
+    train_file.validate(change)
+    (train_file.root / "run/models").mkdir(parents=True)
+    train_file.validate(change)
+    message = train_file.error(f"path:experiments_root={train_file.root}/datasets")
+    assert "holds other files than a run's; name a folder of its own" in message
 
 
 def test_unknown_argument_of_a_basicsr_network_is_an_error_although_it_takes_kwargs(tmp_path):

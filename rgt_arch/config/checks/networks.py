@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import urllib.request
 import warnings
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from rgt_arch.config.classes import find_class, is_known, is_rgt, parents, signature_section
 from rgt_arch.config.loading import KeyPath
-from rgt_arch.config.problems import Report
+from rgt_arch.config.problems import Report, suggestion
 from rgt_arch.config.tree import sections, subsection
 from rgt_arch.errors import UsageError
 from rgt_arch.weights.building import misfits
@@ -50,11 +51,14 @@ def check_files(opt: dict[str, Any], report: Report, root: Path, resume_root: Pa
     paths, states = subsection(opt, "path"), "[0-9]*.state"
     resumed = isinstance(paths.get("resume_state"), str)
     if resume_root is not None and isinstance(opt.get("name"), str):
-        run = root / (paths.get("experiments_root") or resume_root / "experiments" / opt["name"])
+        run = root / Path(str(paths.get("experiments_root") or resume_root / "experiments" / opt["name"])).expanduser()
         resumed |= any((run / "training_states").glob(states))
-    for name, loss in sections(opt.get("train")) if "train" in subsection(opt, "datasets") else ():
-        if "PerceptualLoss" in parents(find_class("loss", loss.get("type"))) and not report.is_faulty(("train", name)):
-            _check_vgg(("train", name), loss.get("vgg_type", "vgg19"), root, report)
+    if "train" in subsection(opt, "datasets"):
+        _check_folder(paths.get("experiments_root"), root, report)
+        for name, loss in sections(opt.get("train")):
+            is_sound = not report.is_faulty(("train", name))
+            if is_sound and "PerceptualLoss" in parents(find_class("loss", loss.get("type"))):
+                _check_vgg(("train", name), loss, root, report)
     kept = paths.get("ignore_resume_networks") or ()
     for key, value in paths.items():
         is_weights = key.startswith("pretrain_network") and not (resumed and key.removeprefix("pretrain_") not in kept)
@@ -78,14 +82,33 @@ def check_files(opt: dict[str, Any], report: Report, root: Path, resume_root: Pa
             report.error(("path", key), message, value)
 
 
-def _check_vgg(path: KeyPath, vgg_type: str, root: Path, report: Report) -> None:
-    """Check that BasicSR finds VGG weights in the run's folder, or torchvision in its cache or on the internet."""
-    from basicsr.archs.vgg_arch import VGG_PRETRAIN_PATH
+def _check_folder(folder: Any, root: Path, report: Report) -> None:
+    """Check that the folder of a run has no other content, because a new run renames the folder of an earlier one."""
+    path = root / Path(folder if isinstance(folder, str) else "").expanduser()
+    if isinstance(folder, str) and path.is_dir():
+        held = set(os.listdir(path))
+        if held and not held & {"models", "training_states"}:
+            report.error(
+                ("path", "experiments_root"), "holds other files than a run's; name a folder of its own", folder
+            )
+
+
+def _check_vgg(path: KeyPath, loss: dict[str, Any], root: Path, report: Report) -> None:
+    """Check a perceptual loss: names of layers, and VGG weights, which BasicSR reads from the run's folder, and
+    torchvision from its cache or the internet (archs/vgg_arch.py:103-110)."""
+    from basicsr.archs.vgg_arch import NAMES, VGG_PRETRAIN_PATH, insert_bn
     from torchvision.models import get_model_weights
 
+    vgg_type, own = loss.get("vgg_type", "vgg19"), (root / VGG_PRETRAIN_PATH).exists()
+    layers = NAMES[vgg_type.removesuffix("_bn")]
+    layers = insert_bn(layers) if vgg_type.endswith("_bn") else layers
+    for layer in loss["layer_weights"].keys() - {*layers}:
+        report.error((*path, "layer_weights"), f"{vgg_type} has no layer {layer}; {suggestion(layer, layers)}")
     url = get_model_weights(vgg_type).IMAGENET1K_V1.url
     name, cache = url.rpartition("/")[2], Path(torch.hub.get_dir(), "checkpoints")
-    if (root / VGG_PRETRAIN_PATH).exists() or (cache / name).exists():
+    if own and name not in VGG_PRETRAIN_PATH:
+        report.error(path, f"BasicSR would load {VGG_PRETRAIN_PATH} for {vgg_type}; move it, or take vgg_type: vgg19")
+    if own or (cache / name).exists():
         return
     try:
         urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=10).close()

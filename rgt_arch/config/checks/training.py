@@ -72,7 +72,10 @@ def _check_phases(opt: dict[str, Any], report: Report, train: bool) -> None:
     if not train and not datasets:
         report.error(("datasets",), "no data set to test on; add test_1")
     for name in datasets:
-        phase = name.split("_")[0]
+        phase, kinds = name.split("_")[0], parents(find_class("dataset", subsection(datasets, name).get("type")))
+        if "RealESRGANDataset" in kinds and phase != "train":
+            text = "makes no LR images; take type: PairedImageDataset"
+            report.error(("datasets", name, "type"), text, datasets[name]["type"])
         if train and name != "train" and phase != "val":
             report.error(("datasets", name), "a training run takes train, val, val_2, ...; rename it")
         elif not train and phase not in ("test", "val"):

@@ -151,7 +151,7 @@ class DataSet:
         taken: Any = arguments.get(option, getattr(defaults.get(option), "default", None))
         given = 1 if self.data.get("color") == "y" else 3
         converts = "RGTModel" in parents(model)
-        if {taken, given} != {1, 3} or not is_known(model) or (converts and taken == 3):
+        if {taken, given} != {1, 3} or not (converts or is_known(model)) or (converts and taken == 3):
             return
         what, remedy = "in colour", f"set color: y, or {option}: 3"
         if taken == 3:
