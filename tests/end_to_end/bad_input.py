@@ -399,7 +399,7 @@ STATE_ROWS = [
         *("net_g_9.pth: does not fit EDSR", "network_g"),
     ),
     in_training(
-        "state of two optimisers", resume_from(STATE, state_of(9, 2)), "9.state: is of 2 optimisers", "resume with"
+        "state of two optimisers", resume_from(STATE, state_of(9, 2)), "9.state: holds 2 optimisers", "resume with"
     ),
     in_training("restart and state", resume_from(OWN_STATE, state_of(9)), "--restart", "drop one", flags=" --restart"),
 ]

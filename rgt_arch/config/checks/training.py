@@ -161,11 +161,17 @@ def _check_patch(opt: dict[str, Any], data: dict[str, Any], report: Report) -> N
     judge = subsection(opt, "network_d")
     side, judges = judge.get("input_size", 128), parents(find_class("arch", judge.get("type")))
     if "VGGStyleDiscriminator" in judges and side != size:
-        report.error(("network_d", "input_size"), f"is {side}, but HR patches are {size}; give both the same value")
+        report.error(("network_d", "input_size"), f"is {side}, but HR patches are {size}; make both 128, or both 256")
     network = subsection(opt, "network_g")
     stride, recursion, patch = network.get("reduction_stride", 4), network.get("recursion", "auto"), size // scale
     built = find_class("arch", network.get("type"))
-    if "SwinIR" in parents(built) and isinstance(window := network.get("window_size", 7), int) and patch % window:
+    is_named = not report.is_faulty(("network_g", "window_size"))
+    if (
+        is_named
+        and "SwinIR" in parents(built)
+        and isinstance(window := network.get("window_size", 7), int)
+        and patch % window
+    ):
         least = max(patch // window, 1) * window * scale
         report.error(path, f"LR patches of {patch} do not divide by SwinIR's window_size {window}; take {least}", size)
     if not is_rgt(built) or network.get("global_blocks") == "none":

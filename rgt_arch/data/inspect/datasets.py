@@ -151,16 +151,17 @@ class DataSet:
         taken: Any = arguments.get(option, getattr(defaults.get(option), "default", None))
         given = 1 if self.data.get("color") == "y" else 3
         converts = "RGTModel" in parents(model)
-        if {taken, given} != {1, 3} or not (converts or is_known(model)) or (converts and taken == 3):
+        is_fit = taken == given or (converts and (taken, given) == (3, 1))
+        if is_fit or not isinstance(taken, int) or not (converts or (is_known(model) and is_known(network))):
             return
-        what, remedy = "in colour", f"set color: y, or {option}: 3"
-        if taken == 3:
-            what, remedy = "grey (color: y)", f"remove color, or set {option}: 1"
+        what = "grey (color: y)" if given == 1 else "in colour" if converts else "read in colour"
+        other = {(1, 3): ", or color: y", (3, 1): ", or remove color"}.get((taken, given), "")
         for images in self.images.values():
             for name in spread(images.names, SAMPLED_PAIRS):
-                if not converts or is_coloured(Stored(images.place, name)):
+                if not (converts and taken == 1) or is_coloured(Stored(images.place, name)):
                     channels = counted("{n} channel{s}", taken)
-                    self._error("color", f"{name} is {what}, and network_g takes {channels}; {remedy}")
+                    text = f"{name} is {what}, and network_g takes {channels}; set {option}: {given}{other}"
+                    self._error("color", text)
                     return
 
     def _open(self, key: str, *, is_listed: bool) -> None:

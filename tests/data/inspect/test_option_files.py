@@ -157,18 +157,19 @@ def test_full_check_lists_all_damage_and_validation_images_in_the_training_data(
             "RGTModel",
             1,
             None,
-            "val:color: 0.png is in colour, and network_g takes 1 channel; set color: y, or in_chans: 3",
+            "val:color: 0.png is in colour, and network_g takes 1 channel; set in_chans: 3, or color: y",
         ),
         ("RGTModel", 1, "y", ""),
         ("RGTModel", 3, "y", ""),
-        ("SRModel", 1, None, "0.png is in colour, and network_g takes 1 channel; set color: y"),
+        ("SRModel", 1, None, "0.png is read in colour, and network_g takes 1 channel; set in_chans: 3, or color: y"),
         (
             "SRModel",
             3,
             "y",
-            "0.png is grey (color: y), and network_g takes 3 channels; remove color, or set in_chans: 1",
+            "0.png is grey (color: y), and network_g takes 3 channels; set in_chans: 1, or remove color",
         ),
         ("SRModel", 1, "y", ""),
+        ("SRModel", 4, None, "0.png is read in colour, and network_g takes 4 channels; set in_chans: 3"),
     ],
 )
 def test_images_must_have_the_channels_of_the_network(option_file, run, model, channels, color, message):
