@@ -107,6 +107,13 @@ def parents(target: Any) -> list[str]:
     return [parent.__name__ for parent in getattr(target, "__mro__", ()) if is_known(parent)]
 
 
+def makes_lr(opt: Mapping[str, Any]) -> bool:
+    """Whether the model is BasicSR's and makes the LR images of training (models/realesrnet_model.py:75)."""
+    model = find_class("model", opt.get("model_type"))
+    is_real = is_known(model) and {"RealESRNetModel", "RealESRGANModel"} & {*parents(model)}
+    return bool(is_real) and opt.get("high_order_degradation") is not False
+
+
 def section_at(opt: Mapping[str, Any], path: KeyPath) -> Section | None:
     """Return the keys that the section at `path` of `opt` may have; None if it may have any.
 

@@ -17,7 +17,7 @@ RENAMED = {
     "strict_load": "strict_load_g",
 }
 # Keys that other projects have at the top level, and what to do instead.
-ELSEWHERE = {
+INSTEAD = {
     "use_amp": "set train:amp (bf16 or fp16) instead",
     "crop_border": "set crop_border of each metric in val:metrics",
     "print_network": "remove it: the network is always logged",

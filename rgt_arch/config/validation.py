@@ -11,7 +11,7 @@ from rgt_arch.config.checks.networks import check_network
 from rgt_arch.config.checks.structure import check_structure
 from rgt_arch.config.checks.training import check_training, check_validation
 from rgt_arch.config.problems import Report
-from rgt_arch.config.tables import ELSEWHERE
+from rgt_arch.config.tables import INSTEAD
 from rgt_arch.config.tree import sections, subsection
 
 # Characters that are invalid in parts of paths, and in run names, which other operating systems must accept.
@@ -56,7 +56,7 @@ def _fill_in(opt: dict[str, Any], report: Report, is_train: bool) -> None:
     for key in moved:
         report.warn((key,), f"is read as val:{key} if that is missing; move it there")
     if opt.pop("crop_border", None) is not None:
-        report.warn(("crop_border",), f"is not read; {ELSEWHERE['crop_border']}")
+        report.warn(("crop_border",), f"is not read; {INSTEAD['crop_border']}")
     if opt.get("val") in (None, False):
         opt["val"] = {"save_img": True, "suffix": None, **moved}  # test.py:42
     elif isinstance(opt["val"], dict):

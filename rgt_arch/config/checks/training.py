@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from rgt_arch.config.classes import find_class, is_known, is_rgt, parents
+from rgt_arch.config.classes import find_class, is_known, is_rgt, makes_lr, parents
 from rgt_arch.config.loading import KeyPath
 from rgt_arch.config.problems import Report
 from rgt_arch.config.settings import tile_problems
@@ -87,16 +87,10 @@ def _check_phases(opt: dict[str, Any], report: Report, train: bool) -> None:
         report.warn(("val",), "is missing, so nothing is validated; add val: {val_freq: 5000, save_img: false}")
 
 
-def _degrades(opt: dict[str, Any]) -> bool:
-    """Whether the model makes the LR images of training (models/realesrnet_model.py:75)."""
-    models = parents(find_class("model", opt.get("model_type")))
-    return bool({"RealESRNetModel", "RealESRGANModel"} & {*models}) and opt.get("high_order_degradation") is not False
-
-
 def _check_degradations(opt: dict[str, Any], data: dict[str, Any], report: Report) -> None:
     """Check the data and keys of BasicSR's Real-ESRGAN models (models/realesrnet_model.py)."""
     kind, model = find_class("dataset", data.get("type")), find_class("model", opt.get("model_type"))
-    degrades, has_kernels = _degrades(opt), "RealESRGANDataset" in parents(kind)
+    degrades, has_kernels = makes_lr(opt), "RealESRGANDataset" in parents(kind)
     if has_kernels and not degrades and is_known(model):
         text = "makes no LR images; set model_type: RealESRNetModel, or take type: PairedImageDataset"
         report.error((*_TRAIN, "type"), text, data["type"])
@@ -150,7 +144,7 @@ def _check_draw(path: KeyPath, weights: Any, report: Report) -> None:
 
 
 def _check_patch(opt: dict[str, Any], data: dict[str, Any], report: Report) -> None:
-    path: KeyPath = ("gt_size",) if _degrades(opt) else (*_TRAIN, "gt_size")
+    path: KeyPath = ("gt_size",) if makes_lr(opt) else (*_TRAIN, "gt_size")
     size, scale = value_at(opt, path), opt.get("scale", data.get("scale"))
     is_faulty = report.is_faulty(("scale",)) or report.is_faulty(path)
     if not isinstance(size, int) or not isinstance(scale, int) or is_faulty:
