@@ -73,7 +73,7 @@ def with_shared_lmdb(original: dict[str, Any]) -> dict[str, Any]:
 def sorted_pairs(original: Callable[..., Any]) -> Callable[..., list[dict[str, str]]]:
     """Return a `paired_paths_from_folder` of linear time. Pairs are in the order of an LMDB of the same images."""
 
-    @functools.wraps(original)
+    @functools.wraps(original, assigned=())
     def paired_paths(folders: Sequence[str], keys: Sequence[str], filename_tmpl: str) -> list[dict[str, str]]:
         (lq, gt), (lq_key, gt_key) = folders, keys
         names = list_images(Path(gt)), list_images(Path(lq))
