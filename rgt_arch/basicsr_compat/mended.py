@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import logging
 import os
 import types
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePath
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from rgt_arch.config.loading import OptionLoader
 from rgt_arch.data.lmdb_reader import SharedLmdbBackend
+from rgt_arch.data.pairing import list_images, lmdb_key, pairs_from_folders
 from rgt_arch.errors import UserError
 from rgt_arch.torch_files import SAFETENSORS, checkpoint_kind, load_data_only, save_whole
 from rgt_arch.weights.reading import read_checkpoint
@@ -67,6 +69,20 @@ def parse_options_for_this_machine(original: Callable[..., Any]) -> Callable[...
 def with_shared_lmdb(original: dict[str, Any]) -> dict[str, Any]:
     """Return BasicSR's storage backends, with our LMDB backend."""
     return {**original, "lmdb": SharedLmdbBackend}
+
+
+def sorted_pairs(original: Callable[..., Any]) -> Callable[..., list[dict[str, str]]]:
+    """Return a `paired_paths_from_folder` of linear time. Pairs are in the order of an LMDB of the same images."""
+
+    @functools.wraps(original, assigned=())
+    def paired_paths(folders: Sequence[str], keys: Sequence[str], filename_tmpl: str) -> list[dict[str, str]]:
+        (lq, gt), (lq_key, gt_key) = folders, keys
+        names = list_images(Path(gt)), list_images(Path(lq))
+        pairs = pairs_from_folders(*names, Path(gt), Path(lq), filename_tmpl)
+        pairs.sort(key=lambda pair: lmdb_key(PurePath(pair.name)))
+        return [{f"{lq_key}_path": str(pair.lq), f"{gt_key}_path": str(pair.gt)} for pair in pairs]
+
+    return paired_paths
 
 
 class SafeTorch(types.ModuleType):

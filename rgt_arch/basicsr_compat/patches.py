@@ -34,6 +34,8 @@ PATCHES = (
     Patch("basicsr.utils.options", "parse_options", "parse_options_for_this_machine"),
     # file_client.py:112: lmdb 3 refuses to open a path twice in a process; a missing key is a TypeError in NumPy
     Patch("basicsr.utils.file_client", "FileClient._backends", "with_shared_lmdb"),
+    # data_util.py:200: looks every name up in a list; the order of pairs is the file system's
+    Patch("basicsr.data.data_util", "paired_paths_from_folder", "sorted_pairs"),
     # base_model.py:229, :290, :327: loading may run code; saving writes in place, and a failure leaves half a file
     Patch("basicsr.models.base_model", "torch", "SafeTorch"),
     # base_model.py:98: DistributedDataParallel gets a CUDA device id on a CPU

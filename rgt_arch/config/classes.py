@@ -100,8 +100,18 @@ def is_rgt(network: Any) -> bool:
 
 
 def parents(target: Any) -> list[str]:
-    """Return the names of a class and its base classes, its own name first; [] for None."""
-    return [parent.__name__ for parent in getattr(target, "__mro__", ())]
+    """Return the names of a class and its base classes that are known, its own name first; [] for None.
+
+    A host's own class may have the name of one of BasicSR's and read other keys and files.
+    """
+    return [parent.__name__ for parent in getattr(target, "__mro__", ()) if is_known(parent)]
+
+
+def makes_lr(opt: Mapping[str, Any]) -> bool:
+    """Whether the model is BasicSR's and makes the LR images of training (models/realesrnet_model.py:75)."""
+    model = find_class("model", opt.get("model_type"))
+    is_real = is_known(model) and {"RealESRNetModel", "RealESRGANModel"} & {*parents(model)}
+    return bool(is_real) and opt.get("high_order_degradation") is not False
 
 
 def section_at(opt: Mapping[str, Any], path: KeyPath) -> Section | None:
@@ -140,13 +150,15 @@ def _documented(tables: Mapping[str, Mapping[str, Key]], kind: str, owner: Any, 
     if kind and found is None:  # an unknown class is reported elsewhere; allow the keys of all classes
         for table in tables.values():
             keys.update({name: replace(spec, required="") for name, spec in table.items()})
+    elif found is not None and not is_known(found):
+        keys.update(dict.fromkeys(tables.get(found.__name__, ()), Key(Any)))
     for name in ("", *(reversed(parents(found)) if found else ("SRModel", owner))):
         keys.update(tables.get(name, {}) if isinstance(name, str) else {})
     # Reversed: if several classes read a key, messages propose the first and simplest one.
     elsewhere = {key: other for other, table in reversed([*tables.items()]) for key in table if key not in keys}
     if not kind or set(tables) == {""}:
         return Section(keys, section)
-    is_strict = found is None or (found.__name__ in KNOWN_OWNERS and is_known(found))
+    is_strict = found is not None and found.__name__ in KNOWN_OWNERS and is_known(found)
     names = kind if kind == "dataset" or not section else ""
     return Section(keys, found.__name__ if found else str(owner), is_strict, None, elsewhere, names)
 

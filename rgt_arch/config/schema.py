@@ -35,13 +35,14 @@ class Key:
     """One option: its type, limits and purpose.
 
     takes: a type of `_KINDS`, a Literal (a choice), a list of a Literal, a dataclass (a section), or one of these with
-    `| None`, if `~` is valid. low, above, high: limits of a number or of a list's items; low and high are valid values.
-    count: number of a list's items. example: the value that a message about a missing key proposes.
+    `| None`, if `~` is valid. required: "degrade" is needed in training if the model makes the LR images. low, above,
+    high: limits of a number or of a list's items; low and high are valid values. count: number of a list's items; two
+    are the ends of a range. example: the value that a message about a missing key proposes.
     """
 
     takes: Any
     text: str = ""
-    required: Literal["", "always", "train"] = ""
+    required: Literal["", "always", "train", "degrade"] = ""
     low: float | None = None
     above: float | None = None
     high: float | None = None
@@ -106,6 +107,8 @@ def convert(spec: Key, value: Any) -> Any:
         return None
     if value is None:
         raise WrongValueError(f"{_expected(spec)}, but the value is empty; give one or remove the line")
+    if spec.kind == "path" and isinstance(value, list):
+        raise WrongValueError("expected one path, not a list; put all files or links to them in one folder")
     result = _convert(spec.kind, value)
     items = result if isinstance(result, list) else [result]
     if result is None or (spec.choices and not all(item in spec.choices for item in items)):
@@ -114,6 +117,8 @@ def convert(spec: Key, value: Any) -> Any:
         raise WrongValueError(f"expected a list of {spec.count} values")
     if not all(_is_within(spec, item) for item in items if type(item) in (int, float)):
         raise WrongValueError(f"expected {'values' if isinstance(result, list) else 'a value'} {limits(spec)}")
+    if spec.count == 2 and items[0] > items[1]:
+        raise WrongValueError("expected the smaller value first")
     return result
 
 

@@ -16,6 +16,12 @@ RENAMED = {
     "pretrain_model_d": "pretrain_network_d",
     "strict_load": "strict_load_g",
 }
+# Keys that other projects have at the top level, and what to do instead.
+INSTEAD = {
+    "use_amp": "set train:amp (bf16 or fp16) instead",
+    "crop_border": "set crop_border of each metric in val:metrics",
+    "print_network": "remove it: the network is always logged",
+}
 _Backend = Literal["nccl", "gloo", "cpu:gloo,cuda:nccl", "mpi", "ucc", "xccl", "hccl"]
 _TRAIN_EXAMPLE = "with total_iter, optim_g, scheduler and pixel_opt in it"
 _Kernel = Literal["iso", "aniso", "generalized_iso", "generalized_aniso", "plateau_iso", "plateau_aniso"]
@@ -45,26 +51,46 @@ _TOP = {
 }
 _TOP_GAN = {"network_d": Key(dict, "the discriminator", "train", example="{type: VGGStyleDiscriminator}")}
 _DEGRADATION = {
-    "resize_prob": Key(list[float], "how often images go up, down, or keep their size", low=0, count=3),
-    "resize_range": Key(list[float], "smallest and largest factor", above=0, count=2),
-    "gaussian_noise_prob": Key(float, "how often noise is Gaussian; else it is Poisson", low=0, high=1),
-    "noise_range": Key(list[float], "smallest and largest sigma of Gaussian noise, of 255", low=0, count=2),
-    "poisson_scale_range": Key(list[float], "smallest and largest factor of Poisson noise", low=0, count=2),
-    "gray_noise_prob": Key(float, "how often noise is grey", low=0, high=1),
-    "jpeg_range": Key(list[float], "smallest and largest JPEG quality", low=0, high=100, count=2),
+    "resize_prob": Key(
+        list[float],
+        "how often images go up, down, or keep their size",
+        "degrade",
+        low=0,
+        count=3,
+        example="[0.2, 0.7, 0.1]",
+    ),
+    "resize_range": Key(list[float], "smallest and largest factor", "degrade", above=0, count=2, example="[0.15, 1.5]"),
+    "gaussian_noise_prob": Key(
+        float, "how often noise is Gaussian; else it is Poisson", "degrade", low=0, high=1, example="0.5"
+    ),
+    "noise_range": Key(
+        list[float],
+        "smallest and largest sigma of Gaussian noise, of 255",
+        "degrade",
+        low=0,
+        count=2,
+        example="[1, 30]",
+    ),
+    "poisson_scale_range": Key(
+        list[float], "smallest and largest factor of Poisson noise", "degrade", low=0, count=2, example="[0.05, 3]"
+    ),
+    "gray_noise_prob": Key(float, "how often noise is grey", "degrade", low=0, high=1, example="0.4"),
+    "jpeg_range": Key(
+        list[float], "smallest and largest JPEG quality", "degrade", low=0, high=100, count=2, example="[30, 95]"
+    ),
 }
 _REAL = {
     **_twice(_DEGRADATION),
-    "second_blur_prob": Key(float, "how often there is a second blur", low=0, high=1),
-    "gt_size": Key(int, "side of HR training patches", low=1),
-    "queue_size": Key(int, "pairs kept to mix degradations", low=1),
-    "high_order_degradation": Key(bool, "false: train on the pairs of the data set"),
+    "second_blur_prob": Key(float, "how often there is a second blur", "degrade", low=0, high=1, example="0.8"),
+    "gt_size": Key(int, "side of HR training patches", "degrade", low=1, example="256"),
+    "queue_size": Key(int, "pairs kept to mix degradations, a multiple of the batch", low=1, default=180),
+    "high_order_degradation": Key(bool, "false: train on the pairs of the data set", default=True),
 }
-_REAL_NET = {"gt_usm": Key(bool, "sharpen the HR image")}
+_REAL_NET = {"gt_usm": Key(bool, "sharpen the HR image", "degrade", example="true")}
 _REAL_GAN = {
-    "l1_gt_usm": Key(bool, "sharpen the HR image of the pixel loss"),
-    "percep_gt_usm": Key(bool, "sharpen the HR image of the perceptual loss"),
-    "gan_gt_usm": Key(bool, "sharpen the HR image of the adversarial loss"),
+    "l1_gt_usm": Key(bool, "sharpen the HR image of the pixel loss", "train", example="true"),
+    "percep_gt_usm": Key(bool, "sharpen the HR image of the perceptual loss", "train", example="true"),
+    "gan_gt_usm": Key(bool, "sharpen the HR image of the adversarial loss", "train", example="false"),
 }
 _DIST_PARAMS = {
     "backend": Key(_Backend | None, "nccl on GPUs, gloo on CPUs"),
@@ -77,6 +103,8 @@ _PATH = {
     "param_key_g": Key(str | None, "params or params_ema: which weights of the file"),
     "resume_state": Key(FilePath | None, "training state to go on from (--auto_resume finds the latest)"),
     "ignore_resume_networks": Key(list[str] | None, "networks that a resumed run does not load"),
+    "experiments_root": Key(str | None, "folder of a training run; left out: experiments/NAME"),
+    "results_root": Key(str | None, "folder of a test; left out: results/NAME"),
 }
 _PATH_GAN = {
     "pretrain_network_d": Key(FilePath | None, "weights of the discriminator"),
@@ -96,7 +124,7 @@ _TRAIN = {
 }
 _TRAIN_GAN = {
     "optim_d": Key(dict, "optimiser of the discriminator", "train", example="{type: Adam, lr: 1e-4}"),
-    "gan_opt": Key(dict | None, "adversarial loss"),
+    "gan_opt": Key(dict, "adversarial loss", "train", example="{type: GANLoss, gan_type: vanilla, loss_weight: 0.1}"),
     "ldl_opt": Key(dict | None, "locally discriminative loss"),
     "net_d_iters": Key(int, "train the generator every N steps", low=1),
     "net_d_init_iters": Key(int, "steps before the generator is trained", low=0),
@@ -173,6 +201,7 @@ ARGUMENTS = {  # of PyTorch's, BasicSR's and our classes; their defaults do not 
     "input_order": Key(Literal["HWC", "CHW"]),
     "reduction": Key(Literal["mean", "sum"]),
     "criterion": Key(Literal["l1", "l2", "fro"]),
+    "vgg_type": Key(Literal["vgg19", "vgg16", "vgg13", "vgg11", "vgg19_bn", "vgg16_bn", "vgg13_bn", "vgg11_bn"]),
     "layer_weights": Key(dict, "", "always", example="{conv5_4: 1}"),
     "gan_type": Key(Literal["vanilla", "lsgan", "wgan", "wgan_softplus", "hinge"], "", "always", example="vanilla"),
 }
@@ -190,6 +219,11 @@ class Table(NamedTuple):
 
 ANY_DATASET: KeyPath = ("datasets", "*")
 _IO: KeyPath = (*ANY_DATASET, "io_backend")
+SET_BY_BASICSR: Mapping[KeyPath, tuple[str, ...]] = {  # utils/options.py:100-178
+    (): ("is_train", "auto_resume", "dist", "rank", "world_size", "root_path"),
+    ANY_DATASET: ("phase",),
+    ("path",): ("models", "training_states", "log", "visualization"),
+}
 TABLES = (
     Table((), "", _TOP),
     Table(ANY_DATASET, "PairedImageDataset", {**_PAIRS, **_PAIRED}),
@@ -242,9 +276,15 @@ def _block(table: Table) -> str:
     return "\n".join([*head, *rows, ""])
 
 
+def place_of(key: str) -> str:
+    """Return the first place of a key as messages write it (val:save_img), or ""."""
+    path = next((table.path for table in TABLES if key in table.keys), None)
+    return "" if path is None else ":".join((*path, key)).replace("*", "train")
+
+
 def _needed(key: Key) -> str:
     default = str(key.default).lower() if isinstance(key.default, bool) else key.default
-    return key.required or ("" if default is None else str(default))
+    return key.required.replace("degrade", "train") or ("" if default is None else str(default))
 
 
 def _values(key: Key) -> str:

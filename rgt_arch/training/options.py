@@ -118,8 +118,9 @@ def _complete(opt: Options, flags: Flags, root: str, is_train: bool) -> None:
     for key, value in opt["path"].items():
         if value is not None and ("resume_state" in key or "pretrain_network" in key):
             opt["path"][key] = os.path.expanduser(value)
-    run = Path(root, "experiments" if is_train else "results", opt["name"])
-    opt["path"]["experiments_root" if is_train else "results_root"] = str(run)
+    folder = "experiments" if is_train else "results"
+    run = Path(opt["path"].get(f"{folder}_root") or Path(root, folder, opt["name"])).expanduser()
+    opt["path"][f"{folder}_root"] = str(run)
     opt["path"].update(log=str(run), visualization=str(run / "visualization"))
     if is_train:
         opt["path"].update(models=str(run / "models"), training_states=str(run / "training_states"))

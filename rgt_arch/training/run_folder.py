@@ -161,10 +161,13 @@ def refuse_unfinished(opt: Options) -> None:
     if ended or (iterations and iterations[0] >= total):
         return
     if iterations or any(models.glob("*.pth")) or has_rows(root):
-        reached = f"it was saved at iteration {iterations[0]}" if iterations else "nothing to resume from is saved yet"
+        reached, ways = "it saved nothing to resume from", "pass "
+        if iterations:
+            reached = f"it was saved at iteration {iterations[0]} of {total}"
+            ways = "pass --auto_resume to continue it, "
         raise UsageError(
-            f"{root}: an unfinished run has this name ({reached} of {total}); pass --auto_resume to continue it, "
-            "--restart to archive it and begin again, or choose another name"
+            f"{root}: an unfinished run has this name ({reached}); {ways}--restart to archive it and begin again, or "
+            "choose another name"
         )
 
 

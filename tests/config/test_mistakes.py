@@ -10,7 +10,15 @@ MISTAKES: list[tuple[str, Any, str]] = [
     # unknown and misspelt keys
     ("train:totl_iter", 3, "unknown key of train (RGTModel); did you mean total_iter?"),
     ("manual_sed", 1, "unknown key of the top level (RGTModel); did you mean manual_seed?"),
-    ("path:models", "here", "unknown key of path"),
+    ("path:models", "here", "is set by BasicSR; remove it"),
+    ("datasets:val:phase", "val", "is set by BasicSR; remove it"),
+    # keys in another place than here
+    ("save_img", False, "unknown key of the top level (RGTModel); move it to val:save_img"),
+    ("suffix", None, "move it to val:suffix"),
+    ("tile", {"tile_size": 64}, "move it to val:tile"),
+    ("use_amp", True, "set train:amp (bf16 or fp16) instead"),
+    ("total_iter", 5, "move it to train:total_iter"),
+    ("crop_border", 4, "set crop_border of each metric in val:metrics"),
     ("datasets:train:gtsize", 64, "(PairedImageDataset); did you mean gt_size?"),
     ("logger:wandb:resumeid", None, "did you mean resume_id?"),
     ("dist_params:prt", 1, "did you mean port?"),
@@ -25,6 +33,7 @@ MISTAKES: list[tuple[str, Any, str]] = [
     ),
     # wrong types and values
     ("train:optim_g:lr", "fast", "expected a number such as 2e-4"),
+    ("datasets:train:dataroot_gt", ["a", "b"], "expected one path, not a list; gather all files in one folder"),
     ("train:total_iter", 0, "expected a value of 1 or more"),
     ("datasets:train:use_rot", [1], "expected true or false"),
     ("train:optim_g:betas", [0.9, "x"], "expected a list of numbers"),
@@ -53,6 +62,8 @@ MISTAKES: list[tuple[str, Any, str]] = [
     ("train:pixel_opt", GONE, "train: no loss is given; add pixel_opt"),
     ("datasets:train", GONE, "is missing; add the training data, or use `basicsr test`"),
     # keys that contradict each other
+    ("model_type", "SwinIRModel", "reads network_g:window_size, which RGT does not have; set model_type: RGTModel"),
+    ("datasets:train:type", "RealESRGANDataset", "makes no LR images; set model_type: RealESRNetModel"),
     ("network_g:upscale", 4, "is 4, but scale is 2; give both the same value"),
     ("network_g:num_heads", [6], "depth"),
     ("network_g:embed_dim", 100, "100"),

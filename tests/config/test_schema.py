@@ -63,6 +63,8 @@ def test_error_names_the_expected_values() -> None:
         (Key(list[float]), [0.9, "x"], "a list of numbers such as [0.9, 0.99]"),
         (RANGE, [1], "a list of 2 values"),
         (RANGE, [1, -1], "values of 0 or more"),
+        (RANGE, [2, 1], "the smaller value first"),
+        (Key(FilePath), ["a", "b"], "one path, not a list; put all files or links to them in one folder"),
         (KINDS, ["round"], "a list of these: iso, aniso"),
         (AMP, "fp8", "one of bf16, fp16"),
         (Key(Literal["a"] | None), 1, "a or ~"),

@@ -12,6 +12,8 @@ import torch
 
 from rgt_arch.archs.rgt_arch import recursion_depth, rgt_t
 from rgt_arch.config import load_options
+from rgt_arch.config.checks.networks import check_files
+from rgt_arch.config.problems import Report
 from rgt_arch.data.option_checks import validate_options
 from rgt_arch.errors import UsageError
 
@@ -228,8 +230,147 @@ def test_unknown_keys_of_foreign_classes_are_warnings(training, monkeypatch):
 
 def test_unknown_class_does_not_make_its_keys_unknown(training):
     """Only the class and values of wrong types are reported."""
-    changes = {"model_type": "RGTModl", "train:amp": 8, "datasets:train:type": "X"}
+    changes = {"model_type": "RGTModl", "train:amp": 8, "datasets:train:type": "X", "datasets:train:own_key": 1}
     assert len(training.errors(changes=changes)) == 3
+
+
+def test_host_class_is_not_judged_by_the_one_of_basicsr_with_its_name(checker, monkeypatch):
+    """HAT's RealESRGANDataset reads a folder without a list."""
+    from basicsr.utils.registry import DATASET_REGISTRY
+
+    made = type("RealESRGANDataset", (torch.utils.data.Dataset,), {"__module__": "hat.data.realesrgan_dataset"})
+    file, gone = checker(LAYOUTS / "train_realesrnet.yml"), dict.fromkeys(("meta_info", "blur_kernel_size"), GONE)
+    changes = {f"datasets:train:{key}": value for key, value in {**gone, "betag_range": "own"}.items()}
+    assert len(file.errors(changes=changes)) == 3
+    monkeypatch.setitem(DATASET_REGISTRY._obj_map, "RealESRGANDataset", made)
+    assert [warning for warning in file.validate(changes=changes)[1] if "num_gpu" not in warning] == []
+
+
+DEGRADATIONS = [
+    ({"queue_size": 185}, "queue_size = 185: does not divide by the batch of 12; take 180"),
+    ({"queue_size": GONE, "datasets:train:batch_size_per_gpu": 7}, "queue_size = 180: does not divide by the batch of"),
+    ({"gt_size": 250}, "gt_size = 250: does not divide by scale 4; take 248"),
+    ({"gt_size": 404}, "gt_size = 404: is over 400, the side of RealESRGANDataset's images; take 400 or less"),
+    ({"scale": 3, "gt_size": 255}, "scale = 3: does not divide 400, the side of RealESRGANDataset's images"),
+    ({"gt_usm": GONE}, "gt_usm: is missing; add gt_usm: true"),
+    ({"jpeg_range2": GONE}, "jpeg_range2: is missing; add jpeg_range2: [30, 95]"),
+    ({"jpeg_range": [95, 30]}, "jpeg_range = [95, 30]: expected the smaller value first"),
+    ({"resize_prob": [0, 0, 0]}, "resize_prob = [0, 0, 0]: never draws anything"),
+    (
+        {"datasets:train:kernel_prob2": [0.5, 0.5]},
+        "kernel_prob2 = [0.5, 0.5]: has 2 numbers for the 6 names of kernel_l",
+    ),
+    ({"datasets:train:blur_sigma": [2, 2]}, "blur_sigma = [2, 2]: expected two different numbers"),
+    (
+        {"datasets:val": {"name": "v", "type": "RealESRGANDataset"}},
+        "val:type = 'RealESRGANDataset': makes no LR images",
+    ),
+    ({"datasets:train:type": "RealESRGANPairedDataset"}, "type = 'RealESRGANPairedDataset': makes no blur kernels"),
+    ({"high_order_degradation": False}, "type = 'RealESRGANDataset': makes no LR images"),
+]
+
+
+@pytest.mark.parametrize(("changes", "words"), DEGRADATIONS, ids=lambda value: value if isinstance(value, str) else "")
+def test_contradictions_of_real_esrgan_models_are_found(tmp_path, changes, words):
+    assert any(words in line for line in OptionFile(tmp_path, LAYOUTS / "train_realesrnet.yml").errors(changes=changes))
+
+
+def test_degradations_are_not_needed_to_train_on_pairs(tmp_path):
+    file = OptionFile(tmp_path, LAYOUTS / "train_realesrnet.yml")
+    text = file.file.read_text()
+    pairs = "type: RealESRGANPairedDataset\n    dataroot_lq: datasets/LR"
+    file.file.write_text(text.replace("type: RealESRGANDataset", pairs).replace("jpeg_range", "high_order_degradation"))
+    keys = [key for key in file.options() if key.startswith(("resize", "gaussian", "noise", "poisson", "gray", "gt_"))]
+    kernels = [
+        key for key in file.options()["datasets"]["train"] if key.endswith(("_range", "_range2", "prob", "prob2"))
+    ]
+    kernels += [f"{key}{order}" for key in ("kernel_list", "blur_sigma", "blur_kernel_size") for order in ("", "2")]
+    gone = dict.fromkeys([*keys, *(f"datasets:train:{key}" for key in kernels), "high_order_degradation2"], GONE)
+    file.validate(changes={**gone, "high_order_degradation": False})
+
+
+def test_patches_must_fit_the_windows_and_the_discriminator_of_basicsr(tmp_path):
+    swinir = OptionFile(tmp_path, LAYOUTS / "train_basicsr_swinir.yml")
+    size = swinir.options()["datasets"]["train"]["gt_size"]
+    scale = swinir.options()["scale"]
+    message = swinir.error(f"datasets:train:gt_size={size + 2 * scale}")
+    assert f"do not divide by SwinIR's window_size 8; take {size}" in message
+    assert "is missing, and SwinIRModel reads it; add window_size: 7" in "".join(
+        swinir.errors(changes={"network_g:window_size": GONE})
+    )
+    gan = {
+        "model_type": "ESRGANModel",
+        "network_d": {"type": "VGGStyleDiscriminator", "num_in_ch": 3, "num_feat": 8},
+        "train:optim_d": {"type": "Adam", "lr": 1e-4},
+        "train:gan_opt": {"type": "GANLoss", "gan_type": "vanilla", "loss_weight": 0.1},
+    }
+    training = OptionFile(tmp_path)
+    assert training.validate(changes={**gan, "datasets:train:gt_size": 128})[1] == []
+    assert "network_d:input_size: is 128, but HR patches are 256" in training.error(
+        changes={**gan, "datasets:train:gt_size": 256}
+    )
+
+
+def test_two_data_sets_of_results_need_two_names(training):
+    other = {**training.options()["datasets"]["val"]}
+    message = training.error(changes={"datasets:val_2": other})
+    assert "datasets:val_2:name = 'Set5': is the name of datasets:val too" in message
+    training.validate(changes={"datasets:val_2": {**other, "name": "train"}})
+
+
+def test_network_that_cannot_be_built_on_the_meta_device_is_not_refused(training):
+    """BasicSR's ECBSR calls torch.FloatTensor on a meta tensor, a TypeError."""
+    ecbsr = {"num_in_ch": 1, "num_out_ch": 1, "num_block": 4, "num_channel": 16, "with_idt": False}
+    network = {"type": "ECBSR", **ecbsr, "act_type": "prelu", "scale": 2}
+    changes = {"model_type": "SRModel", "network_g": network}
+    assert training.validate(changes=changes)[1] == []
+    assert "network_g: " in training.error(changes={**changes, "network_g": {**network, "num_channel": "many"}})
+
+
+def test_top_level_keys_of_early_test_files_are_moved(testing):
+    """As in BasicSR's options/test/RCAN/test_RCAN.yml."""
+    early = {"save_img": False, "suffix": "rcan", "crop_border": 4}
+    opt, warnings = testing.validate(changes={**early, "val": GONE})
+    assert opt["val"] == {"save_img": False, "suffix": "rcan"}
+    for warning, words in zip(warnings, ("read as val:save_img", "read as val:suffix", "is not read"), strict=True):
+        assert words in warning
+    assert testing.validate(changes={"save_img": True, "val": {"save_img": False}})[0]["val"]["save_img"] is False
+    assert not {*early} & {*testing.validate(changes=dict.fromkeys(early))[0]}
+
+
+def test_missing_vgg_weights_are_reported_with_name_and_place(training, monkeypatch, tmp_path):
+    from torchvision.models import VGG16_Weights
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setattr(type(VGG16_Weights.IMAGENET1K_V1), "url", "file:///nowhere/vgg16-397923af.pth")
+    changes = {"train:perceptual_opt": {"type": "PerceptualLoss", "layer_weights": {"conv1_2": 1}, "vgg_type": "vgg16"}}
+
+    def errors() -> list[str]:
+        report = Report("x.yml", None)
+        check_files(training.options(changes=changes), report, tmp_path)
+        return report.errors
+
+    (line,) = errors()
+    assert line.startswith("x.yml: train:perceptual_opt: needs vgg16-397923af.pth, and file:///nowhere/vgg16-")
+    assert line.endswith(f"put the file into {tmp_path}/torch/hub/checkpoints")
+    (tmp_path / "torch/hub/checkpoints").mkdir(parents=True)
+    (tmp_path / "torch/hub/checkpoints/vgg16-397923af.pth").touch()
+    assert errors() == []
+    (tmp_path / "experiments/pretrained_models").mkdir(parents=True)
+    (tmp_path / "experiments/pretrained_models/vgg19-dcbb9e9d.pth").touch()
+    changes["train:perceptual_opt"]["layer_weights"] = {"conv1_9": 1}
+    assert "layer_weights: vgg16 has no layer conv1_9; did you mean conv1_" in errors()[0]
+    assert "BasicSR would load experiments/pretrained_models/vgg19-dcbb9e9d.pth for vgg16" in errors()[1]
+
+
+def test_folder_of_a_run_is_not_one_with_other_files(train_file):
+    """BasicSR renames the folder of an earlier run."""
+    change = f"path:experiments_root={train_file.root}/run"
+    train_file.validate(change)
+    (train_file.root / "run/models").mkdir(parents=True)
+    train_file.validate(change)
+    message = train_file.error(f"path:experiments_root={train_file.root}/datasets")
+    assert "holds other files than a run's; name a folder of its own" in message
 
 
 def test_unknown_argument_of_a_basicsr_network_is_an_error_although_it_takes_kwargs(tmp_path):

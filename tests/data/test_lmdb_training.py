@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
@@ -23,9 +24,9 @@ from .image_files import noise, save
 STEMS = ("0001_s001", "0001", "0001-b", "sub/photo (1)", "sub-2/v1.2", "sub/bébé", "a.b", "100%")
 
 
-def make(folder):
+def make(folder, stems=STEMS):
     """Write HR and LR pairs and their LMDBs under `folder`; return the options of the LMDBs."""
-    for seed, stem in enumerate(STEMS):
+    for seed, stem in enumerate(stems):
         hr, lr = hr_lr_pair(noise(24, 28, 3, seed=seed), 2)
         save(folder / "HR" / f"{stem}.png", hr)
         save(folder / "LR" / f"{stem}x2.png", lr)
@@ -70,6 +71,25 @@ def test_batches_from_lmdb_and_disk_are_identical_with_and_without_workers(tmp_p
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="forked workers are Linux's default alone")
+def test_folder_list_and_lmdb_give_the_same_batches_whatever_the_order_of_the_file_system(tmp_path, monkeypatch):
+    scandir = os.scandir
+    lmdb = make(tmp_path, [stem for stem in STEMS if "/" not in stem])
+    folders = {key: lmdb[key].removesuffix(".lmdb") for key in ("dataroot_gt", "dataroot_lq")}
+    disk = {"type": "PairedImageDataset", "filename_tmpl": "{}x2", "io_backend": {"type": "disk"}, **folders}
+    write_meta_info(tmp_path / "HR", tmp_path / "list.txt")
+    wanted = [batches(loader) for loader in loaders(lmdb, 0)]
+    for backwards in (False, True):
+
+        @contextlib.contextmanager
+        def in_order(folder, backwards=backwards):
+            with scandir(folder) as entries:
+                yield iter(sorted(entries, key=lambda entry: entry.name, reverse=backwards))
+
+        monkeypatch.setattr(os, "scandir", in_order)
+        for dataset in (disk, {**disk, "meta_info_file": str(tmp_path / "list.txt")}):
+            assert all(map(equal, wanted, [batches(loader) for loader in loaders(dataset, 0)]))
+
+
 def test_one_lmdb_serves_training_and_validation_and_workers_forked_after_it_was_opened(tmp_path):
     options = make(tmp_path)
     train, val = loaders(options, 0)

@@ -37,6 +37,7 @@ _WRONG: Mapping[str, Any] = {
     "names": 5,
     "count or auto": "all",
 }
+_USM = ("l1_gt_usm", "percep_gt_usm", "gan_gt_usm")
 _GAN = ("SRGANModel", "ESRGANModel", "RealESRGANModel")
 _KERNELS = {
     "blur_kernel_size": 21,
@@ -46,6 +47,15 @@ _KERNELS = {
     "betag_range": [0.5, 4],
     "betap_range": [1, 2],
     "sinc_prob": 0.1,
+}
+_DEGRADATION = {
+    "resize_prob": [0.2, 0.7, 0.1],
+    "resize_range": [0.15, 1.5],
+    "gaussian_noise_prob": 0.5,
+    "noise_range": [1, 30],
+    "poisson_scale_range": [0.05, 3],
+    "gray_noise_prob": 0.4,
+    "jpeg_range": [30, 95],
 }
 SECTIONS = [
     (("network_g",), {"type": "RGT", "upscale": 2, "depth": [2], "embed_dim": 12, "num_heads": [2]}),
@@ -88,6 +98,20 @@ def training_options() -> dict[str, Any]:
     return {**edsr_options(), "model_type": "RGTModel", "num_gpu": 0}
 
 
+def twice(keys: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of the first degradation and, with the suffix 2, those of the second."""
+    return {f"{name}{order}": value for order in ("", "2") for name, value in keys.items()}
+
+
+def use_degradations(options: dict[str, Any], model: str) -> None:
+    """Make the LR images in the model."""
+    options.update(twice(_DEGRADATION), model_type=model, second_blur_prob=0.8, gt_size=128, queue_size=16)
+    options.update(dict.fromkeys(("gt_usm",) if model == "RealESRNetModel" else _USM, True))
+    train = options["datasets"]["train"]
+    train.pop("dataroot_lq")
+    train.update(type="RealESRGANDataset", meta_info="names.txt", final_sinc_prob=0.8, **twice(_KERNELS))
+
+
 def options_for(table: Table) -> tuple[dict[str, Any], str]:
     """Options that use the keys of a table, and the phase of their data set."""
     options, owner = training_options(), table.owner
@@ -95,11 +119,13 @@ def options_for(table: Table) -> tuple[dict[str, Any], str]:
     if table.path[:1] != ("datasets",):
         options["model_type"] = owner or "RGTModel"
         if owner in _GAN:
-            options["network_d"] = {"type": "VGGStyleDiscriminator", "num_in_ch": 3, "num_feat": 8}
+            options["network_d"] = {"type": "UNetDiscriminatorSN", "num_in_ch": 3, "num_feat": 8}
             options["train"]["optim_d"] = {"type": "Adam", "lr": 1e-4}
             options["train"]["gan_opt"] = {"type": "GANLoss", "gan_type": "vanilla", "loss_weight": 0.1}
         if table.path == ("val", "tile"):
             options["val"]["tile"] = {"size": 32, "overlap": 4}
+        if owner.startswith("RealESR"):
+            use_degradations(options, owner)
     elif owner == "SingleImageDataset":
         options["datasets"] = {
             "test_1": {"name": "one", "type": owner, "dataroot_lq": "val/lr", "io_backend": {"type": "disk"}}
@@ -107,9 +133,7 @@ def options_for(table: Table) -> tuple[dict[str, Any], str]:
         options["val"] = {"save_img": True}
         return options, "test_1"
     elif owner == "RealESRGANDataset":
-        train.pop("dataroot_lq")
-        train.update(type=owner, meta_info="names.txt", final_sinc_prob=0.8, **_KERNELS)
-        train.update({f"{name}2": value for name, value in _KERNELS.items()})
+        use_degradations(options, "RealESRNetModel")
     elif owner == "lmdb":
         train.update(dataroot_gt="train/hr.lmdb", dataroot_lq="train/lr.lmdb", io_backend={"type": "lmdb"})
     elif owner:
@@ -142,6 +166,9 @@ def root(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def check(root: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """check(options, path, keys): the options are valid, and every wrong value of a key is reported in one line."""
     monkeypatch.chdir(root)
+    monkeypatch.setenv("TORCH_HOME", str(root))
+    (root / "hub/checkpoints").mkdir(parents=True, exist_ok=True)
+    (root / "hub/checkpoints/vgg19-dcbb9e9d.pth").touch()
 
     def check(options: dict[str, Any], path: tuple[str, ...], keys: Mapping[str, Key]) -> None:
         is_train = "train" in options["datasets"]

@@ -191,7 +191,7 @@ def test_kinds_are_recognised_by_content_not_by_suffix(photos, tmp_path):
     assert counts(outcome) == (9, 0, 1)
     assert [path.name for path in outcome.made] == [
         *("a_dat_x2.png", "a_mp4_x2.png", "a_x2.png", "a_x2.jpg", "a_x2.tif", "a__x2.png"),
-        *("film_dat_x2.mkv", "film_jpg_x2.mkv", "film_x2.mkv"),
+        *("film_dat_x2.mp4", "film_jpg_x2.mp4", "film_x2.mkv"),
     ]
     assert "is truncated, damaged, or not a picture" in outcome.failures[0]
 

@@ -87,6 +87,14 @@ def test_debug_runs_are_named_and_save_often_and_tests_have_no_checkpoints(read)
     assert read(force_yml=["logger:print_freq=7", "manual_seed=9"])["logger"]["print_freq"] == 7
 
 
+def test_folder_of_a_run_can_be_given_as_in_basicsrs_newest_version(read, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/somebody")
+    for folder, is_train in (("experiments_root", True), ("results_root", False)):
+        paths = read({"path": {folder: "~/runs/1"}}, is_train=is_train)["path"]
+        assert (paths[folder], paths["log"]) == ("/home/somebody/runs/1",) * 2
+    assert read({"path": {"experiments_root": "~/runs/1"}})["path"]["models"] == "/home/somebody/runs/1/models"
+
+
 def test_module_that_cannot_be_imported_is_a_usage_error(read):
     with pytest.raises(UsageError, match="--import not_there: ModuleNotFoundError"):
         read(modules=["json", "not_there"])

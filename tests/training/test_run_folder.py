@@ -48,7 +48,10 @@ def test_a_run_is_unfinished_from_its_first_checkpoint_to_its_last_weights(opt):
         if not is_unfinished:
             run_folder.refuse_unfinished(opt)
             continue
-        with pytest.raises(UsageError, match=r"an unfinished run has this name .*--auto_resume .*--restart"):
+        ways = (
+            "--auto_resume .*--restart" if run_folder.saved_iterations(opt["path"]["training_states"]) else "--restart"
+        )
+        with pytest.raises(UsageError, match=rf"an unfinished run has this name \(it .*\); pass {ways}"):
             run_folder.refuse_unfinished(opt)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import os
+import urllib.request
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from rgt_arch.config.classes import find_class, is_known, is_rgt, parents, signature_section
-from rgt_arch.config.problems import Report
-from rgt_arch.config.tree import subsection
+from rgt_arch.config.loading import KeyPath
+from rgt_arch.config.problems import Report, suggestion
+from rgt_arch.config.tree import sections, subsection
 from rgt_arch.errors import UsageError
 from rgt_arch.torch_files import SAFETENSORS
 from rgt_arch.weights.building import misfits
@@ -30,6 +33,7 @@ def check_network(opt: dict[str, Any], report: Report) -> None:
             continue
         if name == "network_g":
             _check_scale(opt, network, arguments, report)
+            _check_windows(opt, network, arguments, report)
         if not report.is_faulty((name,)):
             try:
                 _built(network, arguments)
@@ -39,7 +43,8 @@ def check_network(opt: dict[str, Any], report: Report) -> None:
 
 
 def check_files(opt: dict[str, Any], report: Report, root: Path, resume_root: Path | None = None) -> None:
-    """Check that the weights and training states of `path:` exist and fit, except weights that a resumed run ignores.
+    """Check that the weights and training states of `path:` exist and fit, except weights that a resumed run ignores,
+    and that the VGG weights of perceptual losses exist.
 
     root: folder of relative paths. resume_root: parent of the experiments/ folder that --auto_resume searches.
     Published weights are given by name, and the model looks the name up.
@@ -47,7 +52,14 @@ def check_files(opt: dict[str, Any], report: Report, root: Path, resume_root: Pa
     paths, states = subsection(opt, "path"), "[0-9]*.state"
     resumed = isinstance(paths.get("resume_state"), str)
     if resume_root is not None and isinstance(opt.get("name"), str):
-        resumed |= any((resume_root / "experiments" / opt["name"] / "training_states").glob(states))
+        run = root / Path(str(paths.get("experiments_root") or resume_root / "experiments" / opt["name"])).expanduser()
+        resumed |= any((run / "training_states").glob(states))
+    if "train" in subsection(opt, "datasets"):
+        _check_folder(paths.get("experiments_root"), root, report)
+        for name, loss in sections(opt.get("train")):
+            is_sound = not report.is_faulty(("train", name))
+            if is_sound and "PerceptualLoss" in parents(find_class("loss", loss.get("type"))):
+                _check_vgg(("train", name), loss, root, report)
     kept = paths.get("ignore_resume_networks") or ()
     for key, value in paths.items():
         is_weights = key.startswith("pretrain_network") and not (resumed and key.removeprefix("pretrain_") not in kept)
@@ -69,6 +81,42 @@ def check_files(opt: dict[str, Any], report: Report, root: Path, resume_root: Pa
         except UsageError as error:
             message = str(error).removeprefix(f"{file}: ").removeprefix(f"{value}: ")
             report.error(("path", key), message, value)
+
+
+def _check_folder(folder: Any, root: Path, report: Report) -> None:
+    """Check that the folder of a run has no other content, because a new run renames the folder of an earlier one."""
+    path = root / Path(folder if isinstance(folder, str) else "").expanduser()
+    if isinstance(folder, str) and path.is_dir():
+        held = set(os.listdir(path))
+        if held and not held & {"models", "training_states"}:
+            report.error(
+                ("path", "experiments_root"), "holds other files than a run's; name a folder of its own", folder
+            )
+
+
+def _check_vgg(path: KeyPath, loss: dict[str, Any], root: Path, report: Report) -> None:
+    """Check a perceptual loss: names of layers, and VGG weights, which BasicSR reads from the run's folder, and
+    torchvision from its cache or the internet (archs/vgg_arch.py:103-110)."""
+    from basicsr.archs.vgg_arch import NAMES, VGG_PRETRAIN_PATH, insert_bn
+    from torchvision.models import get_model_weights
+
+    vgg_type, own = loss.get("vgg_type", "vgg19"), (root / VGG_PRETRAIN_PATH).exists()
+    layers = NAMES[vgg_type.removesuffix("_bn")]
+    layers = insert_bn(layers) if vgg_type.endswith("_bn") else layers
+    for layer in loss["layer_weights"].keys() - {*layers}:
+        report.error((*path, "layer_weights"), f"{vgg_type} has no layer {layer}; {suggestion(layer, layers)}")
+    url = get_model_weights(vgg_type).IMAGENET1K_V1.url
+    name, cache = url.rpartition("/")[2], Path(torch.hub.get_dir(), "checkpoints")
+    if own and name not in VGG_PRETRAIN_PATH:
+        report.error(path, f"BasicSR would load {VGG_PRETRAIN_PATH} for {vgg_type}; move it, or take vgg_type: vgg19")
+    if own or (cache / name).exists():
+        return
+    try:
+        urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=10).close()
+    except OSError as error:
+        places = f"{cache}{f' or {Path(VGG_PRETRAIN_PATH).parent}' if name in VGG_PRETRAIN_PATH else ''}"
+        reason = getattr(error, "reason", error)
+        report.error(path, f"needs {name}, and {url} cannot be reached ({reason}); put the file into {places}")
 
 
 def check_weights(opt: dict[str, Any], key: str, file: Path, report: Report) -> None:
@@ -125,20 +173,38 @@ def _check_scale(opt: dict[str, Any], network: Any, arguments: dict[str, Any], r
                 report.error(("network_g", name), f"is {factor}, but scale is {opt['scale']}; give both the same value")
 
 
+def _check_windows(opt: dict[str, Any], network: Any, arguments: dict[str, Any], report: Report) -> None:
+    """SwinIRModel pads the images of validation to multiples of network_g:window_size (models/swinir_model.py:13)."""
+    is_used = "SwinIRModel" in parents(find_class("model", opt.get("model_type")))
+    if not is_used or "window_size" in arguments or not subsection(opt, "datasets").keys() - {"train"}:
+        return
+    if "window_size" in signature_section(network).keys:
+        default = inspect.signature(network).parameters["window_size"].default
+        report.error(("network_g", "window_size"), f"is missing, and SwinIRModel reads it; add window_size: {default}")
+    else:
+        text = f"reads network_g:window_size, which {network.__name__} does not have; set model_type: RGTModel"
+        report.error(("model_type",), text, opt["model_type"])
+
+
 def _built(network: Any, arguments: dict[str, Any]) -> nn.Module | None:
-    """Build the network on the meta device, without memory; None if its class is unknown or cannot be built there.
+    """Build the network on the meta device, without memory; None if its class is unknown or cannot be built.
 
     Raises ValueError, TypeError or AssertionError for arguments that the class refuses.
     """
     if not (is_known(network) or is_rgt(network)):
         return None
     known = inspect.signature(network).parameters
-    try:
-        with torch.device("meta"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # small layers have empty initial values there; the run itself warns
-            built: nn.Module = network(**{key: value for key, value in arguments.items() if key in known})
-    except (ValueError, TypeError, AssertionError):
-        raise
-    except Exception:  # a constructor that computes with its weights, or reads files
-        return None
-    return built
+    for device in ("meta", "cpu"):
+        try:
+            with torch.device(device), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # small layers have empty initial values there; the run itself warns
+                built: nn.Module = network(**{key: value for key, value in arguments.items() if key in known})
+            return built
+        except (ValueError, AssertionError):
+            raise
+        except TypeError:  # meta tensors cause it too: torch.FloatTensor(tensor) in ecbsr_arch.py:58
+            if device == "cpu":
+                raise
+        except Exception:  # a constructor that computes with its weights, or reads files
+            return None
+    return None

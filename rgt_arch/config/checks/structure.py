@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
-from rgt_arch.config.classes import Section, class_names, find_class, section_at, signature_section
+from rgt_arch.config.classes import Section, class_names, find_class, makes_lr, section_at, signature_section
 from rgt_arch.config.loading import KeyPath
 from rgt_arch.config.problems import Report, key_name, nearest, suggestion
 from rgt_arch.config.schema import WrongValueError, convert
-from rgt_arch.config.tables import RENAMED
+from rgt_arch.config.tables import ANY_DATASET, INSTEAD, RENAMED, SET_BY_BASICSR, place_of
 from rgt_arch.config.tree import sections, subsection
 from rgt_arch.errors import UserError
 
@@ -51,8 +51,9 @@ def _check_section(opt: dict[str, Any], section: dict[str, Any], path: KeyPath, 
         if isinstance(section[key], dict):
             _check_section(opt, section[key], where, report, train)
     is_training = train and (len(path) < 2 or path[0] != "datasets" or path[1].split("_")[0] == "train")
+    needed = {"": False, "always": True, "train": is_training, "degrade": is_training and makes_lr(opt)}
     for key, spec in known.keys.items():
-        if key not in section and (spec.required == "always" or (spec.required == "train" and is_training)):
+        if key not in section and needed[spec.required]:
             report.error((*path, key), f"is missing; add {key}: {spec.example or '...'}")
     name_key = "type" if path else "model_type"
     kind, name = known.names, section.get(name_key)
@@ -75,12 +76,16 @@ def _rename(section: dict[str, Any], known: Section, path: KeyPath, report: Repo
 def _unknown(known: Section, section: dict[str, Any], where: KeyPath, report: Report) -> None:
     key, place, near = where[-1], key_name(where[:-1]) or "the top level", nearest(where[-1], known.keys)
     of = place if place == known.owner else f"{place} ({known.owner})"
-    if key in known.elsewhere:
+    is_data_set = len(where) == 3 and where[0] == "datasets"
+    if key in SET_BY_BASICSR.get(ANY_DATASET if is_data_set else where[:-1], ()):
+        report.error(where, "is set by BasicSR; remove it", section[key])
+    elif key in known.elsewhere:
         kind = "type" if where[0] == "datasets" else "model_type"
         text = f"{known.owner} would ignore it; set {kind}: {known.elsewhere[key]}, which reads it, or remove it"
         (report.error if known.strict else report.warn)(where, text)
     elif known.strict:
-        report.error(where, f"unknown key of {of}; {suggestion(key, known.keys)}")
+        remedy = INSTEAD.get(key) or (f"move it to {place_of(key)}" if near is None and place_of(key) else "")
+        report.error(where, f"unknown key of {of}; {remedy or suggestion(key, known.keys)}")
         if near is not None and near not in section:
             report.faulty.add((*where[:-1], near))  # it is not also reported as missing
     else:

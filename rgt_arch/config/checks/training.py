@@ -6,18 +6,24 @@ import importlib.util
 import inspect
 from typing import Any
 
-from rgt_arch.config.classes import find_class, is_rgt, parents
+import torch
+
+from rgt_arch.config.classes import find_class, is_known, is_rgt, makes_lr, parents
+from rgt_arch.config.loading import KeyPath
 from rgt_arch.config.problems import Report
 from rgt_arch.config.settings import tile_problems
-from rgt_arch.config.tree import sections, subsection
+from rgt_arch.config.tree import sections, subsection, value_at
 
 _TRAIN = ("datasets", "train")
+_MADE = 400
+"""Side of the HR images that RealESRGANDataset crops or pads (data/realesrgan_dataset.py:99)."""
 
 
 def check_training(opt: dict[str, Any], report: Report) -> None:
     """Check keys of a training run against each other."""
     data, train = subsection(subsection(opt, "datasets"), "train"), subsection(opt, "train")
     _check_patch(opt, data, report)
+    _check_degradations(opt, data, report)
     batch, parts = data.get("batch_size_per_gpu"), train.get("accumulate", 1)
     if isinstance(batch, int) and isinstance(parts, int) and parts > batch > 0:
         text = f"is more than batch_size_per_gpu {batch}, which it splits; take {batch} or less"
@@ -66,7 +72,10 @@ def _check_phases(opt: dict[str, Any], report: Report, train: bool) -> None:
     if not train and not datasets:
         report.error(("datasets",), "no data set to test on; add test_1")
     for name in datasets:
-        phase = name.split("_")[0]
+        phase, kinds = name.split("_")[0], parents(find_class("dataset", subsection(datasets, name).get("type")))
+        if "RealESRGANDataset" in kinds and phase != "train":
+            text = "makes no LR images; take type: PairedImageDataset"
+            report.error(("datasets", name, "type"), text, datasets[name]["type"])
         if train and name != "train" and phase != "val":
             report.error(("datasets", name), "a training run takes train, val, val_2, ...; rename it")
         elif not train and phase not in ("test", "val"):
@@ -78,16 +87,88 @@ def _check_phases(opt: dict[str, Any], report: Report, train: bool) -> None:
         report.warn(("val",), "is missing, so nothing is validated; add val: {val_freq: 5000, save_img: false}")
 
 
+def _check_degradations(opt: dict[str, Any], data: dict[str, Any], report: Report) -> None:
+    """Check the data and keys of BasicSR's Real-ESRGAN models (models/realesrnet_model.py)."""
+    kind, model = find_class("dataset", data.get("type")), find_class("model", opt.get("model_type"))
+    degrades, has_kernels = makes_lr(opt), "RealESRGANDataset" in parents(kind)
+    if has_kernels and not degrades and is_known(model):
+        text = "makes no LR images; set model_type: RealESRNetModel, or take type: PairedImageDataset"
+        report.error((*_TRAIN, "type"), text, data["type"])
+    elif degrades and not has_kernels and is_known(kind):
+        text = f"makes no blur kernels for {opt['model_type']}; take type: RealESRGANDataset"
+        report.error((*_TRAIN, "type"), f"{text}, or high_order_degradation: false", data["type"])
+    if has_kernels:
+        _check_kernels(data, report)
+    train = subsection(opt, "train")
+    if "RealESRGANModel" in parents(model) and train.get("ldl_opt") and not train.get("ema_decay"):
+        # models/realesrgan_model.py:211
+        report.error(("train", "ldl_opt"), "needs averaged weights; set train:ema_decay: 0.999")
+    if not degrades:
+        return
+    for name in ("resize_prob", "resize_prob2"):
+        _check_draw((name,), opt.get(name), report)
+    queue, batch, gpus = opt.get("queue_size", 180), data.get("batch_size_per_gpu"), opt.get("num_gpu")
+    if isinstance(queue, int) and isinstance(batch, int):
+        # In one process several GPUs share a batch. With torchrun num_gpu is 1 here.
+        batch *= max(1, min(gpus, torch.cuda.device_count())) if isinstance(gpus, int) else 1
+        if batch > 0 and queue % batch:
+            text = f"does not divide by the batch of {batch}; take {max(queue // batch, 1) * batch}"
+            report.error(("queue_size",), text, queue)
+    size, scale = opt.get("gt_size"), opt.get("scale")
+    if not has_kernels or not isinstance(scale, int) or report.is_faulty(("scale",)):
+        return
+    if _MADE % scale:
+        report.error(("scale",), f"does not divide {_MADE}, the side of RealESRGANDataset's images; take 4", scale)
+    elif isinstance(size, int) and size > _MADE:
+        text = f"is over {_MADE}, the side of RealESRGANDataset's images; take {_MADE} or less"
+        report.error(("gt_size",), text, size)
+
+
+def _check_kernels(data: dict[str, Any], report: Report) -> None:
+    """Check the blur kernels of RealESRGANDataset (data/degradations.py:327)."""
+    for order in ("", "2"):
+        kinds, weights, sigmas = (data.get(f"{name}{order}") for name in ("kernel_list", "kernel_prob", "blur_sigma"))
+        path = (*_TRAIN, f"kernel_prob{order}")
+        is_faulty = report.is_faulty((*_TRAIN, f"kernel_list{order}"))
+        if isinstance(kinds, list) and isinstance(weights, list) and len(kinds) != len(weights) and not is_faulty:
+            text = f"has {len(weights)} numbers for the {len(kinds)} names of kernel_list{order}; give each name one"
+            report.error(path, text, weights)
+        _check_draw(path, weights, report)
+        if isinstance(sigmas, list) and len({*map(str, sigmas)}) == 1:  # line 107
+            report.error((*_TRAIN, f"blur_sigma{order}"), "expected two different numbers", sigmas)
+
+
+def _check_draw(path: KeyPath, weights: Any, report: Report) -> None:
+    if isinstance(weights, list) and not any(weights):
+        report.error(path, "never draws anything; give a number above 0", weights)
+
+
 def _check_patch(opt: dict[str, Any], data: dict[str, Any], report: Report) -> None:
-    size, scale, path = data.get("gt_size"), opt.get("scale", data.get("scale")), (*_TRAIN, "gt_size")
-    if not isinstance(size, int) or not isinstance(scale, int) or report.is_faulty(("scale",)):
+    path: KeyPath = ("gt_size",) if makes_lr(opt) else (*_TRAIN, "gt_size")
+    size, scale = value_at(opt, path), opt.get("scale", data.get("scale"))
+    is_faulty = report.is_faulty(("scale",)) or report.is_faulty(path)
+    if not isinstance(size, int) or not isinstance(scale, int) or is_faulty:
         return
     if size % scale:
         report.error(path, f"does not divide by scale {scale}; take {max(size // scale, 1) * scale}", size)
         return
+    judge = subsection(opt, "network_d")
+    side, judges = judge.get("input_size", 128), parents(find_class("arch", judge.get("type")))
+    if "VGGStyleDiscriminator" in judges and side != size:
+        report.error(("network_d", "input_size"), f"is {side}, but HR patches are {size}; make both 128, or both 256")
     network = subsection(opt, "network_g")
     stride, recursion, patch = network.get("reduction_stride", 4), network.get("recursion", "auto"), size // scale
-    if not is_rgt(find_class("arch", network.get("type"))) or network.get("global_blocks") == "none":
+    built = find_class("arch", network.get("type"))
+    is_named = not report.is_faulty(("network_g", "window_size"))
+    if (
+        is_named
+        and "SwinIR" in parents(built)
+        and isinstance(window := network.get("window_size", 7), int)
+        and patch % window
+    ):
+        least = max(patch // window, 1) * window * scale
+        report.error(path, f"LR patches of {patch} do not divide by SwinIR's window_size {window}; take {least}", size)
+    if not is_rgt(built) or network.get("global_blocks") == "none":
         return
     if not isinstance(stride, int) or stride < 2:
         return

@@ -6,14 +6,15 @@ A `DataSet` is checked at two depths: `check_headers` before a run (names and at
 
 from __future__ import annotations
 
+import inspect
 import os
 from pathlib import Path
 from typing import Any
 
-from rgt_arch.config.classes import find_class, parents
+from rgt_arch.config.classes import find_class, is_known, parents
 from rgt_arch.config.problems import Report
 from rgt_arch.config.tree import subsection
-from rgt_arch.data.inspect.looks import Images
+from rgt_arch.data.inspect.looks import Images, Stored, is_coloured
 from rgt_arch.data.inspect.pairs import check_pairs, header_faults
 from rgt_arch.data.inspect.sections import Section, counted, stopped
 from rgt_arch.data.lmdb_reader import read_keys
@@ -59,6 +60,7 @@ class DataSet:
         """The images of each existing folder, by option."""
         self.pairing: Pairing | None = None
         """Paired names, and names without a partner, at which BasicSR stops."""
+        self.opt = opt
 
     def check_headers(self) -> None:
         """Report faults of the names and of a sample of the images."""
@@ -78,11 +80,14 @@ class DataSet:
         ):
             if self.is_paired or key in self.keys:
                 self._error(key, text)
+        self._check_channels()
 
     def sections(self, *, bicubic: bool, jobs: int) -> list[Section]:
         """Return the reports on all its images and, last, on the data set itself."""
         last = Section(f"datasets:{self.phase} ({self.data.get('name', 'no name')}, {self.data.get('type')})")
         is_sound, parts = self._read(), list[Section]()
+        if is_sound:
+            self._check_channels()
         if self.is_paired and len(self.images) == len(_SIDES) and self.pairing is not None:
             gt, lq = self.images.values()
             scale, exact, patch = self.scale or None, self.exact, self.patch
@@ -136,6 +141,28 @@ class DataSet:
         except PairingError as error:
             self._error(error.key, str(error), self.data.get(error.key))
         return len(self.report.errors) == before
+
+    def _check_channels(self) -> None:
+        """Report images of other channels than network_g takes. Only RGTModel converts grey images."""
+        arguments, model = subsection(self.opt, "network_g"), find_class("model", self.opt.get("model_type"))
+        network = find_class("arch", arguments.get("type"))
+        defaults = {} if network is None else inspect.signature(network).parameters
+        option = next((key for key in ("in_chans", "num_in_ch") if key in defaults), "in_chans")
+        taken: Any = arguments.get(option, getattr(defaults.get(option), "default", None))
+        given = 1 if self.data.get("color") == "y" else 3
+        converts = "RGTModel" in parents(model)
+        is_fit = taken == given or (converts and (taken, given) == (3, 1))
+        if is_fit or not isinstance(taken, int) or not (converts or (is_known(model) and is_known(network))):
+            return
+        what = "grey (color: y)" if given == 1 else "in colour" if converts else "read in colour"
+        other = {(1, 3): ", or color: y", (3, 1): ", or remove color"}.get((taken, given), "")
+        for images in self.images.values():
+            for name in spread(images.names, SAMPLED_PAIRS):
+                if not (converts and taken == 1) or is_coloured(Stored(images.place, name)):
+                    channels = counted("{n} channel{s}", taken)
+                    text = f"{name} is {what}, and network_g takes {channels}; set {option}: {given}{other}"
+                    self._error("color", text)
+                    return
 
     def _open(self, key: str, *, is_listed: bool) -> None:
         """Add the images of the folder that option `key` names, if BasicSR's backend can read the folder."""

@@ -8,15 +8,20 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any
 
+import cv2
 import lmdb
 import numpy as np
+from numpy.typing import NDArray
 
 from rgt_arch.data.images import Size, decode, read_bytes
 from rgt_arch.data.inspect.sections import Section, counted
 from rgt_arch.data.lmdb_reader import META_INFO, opened, read_value
 from rgt_arch.data.parallel import Summary, successes
 from rgt_arch.errors import UserError
+
+THUMBNAIL = 8  # side in pixels
 
 
 def is_lmdb(path: Path) -> bool:
@@ -58,6 +63,8 @@ class Look:
     """Bytes of the file or value."""
     digest: bytes
     """Equal for equal pixels, read as in training except that grey and 16 bits are kept."""
+    thumbnail: bytes
+    """The image in grey, 8×8 pixels of a byte."""
 
 
 def look(image: Stored) -> Look | str:
@@ -69,7 +76,24 @@ def look(image: Stored) -> Look | str:
         return str(error).removeprefix(f"{image.source}: ").removeprefix(f"{image.place}: ")
     digest = hashlib.blake2b(f"{pixels.shape}{pixels.dtype}".encode() + pixels.tobytes(), digest_size=16).digest()
     size = (pixels.shape[0], pixels.shape[1])
-    return Look(image, size, pixels.ndim == 2, pixels.dtype == np.uint16, len(content), digest)
+    is_16_bit = pixels.dtype == np.uint16
+    return Look(image, size, pixels.ndim == 2, is_16_bit, len(content), digest, _thumbnail(pixels))
+
+
+def _thumbnail(pixels: NDArray[Any]) -> bytes:
+    largest = {"uint8": 255, "uint16": 65535}.get(pixels.dtype.name, 1)
+    small = cv2.resize(pixels, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
+    grey = small if small.ndim == 2 else small.mean(axis=2)
+    return np.clip(grey * (255 / largest), 0, 255).round().astype(np.uint8).tobytes()
+
+
+def is_coloured(image: Stored) -> bool:
+    """Whether the channels of an image differ; False for an unreadable one, which other checks report."""
+    try:
+        pixels = np.atleast_3d(decode(image.content(), image.source))
+    except UserError:
+        return False
+    return bool((pixels != pixels[..., :1]).any())
 
 
 @dataclass

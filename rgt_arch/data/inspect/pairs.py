@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rgt_arch.data.bicubic import hr_lr_pair
 from rgt_arch.data.images import Size, decode, header_size
-from rgt_arch.data.inspect.looks import Images, Stored, dimensions
+from rgt_arch.data.inspect.looks import THUMBNAIL, Images, Look, Stored, dimensions
 from rgt_arch.data.inspect.sections import Section, Stops, counted
 from rgt_arch.data.pairing import Pair, Pairing
 from rgt_arch.data.parallel import Summary, successes
 from rgt_arch.errors import UserError
+
+# Correlations of two thumbnails' gradients, and their mean step in grey levels. Measured on photographs and crops of 96
+# pixels: pairs with blur, noise of sigma 35 and JPEG of quality 25 are above 0.25, different pictures mostly below 0.2.
+_ALIKE, _SAME, _UNLIKE, _FLAT = 0.7, 0.9, 0.2, 6
 
 
 def size_faults(
@@ -117,6 +122,7 @@ def check_pairs(
     sizes = [(g, q, hr.size, lr.size) for g, q, hr, lr in looks]
     for _, text, lines, stops in size_faults(sizes, scale, exact=exact, gt_size=gt_size):
         last.problem(f"{{n}} pair{{s}}: {text}", lines, stops=stops)
+    last.problem("{n} LR image{s} of another picture than their HR images", _mismatches(looks))
     equal: dict[bytes, dict[bytes, str]] = {}
     for _, q, hr, lr in looks:
         equal.setdefault(lr.digest, {})[hr.digest] = q
@@ -125,6 +131,33 @@ def check_pairs(
     if bicubic:
         _check_bicubic(last, [_Task(hr.image, lr.image, scale) for _, _, hr, lr in looks], jobs)
     return sections
+
+
+def _mismatches(looks: Sequence[tuple[str, str, Look, Look]]) -> Iterator[str]:
+    """Yield a line for each LR image whose thumbnail differs from its HR image's.
+
+    The correlation of gradients is compared: blur, noise, JPEG and other colours hardly change it at 8×8 pixels, and
+    different pictures of one kind (sky above, ground below) have little in common. Flat HR images are not compared.
+    """
+    hr, lr = _gradients(hr for _, _, hr, _ in looks), _gradients(lr for _, _, _, lr in looks)
+    contrast = np.sqrt((hr**2).mean(axis=1))
+    hr, lr = (each / np.maximum(np.linalg.norm(each, axis=1, keepdims=True), 1e-6) for each in (hr, lr))
+    own = (hr * lr).sum(axis=1)
+    for index in np.flatnonzero((own < _ALIKE) & (contrast > _FLAT)).tolist():
+        name, lq_name, *_ = looks[index]
+        others = hr @ lr[index]
+        best = int(others.argmax())
+        if others[best] > _SAME:
+            yield f"{lq_name} looks like HR {looks[best][0]}, not like {name}"
+        elif own[index] < _UNLIKE:
+            yield f"{lq_name} does not look like HR {name}"
+
+
+def _gradients(looks: Iterable[Look]) -> NDArray[np.float32]:
+    pixels = np.frombuffer(b"".join(look.thumbnail for look in looks), np.uint8).astype(np.float32)
+    images = pixels.reshape(-1, THUMBNAIL, THUMBNAIL)
+    steps = [np.diff(images, axis=axis).reshape(len(images), -1) for axis in (1, 2)]
+    return np.concatenate(steps, axis=1)
 
 
 @dataclass(frozen=True)

@@ -135,6 +135,40 @@ def test_equal_lr_images_are_reported_only_if_their_hr_images_differ(data, run):
     assert "1 group of LR images with the same pixels, of different HR images\n    2x2.png = 3x2.png" in text
 
 
+def picture(seed: int, size: int = 96) -> np.ndarray:
+    return cv2.resize(noise(seed, 6, 6), (size, size), interpolation=cv2.INTER_CUBIC)
+
+
+def degraded(image: np.ndarray, seed: int) -> np.ndarray:
+    """Half the size, with blur, noise and JPEG artefacts."""
+    small = cv2.resize(cv2.GaussianBlur(image, (0, 0), 3), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    small = small + np.random.default_rng(seed).normal(0, 30, small.shape)
+    return cv2.imdecode(cv2.imencode(".jpg", small.clip(0, 255).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, 25])[1], 1)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_lr_images_of_other_pictures_are_found_and_degradations_are_not_faults(tmp_path, run, kind):
+    gt, lq = tmp_path / "HR", tmp_path / "LR"
+    flat = np.full((96, 96, 3), 90, np.uint8)  # noise decides the correlation of flat images
+    images = [*(picture(seed) for seed in range(6)), flat, flat + 1]
+    for index, image in enumerate(images):
+        save(gt / f"{index}.png", image.astype(kind) * (257 if kind == np.uint16 else 1))
+        save(lq / f"{index}.png", degraded(image, index))
+    code, text = run(gt, "--lr", lq)
+    assert (code, "PROBLEM" in text) == (0, False)
+    save(lq / "1.png", degraded(images[4], 1))
+    save(lq / "2.png", degraded(picture(9), 2))
+    save(lq / "3.png", degraded(images[3][::-1, ::-1], 3))
+    code, text = run(gt, "--lr", lq)
+    assert code == 1
+    assert (
+        "PROBLEM: 3 LR images of another picture than their HR images\n    1.png looks like HR 4.png, not like 1.p"
+        in text
+    )
+    for index in (2, 3):
+        assert f"{index}.png does not look like HR {index}.png" in text
+
+
 def test_long_lists_are_cut_without_the_flag_all(data, run):
     for index in range(25):
         (data / "HR" / f"bad{index:02}.png").touch()

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 import yaml
 from PIL import Image
@@ -112,7 +113,7 @@ def pairs_of_a_list(option_file):
 
 @pytest.mark.parametrize(("height", "is_refused"), [(25, False), (26, True), (23, True)])
 def test_validation_allows_fewer_extra_hr_pixels_than_the_scale_only(option_file, run, height, is_refused):
-    save(Path("val/HR/3.png"), noise(9, height, 32))
+    save(Path("val/HR/3.png"), np.resize(cv2.imread("val/HR/3.png"), (height, 32, 3)))
     assert ["datasets:val:dataroot_lq" in line for line in option_file.errors()] == [True] * is_refused
     assert run(option_file.write())[0] == is_refused
 
@@ -147,6 +148,43 @@ def test_full_check_lists_all_damage_and_validation_images_in_the_training_data(
     assert "BasicSR cannot validate or test on it as it is" in text
     shutil.copytree("val/HR", "HR")
     assert "note: 5 HR images that the training data has too\n    0.png = 0.png" in run("train.yml")[1]
+
+
+@pytest.mark.parametrize(
+    ("model", "channels", "color", "message"),
+    [
+        (
+            "RGTModel",
+            1,
+            None,
+            "val:color: 0.png is in colour, and network_g takes 1 channel; set in_chans: 3, or color: y",
+        ),
+        ("RGTModel", 1, "y", ""),
+        ("RGTModel", 3, "y", ""),
+        ("SRModel", 1, None, "0.png is read in colour, and network_g takes 1 channel; set in_chans: 3, or color: y"),
+        (
+            "SRModel",
+            3,
+            "y",
+            "0.png is grey (color: y), and network_g takes 3 channels; set in_chans: 1, or remove color",
+        ),
+        ("SRModel", 1, "y", ""),
+        ("SRModel", 4, None, "0.png is read in colour, and network_g takes 4 channels; set in_chans: 3"),
+    ],
+)
+def test_images_must_have_the_channels_of_the_network(option_file, run, model, channels, color, message):
+    """RGTModel converts grey images for both kinds of network: the training images are grey."""
+    for file in [*Path("HR").iterdir(), *Path("LR").iterdir()]:
+        cv2.imwrite(str(file), cv2.imread(str(file), cv2.IMREAD_GRAYSCALE))
+    option_file.options["model_type"] = model
+    option_file.options["network_g"]["in_chans"] = channels
+    for data in (option_file.train, option_file.val):
+        data["color"] = color
+    errors = option_file.errors()
+    assert len(errors) == (0 if not message else 1 if model == "RGTModel" else 2)
+    assert message in "".join(errors)
+    text = run(option_file.write())[1]
+    assert ("BasicSR cannot validate or test on it as it is" in text) == bool(message)
 
 
 def test_single_images_pass_with_a_note_on_missing_weights(data, run):

@@ -100,7 +100,7 @@ def test_videos_in_folders_are_found_by_content(make_video: Make, tmp_path: Path
     make_video("c.mp4", times=[0, 40]).rename(folder / "clip")
     Image.new("RGB", (16, 16)).save(folder / "picture.mp4", "PNG")
     (folder / "code.ts").write_text("export const a = 1;\n" * 100)
-    jobs = plan_jobs([folder], Output(place=tmp_path / "out"), 2)
+    jobs = plan_jobs([folder], Output(place=tmp_path / "out"), 2).jobs
     names = {job.source.name: (job.target.name, job.is_video) for job in jobs}
     assert names.pop("picture.mp4") == ("picture_x2.png", False)
     assert names == {"a.ts": ("a_x2.ts", True), "b.flv": ("b_x2.flv", True), "clip": ("clip_x2.mp4", True)}
