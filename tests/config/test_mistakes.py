@@ -33,7 +33,7 @@ MISTAKES: list[tuple[str, Any, str]] = [
     ),
     # wrong types and values
     ("train:optim_g:lr", "fast", "expected a number such as 2e-4"),
-    ("datasets:train:dataroot_gt", ["a", "b"], "expected one path, not a list; put all files or links to them in one folder"),
+    ("datasets:train:dataroot_gt", ["a", "b"], "expected one path, not a list; put all files or links"),
     ("train:total_iter", 0, "expected a value of 1 or more"),
     ("datasets:train:use_rot", [1], "expected true or false"),
     ("train:optim_g:betas", [0.9, "x"], "expected a list of numbers"),
