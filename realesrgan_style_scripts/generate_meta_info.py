@@ -32,7 +32,7 @@ def list_folders(args: argparse.Namespace) -> int:
             text += part.read_text("utf-8")
         print(f"{folder}: {summary.text()}")
         failed |= bool(summary.failures)
-    if args.meta_info.exists() and args.meta_info.read_text("utf-8") != text and not args.overwrite:
+    if args.meta_info.exists() and args.meta_info.read_bytes() != text.encode() and not args.overwrite:
         raise UsageError(f"{args.meta_info}: exists with other content; choose another --meta_info, or --overwrite it")
     args.meta_info.parent.mkdir(parents=True, exist_ok=True)
     write_text(text, args.meta_info)

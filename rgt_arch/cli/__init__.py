@@ -7,6 +7,7 @@ import io
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -109,6 +110,8 @@ def _ending_in_order(prog: str, signals: Sequence[str]) -> Iterator[None]:
             raise KeyboardInterrupt
         sys.exit(128 + number)
 
+    if threading.current_thread() is not threading.main_thread():
+        signals = ()  # Python sets handlers in the main thread only
     numbers = [getattr(signal, name) for name in signals if hasattr(signal, name)]
     before = {number: signal.getsignal(number) for number in numbers}
     taken = [number for number in numbers if before[number] in (signal.SIG_DFL, signal.default_int_handler)]

@@ -118,7 +118,8 @@ def _complete(opt: Options, flags: Flags, root: str, is_train: bool) -> None:
     for key, value in opt["path"].items():
         if value is not None and ("resume_state" in key or "pretrain_network" in key):
             opt["path"][key] = os.path.expanduser(value)
-    folder = "experiments" if is_train else "results"
+    folder, other = ("experiments", "results") if is_train else ("results", "experiments")
+    opt["path"].pop(f"{other}_root", None)
     run = Path(opt["path"].get(f"{folder}_root") or Path(root, folder, opt["name"])).expanduser()
     opt["path"][f"{folder}_root"] = str(run)
     opt["path"].update(log=str(run), visualization=str(run / "visualization"))

@@ -367,10 +367,13 @@ def test_folder_of_a_run_is_not_one_with_other_files(train_file):
     """BasicSR renames the folder of an earlier run."""
     change = f"path:experiments_root={train_file.root}/run"
     train_file.validate(change)
-    (train_file.root / "run/models").mkdir(parents=True)
+    (train_file.root / "run/training_states").mkdir(parents=True)
+    (train_file.root / "run/models").mkdir()
     train_file.validate(change)
-    message = train_file.error(f"path:experiments_root={train_file.root}/datasets")
-    assert "holds other files than a run's; name a folder of its own" in message
+    (train_file.root / "code/models").mkdir(parents=True)
+    for other in ("datasets", "code", "."):
+        message = train_file.error(f"path:experiments_root={train_file.root}/{other}")
+        assert "holds other files than a run's; name a folder of its own" in message
 
 
 def test_unknown_argument_of_a_basicsr_network_is_an_error_although_it_takes_kwargs(tmp_path):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import http.client
 import inspect
 import os
+import urllib.error
 import urllib.request
 import warnings
 from collections.abc import Mapping
@@ -88,7 +90,8 @@ def _check_folder(folder: Any, root: Path, report: Report) -> None:
     path = root / Path(folder if isinstance(folder, str) else "").expanduser()
     if isinstance(folder, str) and path.is_dir():
         held = set(os.listdir(path))
-        if held and not held & {"models", "training_states"}:
+        is_above = root.resolve().is_relative_to(path.resolve())
+        if is_above or (held and not {"models", "training_states"} <= held):
             report.error(
                 ("path", "experiments_root"), "holds other files than a run's; name a folder of its own", folder
             )
@@ -109,11 +112,14 @@ def _check_vgg(path: KeyPath, loss: dict[str, Any], root: Path, report: Report) 
     name, cache = url.rpartition("/")[2], Path(torch.hub.get_dir(), "checkpoints")
     if own and name not in VGG_PRETRAIN_PATH:
         report.error(path, f"BasicSR would load {VGG_PRETRAIN_PATH} for {vgg_type}; move it, or take vgg_type: vgg19")
-    if own or (cache / name).exists():
+    rank = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))
+    if own or (cache / name).exists() or rank != "0":
         return
     try:
         urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=10).close()
-    except OSError as error:
+    except urllib.error.HTTPError:
+        return  # a server or proxy answers, perhaps to downloads only
+    except (OSError, http.client.HTTPException) as error:
         places = f"{cache}{f' or {Path(VGG_PRETRAIN_PATH).parent}' if name in VGG_PRETRAIN_PATH else ''}"
         reason = getattr(error, "reason", error)
         report.error(path, f"needs {name}, and {url} cannot be reached ({reason}); put the file into {places}")

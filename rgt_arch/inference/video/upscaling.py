@@ -104,7 +104,8 @@ def upscale_video(
 def _losses(source: set[tuple[str, str]], result: Path) -> list[str]:
     """One line for each kind of thing that the source has and the result lacks."""
     with open_video(result) as (container, video):
-        kept = contents(container, video, extras(next(container.decode(video))))
+        frame = next(container.decode(video), None)
+        kept = contents(container, video, extras(frame) if frame else set())
     lost = sorted(source - kept)
     names = {kind: ", ".join(name for other, name in lost if other == kind) for kind, _ in lost}
     return [f"the result does not carry its {kind} {text}".rstrip() for kind, text in names.items()]
