@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 
 from rgt_arch.data.images import walk_files
@@ -34,11 +34,8 @@ class Job:
 
     source: Path
     target: Path
-
-    @cached_property
-    def is_video(self) -> bool:
-        """Whether the source is a video, by its content."""
-        return is_video(self.source)
+    is_video: bool = False
+    """Whether the source is a video, by its content."""
 
 
 @dataclass
@@ -170,7 +167,7 @@ def plan_jobs(inputs: Sequence[str | Path], output: Output, scale: int) -> Plan:
 
 
 def _named_job(source: Path, target: Path, extension: str) -> Job:
-    job = Job(source, target)
+    job = Job(source, target, is_video(source))
     known = TARGET_SUFFIXES if job.is_video else WRITABLE_SUFFIXES
     if target.suffix.lower() not in known:
         text = f"a {'video' if job.is_video else 'picture'} can be written as {', '.join(known)}"
@@ -220,7 +217,7 @@ def _matches(name: str | Path) -> list[Path]:
 def _jobs_of(match: Path, place: str | None, suffix: str, extension: str, plan: Plan) -> list[Job]:
     """Return the jobs of a file or folder; files and folders that are left out are added to the plan."""
     if not match.is_dir():
-        return [Job(match, _target(match, Path(place or match.parent), Path(match.name), suffix, extension))]
+        return [_job(match, is_video(match), Path(place or match.parent), Path(match.name), suffix, extension)]
     folder = Path(place or f"{match.resolve()}_{suffix or 'out'}")
 
     def leave_out(error: OSError) -> None:
@@ -230,23 +227,25 @@ def _jobs_of(match: Path, place: str | None, suffix: str, extension: str, plan: 
     parents = {parent for file in files for parent in file.parents if match in parent.parents}
     results = {parent for parent in parents if _identity(parent) == _identity(folder)}
     files = [file for file in files if results.isdisjoint(file.parents)]
-    plan.passed_over.update(file for file in files if file.suffix.lower() not in _READABLE and not is_video(file))
+    videos = {file for file in files if is_video(file)}
+    passed_over = {file for file in files if file.suffix.lower() not in _READABLE} - videos
+    plan.passed_over |= passed_over
     return [
-        Job(file, _target(file, folder, file.relative_to(match), suffix, extension))
+        _job(file, file in videos, folder, file.relative_to(match), suffix, extension)
         for file in files
-        if file not in plan.passed_over
+        if file not in passed_over
     ]
 
 
-def _target(source: Path, folder: Path, name: Path, suffix: str, extension: str) -> Path:
+def _job(source: Path, video: bool, folder: Path, name: Path, suffix: str, extension: str) -> Job:
     ending = source.suffix
-    if is_video(source):
+    if video:
         ending = target_suffix(source)
     elif extension != "auto":
         ending = f".{extension}"
     elif ending.lower() not in WRITABLE_SUFFIXES:
         ending = ".png"
-    return folder / name.parent / f"{name.stem}{'_' if suffix else ''}{suffix}{ending}"
+    return Job(source, folder / name.parent / f"{name.stem}{'_' if suffix else ''}{suffix}{ending}", video)
 
 
 def _refuse_collisions(jobs: Sequence[Job], compare: bool) -> None:

@@ -44,7 +44,6 @@ _KINDS = {
     rb"II[*+]\0|MM\0[*+]": "tiff",  # +: BigTIFF
     rb"....ftyp(?:....)*?avi[fs]": "heif",
     rb"....ftyp(?:....)*?(?:hei[cmsx]|hev[cmsx]|mif1|msf1)": "HEIC",
-    rb"BM|P[1-7]\s|\0\0\0\x0cjP  |\xff\x4f\xff\x51": "other",  # BMP, PNM, JPEG 2000
 }
 _LONGEST_START = 256
 _FIELDS = ("n-pages", "orientation", "bits-per-sample", "xmp-data", "icc-profile-data")
@@ -88,17 +87,6 @@ def picture_pixels(path: Path) -> int:
         return math.prod(image_size(path) or (1,))
 
 
-def is_picture(path: Path) -> bool:
-    """Whether a file's content, whatever its suffix, begins like that of a picture."""
-    try:
-        if not path.is_file():  # as above
-            return False
-        with path.open("rb") as file:
-            return _kind(file.read(_LONGEST_START)) is not None
-    except OSError:
-        return False
-
-
 def _kind(content: bytes) -> str | None:
     # the brands of AVIF and HEIC are in a box that begins with its size
     start = content[: content[3] if content[4:8] == b"ftyp" else _LONGEST_START]
@@ -109,7 +97,7 @@ def _read(content: bytes) -> Picture:
     kind = _kind(content)
     if kind == "HEIC":
         raise UserError("HEIC is not read; save it as PNG, TIFF or JPEG first")
-    if kind is None or kind == "other":
+    if kind is None:
         return _by_opencv(content)
     try:
         return _by_vips(content, kind)
