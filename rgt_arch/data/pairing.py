@@ -159,10 +159,20 @@ def is_result_of(name: str, hr_name: str) -> bool:
 def pairs_from_folders(names_gt: list[str], names_lq: list[str], gt: Path, lq: Path, template: str) -> list[Pair]:
     """Pair two folder listings as BasicSR does. Raises PairingError for names without a partner, with a remedy."""
     found = pair_names(names_gt, names_lq, template)
+    require_partners(found, names_gt, names_lq, gt)
+    return found.files(gt, lq)
+
+
+def require_partners(found: Pairing, names_gt: Collection[str], names_lq: Collection[str], gt: Path) -> None:
+    """Raise PairingError, with a remedy, if names of two folders have no partner of the same suffix.
+
+    found: the pairing of these names. gt: the HR folder, for the message.
+    """
+    template = found.template
     missing = sorted([*found.lone_gt, *(name for name, _ in found.other_suffix)])
     spare = sorted([*found.lone_lq, *(name for _, name in found.other_suffix)])
     if not missing and not spare:
-        return found.files(gt, lq)
+        return
     lone = [f"{missing[0]} has no LR image {lq_name(missing[0], template)}"] if missing else []
     lone += [f"{spare[0]} has no HR image"] if spare else []
     other = guess_template(names_gt, names_lq) or template

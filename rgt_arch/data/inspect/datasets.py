@@ -24,9 +24,9 @@ from rgt_arch.data.pairing import (
     PairingError,
     list_images,
     pair_names,
-    pairs_from_folders,
     pairs_from_meta_info,
     read_list,
+    require_partners,
     spread,
 )
 from rgt_arch.errors import UsageError
@@ -137,7 +137,7 @@ class DataSet:
                 text = f"{len(odd)} keys are in one LMDB only, such as {where}; make both from the same names"
                 self._error("dataroot_lq", text)
             elif not lines and len(self.report.errors) == before:
-                pairs_from_folders(list(gt.names), list(lq.names), gt.place, lq.place, template)
+                require_partners(self.pairing, gt.names, lq.names, gt.place)
         except PairingError as error:
             self._error(error.key, str(error), self.data.get(error.key))
         return len(self.report.errors) == before
