@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from rgt_arch.config import apply_overrides, load_options
-from rgt_arch.config.loading import read_written
+from rgt_arch.config.loading import WrittenOptions, read_written
 from rgt_arch.config.problems import Report, suggestion
 from rgt_arch.config.validation import check_options
 from rgt_arch.data.images import walk_files
@@ -221,7 +221,7 @@ def _read_list(settings: AblationSettings) -> tuple[Path, list[Variant], list[in
     for label in settings.only or ():
         if label not in listed:
             raise UsageError(f"--only {label!r}: {file} has no such variant; {suggestion(label, listed)}")
-    variants: list[Variant] = []
+    written, variants = read_written(base), list[Variant]()
     for label, changes in listed.items():
         if variants and settings.only and label not in settings.only:
             continue
@@ -231,10 +231,10 @@ def _read_list(settings: AblationSettings) -> tuple[Path, list[Variant], list[in
         if any(not entry.startswith("network_g:") for entry in changes or ()):
             raise UsageError(f"{file}: variants:{label}: {changes}: variants may change keys of network_g only")
         overrides = (*(content.get("overrides") or ()), *settings.overrides, *(changes or ()))
-        options = load_options(base)
+        options = copy.deepcopy(written.options)
         apply_overrides(options, overrides)
         network_config(options, f"{file}: variants:{label}")
-        _check_options(options, base, data=not settings.report)
+        _check_options(options, base, written, data=not settings.report)
         variant = Variant(label, overrides, options)
         for other in variants:
             if variant.slug == other.slug or options["network_g"] == other.options["network_g"]:
@@ -246,12 +246,13 @@ def _read_list(settings: AblationSettings) -> tuple[Path, list[Variant], list[in
     return base, variants, list(dict.fromkeys(seeds))
 
 
-def _check_options(options: Mapping[str, Any], base: Path, *, data: bool) -> None:
+def _check_options(options: Mapping[str, Any], base: Path, written: WrittenOptions, *, data: bool) -> None:
     """Check a variant's options as `basicsr train` does. data: check the files that they name too."""
-    copied, report = copy.deepcopy(dict(options)), Report(str(base), read_written(base))
+    copied = copy.deepcopy(dict(options))
     if data:
-        validate_options(copied, file=base, is_train=True, root=Path.cwd(), written=read_written(base))
+        validate_options(copied, file=base, is_train=True, root=Path.cwd(), written=written)
     else:
+        report = Report(str(base), written)
         check_options(copied, report, is_train=True)
         report.raise_errors()
 
