@@ -16,7 +16,7 @@ from rgt_arch.archs.rgt_arch import PRESETS
 from rgt_arch.data.images import header_size
 from rgt_arch.data.inspect import header_faults
 from rgt_arch.data.pairing import Pair, PairingError, guess_template, list_images, pairs_from_folders
-from rgt_arch.errors import UsageError, UserError, printable
+from rgt_arch.errors import UsageError, UserError, naming, printable
 from rgt_arch.evaluation.tables.results import SCALES
 from rgt_arch.weights.inspecting import infer_config
 from rgt_arch.weights.reading import read_checkpoint
@@ -117,10 +117,9 @@ def runnable(method: Method, scale: int) -> Runnable:
 
 def _config(path: Path) -> dict[str, Any]:
     checkpoint = read_checkpoint(path)
-    try:
-        return infer_config(checkpoint.state_dict(), checkpoint.config)
-    except UsageError as error:
-        raise error if str(error).startswith(str(path)) else UsageError(f"{path}: {error}") from error
+    state_dict = checkpoint.state_dict()  # its errors name the file
+    with naming(path):
+        return infer_config(state_dict, checkpoint.config)
 
 
 # --- images ---
