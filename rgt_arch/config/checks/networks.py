@@ -112,8 +112,7 @@ def _check_vgg(path: KeyPath, loss: dict[str, Any], root: Path, report: Report) 
     name, cache = url.rpartition("/")[2], Path(torch.hub.get_dir(), "checkpoints")
     if own and name not in VGG_PRETRAIN_PATH:
         report.error(path, f"BasicSR would load {VGG_PRETRAIN_PATH} for {vgg_type}; move it, or take vgg_type: vgg19")
-    rank = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))
-    if own or (cache / name).exists() or rank != "0":
+    if own or (cache / name).exists():
         return
     try:
         urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=10).close()
