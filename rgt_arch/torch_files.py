@@ -99,7 +99,7 @@ def load_data_only(path: str | os.PathLike[str], map_location: Any = "cpu", *, m
     path = Path(path)
     kind = checkpoint_kind(path)
     if kind == SAFETENSORS:
-        raise UsageError(f"{path}: is a safetensors file, which is read for RGTModel only; name a .pth file")
+        raise UsageError(f"{path}: is a safetensors file, which holds weights alone; name a file of torch.save")
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(_DATA):
             warnings.simplefilter("ignore")  # about pickle protocols and TorchScript
