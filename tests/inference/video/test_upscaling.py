@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -385,21 +385,17 @@ def test_failing_upscaler_leaves_no_new_file_and_keeps_the_old_result(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mp4", "source.mp4"]
 
 
-@pytest.fixture
-def disk_limit() -> Iterator[None]:
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-@pytest.mark.usefixtures("disk_limit")
 def test_a_full_disk_ends_in_one_line(make_video: Make, tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (25, 48, 64, 3)).astype(np.uint8)
     source = make_video(picture=lambda number: noise[number])
     # writing beyond the limit raises OSError, because Python ignores SIGXFSZ
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
-    with pytest.raises(UserError, match=r"out\.mp4: cannot be written: .*nothing was changed"):
-        run(source)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with pytest.raises(UserError, match=r"out\.mp4: cannot be written: .*nothing was changed"):
+            run(source)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)  # before pytest writes, perhaps to a long file
     assert [path.name for path in tmp_path.iterdir()] == ["source.mp4"]
 
 
