@@ -151,7 +151,8 @@ def _run(job: Job, upscaler: Upscaler, output: Output, advance: Callable[[int, i
     height, width = picture.pixels.shape[:2]
     channels = picture.channels - (upscaler.alpha == "drop" and picture.has_alpha)
     size = upscaler.output_size(height, width, output.scaling())
-    losses = check_writable(job.target, size, channels, picture.pixels.dtype, quality=output.quality)
+    dtype, bits = picture.pixels.dtype, picture.bits
+    losses = check_writable(job.target, size, channels, dtype, quality=output.quality, bits=bits)
     notices += [*picture.notices, *losses]
     pixels = upscaler.upscale(picture.pixels, output.scaling(), advance)
     notices += write_picture(job.target, picture.enlarged(pixels), quality=output.quality)

@@ -246,7 +246,11 @@ def _device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise UsageError(f"device is {name!r}; it must be one of {', '.join(DEVICES)}") from None
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    available = {
+        "cpu": True,
+        "cuda": (device.index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available(),
+    }
     if not available.get(device.type, False):
         raise UsageError(f"device {name} is not available to torch {torch.__version__}; use auto or cpu")
     return device

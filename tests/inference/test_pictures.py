@@ -176,6 +176,15 @@ def test_files_of_other_programs_are_read_exactly(tmp_path: Path, name: str) -> 
     assert b"shape" not in (picture.metadata.get(EXIF) or b"")  # tifffile's description would be wrong for another size
 
 
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg", ".webp", ".avif"])
+@pytest.mark.parametrize("bits", DTYPES)
+def test_names_that_are_not_utf_8_are_read_and_written(tmp_path: Path, bits: str, suffix: str) -> None:
+    path = tmp_path / os.fsdecode(b"\xff" + suffix.encode())
+    assert write_picture(path, Picture(noise(3, DTYPES[bits]))) == []
+    assert read_picture(path).pixels.shape == (9, 13, 3)
+    assert picture_pixels(path) == (1 if suffix == ".avif" else 9 * 13)  # libvips cannot open it
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("name", ["a.jpg", "a8.png", "a16.png", "a8.tif", "a16.tif"])
 def test_pictures_are_turned_upright(tmp_path: Path, name: str, orientation: int) -> None:
@@ -282,10 +291,35 @@ def test_channels_beside_cmyk_are_alpha_only_if_marked(tmp_path: Path, bits: str
         assert (channels < 4) == ("channels that are not marked as transparency" in picture.metadata)
         if channels == 4:
             assert (picture.pixels[..., 3] == top // 3).all()
+    _tiff(inks[..., :4], **options)(path)  # the four inks are not reported as unmarked
+    assert read_picture(path).metadata.keys() <= {EXIF, DPI}
     if bits == "16":
         _tiff(inks, extrasamples=["assocalpha"], **options)(path)
         with pytest.raises(UserError, match="save it as RGB"):
             read_picture(path)
+
+
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "jpeg"])
+def test_ycbcr_tiff_becomes_rgb(tmp_path: Path, compression: str) -> None:
+    """libvips reads it as if it were RGB, unless it is JPEG."""
+    for orientation, shown in ((1, smooth(3)), (6, np.rot90(smooth(3), -1))):
+        image, path = Image.fromarray(smooth(3)).convert("YCbCr"), tmp_path / "a.tif"
+        image.save(path, compression=compression, tiffinfo={274: orientation})
+        picture = read_picture(path)
+        np.testing.assert_allclose(picture.pixels.astype(int), shown, atol=12)  # JPEG of quality 75
+        assert picture.metadata.keys() <= {EXIF}
+    path.write_bytes((content := path.read_bytes())[: len(content) * 3 // 4])
+    with pytest.raises(UserError, match=r"a\.tif: is truncated"):
+        read_picture(path)
+
+
+@pytest.mark.parametrize("space", ["lab", "labs"])
+def test_lab_keeps_16_bits(tmp_path: Path, space: str) -> None:
+    pixels = smooth(3, np.uint16) + np.uint16(77)
+    pyvips.Image.new_from_array(pixels, interpretation="rgb16").colourspace(space).tiffsave(str(tmp_path / "a.tif"))
+    got = read_picture(tmp_path / "a.tif").pixels
+    assert got.dtype == np.uint16
+    assert np.abs(got.astype(int) - pixels).max() < 129  # half a level of 8 bits
 
 
 @pytest.mark.parametrize("bits", DTYPES)
@@ -383,6 +417,7 @@ def _bad_files(folder: Path) -> dict[str, str]:
     for name, options in BANDS.items():
         tifffile.imwrite(folder / name, np.zeros((4, 6, 4), np.uint8), **{"photometric": "minisblack", **options})
     tifffile.imwrite(folder / "raw.tif", smooth(3), photometric="rgb", subfiletype=1)
+    Image.fromarray(smooth(3)).convert("RGB").convert("LAB").save(folder / "lab.tif")
     (folder / "folder.png").mkdir()
     os.mkfifo(folder / "pipe.png")
     return reasons | {
@@ -395,6 +430,7 @@ def _bad_files(folder: Path) -> dict[str, str]:
         "planes.tif": "grey and alpha in separate planes",
         "raw.tif": "camera",
         "inks.tif": "inks other than CMYK; save it as RGB",
+        "lab.tif": "Lab colours in 8 bits",
         **{name: "has 4 channels that are not marked as RGB or CMYK; save it as" for name in BANDS if "bands" in name},
     }
 
@@ -771,8 +807,12 @@ def test_avif_of_10_and_12_bits_becomes_16_bits_with_full_white(tmp_path: Path, 
     levels = np.arange(2**bits).reshape(-1, 64).astype(np.uint32)
     image = pyvips.Image.new_from_array((levels << (16 - bits)).astype(np.uint16), interpretation="grey16")
     image.heifsave(str(tmp_path / "a.avif"), compression="av1", bitdepth=bits, lossless=True)
-    pixels = read_picture(tmp_path / "a.avif").pixels
-    np.testing.assert_allclose(pixels[..., 0], levels * 65535 / (2**bits - 1), atol=1)
+    picture = read_picture(tmp_path / "a.avif")
+    np.testing.assert_allclose(picture.pixels[..., 0], levels * 65535 / (2**bits - 1), atol=1)
+    size, dtype = picture.pixels.shape[:2], picture.pixels.dtype
+    assert check_writable(tmp_path / "b.avif", size, 3, dtype, bits=picture.bits) == []  # nothing is rounded
+    (notice,) = check_writable(tmp_path / "b.jpg", size, 3, dtype, bits=picture.bits)
+    assert "8 bits" in notice
 
 
 @pytest.mark.parametrize("bits", DTYPES)

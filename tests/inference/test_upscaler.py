@@ -345,6 +345,12 @@ def test_a_device_that_is_not_available_is_named():
         Upscaler(Enlarge(), device="cuda")
 
 
+def test_a_gpu_of_a_number_that_does_not_exist_is_named():
+    name = f"cuda:{torch.cuda.device_count()}"
+    with pytest.raises(UsageError, match=f"device {name} is not available"):
+        Upscaler(Enlarge(), device=name)
+
+
 @pytest.mark.parametrize(
     "image",
     [

@@ -19,12 +19,14 @@ from rgt_arch.errors import UserError
 PROFILE, EXIF, XMP, DPI, TEXT = "colour profile", "EXIF data", "XMP data", "resolution", "text "
 COMMENT = f"{TEXT}Comment"  # of a JPEG
 UNMARKED = "channels that are not marked as transparency"
+YCBCR = "YCbCr outside of JPEG"  # of a TIFF, which libvips reads as if it were RGB
 XMP_IN_PNG = "XML:com.adobe.xmp"
 _NOT_TEXTS = (XMP_IN_PNG, "Raw profile type exif", "Raw profile type xmp")  # data that PNG keeps as text
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "AVIF")  # JPEG includes MPO; EPS would start Ghostscript
 _ORIENTATION, _DESCRIPTION = 0x112, 0x10E
 _EXTRA_SAMPLES, _PHOTOMETRIC, _CAMERA, _RESOLUTION_UNIT, _SAMPLES, _PLANES = 0x152, 0x106, 32803, 0x128, 0x115, 0x11C
-_KIND, _BITS, _INK_SET, _SEPARATED = 0xFE, 0x102, 0x14C, 5
+_KIND, _BITS, _INK_SET, _COMPRESSION = 0xFE, 0x102, 0x14C, 0x103
+_SEPARATED, _YCBCR, _LAB, _JPEG = 5, 6, 8, 7  # three colour codings of a TIFF, and a compression
 # EXIF tags that count pixels: width and height, and points and sizes (x, y, …) in the picture.
 _SIZES = {0x100: 1, 0x101: 0, 0xA002: 1, 0xA003: 0, 0x1001: 1, 0x1002: 0}  # places in (height, width)
 _POINTS = (0x9214, 0xA214)
@@ -74,12 +76,14 @@ class Picture:
     bytes, DPI (x, y), and TEXT with a key for a PNG's texts and a JPEG's comment. Entries with other names are not
     written, only reported as lost.
     notices: lines for the user about the pixels, without the file's name. lossless: whether it is a lossless WebP.
+    bits: per sample of the file, if fewer than those of the dtype, as in AVIF.
     """
 
     pixels: NDArray[Any]
     metadata: Mapping[str, Any] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
     lossless: bool = False
+    bits: int | None = None
 
     @property
     def channels(self) -> int:
@@ -201,9 +205,14 @@ def _read_tiff(content: bytes) -> dict[str, Any]:
     colours = tags.get(_PHOTOMETRIC)
     if colours == _CAMERA or tags.get(_KIND, 0) & 1 or (tags.get(_SAMPLES), tags.get(_PLANES)) == (2, 2):
         raise UserError("holds undeveloped camera data, or grey and alpha in separate planes; save it as PNG first")
+    if colours == _LAB and 8 in tags.get(_BITS, ()):  # libvips 8.18 refuses its own too
+        raise UserError("has Lab colours in 8 bits, which are not read; save it as RGB")
     unit = {2: 1.0, 3: 2.54}.get(tags.get(_RESOLUTION_UNIT, 2), 0)
     found: dict[str, Any] = _plausible(*(float(tags.get(tag, 0)) * unit for tag in (0x11A, 0x11B)))
-    extra = tags.get(_EXTRA_SAMPLES, (0,) if colours == _SEPARATED else (2,))
+    if colours == _YCBCR and tags.get(_COMPRESSION) != _JPEG:
+        found[YCBCR] = None
+    has_unmarked = colours == _SEPARATED and tags.get(_SAMPLES, 1) > 4
+    extra = tags.get(_EXTRA_SAMPLES, (0,) if has_unmarked else (2,))
     if extra[0] not in (1, 2, 999):
         found[UNMARKED] = None
     elif len(extra) > 1:

@@ -16,6 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pyvips
+from numpy.typing import NDArray
 from PIL import Image, ImageFile, PngImagePlugin
 
 from rgt_arch.data.images import decode, image_size, read_bytes
@@ -26,6 +27,7 @@ from rgt_arch.inference.pictures.picture import (
     PROFILE,
     UNMARKED,
     XMP,
+    YCBCR,
     Picture,
     named_xmp,
     read_metadata,
@@ -83,7 +85,7 @@ def picture_pixels(path: Path) -> int:
     try:
         image = pyvips.Image.new_from_file(str(path))
         return int(image.width * image.height)
-    except pyvips.Error:
+    except (pyvips.Error, UnicodeError):  # libvips takes names in UTF-8 only
         return math.prod(image_size(path) or (1,))
 
 
@@ -113,12 +115,16 @@ def _by_vips(content: bytes, kind: str, fail_on: str = "error") -> Picture:
     options: dict[str, Any] = {"fail_on": fail_on, "access": "sequential"}
     if kind in ("png", "jpeg", "tiff", "heif"):
         options["unlimited"] = True  # metadata of any length, and large pictures
+    metadata, notices = _metadata(content, kind)
     load = getattr(pyvips.Image, f"{kind}load_buffer")
     image = load(content, **options)
     if image.width * image.height > MAX_PIXELS:
         raise UserError(f"{image.width}×{image.height} pixels are too many; the limit is {MAX_PIXELS}")
     fields = {name: image.get(name) for name in _FIELDS if image.get_typeof(name)}
-    metadata, notices = _metadata(content, kind)
+    if YCBCR in metadata:
+        del metadata[YCBCR]
+        upright = cv2.cvtColor(_opencv_pixels(content, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+        image = pyvips.Image.new_from_array(upright, interpretation="srgb")
     if kind in ("tiff", "heif") and (pages := fields.get("n-pages", 1)) > 1:
         metadata[f"pages after the first ({pages - 1})"] = None
     turned = fields.get("orientation", 1)
@@ -137,7 +143,7 @@ def _by_vips(content: bytes, kind: str, fail_on: str = "error") -> Picture:
     elif "icc-profile-data" in fields:
         metadata[PROFILE] = fields["icc-profile-data"]
     if image.interpretation in ("lab", "labs"):
-        image = image.colourspace("srgb")
+        image = image.colourspace("rgb16")  # Lab has 16 or 32 bits
     if image.format not in ("uchar", "ushort"):
         bits = f"{fields.get('bits-per-sample', 0)}-bit samples of type {image.format}"
         raise UserError(f"has {bits}; convert it to 8 or 16 bits, unsigned")
@@ -148,11 +154,13 @@ def _by_vips(content: bytes, kind: str, fail_on: str = "error") -> Picture:
     colours = 1 if image.bands < 3 else 3
     image = image.extract_band(0, n=min(image.bands, colours + (UNMARKED not in metadata)))
     pixels = (image if turned == 1 else image.copy_memory().autorot()).numpy()
-    return Picture(pixels, metadata, tuple(notices), kind == "webp" and b"VP8L" in webp_chunks(content))
+    lossless = kind == "webp" and b"VP8L" in webp_chunks(content)
+    bits = fields["bits-per-sample"] if kind == "heif" else None
+    return Picture(pixels, metadata, tuple(notices), lossless, bits)
 
 
 def _metadata(content: bytes, kind: str) -> tuple[dict[str, Any], list[str]]:
-    """Read the metadata of a file that libvips opens, and notices."""
+    """Read the metadata of a file whose pixels libvips reads, and notices."""
     before = ImageFile.LOAD_TRUNCATED_IMAGES
     try:
         for tolerant in (before, True):  # True: Pillow leaves out texts that are too large, and ignores their checksums
@@ -168,12 +176,16 @@ def _metadata(content: bytes, kind: str) -> tuple[dict[str, Any], list[str]]:
     return {}, ["its metadata cannot be read"]
 
 
-def _by_opencv(content: bytes) -> Picture:
-    """Read formats whose metadata does not matter: BMP, PNM, JPEG 2000 in 8 or 16 bits."""
+def _opencv_pixels(content: bytes, flags: int) -> NDArray[Any]:
     try:
-        pixels = decode(content, Path(), cv2.IMREAD_UNCHANGED)
+        return decode(content, Path(), flags)
     except UserError as error:
         raise UserError(f"is truncated, damaged, or not a picture of a kind that is read: {_READ}") from error
+
+
+def _by_opencv(content: bytes) -> Picture:
+    """Read formats whose metadata does not matter: BMP, PNM, JPEG 2000 in 8 or 16 bits."""
+    pixels = _opencv_pixels(content, cv2.IMREAD_UNCHANGED)
     if pixels.dtype not in (np.uint8, np.uint16) or (pixels.ndim == 3 and pixels.shape[2] not in (3, 4)):
         raise UserError(f"has {pixels.dtype} samples; convert it to 8 or 16 bits, grey or RGB")
     if pixels.ndim == 3:

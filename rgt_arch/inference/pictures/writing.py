@@ -70,11 +70,12 @@ def check_writable(
     dtype: DTypeLike,
     *,
     quality: int | str | None = None,
+    bits: int | None = None,
 ) -> list[str]:
     """Check, before any work is done, whether a file of this name can hold a picture.
 
     size: (height, width); channels: 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA; dtype: uint8 or uint16; quality: as in
-    `write_picture`.
+    `write_picture`; bits: as in `Picture`.
     Returns one line for each loss, without the file's name. Raises UsageError for an unknown suffix, UserError for a
     picture that is too large for the format, and for lossless JPEG.
     """
@@ -92,7 +93,7 @@ def check_writable(
             f"{path}: {form.name} is always lossy; take --ext png, webp or avif, or a quality from 1 to 100"
         )
     notices = []
-    if form.bits < 16 and np.dtype(dtype) == np.uint16:
+    if form.bits < (bits or 8 * np.dtype(dtype).itemsize):
         notices.append(f"{form.name} has {form.bits} bits per sample; more are rounded (PNG and TIFF keep 16)")
     if channels in (2, 4) and not form.has_alpha:
         notices.append(f"{form.name} has no transparency; the picture is put on white (PNG, TIFF and WebP keep it)")
@@ -141,27 +142,28 @@ def _holds(form: _Format, channels: int, name: str, value: Any, by_vips: bool) -
 
 
 def _write_by_vips(path: Path, picture: Picture, kind: str, quality: int | str) -> None:
+    name = os.fsencode(path)  # as a text it would have to be UTF-8
     pixels, metadata = np.ascontiguousarray(picture.pixels), picture.metadata
     colours = (("b-w", "grey16") if picture.channels < 3 else ("srgb", "rgb16"))[pixels.itemsize - 1]
     image = pyvips.Image.new_from_array(pixels, interpretation=colours)
     x, y = metadata.get(DPI, (72.0, 72.0))
     image = image.copy(xres=x / 25.4, yres=y / 25.4)
-    for number, (name, value) in enumerate(metadata.items()):
-        if name in _FIELDS:
-            image.set_type(pyvips.GValue.blob_type, _FIELDS[name], value)
-        elif name.startswith(TEXT):
-            image.set_type(pyvips.GValue.gstr_type, f"png-comment-{number}-{name.removeprefix(TEXT)}", value)
+    for number, (key, value) in enumerate(metadata.items()):
+        if key in _FIELDS:
+            image.set_type(pyvips.GValue.blob_type, _FIELDS[key], value)
+        elif key.startswith(TEXT):
+            image.set_type(pyvips.GValue.gstr_type, f"png-comment-{number}-{key.removeprefix(TEXT)}", value)
     keep = "icc:xmp:other" + (":exif" if EXIF in metadata else "")  # else libvips writes EXIF data of its own
     if kind == "PNG":
-        image.pngsave(str(path), filter="all", keep=keep)
+        image.pngsave(name, filter="all", keep=keep)
     elif kind == "AVIF":
         how = {"lossless": True} if quality == "lossless" else {"Q": quality}
         image.heifsave(
-            str(path), compression="av1", bitdepth=4 + 4 * pixels.itemsize, subsample_mode="off", keep=keep, **how
+            name, compression="av1", bitdepth=4 + 4 * pixels.itemsize, subsample_mode="off", keep=keep, **how
         )
     else:
         options = {"bigtiff": pixels.nbytes > _SMALL_TIFF, "resunit": "inch"}
-        image.tiffsave(str(path), compression="deflate", predictor="horizontal", **options)
+        image.tiffsave(name, compression="deflate", predictor="horizontal", **options)
 
 
 def _write_by_pillow(path: Path, picture: Picture, form: _Format, quality: int | str) -> None:
