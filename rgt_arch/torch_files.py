@@ -6,14 +6,17 @@ import io
 import os
 import re
 import warnings
+import zipfile
 from argparse import Namespace
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
 
-from rgt_arch.errors import UsageError
+from rgt_arch.errors import UsageError, few
 from rgt_arch.files import written_whole
 
 TORCH_ZIP, TORCH_LEGACY, SAFETENSORS = "torch zip", "torch legacy", "safetensors"
@@ -50,7 +53,7 @@ def _numpy_scalar(dtype: _NumpyType, data: bytes) -> Any:
 
 # Classes of data, beside torch's own, that training programs write into checkpoints.
 _DATA: list[Any] = [
-    Namespace,
+    *(Namespace, SimpleNamespace, date, datetime, timedelta, timezone, frozenset),
     bytes,  # an empty one
     (_NumpyType, "numpy.dtype"),
     (_NumpyArray, "numpy.ndarray"),
@@ -115,12 +118,24 @@ def load_data_only(path: str | os.PathLike[str], map_location: Any = "cpu", *, m
             raise UsageError(
                 f"{path}: is a TorchScript program, which would run code; name the state dict it was made from (.pth)"
             ) from error
+        if names := _zipped_files(path):
+            raise UsageError(f"{path}: is an archive of {few(names)}; unpack it and name the weights in it") from error
         with path.open("rb") as file:
             head = file.read(16)
         raise UsageError(
             f"{path}: is not a PyTorch checkpoint or is truncated or damaged (it starts with {head!r}); download the "
             "weights again or save them again"
         ) from error
+
+
+def _zipped_files(path: Path) -> list[str]:
+    """Return the names in a zip archive that torch.save did not write; empty for other files."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, NotImplementedError, ValueError):  # the last: a name that is not UTF-8
+        return []
+    return [] if any(name.endswith("/data.pkl") for name in names) else names
 
 
 def save_whole(value: Any, path: str | os.PathLike[str], **kwargs: Any) -> None:

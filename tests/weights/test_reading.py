@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import pickle
+import zipfile
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -96,6 +99,29 @@ def test_numpy_data_of_a_file_is_read_as_it_was(tmp_path: Path) -> None:
         assert (array.shape, array.dtype.kind) == (other.shape, other.dtype.kind)
         np.testing.assert_array_equal(array, other)
     assert read["numbers"] == [0.5, -3, True, 1j, float("inf"), "a"]
+
+
+def test_times_and_other_plain_data_beside_weights_are_read(tmp_path: Path) -> None:
+    now = datetime(2026, 1, 2, 3, 4, 5, 6)
+    data = [
+        now,
+        now.replace(tzinfo=timezone.utc),
+        now.date(),
+        timedelta(1, 2),
+        frozenset({1}),
+        SimpleNamespace(a=date.min),
+    ]
+    for zipped in (True, False):
+        torch.save({"data": data}, tmp_path / "data.pth", _use_new_zipfile_serialization=zipped)
+        assert load_data_only(tmp_path / "data.pth") == {"data": data}
+
+
+def test_archive_of_checkpoints_is_to_be_unpacked(tmp_path: Path) -> None:
+    torch.save(WEIGHTS, tmp_path / "RGT_x4.pth")
+    with zipfile.ZipFile(tmp_path / "models.zip", "w") as archive:
+        archive.write(tmp_path / "RGT_x4.pth", "RGT/RGT_x4.pth")
+    text = f"{tmp_path / 'models.zip'}: is an archive of RGT/RGT_x4.pth; unpack it and name the weights in it"
+    assert refusal(tmp_path / "models.zip") == text
 
 
 @pytest.mark.parametrize("build", [True, False], ids=["a state that breaks NumPy", "an object of Python"])

@@ -155,8 +155,8 @@ def _by_vips(content: bytes, kind: str, fail_on: str = "error") -> Picture:
     image = image.extract_band(0, n=min(image.bands, colours + (UNMARKED not in metadata)))
     pixels = (image if turned == 1 else image.copy_memory().autorot()).numpy()
     lossless = kind == "webp" and b"VP8L" in webp_chunks(content)
-    bits = fields["bits-per-sample"] if kind == "heif" else None
-    return Picture(pixels, metadata, tuple(notices), lossless, bits)
+    own_bits = fields["bits-per-sample"] if kind == "heif" else None
+    return Picture(pixels, metadata, tuple(notices), lossless, own_bits)
 
 
 def _metadata(content: bytes, kind: str) -> tuple[dict[str, Any], list[str]]:
