@@ -231,6 +231,20 @@ def test_jpeg_without_end_marker_is_read_and_jpeg_without_all_pixels_is_not(tmp_
             read_picture(path)
 
 
+@pytest.mark.parametrize("bits", DTYPES)
+def test_png_without_end_chunk_is_read_and_png_without_all_pixels_is_not(tmp_path: Path, bits: str) -> None:
+    pixels = noise(3, DTYPES[bits])
+    whole = png(pixels, 2, depth=int(bits))
+    for missing in (12, 8, 4):  # 4: the checksum alone
+        (tmp_path / "a.png").write_bytes(whole[:-missing])
+        picture = read_picture(tmp_path / "a.png")
+        np.testing.assert_array_equal(picture.pixels, pixels)
+        assert ("its end mark is missing, but all pixels are there" in picture.notices) == (missing > 4)
+    (tmp_path / "a.png").write_bytes(whole[:-30])
+    with pytest.raises(UserError, match="is truncated"):
+        read_picture(tmp_path / "a.png")
+
+
 def test_cmyk_jpeg_of_adobe_becomes_rgb(tmp_path: Path) -> None:
     cmyk = Image.fromarray(smooth(3)).convert("CMYK")
     cmyk.save(tmp_path / "a.jpg", quality=100)  # Pillow writes the Adobe marker and inverted inks

@@ -50,6 +50,7 @@ _KINDS = {
 _LONGEST_START = 256
 _FIELDS = ("n-pages", "orientation", "bits-per-sample", "xmp-data", "icc-profile-data")
 _DAMAGED = "some of its metadata is damaged or above 64 MB: it may be wrong or missing"
+_NO_END = "its end mark is missing, but all pixels are there"
 _READ = "PNG, JPEG, TIFF, WebP, AVIF, GIF, BMP, PNM or JPEG 2000"
 
 pyvips.cache_set_max(0)  # the cache would return the old content of a file that was written again
@@ -102,13 +103,16 @@ def _read(content: bytes) -> Picture:
     if kind is None:
         return _by_opencv(content)
     try:
-        return _by_vips(content, kind)
+        picture = _by_vips(content, kind)
+        if kind == "png" and b"IEND" not in content:
+            picture = replace(picture, notices=(*picture.notices, _NO_END))
+        return picture
     except pyvips.Error as error:
         if kind != "jpeg" or "premature end" not in str(error):
             raise
         # with the end mark added, libvips warns only if pixels are missing too
         picture = _by_vips(content + b"\xff\xd9", kind, fail_on="warning")
-        return replace(picture, notices=(*picture.notices, "its end mark is missing, but all pixels are there"))
+        return replace(picture, notices=(*picture.notices, _NO_END))
 
 
 def _by_vips(content: bytes, kind: str, fail_on: str = "error") -> Picture:
