@@ -600,6 +600,14 @@ def _with_chunk(content: bytes) -> bytes:
 
 
 WIDE = (31270, 32900, 70800, 29200, 17000, 79700, 13100, 4600)  # primaries of BT.2020
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "AVIF"])
+def test_exif_data_without_entries_is_not_reported(tmp_path: Path, form: str) -> None:
+    save(tmp_path / "a", smooth(3), format=form, exif=b"Exif\0\0" + Image.Exif().tobytes().removeprefix(b"Exif\0\0"))
+    assert write_picture(tmp_path / "b.png", read_picture(tmp_path / "a")) == []
+
+
 HDR = (b"cICP", bytes([9, 16, 0, 1]))
 GAMMA_OF_SRGB = (b"gAMA", struct.pack(">I", 45455))
 # Files with data that a result does not carry, and the name of the data in the notice.
