@@ -119,8 +119,9 @@ def read_metadata(content: bytes, kind: str) -> dict[str, Any]:
         if frames > 1:  # depth map, gain map, the other eye's view
             found[f"pictures after the first ({frames - 1})"] = None
         # getexif decodes a PNG, whose EXIF data and texts may follow the pixels
-        entries = image.info.get("exif", b"").removeprefix(b"Exif\0\0")[8:].strip(b"\0")  # none in Pillow's empty data
-        found |= _upright(image.getexif) or (_DAMAGED_EXIF if entries else {})
+        exif = image.info.get("exif", b"").removeprefix(b"Exif\0\0")
+        has_entries = exif[8:].strip(b"\0") or exif[:2] not in (b"II", b"MM", b"")  # Pillow may write none
+        found |= _upright(image.getexif) or (_DAMAGED_EXIF if has_entries else {})
         found |= _plausible(*image.info.get("dpi", (0, 0)))
         if comment := image.info.get("comment"):
             found[COMMENT] = comment.decode("latin-1")
