@@ -154,7 +154,8 @@ def plan_jobs(inputs: Sequence[str | Path], output: Output, scale: int) -> Plan:
     else:
         every = (job for match in found for job in _jobs_of(match, place, suffix, output.extension, plan))
         # the same file may be named twice, by patterns for instance
-        jobs = _told_apart(list({(_identity(job.source), _identity(job.target)): job for job in every}.values()))
+        different = {(_identity(job.source), _identity(job.target)): job for job in every}
+        jobs = _told_apart(list(different.values()), output.compare)
     if not output.overwrite:  # skip earlier results, as when `rgt upscale *.jpg` is run again
         results = {_identity(path): job for job in jobs for path in (job.target, comparison_path(job.target))}
         jobs = [job for job in jobs if results.get(_identity(job.source), job) is job]
@@ -185,18 +186,23 @@ def _is_file_name(named: str, single: bool) -> bool:
     return suffix in _READABLE or (single and re.fullmatch(r"\.[a-z]{2,4}", suffix) is not None)
 
 
-def _told_apart(jobs: Sequence[Job]) -> list[Job]:
+def _told_apart(jobs: Sequence[Job], compare: bool) -> list[Job]:
     """Where results would have one name, add the source's suffix: anim.gif becomes anim_gif_x4.png beside anim.png.
 
-    Files beside an input count too, so that its result has the same name in every run.
+    compare: their comparisons too, so photo.jpg becomes photo_jpg_x4.jpg beside photo.png. Files beside an input count
+    too, so that its result has the same name in every run.
     """
-    counts = Counter(_identity(job.target) for job in jobs)
+
+    def written(job: Job) -> Path:
+        return comparison_path(job.target) if compare and not job.is_video else job.target
+
+    counts = Counter(_identity(written(job)) for job in jobs)
     apart = []
     for job in jobs:
-        stem, kind = job.source.stem, job.source.suffix
-        beside = job.source.with_suffix(job.target.suffix)
-        is_taken = counts[_identity(job.target)] > 1 or (os.path.lexists(beside) and beside != job.target)
-        if is_taken and kind.lower() != job.target.suffix.lower():
+        stem, kind, suffix = job.source.stem, job.source.suffix, written(job).suffix
+        beside = job.source.with_suffix(suffix)
+        is_taken = counts[_identity(written(job))] > 1 or (os.path.lexists(beside) and beside != job.target)
+        if is_taken and kind.lower() != suffix.lower():
             job = replace(job, target=job.target.with_name(f"{stem}_{kind[1:]}{job.target.name[len(stem) :]}"))
         apart.append(job)
     return apart

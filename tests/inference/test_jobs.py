@@ -166,6 +166,15 @@ def test_results_with_equal_names_are_distinguished_by_source_format(photos, tmp
     assert f"already there: {tmp_path / 'o'}" in again.line()
 
 
+def test_comparisons_with_equal_names_are_distinguished_too(photos, tmp_path):
+    Image.new("RGB", (4, 4)).save(photos / "cat.png")
+    output = Output(tmp_path / "o", compare=True)
+    assert counts(upscale([photos], output)) == (3, 0, 0)
+    names = ["cat_jpg_x2.jpg", "cat_jpg_x2_compare.png", "cat_x2.png", "cat_x2_compare.png"]
+    assert sorted(path.name for path in (tmp_path / "o").glob("cat*")) == names
+    assert targets(plan_jobs([photos / "cat.jpg"], output, 2), tmp_path / "o") == ["cat_jpg_x2.jpg"]
+
+
 def test_name_of_a_result_does_not_depend_on_the_other_inputs(photos):
     for suffix, names in (("auto", ["cat_x2.png", "cat_jpg_x2.png"]), ("", ["cat.png", "cat.png"])):
         for name in names:
