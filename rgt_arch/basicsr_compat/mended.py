@@ -19,8 +19,9 @@ from rgt_arch.config.loading import OptionLoader
 from rgt_arch.data.lmdb_reader import SharedLmdbBackend
 from rgt_arch.data.pairing import list_images, lmdb_key, pairs_from_folders
 from rgt_arch.errors import UserError
-from rgt_arch.torch_files import SAFETENSORS, checkpoint_kind, load_data_only, save_whole
-from rgt_arch.weights.reading import read_checkpoint
+from rgt_arch.torch_files import SAFETENSORS, load_data_only, save_whole
+from rgt_arch.weights.inspecting import is_rgt
+from rgt_arch.weights.reading import PLAIN, read_checkpoint
 
 Options = dict[str, Any]
 
@@ -93,10 +94,15 @@ class SafeTorch(types.ModuleType):
 
     @staticmethod
     def load(path: Any, map_location: Any = "cpu", **_: Any) -> Any:
-        """The content of a file; weights of a safetensors file under `params`, as BasicSR writes them."""
-        if checkpoint_kind(Path(path)) == SAFETENSORS:
-            return {"params": read_checkpoint(path).state_dict()}
-        return load_data_only(path, map_location)
+        """The content of a file, with all weights that `read_checkpoint` finds under their names, and an RGT's without
+        prefixes; weights of a safetensors file under `params`, as BasicSR writes them."""
+        checkpoint = read_checkpoint(path)
+        if checkpoint.kind == SAFETENSORS:
+            return {"params": checkpoint.state_dict()}
+        content: dict[str, Any] = load_data_only(path, map_location)
+        named = {key: weights for key, weights in checkpoint.weights.items() if key != PLAIN}
+        ours = {key: weights for key, weights in checkpoint.weights.items() if is_rgt(weights)}
+        return {**named, **ours.pop(PLAIN, content), **ours}
 
     @staticmethod
     def save(value: Any, path: str | os.PathLike[str]) -> None:

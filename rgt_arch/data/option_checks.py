@@ -30,7 +30,7 @@ def validate_options(
     written: the result of `read_written`, for line numbers in messages.
 
     Raises one UsageError with all problems, one line each: file, line, key, value, remedy. Reads names, at most 64
-    image headers per data set, and meta-info files; creates nothing.
+    image headers and 8 pairs of images per data set, and meta-info files; creates nothing.
     """
     report = Report(str(file), written)
     check_options(opt, report, is_train=is_train)

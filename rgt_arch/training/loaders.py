@@ -76,6 +76,10 @@ def validation_loaders(opt: Options, logger: logging.Logger) -> list[Any]:
     return loaders
 
 
+class MetricError(UserError):
+    """A metric that failed on an image, in a model that does not go on without it."""
+
+
 class ValidationDataset(NamingDataset):
     """A validation set that knows which image is validated: BasicSR's loaders read it in this process."""
 
@@ -100,9 +104,11 @@ class ValidationDataset(NamingDataset):
             if isinstance(error, UserError) or lost_contact(error):
                 raise
             calls = [frame for frame, _ in walk_tb(error.__traceback__) if frame.f_code.co_name == "calculate_metric"]
-            metric = f", {calls[0].f_locals['metric_type']}" if calls else ""
-            where = f"data set {self.opt['name']}, {self._files(self._index)}{metric}"
-            raise UserError(f"{where}: {as_user_error(error)}") from error
+            where = f"data set {self.opt['name']}, {self._files(self._index)}"
+            if not calls:
+                raise UserError(f"{where}: {as_user_error(error)}") from error
+            metric, remedy = calls[0].f_locals["metric_type"], "remove the metric or the image"
+            raise MetricError(f"{where}, {metric}: {as_user_error(error)}; {remedy}") from error
 
 
 def first_image(loader: Any) -> Any:

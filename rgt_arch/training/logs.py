@@ -13,6 +13,7 @@ import time
 import uuid
 from contextlib import ExitStack
 from itertools import count
+from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Any
 
@@ -35,24 +36,38 @@ WANDB_ID = "wandb_id.txt"
 _BAR_FORMAT = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}, {rate_fmt}, ETA {remaining}{postfix}"
 
 
-def open_log(opt: Options, command: str, notices: list[str]) -> logging.Logger:
-    """Return BasicSR's root logger with a new log file in the run directory; `notices` become its first warnings.
+def open_log(opt: Options, notices: list[str]) -> logging.Logger:
+    """Return BasicSR's root logger, anew for each run; `notices` become its first warnings.
 
-    After an earlier run in this process, or a module that called `get_root_logger`, BasicSR would not add a file.
+    It keeps its lines for the file that `write_log` makes: a run that fails before its first step leaves no folder.
     """
-    if initialized_logger.pop("basicsr", False):
-        earlier = logging.getLogger("basicsr")
-        for handler in earlier.handlers[:]:
-            earlier.removeHandler(handler)
-            handler.close()
-    stem = Path(opt["path"]["log"], f"{command}_{opt['name']}_{get_time_str()}")
-    names = (f"{stem}.log" if number == 1 else f"{stem}_{number}.log" for number in count(1))
-    logger = get_root_logger(log_file=next(name for name in names if not os.path.exists(name)))
+    logger = logging.getLogger("basicsr")
+    initialized_logger.pop("basicsr", None)
+    for handler in logger.handlers[:]:
+        logger.removeHandler(handler)
+        handler.close()
+    get_root_logger()  # for the other ranks this sets ERROR
+    if not opt["rank"]:
+        logger.setLevel(logging.INFO)
+        logger.addHandler(MemoryHandler(sys.maxsize, flushLevel=sys.maxsize))
     while notices:
         logger.warning(notices.pop(0))
     logger.info(get_env_info())
     logger.info(dict2str(opt))
     return logger
+
+
+def write_log(opt: Options, command: str, logger: logging.Logger) -> None:
+    """Write the lines since `open_log`, and all others, to a new log file in the run directory."""
+    stem = Path(opt["path"]["log"], f"{command}_{opt['name']}_{get_time_str()}")
+    names = (f"{stem}.log" if number == 1 else f"{stem}_{number}.log" for number in count(1))
+    for memory in [each for each in logger.handlers if isinstance(each, MemoryHandler)]:
+        file = logging.FileHandler(next(name for name in names if not os.path.exists(name)), "w")
+        file.setFormatter(logger.handlers[0].formatter)
+        memory.setTarget(file)
+        memory.close()  # writes its lines
+        logger.removeHandler(memory)
+        logger.addHandler(file)
 
 
 class Numbers:

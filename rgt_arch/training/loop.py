@@ -20,8 +20,15 @@ from rgt_arch.models.optimisation import GRAD_NORM, FiniteGuard
 from rgt_arch.models.rgt_model import RGTModel
 from rgt_arch.training import ranks, run_folder
 from rgt_arch.training.checkpoints import CheckpointManager
-from rgt_arch.training.loaders import UnreadableImages, batches, first_image, training_loader, validation_loaders
-from rgt_arch.training.logs import Numbers, StepLog, open_log
+from rgt_arch.training.loaders import (
+    MetricError,
+    UnreadableImages,
+    batches,
+    first_image,
+    training_loader,
+    validation_loaders,
+)
+from rgt_arch.training.logs import Numbers, StepLog, open_log, write_log
 from rgt_arch.training.options import Flags, Options, read_options, resolve_weights
 from rgt_arch.training.signals import StopRequest
 from rgt_arch.training.snapshots import (
@@ -48,11 +55,10 @@ def train(flags: Flags, root: str, notices: list[str], stop: StopRequest) -> Non
         if flags.auto_resume and (done := ranks.on_rank_zero(lambda: finished_iterations(opt))):
             _print_finished(opt, done)
             return
-        snapshot = _prepare_folder(opt, flags, lock, notices)
+        snapshot = _find_snapshot(opt, flags, lock, notices)
         start, total = 0 if snapshot is None else snapshot.iteration, int(opt["train"]["total_iter"])
 
-        logger = open_log(opt, "train", notices)
-        numbers = at_the_end.enter_context(closing(Numbers(opt, start, logger)))
+        logger = open_log(opt, notices)
         loader, sampler = training_loader(opt, start, lock, logger)
         val_loaders = validation_loaders(opt, logger)
         model = build_model(opt)
@@ -61,10 +67,13 @@ def train(flags: Flags, root: str, notices: list[str], stop: StopRequest) -> Non
         guard = FiniteGuard(train_settings(opt).nan_patience)
         if not isinstance(model, RGTModel):  # which has a guard of its own
             guard.watch(model.optimizers)
+        _try_validation(opt, model, val_loaders, logger)
+
+        _prepare_folder(opt, flags, lock, goes_on=snapshot is not None and snapshot.in_run)
+        write_log(opt, "train", logger)
+        numbers = at_the_end.enter_context(closing(Numbers(opt, start, logger)))
         checkpoints = CheckpointManager(opt, model, sampler.global_batch, snapshot, logger)
         run = _Run(opt, model, checkpoints, numbers, stop, UnreadableImages(len(loader.dataset), logger), logger)
-        run.try_validation(val_loaders)
-
         logger.info(f"Start training from epoch: {sampler.epoch_of(start + 1)}, iter: {start}")
         began, iteration, epoch = time.time(), start, sampler.epoch_of(start)
         at_the_end.enter_context(stop)
@@ -106,7 +115,8 @@ def test(flags: Flags, root: str, notices: list[str]) -> None:
     resolve_weights(opt)
     torch.backends.cudnn.benchmark = False  # images have many sizes, and each would be timed again
     ranks.on_rank_zero(lambda: run_folder.prepare_results(opt, notices))
-    logger = open_log(opt, "test", notices)
+    logger = open_log(opt, notices)
+    write_log(opt, "test", logger)
     opt["datasets"] = dict(sorted(opt["datasets"].items()))
     loaders = validation_loaders(opt, logger)
     model = build_model(opt)
@@ -140,31 +150,17 @@ class _Run:
                 folder = Path(self.opt["path"]["visualization"], loader.dataset.opt["name"])
                 self.model.opt["path"]["visualization"] = str(folder)
             arguments = (loader, iteration, self.numbers, self.opt["val"]["save_img"])
-            with loader.dataset.naming_image():
-                if not isinstance(self.model, RGTModel):
-                    self.model.validation(*arguments)
-                elif not self.model.validation(*arguments, should_stop=lambda: bool(self.stop.signal)):
-                    return False
+            try:
+                with loader.dataset.naming_image():
+                    if not isinstance(self.model, RGTModel):
+                        self.model.validation(*arguments)
+                    elif not self.model.validation(*arguments, should_stop=lambda: bool(self.stop.signal)):
+                        return False
+            except MetricError as error:  # does not end a training that has begun; RGTModel leaves out this image only
+                self.logger.warning(f"{error}; this validation of the data set is left out")
         restore_generators(generators, self.model.device)
         self.checkpoints.save_validation(iteration)
         return True
-
-    def try_validation(self, loaders: list[Any]) -> None:
-        """Validate the first image of each data set, so that errors do not come after `val_freq` iterations. Nothing is
-        saved; the model and the random generators stay as they are."""
-        if not self.opt.get("val") or not loaders:
-            return
-        self.logger.info("Trying the first image of each validation set.")
-        generators, trial = generator_states(self.model.device), copy.copy(self.model)
-        trial.best_metric_results = {}  # the trial's results are attributes of the copy
-        logging.disable(logging.INFO)
-        try:
-            for loader in map(first_image, loaders):
-                with loader.dataset.naming_image():
-                    trial.validation(loader, 0, None, False)
-        finally:
-            logging.disable(logging.NOTSET)
-        restore_generators(generators, self.model.device)
 
     def leave_if_asked(self, epoch: int, iteration: int, *, owes_validation: bool = False) -> None:
         """Log the unreadable images of all ranks, and leave if a signal has reached any rank."""
@@ -193,6 +189,24 @@ class _Run:
         raise SystemExit(self.stop.exit_code)
 
 
+def _try_validation(opt: Options, model: Any, loaders: list[Any], logger: logging.Logger) -> None:
+    """Validate the first image of each data set, before anything is written, so that errors do not come after
+    `val_freq` iterations. The model and the random generators stay as they are."""
+    if not opt.get("val") or not loaders:
+        return
+    logger.info("Trying the first image of each validation set.")
+    generators, trial = generator_states(model.device), copy.copy(model)
+    trial.best_metric_results = {}  # the trial's results are attributes of the copy
+    logging.disable(logging.INFO)
+    try:
+        for loader in map(first_image, loaders):
+            with loader.dataset.naming_image():
+                trial.validation(loader, 0, None, False)
+    finally:
+        logging.disable(logging.NOTSET)
+    restore_generators(generators, model.device)
+
+
 def _allow_step(guard: FiniteGuard, model: Any, iteration: int, batch: Any) -> None:
     """Warn of a step that was left out, because a loss or gradient is not finite; UserError for too many in a row."""
     norm, guard.norm = guard.norm, 0.0  # equal on all ranks
@@ -205,8 +219,8 @@ def _allow_step(guard: FiniteGuard, model: Any, iteration: int, batch: Any) -> N
     guard.allows(iteration, {**losses, GRAD_NORM: norm}, images, 1, "lower train.optim_g.lr")
 
 
-def _prepare_folder(opt: Options, flags: Flags, lock: run_folder.FolderLock, notices: list[str]) -> Snapshot | None:
-    """Find the snapshot to resume from and make the run directory, on rank 0. UsageError if a run would be lost."""
+def _find_snapshot(opt: Options, flags: Flags, lock: run_folder.FolderLock, notices: list[str]) -> Snapshot | None:
+    """Find the snapshot to resume from, on rank 0, and the weights. Raises UsageError if a run would be lost."""
     ranks.on_rank_zero(lock.take)
     if not (flags.auto_resume or flags.restart or flags.debug):
         ranks.on_rank_zero(lambda: run_folder.refuse_unfinished(opt))
@@ -214,14 +228,19 @@ def _prepare_folder(opt: Options, flags: Flags, lock: run_folder.FolderLock, not
     if snapshot is not None:
         snapshot.prepare(opt, notices)
     resolve_weights(opt)
+    return snapshot
+
+
+def _prepare_folder(opt: Options, flags: Flags, lock: run_folder.FolderLock, *, goes_on: bool) -> None:
+    """Make the run directory, on rank 0. Raises UsageError if another process has begun this run."""
 
     def prepare() -> None:
-        run_folder.prepare_run(opt, goes_on=snapshot is not None and snapshot.in_run)
+        lock.take()
+        run_folder.prepare_run(opt, goes_on=goes_on)
         run_folder.copy_option_file(flags.opt, opt["path"]["experiments_root"])
         lock.take()
 
     ranks.on_rank_zero(prepare)
-    return snapshot
 
 
 def _prepare_flags(opt: Options, flags: Flags, notices: list[str]) -> None:

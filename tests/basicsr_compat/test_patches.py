@@ -16,12 +16,14 @@ from basicsr.utils import FileClient
 from basicsr.utils import options as basicsr_options
 from basicsr.utils.registry import Registry
 
+from rgt_arch.archs.rgt_arch import RGT
 from rgt_arch.basicsr_compat import PATCHES
 from rgt_arch.basicsr_compat.mended import keep_first
 from rgt_arch.data.lmdb_reader import SharedLmdbBackend
 from rgt_arch.errors import UserError
 from rgt_arch.torch_files import load_data_only
 
+TINY = {"depth": [1], "embed_dim": 12, "num_heads": [2], "split_size": [8, 8], "mlp_ratio": 1, "upscale": 2}
 OPTIONS = """
 name: run
 manual_seed: 5
@@ -96,6 +98,33 @@ def test_weights_and_states_run_no_code_even_when_the_environment_asks_for_it(tm
         with pytest.raises(UserError, match=r"5.state: refused, because loading it would run code \(posix.mkdir\)"):
             attempt()
     assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "param_key"),
+    [
+        (lambda own, other: {"params-ema": own, "params": other}, "params_ema"),
+        (lambda own, other: {"params": {f"net_g.{key}": value for key, value in own.items()}}, "params"),
+        (lambda own, other: {"state_dict": {f"model.{key}": value for key, value in own.items()}}, "state_dict"),
+        (lambda own, other: {f"net_g.{key}": value for key, value in own.items()}, None),
+        (lambda own, other: {"nets": {"ema-g": own, "g": other}}, "nets.ema_g"),
+    ],
+)
+def test_models_load_an_rgt_under_the_names_that_checks_offer(tmp_path, content, param_key):
+    own, other = RGT(**TINY).state_dict(), RGT(**TINY).state_dict()
+    torch.save(content(own, other), tmp_path / "file.pth")
+    network = RGT(**TINY)
+    BaseModel({"num_gpu": 0, "is_train": False}).load_network(network, str(tmp_path / "file.pth"), True, param_key)
+    assert all(torch.equal(value, own[key]) for key, value in network.state_dict().items())
+
+
+def test_other_networks_are_loaded_as_they_are(tmp_path):
+    """Their modules may have names that `read_checkpoint` takes for a wrapper's."""
+    network = torch.nn.Module()
+    network.body = torch.nn.Module()
+    network.body.module = torch.nn.Linear(2, 2)
+    torch.save({"params": network.state_dict()}, tmp_path / "file.pth")
+    assert base_model.torch.load(tmp_path / "file.pth")["params"].keys() == {"body.module.weight", "body.module.bias"}
 
 
 def test_failed_save_keeps_the_old_file_and_leaves_no_other(tmp_path, monkeypatch):

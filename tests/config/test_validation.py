@@ -152,6 +152,9 @@ def test_weights_are_found_in_every_published_layout_and_must_fit(testing_file):
     assert "path:param_key_g = 'params': is not in the file: " in message
     assert message.endswith("mine.pth holds a plain state dict (~); name one of them")
     testing_file.validate("path:pretrain_network_g=RGT_T_x2")
+    torch.save({"params-ema": weights, "params": weights}, testing_file.root / "mine.pth")
+    opt, _ = testing_file.validate("path:pretrain_network_g=mine.pth", "path:param_key_g=params-ema")
+    assert opt["path"]["param_key_g"] == "params_ema"
     message = testing_file.error("path:pretrain_network_g=RGT_T_x2", "network_g:embed_dim=180")
     assert "path:pretrain_network_g = 'RGT_T_x2': does not fit RGT" in message
 
@@ -308,6 +311,10 @@ def test_patches_must_fit_the_windows_and_the_discriminator_of_basicsr(tmp_path)
     assert training.validate(changes={**gan, "datasets:train:gt_size": 128})[1] == []
     assert "network_d:input_size: is 128, but HR patches are 256" in training.error(
         changes={**gan, "datasets:train:gt_size": 256}
+    )
+    assert (
+        "network_d:num_in_ch: is 1, but images of network_g have 3 (network_g:in_chans); give both"
+        in training.error(changes={**gan, "datasets:train:gt_size": 128, "network_d:num_in_ch": 1})
     )
 
 

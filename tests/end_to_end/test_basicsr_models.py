@@ -7,6 +7,7 @@ import re
 
 import pytest
 import torch
+from basicsr.utils.registry import METRIC_REGISTRY
 
 from rgt_arch.training import loop
 
@@ -97,3 +98,54 @@ def test_steps_that_are_not_finite_are_left_out_and_end_a_run_that_goes_on_with_
         assert states == [False, True, True]
         [line] = [line for line in printed.splitlines() if "error:" in line]
         assert re.search(r"iteration 3: the loss .*img\d.*; bad steps in a row: 2 \(train\.nan_patience\)", line)
+
+
+def test_run_that_fails_before_its_first_step_leaves_no_folder(run, basicsr_command):
+    """BasicSR's StyleGAN2Model reads keys that no check knows."""
+    del run.options["train"]["grad_clip"]
+    run.options.update(model_type="StyleGAN2Model")
+    before = sorted(run.root.rglob("*"))
+    code, printed = basicsr_command()
+    assert code == 1
+    assert "StyleGAN2" in printed
+    new = {path.name for path in run.root.rglob("*") if path not in before}
+    assert not run.run_folder.exists(), new
+    assert not (run.root / "tb_logger").exists(), new
+
+
+def test_log_file_holds_the_lines_from_before_the_folder_was_made(run, basicsr_command):
+    code, printed = basicsr_command("--force_yml", "train:total_iter=1")
+    assert code == 0, printed
+    [log] = run.run_folder.glob("*.log")
+    text = log.read_text()
+    assert text.index("Version Information") < text.index("is created.") < text.index("Start training from epoch: 0")
+    assert text.count("is created.") == printed.count("is created.")
+
+
+@pytest.mark.parametrize("model", ["SRModel", "RGTModel"])
+@pytest.mark.parametrize("is_always", [False, True])
+def test_failing_metric_ends_no_training_that_has_begun(run, basicsr_command, monkeypatch, model, is_always):
+    """Before the first step it ends the run of a model that cannot go on without it."""
+    del run.options["train"]["grad_clip"]
+    run.options.update(model_type=model)
+    calls = []
+
+    def psnr(img, img2, crop_border):
+        calls.append(img.shape)
+        if is_always or len(calls) > 1:
+            raise ValueError("an image that is too small")
+        return 1.0
+
+    monkeypatch.setitem(METRIC_REGISTRY._obj_map, "calculate_psnr", psnr)
+    run.options["val"]["metrics"] = {"psnr": {"type": "calculate_psnr", "crop_border": 2}}
+    code, printed = basicsr_command("--force_yml", "train:total_iter=1")
+    if is_always and model == "SRModel":
+        assert code == 1
+        [line] = [line for line in printed.splitlines() if "error:" in line]
+        assert re.search(r"data set held_out, .*png, calculate_psnr: ValueError: an image that is too small .*;", line)
+        assert line.endswith("; remove the metric or the image")
+        assert not run.run_folder.exists()
+    else:
+        assert code == 0, printed
+        assert re.search(r"WARNING: .*held_out.*psnr.*an image that is too small", printed)
+        assert (run.run_folder / "models/net_g_1.pth").exists()

@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from rgt_arch.errors import UserError
 from rgt_arch.training import logs
-from rgt_arch.training.logs import Numbers, StepLog, open_log
+from rgt_arch.training.logs import Numbers, StepLog, open_log, write_log
 
 LOGGER = logging.getLogger("test")
 
@@ -39,7 +39,10 @@ def test_each_run_has_its_own_log_even_if_the_logger_was_used_before(opt, tmp_pa
     get_root_logger().warning("too early")
     notices = ["said before there was a log"]
     for run in ("first", "second"):
-        open_log(opt, "train", notices).info(run)
+        logger = open_log(opt, notices)
+        assert len([*tmp_path.glob("*.log")]) == ["first", "second"].index(run)  # none before write_log
+        write_log(opt, "train", logger)
+        logger.info(run)
     one, two = ((tmp_path / f"train_run_20260101_120000{end}.log").read_text() for end in ("", "_2"))
     assert one.count("said before there was a log") == 1
     assert one.endswith("first\n")

@@ -36,6 +36,8 @@ def check_network(opt: dict[str, Any], report: Report) -> None:
         if name == "network_g":
             _check_scale(opt, network, arguments, report)
             _check_windows(opt, network, arguments, report)
+        elif name == "network_d":
+            _check_judged_channels(opt, network, arguments, report)
         if not report.is_faulty((name,)):
             try:
                 _built(network, arguments)
@@ -127,8 +129,8 @@ def _check_vgg(path: KeyPath, loss: dict[str, Any], root: Path, report: Report) 
 def check_weights(opt: dict[str, Any], key: str, file: Path, report: Report) -> None:
     """Check weights against their network. file: the file that `path:key` names.
 
-    RGTModel finds the weights in files of every layout, BasicSR's own models only under `param_key_*`. Raises
-    UsageError for weights that cannot be read or do not fit.
+    RGTModel finds the weights in files of every layout, BasicSR's own models only under `param_key_*`; its `-` becomes
+    `_` in `opt`. Raises UsageError for weights that cannot be read or do not fit.
     """
     name = key.removeprefix("pretrain_")
     label = name.removeprefix("network_")
@@ -136,6 +138,8 @@ def check_weights(opt: dict[str, Any], key: str, file: Path, report: Report) -> 
     checkpoint = read_checkpoint(file)
     checkpoint.resolve_key()  # refuses training states
     wanted, weights = opt["path"].get(option, "params"), checkpoint.weights
+    if isinstance(opt["path"].get(option), str):
+        opt["path"][option] = wanted = wanted.replace("-", "_")  # as `weights` are named
     if checkpoint.kind == SAFETENSORS:  # basicsr_compat/mended.py gives BasicSR's models their tensors as `params`
         weights = {"params": checkpoint.state_dict()}
     reads_all = "RGTModel" in parents(find_class("model", opt.get("model_type")))
@@ -173,9 +177,28 @@ def _check_scale(opt: dict[str, Any], network: Any, arguments: dict[str, Any], r
     known = signature_section(network).keys
     for name in ("upscale", "scale"):
         if name in known and isinstance(opt.get("scale"), int) and not report.is_faulty(("scale",)):
-            factor = arguments.get(name, inspect.signature(network).parameters[name].default)
+            factor = _argument(network, arguments, name)
             if isinstance(factor, int) and factor != opt["scale"]:
                 report.error(("network_g", name), f"is {factor}, but scale is {opt['scale']}; give both the same value")
+
+
+def _check_judged_channels(opt: dict[str, Any], network: Any, arguments: dict[str, Any], report: Report) -> None:
+    """Check that a known discriminator takes as many channels as network_g gives."""
+    generator = subsection(opt, "network_g")
+    made = find_class("arch", generator.get("type"))
+    if not (is_known(network) and (is_known(made) or is_rgt(made))):
+        return
+    given = next((key for key in ("num_out_ch", "in_chans") if key in signature_section(made).keys), "")
+    if given and "num_in_ch" in signature_section(network).keys:
+        numbers = [_argument(made, generator, given), _argument(network, arguments, "num_in_ch")]
+        if numbers[0] != numbers[1] and all(isinstance(number, int) for number in numbers):
+            text = f"is {numbers[1]}, but images of network_g have {numbers[0]} (network_g:{given}); give both the same"
+            report.error(("network_d", "num_in_ch"), text)
+
+
+def _argument(network: Any, arguments: Mapping[str, Any], name: str) -> Any:
+    """The value of an argument in the option file, or its default; `inspect._empty` if it has none."""
+    return arguments.get(name, inspect.signature(network).parameters[name].default)
 
 
 def _check_windows(opt: dict[str, Any], network: Any, arguments: dict[str, Any], report: Report) -> None:
@@ -184,7 +207,7 @@ def _check_windows(opt: dict[str, Any], network: Any, arguments: dict[str, Any],
     if not is_used or "window_size" in arguments or not subsection(opt, "datasets").keys() - {"train"}:
         return
     if "window_size" in signature_section(network).keys:
-        default = inspect.signature(network).parameters["window_size"].default
+        default = _argument(network, {}, "window_size")
         report.error(("network_g", "window_size"), f"is missing, and SwinIRModel reads it; add window_size: {default}")
     else:
         text = f"reads network_g:window_size, which {network.__name__} does not have; set model_type: RGTModel"

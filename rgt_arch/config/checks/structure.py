@@ -109,6 +109,6 @@ def _check_steps(opt: dict[str, Any], section: dict[str, Any], path: KeyPath, re
             made(optimizer, **{key: value for key, value in scheduler.items() if key != "type"})
     except NotImplementedError:
         report.error((*path, "type"), f"{model.__name__} knows Adam only; set model_type: RGTModel or type: Adam", name)
-    except (AssertionError, ValueError, TypeError, RuntimeError, UserError) as error:
+    except (AssertionError, ValueError, TypeError, IndexError, RuntimeError, UserError) as error:
         reason = " ".join(str(error).split()).rpartition("refuses its arguments: ")[2].rstrip(".")
         report.error(path, f"{name} refuses its arguments: {reason}; correct them, or take another type")

@@ -1,7 +1,7 @@
 """Check the data sets of an option file, as BasicSR's own classes would read them.
 
-A `DataSet` is checked at two depths: `check_headers` before a run (names and at most 64 image headers or keys), and
-`sections` for `rgt prepare check` (every pixel).
+A `DataSet` is checked at two depths: `check_headers` before a run (names, at most 64 image headers or keys, and the
+pixels of 8 pairs), and `sections` for `rgt prepare check` (every pixel).
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 from rgt_arch.config.classes import find_class, is_known, parents
 from rgt_arch.config.problems import Report
 from rgt_arch.config.tree import subsection
-from rgt_arch.data.inspect.looks import Images, Stored, is_coloured
-from rgt_arch.data.inspect.pairs import check_pairs, header_faults
+from rgt_arch.data.inspect.looks import Images, Look, Stored, is_coloured, look
+from rgt_arch.data.inspect.pairs import check_pairs, header_faults, mismatches
 from rgt_arch.data.inspect.sections import Section, counted, stopped
 from rgt_arch.data.lmdb_reader import read_keys
 from rgt_arch.data.pairing import (
@@ -32,6 +32,7 @@ from rgt_arch.data.pairing import (
 from rgt_arch.errors import UsageError
 
 SAMPLED_PAIRS = 32  # per data set are checked before a run: 64 image headers
+COMPARED_PAIRS = 8  # per data set are decoded before a run: half a second for DF2K
 _SIDES = {"dataroot_gt": "HR", "dataroot_lq": "LR"}
 
 
@@ -81,6 +82,18 @@ class DataSet:
             if self.is_paired or key in self.keys:
                 self._error(key, text)
         self._check_channels()
+        if self.is_paired and not self.report.is_faulty(("datasets", self.phase)):
+            self._compare_pixels(self.pairing, gt.place, lq.place)
+
+    def _compare_pixels(self, pairing: Pairing, gt: Path, lq: Path) -> None:
+        """Warn if most of a few LR images show another picture than their HR images; single ones may look so."""
+        pairs = spread(pairing.pairs, COMPARED_PAIRS)
+        looks = [(g, q, look(Stored(gt, g)), look(Stored(lq, q))) for g, q in pairs]
+        seen = [(g, q, hr, lr) for g, q, hr, lr in looks if isinstance(hr, Look) and isinstance(lr, Look)]
+        wrong = list(mismatches(seen)) if seen else []
+        if len(wrong) > len(seen) / 2:
+            text = f"{len(wrong)} of {len(seen)} looked at: {wrong[0]}; `rgt prepare check` compares all pairs"
+            self.report.warn(("datasets", self.phase, "dataroot_lq"), text)
 
     def sections(self, *, bicubic: bool, jobs: int) -> list[Section]:
         """Return the reports on all its images and, last, on the data set itself."""

@@ -122,7 +122,7 @@ def check_pairs(
     sizes = [(g, q, hr.size, lr.size) for g, q, hr, lr in looks]
     for _, text, lines, stops in size_faults(sizes, scale, exact=exact, gt_size=gt_size):
         last.problem(f"{{n}} pair{{s}}: {text}", lines, stops=stops)
-    last.problem("{n} LR image{s} of another picture than their HR images", _mismatches(looks))
+    last.problem("{n} LR image{s} of another picture than their HR images", mismatches(looks))
     equal: dict[bytes, dict[bytes, str]] = {}
     for _, q, hr, lr in looks:
         equal.setdefault(lr.digest, {})[hr.digest] = q
@@ -133,7 +133,7 @@ def check_pairs(
     return sections
 
 
-def _mismatches(looks: Sequence[tuple[str, str, Look, Look]]) -> Iterator[str]:
+def mismatches(looks: Sequence[tuple[str, str, Look, Look]]) -> Iterator[str]:
     """Yield a line for each LR image whose thumbnail differs from its HR image's.
 
     The correlation of gradients is compared: blur, noise, JPEG and other colours hardly change it at 8×8 pixels, and

@@ -87,6 +87,10 @@ class OptionFile:
             return [line.strip() for line in str(error).splitlines() if "problems in" not in line]
         return []
 
+    def warnings(self) -> list[str]:
+        """Return the warnings for options without mistakes."""
+        return validate_options(copy.deepcopy(self.options), file="train.yml", is_train=True, root=Path.cwd())
+
 
 @pytest.fixture
 def option_file(data: Path) -> OptionFile:

@@ -213,6 +213,24 @@ def test_at_most_64_headers_are_read_spread_over_the_folder(option_file, monkeyp
     assert any("50.png" <= name <= "53.png" for name in names)
 
 
+@pytest.mark.parametrize("in_lmdb", [False, True])
+@pytest.mark.parametrize(("shifted", "is_reported"), [(2, False), (4, True), (6, True)])
+def test_lr_images_of_other_hr_images_are_reported_before_a_run_if_most_are(option_file, in_lmdb, shifted, is_reported):
+    """Single pairs may look wrong; `rgt prepare check` lists them."""
+    images = [Path(f"LR/{index}x2.png").read_bytes() for index in range(6)]
+    for index in range(shifted):
+        Path(f"LR/{index}x2.png").write_bytes(images[(index + 1) % shifted])
+    if in_lmdb:
+        use_lmdbs(option_file)
+    reported = [line for line in option_file.warnings() if "datasets:train:dataroot_lq" in line]
+    assert len(reported) == is_reported
+    name, partner, other = ("0", "0", "1") if in_lmdb else ("0.png", "0x2.png", "1.png")
+    text = (
+        f"{shifted} of 6 looked at: {partner} looks like HR {other}, not like {name}; `rgt prepare check` compares all"
+    )
+    assert all(text in line for line in reported)
+
+
 def test_header_size_equals_the_decoded_size(tmp_path):
     picture = Image.fromarray(noise(0, 20, 30))
     exif = Image.Exif()
