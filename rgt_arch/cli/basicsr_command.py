@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def train(**given: Any) -> int:
     from rgt_arch.training.signals import reporting_sigterm
 
-    if given.get("launcher", "none") != "none" or os.environ.get("WORLD_SIZE", "1") != "1":
+    if not _is_alone(given.get("launcher")):
         return _run("train", **given)
     with reporting_sigterm("basicsr train"):
         return _run("train", **given)
@@ -129,12 +129,21 @@ def options() -> None:
 COMMANDS = (train, test, options)
 
 
+def _is_alone(launcher: str | None) -> bool:
+    """Whether this process is the only one of its run."""
+    return launcher in (None, "none") and os.environ.get("WORLD_SIZE", "1") == "1"
+
+
 def _run(name: str, launcher: str | None = None, **given: Any) -> int:
     """Train or test. Prints the warnings that are not in a log, then raises UserError for any failure.
 
     Errors raised before the process group exists are printed by rank 0 only. If contact to another rank is lost, that
     rank reports its error first.
     """
+    if _is_alone(launcher) and not os.path.exists(given["opt"]):
+        from rgt_arch.config.loading import read_written
+
+        read_written(given["opt"])  # raises, before the imports, which take seconds
     import torch.distributed as dist
 
     from rgt_arch.basicsr_compat.patches import prefer_ours

@@ -56,6 +56,7 @@ def make_lr_images(
     summary = Summary()
     tasks = [Task((file,), name) for name, file in images_by_name(hr_folder, summary).items()]
     sizes = make_all(tasks, targets, summary, "LR images", jobs=jobs, overwrite=overwrite)
+    summary.notes.append(f"images in {' and '.join(str(target.folder) for target in targets)}: {len(sizes)}")
     uneven = Counter(scale for scale in scales for size in sizes if any(side % scale for side in size))
     if uneven and not hr_out:
         counts = ", ".join(f"{count} at x{scale}" for scale, count in uneven.items())

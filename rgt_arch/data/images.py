@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import stat
 import warnings
-from collections.abc import Callable, Container, Iterator
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -60,6 +62,15 @@ def walk_files(folder: Path, on_error: Callable[[OSError], None] = _refuse) -> I
         seen.add(real)
         folders[:] = sorted(name for name in folders if is_new and not name.startswith("."))
         yield from (Path(place, name) for name in names if is_new and not name.startswith("."))
+
+
+def passed_over_by_suffix(files: Iterable[Path]) -> str:
+    """Return numbers and suffixes, such as "passed over: 2 .heic, 1 .jxl"; empty if there are no files."""
+    counts = Counter(file.suffix.lower() or "without a suffix" for file in files)
+    numbers = ", ".join(
+        f"{number} {suffix}" for suffix, number in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    )
+    return f"passed over: {numbers}" if numbers else ""
 
 
 def read_bytes(path: Path) -> bytes:
@@ -140,6 +151,15 @@ def image_size(path: Path) -> Size | None:
                 return (width, height) if is_sideways else (height, width)
     except Exception:  # as in `_check_whole`
         return None
+
+
+def is_transparent(path: Path) -> bool:
+    """Whether an image's header has an alpha channel or a transparent colour; False if Pillow cannot read it."""
+    with contextlib.suppress(Exception), warnings.catch_warnings():  # as in `_check_whole`
+        warnings.simplefilter("ignore")
+        with Image.open(path, formats=_FORMATS_WITH_SIZE) as image:
+            return image.has_transparency_data
+    return False
 
 
 def header_size(path: Path) -> Size:

@@ -22,6 +22,8 @@ from rgt_arch.data.images import (
     find_files,
     header_size,
     image_size,
+    is_transparent,
+    passed_over_by_suffix,
     read_bytes,
     walk_files,
     write_bytes,
@@ -119,16 +121,28 @@ class Task:
         return self.sources[0]
 
 
-def images_by_name(folder: Path, summary: Summary) -> dict[Path, Path]:
-    """Return {relative path without suffix: path} of the images below a folder; other files are failures.
+def find_images(folder: Path, summary: Summary) -> list[Path]:
+    """Return the files of `find_files` that are named like images; the others go to `summary.passed_over`.
 
-    Raises UsageError as `find_files` does, and if two images share a name, because their outputs would share it too.
+    Raises UsageError as `find_files` does, and if none is left.
+    """
+    files = find_files(folder)
+    images = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
+    others = [file for file in files if file.suffix.lower() not in IMAGE_SUFFIXES]
+    if not images:
+        raise UsageError(f"{folder}: there are no images in it; {passed_over_by_suffix(others)}")
+    summary.passed_over += others
+    return images
+
+
+def images_by_name(folder: Path, summary: Summary) -> dict[Path, Path]:
+    """Return {relative path without suffix: path} of the images below a folder, as `find_images` finds them.
+
+    Raises UsageError if two images share a name, because their outputs would share it too.
     """
     named: dict[Path, Path] = {}
-    for file in find_files(folder):
-        if file.suffix.lower() not in IMAGE_SUFFIXES:
-            summary.fail(f"{file}: is not named like an image (.png, .jpg, …)")
-        elif (other := named.setdefault(file.relative_to(folder).with_suffix(""), file)) != file:
+    for file in find_images(folder, summary):
+        if (other := named.setdefault(file.relative_to(folder).with_suffix(""), file)) != file:
             raise UsageError(f"{other} and {file} would have the same output name; rename or remove one of them")
     return named
 
@@ -138,7 +152,8 @@ def make_all(
 ) -> list[Size]:
     """Make the files of all tasks in all targets. Returns the HR sizes of the tasks that succeeded.
 
-    Files that are complete, of the right size and newer than their source and stamp are kept, unless `overwrite`.
+    Files that are complete, of the right size and newer than their source and stamp are kept, unless `overwrite`. A
+    note in the summary counts the HR images with transparency.
     Raises UsageError, before it writes anything, if an input and an output folder overlap or an output folder has
     files of other settings or origin; UserError for a folder that cannot be written to.
     """
@@ -149,11 +164,16 @@ def make_all(
     for target in targets:
         if overwrite or not target.stamp.exists():
             write_bytes(target.stamp, os.fsencode(target.settings))
-    sizes = []
-    for _, (was_there, size) in successes(partial(_make, targets, overwrite), tasks, summary, jobs=jobs, title=title):
+    sizes, transparent = [], 0
+    for task, (was_there, size) in successes(
+        partial(_make, targets, overwrite), tasks, summary, jobs=jobs, title=title
+    ):
         summary.kept += was_there
         summary.made += not was_there
+        transparent += is_transparent(task.source)
         sizes.append(size)
+    if transparent:
+        summary.notes.append(f"images with transparency, of which only the colours are kept: {transparent}")
     return sizes
 
 

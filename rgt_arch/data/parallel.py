@@ -20,6 +20,7 @@ from typing import Protocol, TypeVar
 import cv2
 from tqdm import tqdm
 
+from rgt_arch.data.images import passed_over_by_suffix
 from rgt_arch.errors import UserError, printable
 from rgt_arch.progress import Progress
 
@@ -48,6 +49,8 @@ class Summary:
     """Complete outputs that existed before."""
     failures: list[str] = field(default_factory=list)
     """One line for each file that failed."""
+    passed_over: list[Path] = field(default_factory=list)
+    """Files of the input folders that are not named like images."""
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
     """Lines to print after the counts."""
@@ -59,10 +62,11 @@ class Summary:
         tqdm.write(line, file=sys.stderr)  # does not tear a bar
 
     def text(self) -> str:
-        """Counts, time and rate in one line, then the notes."""
+        """Counts, time and rate in one line, then the files passed over, by suffix, and the notes."""
         rate = (self.made + self.kept) / self.seconds if self.seconds else 0.0
         counts = f"{self.made} made, {self.kept} already there, {len(self.failures)} failed"
-        return "\n".join([f"images: {counts} ({self.seconds:.1f} s, {rate:.1f} images/s)", *self.notes])
+        lines = [f"images: {counts} ({self.seconds:.1f} s, {rate:.1f} images/s)"]
+        return "\n".join([*lines, *filter(None, [passed_over_by_suffix(self.passed_over)]), *self.notes])
 
 
 def default_jobs() -> int:

@@ -15,6 +15,7 @@ from rgt_arch.data.parallel import Summary
 from rgt_arch.errors import UsageError, UserError
 
 _LARGEST_SCALE = 16
+_PATCH = 64  # pixels of an LR training patch in the option files
 
 
 def make_sub_images(
@@ -32,7 +33,8 @@ def make_sub_images(
     images are named `a/bx2` or `a/b` and are 2 times smaller. HR is first cropped to a multiple of every scale.
 
     Crops that are complete, of the right size and newer than their source are kept, unless `overwrite`. An image that
-    cannot be read, in HR or LR, gives no crops.
+    cannot be read, in HR or LR, gives no crops. Images smaller than a crop and than a training patch (64 LR pixels) are
+    left out; a note in the result counts them.
     Raises UsageError for wrong arguments, names that collide, LR folders that do not match HR, and output folders with
     other contents; UserError for folders that cannot be written to.
     """
@@ -50,10 +52,13 @@ def make_sub_images(
             raise UsageError(
                 f"{folder}: another LR folder is {scale} times smaller than HR too; cut it into another OUT"
             )
-    tasks = []
+    least = min(cutting.size, _PATCH * max(scales, default=1))
+    tasks, small = [], 0
     for name, file in named.items():
         missing = [folder for folder, (_, files) in zip(lr_folders, found, strict=True) if name not in files]
-        if missing:
+        if _shortest_side(file) < least:
+            small += 1
+        elif missing:
             summary.fail(f"{file}: there is no LR image for it in {missing[0]}")
         else:
             tasks.append(Task((file, *(files[name] for _, files in found)), name))
@@ -67,9 +72,19 @@ def make_sub_images(
     kept = [crop(size, multiple) for size in sizes]
     count = sum(len(cutting.boxes(size)) for size in kept)
     summary.notes.append(f"sub-images in {' and '.join(str(target.folder) for target in targets)}: {count}")
-    if small := sum(min(size) < cutting.size for size in kept):
-        summary.notes.append(f"images smaller than {cutting.size} pixels in a direction, kept whole there: {small}")
+    if whole := sum(min(size) < cutting.size for size in kept):
+        summary.notes.append(f"images smaller than {cutting.size} pixels in a direction, kept whole there: {whole}")
+    if small:
+        summary.notes.append(f"images smaller than {least} pixels in a direction, left out: {small}")
     return summary
+
+
+def _shortest_side(file: Path) -> float:
+    """Infinite for an unreadable image, which fails later."""
+    try:
+        return min(header_size(file))
+    except UserError:
+        return math.inf
 
 
 def _lr_images(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from rgt_arch.data.images import passed_over_by_suffix
 from rgt_arch.errors import UserError, printable
 from rgt_arch.files import check_place
 from rgt_arch.inference.comparing import comparison_path, write_comparison
@@ -35,7 +36,7 @@ class Outcome:
     notices: int = 0
     """Number of lines about losses that were printed."""
     passed_over: str = ""
-    """As `Plan.passed_over_by_suffix`."""
+    """As `passed_over_by_suffix`."""
 
     @property
     def exit_code(self) -> int:
@@ -66,7 +67,7 @@ def run_jobs(plan: Plan, upscaler: Upscaler, output: Output) -> Outcome:
     jobs = plan.jobs
     existing = {job.target for job in jobs if os.path.lexists(job.target)}
     todo = [job for job in jobs if output.overwrite or job.target not in existing]
-    outcome = Outcome(failures=plan.failures, passed_over=plan.passed_over_by_suffix())
+    outcome = Outcome(failures=plan.failures, passed_over=passed_over_by_suffix(plan.passed_over))
     outcome.there += [] if output.overwrite else [job.target for job in jobs if job.target in existing]
     sizes = [_pixels(job) for job in todo]
     done = 0

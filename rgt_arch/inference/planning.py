@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from rgt_arch.data.images import walk_files
+from rgt_arch.data.images import passed_over_by_suffix, walk_files
 from rgt_arch.errors import UsageError, UserError
 from rgt_arch.inference.comparing import comparison_path
 from rgt_arch.inference.pictures import PICTURE_SUFFIXES, WRITABLE_SUFFIXES
@@ -47,14 +47,6 @@ class Plan:
     """Files in folders, except hidden ones, that neither are a video nor have the suffix of a picture."""
     failures: list[str] = field(default_factory=list)
     """One line for each folder that cannot be listed."""
-
-    def passed_over_by_suffix(self) -> str:
-        """Return numbers and suffixes, such as "passed over: 2 .heic, 1 .jxl"; empty if there are none."""
-        counts = Counter(path.suffix.lower() or "without a suffix" for path in self.passed_over)
-        numbers = ", ".join(
-            f"{number} {suffix}" for suffix, number in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-        )
-        return f"passed over: {numbers}" if numbers else ""
 
 
 @dataclass(frozen=True)
@@ -160,7 +152,7 @@ def plan_jobs(inputs: Sequence[str | Path], output: Output, scale: int) -> Plan:
         results = {_identity(path): job for job in jobs for path in (job.target, comparison_path(job.target))}
         jobs = [job for job in jobs if results.get(_identity(job.source), job) is job]
     if not jobs and not plan.failures:
-        besides = "; ".join(["", plan.passed_over_by_suffix()] if plan.passed_over else [])
+        besides = "; ".join(["", passed_over_by_suffix(plan.passed_over)] if plan.passed_over else [])
         raise UsageError(f"{', '.join(map(str, inputs))}: no pictures or videos to upscale{besides}")
     _refuse_collisions(jobs, output.compare)
     plan.jobs = jobs

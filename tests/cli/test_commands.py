@@ -126,11 +126,18 @@ def test_commands_for_images_weights_and_data_need_no_basicsr(tmp_path: Path) ->
 def test_missing_or_forked_basicsr_is_a_one_line_error_with_the_pip_command(setup: str, tmp_path: Path) -> None:
     (tmp_path / "fork/basicsr").mkdir(parents=True)
     (tmp_path / "fork/basicsr/__init__.py").touch()  # a fork without the modules of 1.4.2
+    (tmp_path / "a.yml").touch()
     process = python(CODES.format(setup), "table bicubic", "train -opt a.yml", "test -opt a.yml", cwd=tmp_path)
     *lines, codes = process.stderr.splitlines()
     assert codes == "[2, 2, 2]", process.stderr
     for line, command in zip(lines, ("rgt table", "basicsr train", "basicsr test"), strict=True):
         assert re.fullmatch(rf"{command}: error: .*basicsr.*; .* pip install basicsr==1\.4\.2.*", line)
+
+
+def test_missing_option_file_is_reported_without_importing_torch(tmp_path: Path) -> None:
+    process = python(CODES.format("sys.modules['torch'] = None"), "train -opt a.yml", "test -opt a.yml", cwd=tmp_path)
+    lines = [f"basicsr {name}: error: a.yml: no such option file; correct the path" for name in ("train", "test")]
+    assert process.stderr.splitlines() == [*lines, "[2, 2]"]
 
 
 # --- defaults and choices ---
@@ -282,6 +289,7 @@ def test_signal_in_an_import_that_hides_it_ends_the_command(
 ) -> None:
     lines = ("import os, time", "try:", f"    os.kill(os.getpid(), {number:d})", "except BaseException:", f"    {way}")
     (tmp_path / "fake").mkdir()
+    (tmp_path / "cat.png").touch()
     (tmp_path / "fake/torch.py").write_text("\n".join(lines))
     starts = {
         "rgt": ["-c", "import sys; from rgt_arch.cli import main; sys.exit(main())"],

@@ -41,6 +41,33 @@ def test_command_reproduces_the_benchmarks_bit_for_bit(tmp_path: Path, name: str
         np.testing.assert_array_equal(read(one), read(other), err_msg=str(other))
 
 
+def test_files_not_named_like_images_are_passed_over_and_transparency_is_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(tmp_path / "HR/alpha.png", noise(8, 12, 4))
+    save(tmp_path / "HR/plain.png", noise(8, 12, 3))
+    for name in ("LICENSE", "notes.TXT", "phone.heic", "in/more.txt"):
+        (tmp_path / "HR" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "HR" / name).touch()
+    for made in (2, 0):
+        assert lr(tmp_path / "HR") == 0
+        out, err = capsys.readouterr()
+        assert out.startswith(f"images: {made} made, {2 - made} already there, 0 failed")
+        assert out.splitlines()[1:] == [
+            "passed over: 2 .txt, 1 .heic, 1 without a suffix",
+            "images with transparency, of which only the colours are kept: 1",
+            f"images in {tmp_path / 'LR_bicubic/X4'}: 2",
+        ]
+        assert "alpha" not in err
+    assert main(["prepare", "meta", str(tmp_path / "HR"), "-o", str(tmp_path / "list.txt")]) == 0
+    assert "passed over: 2 .txt" in capsys.readouterr().out
+    assert (tmp_path / "list.txt").read_text() == "alpha.png (8,12,3)\nplain.png (8,12,3)\n"
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts/a.txt").touch()
+    assert lr(tmp_path / "texts") == 2
+    assert "there are no images in it; passed over: 1 .txt" in capsys.readouterr().err
+
+
 def test_all_scales_sub_folders_and_unusual_names_get_their_own_files(tmp_path: Path) -> None:
     names = ["plain", "CID22/1.2 ü{scale}", "CID22/{name}", "ax2"]
     for seed, name in enumerate(names):
@@ -101,7 +128,6 @@ def write_bad_files(folder: Path) -> list[str]:
     save(folder / "small.png", noise(3, 40, 3))
     os.mkfifo(folder / "pipe.png")
     (folder / "gone.png").symlink_to(folder / "nowhere")
-    (folder / "good.txt").write_text("notes on good.png")
     return sorted({path.name for path in folder.iterdir()} - {"good.png", "whole.jpg"})
 
 
@@ -113,7 +139,7 @@ def test_bad_file_is_a_one_line_error_without_output(
     for made in (2, 0):  # again when the good ones are made
         assert lr(tmp_path / "HR", "--hr-out", tmp_path / "HR4", "--jobs", jobs) == 1
         out, err = capfd.readouterr()
-        assert out == out.splitlines()[0] + "\n"
+        assert out.splitlines()[1:] == [f"images in {tmp_path / 'LR_bicubic/X4'} and {tmp_path / 'HR4'}: 2"]
         assert out.startswith(f"images: {made} made, {2 - made} already there, {len(bad)} failed")
         lines = [line for line in err.splitlines() if line.startswith(str(tmp_path))]
         assert sorted(Path(line.split(": ")[0]).name for line in lines) == bad
@@ -128,11 +154,11 @@ def test_advice_on_uneven_images_gives_pairs_that_train_in_basicsr_at_every_scal
     save(tmp_path / "HR" / "even.png", noise(24, 36, 3))
     save(tmp_path / "HR" / "odd.png", noise(25, 37, 3))
     assert lr(tmp_path / "HR", "--scale", 2, 3) == 0
-    advice = capsys.readouterr().out.splitlines()[1]
+    advice = capsys.readouterr().out.splitlines()[2]
     assert "1 at x2, 1 at x3" in advice
     assert "run again with --hr-out" in advice
     assert lr(tmp_path / "HR", "--scale", 2, 3, "--hr-out", tmp_path / "HR6", "-o", tmp_path / "six") == 0
-    assert len(capsys.readouterr().out.splitlines()) == 1
+    assert len(capsys.readouterr().out.splitlines()) == 2
     np.testing.assert_array_equal(read(tmp_path / "HR6" / "odd.png"), noise(25, 37, 3)[:24, :36])
     for scale in (2, 3):
         lq = tmp_path / f"six/LR_bicubic/X{scale}"

@@ -33,20 +33,25 @@ def pairs(root: Path, shapes: dict[str, tuple[int, ...]], scales: tuple[int, ...
 
 
 def test_hr_and_lr_of_other_formats_pair(tmp_path: Path) -> None:
-    save(tmp_path / "HR" / "a.tif", noise(32, 48, 3))
-    save(tmp_path / "X2" / "ax2.webp", noise(16, 24, 3))
+    save(tmp_path / "HR" / "a.tif", noise(128, 140, 3))
+    save(tmp_path / "X2" / "ax2.webp", noise(64, 70, 3))
     assert cut(tmp_path, "--lr", tmp_path / "X2") == 0
-    assert read(tmp_path / "sub/LR_bicubic/X2/a_s001.png").shape[:2] == (16, 24)
+    assert read(tmp_path / "sub/LR_bicubic/X2/a_s001.png").shape[:2] == (64, 70)
 
 
-def test_images_smaller_than_a_crop_are_kept_whole_and_counted(
+def test_images_smaller_than_a_crop_are_kept_whole_or_without_a_patch_left_out_and_counted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pairs(tmp_path, {"small": (20, 60), "large": (40, 40)})
+    pairs(tmp_path, {"narrow": (128, 300), "large": (160, 160), "icon": (127, 300)})
+    save(tmp_path / "HR" / "tiny.png", noise(1, 1, 3))  # has no LR image
     for _ in range(2):  # the second time, the outputs exist
-        assert cut(tmp_path, "--size", 32, "--step", 16, "--lr", tmp_path / "X2") == 0
-        assert "images smaller than 32 pixels in a direction, kept whole there: 1" in capsys.readouterr().out
-    assert read(tmp_path / "sub/HR/small_s001.png").shape[:2] == (20, 32)
+        assert cut(tmp_path, "--size", 160, "--step", 160, "--lr", tmp_path / "X2") == 0
+        assert capsys.readouterr().out.splitlines()[2:] == [
+            "images smaller than 160 pixels in a direction, kept whole there: 1",
+            "images smaller than 128 pixels in a direction, left out: 2",
+        ]
+    assert pngs(tmp_path / "sub/HR") == {"narrow_s001.png", "narrow_s002.png", "large_s001.png"}
+    assert read(tmp_path / "sub/HR/narrow_s001.png").shape[:2] == (128, 160)
 
 
 @pytest.mark.parametrize(
@@ -99,11 +104,11 @@ def test_bad_image_is_a_one_line_error_without_crops(tmp_path: Path, capfd: pyte
     for made in (1, 0):
         assert cut(tmp_path, "--lr", lr, "--size", 24, "--step", 12, "--jobs", 2) == 1
         out, err = capfd.readouterr()
-        assert f"images: {made} made, {1 - made} already there, 9 failed" in out
+        assert f"images: {made} made, {1 - made} already there, 7 failed" in out
+        assert "passed over: 2 .txt" in out.splitlines()
         lines = [line for line in err.splitlines() if line.startswith(str(tmp_path))]
         assert len(err.splitlines()) == len(lines) + 1, err  # plus the progress bar
         assert sorted(Path(line.split(": ")[0]).name for line in lines) == [
-            "good.txt",
             "hr_cut.png",
             "lr_cutx2.png",
             "no_hrx2.png",
@@ -111,7 +116,6 @@ def test_bad_image_is_a_one_line_error_without_crops(tmp_path: Path, capfd: pyte
             "other_scalex2.png",
             "other_sizex2.png",
             "pipex2.png",
-            "readme.txt",
         ]
         assert not any(line.split(": ")[1].startswith(str(tmp_path)) for line in lines), "named once"
         assert {name.split("_s0")[0] for name in pngs(tmp_path / "sub" / "HR")} == {"good"}

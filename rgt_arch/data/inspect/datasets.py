@@ -186,7 +186,8 @@ class DataSet:
         images = Images(f"datasets:{self.phase} {_SIDES[key]}: {value}", place, [])
         if not place.is_dir():
             what = "is a file, not a folder" if place.exists() else f"no such folder{self._under(value)}"
-            problem = f"{what}; correct the path"
+            other = "" if self.is_train or len(self.opt["datasets"]) < 2 else f", or remove datasets:{self.phase}"
+            problem = f"{what}; correct the path{other}"
         elif self.backend == "lmdb" and not value.endswith(".lmdb"):
             problem = "io_backend is lmdb, but the name does not end with .lmdb; give an LMDB, or type: disk"
         elif self.backend == "disk" and value.endswith(".lmdb"):

@@ -107,6 +107,8 @@ class Images:
     """Sizes by name, from a list."""
     looks: dict[str, Look] = field(default_factory=dict)
     """Readable images by name."""
+    strangers: Sequence[str] = ()
+    """Files beside the images that are not named like images."""
 
     def examine(self, unit: str = "image", *, jobs: int) -> Section:
         """Decode all images in worker processes and report their properties, damaged images and equal images.

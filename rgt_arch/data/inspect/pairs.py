@@ -53,7 +53,8 @@ def size_faults(
         text = f"HR is up to {scale - 1} pixels larger than {scale} × LR, which training refuses; "
         yield "dataroot_lq", f"{text}`rgt prepare lr --hr-out` writes cropped HR images", rest, "training"
     if small:
-        text = f"smaller than the LR patch of {patch}×{patch}; take gt_size {min(sides) * scale} or less, or remove it"
+        remedy = "remove it" if len(small) < len(sizes) else f"take gt_size {min(sides) * scale} or less"
+        text = f"smaller than the LR patch of {patch}×{patch}; {remedy}"
         yield "gt_size", text, small, "training"
 
 

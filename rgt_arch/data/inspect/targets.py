@@ -9,12 +9,12 @@ from pathlib import Path
 from rgt_arch.config.loading import read_written
 from rgt_arch.config.problems import Report
 from rgt_arch.config.tree import sections, subsection
-from rgt_arch.data.images import find_files
 from rgt_arch.data.inspect.datasets import DataSet
 from rgt_arch.data.inspect.looks import Images, is_lmdb
 from rgt_arch.data.inspect.pairs import check_pairs
 from rgt_arch.data.inspect.sections import VERDICTS, Section, counted, stopped
 from rgt_arch.data.lmdb_reader import read_keys
+from rgt_arch.data.outputs import find_images
 from rgt_arch.data.pairing import (
     MetaLine,
     Pairing,
@@ -25,9 +25,11 @@ from rgt_arch.data.pairing import (
     pairs_from_meta_info,
     read_list,
 )
+from rgt_arch.data.parallel import Summary
 from rgt_arch.errors import UsageError
 
 _NAMES_TRIED = 50
+_STRANGERS = "{n} file{s} not named like images, which BasicSR would read as images and `rgt prepare` passes over"
 
 
 def check_target(
@@ -76,23 +78,28 @@ def check_target(
         section = gt.examine(jobs=jobs)
         if target.is_dir() and not is_lmdb(target) and (deeper := sum("/" in name for name in gt.names)):
             section.note(
-                f"{deeper} of {len(gt.names)} files are in sub-folders, which BasicSR does not look into: list them "
-                "with `rgt prepare meta`, or make an LMDB"
+                f"{deeper} of {len(gt.names)} files are in sub-folders, which BasicSR does not look into: make an LMDB "
+                "with `rgt prepare lmdb`"
             )
+        section.note(_STRANGERS, gt.strangers)
         return [section]
-    found = check_pairs(Section("HR and LR"), pairing, gt, lr, scale, bicubic=bicubic, jobs=jobs)
+    last = Section("HR and LR")
+    last.problem(f"{_STRANGERS}; move them away", [*gt.strangers, *lr.strangers], stops="everything")
+    found = check_pairs(last, pairing, gt, lr, scale, bicubic=bicubic, jobs=jobs)
     found[-1].verdict = VERDICTS[stopped(found)]
     return found
 
 
 def _images(folder: Path, title: str) -> Images:
-    """Return all files below a folder, or the keys in an LMDB's meta_info.txt. Raises UsageError if none exist."""
+    """Return the images below a folder, or the keys in an LMDB's meta_info.txt. Raises UsageError if none exist."""
     if is_lmdb(folder):
         sizes = read_keys(folder, 0)
         return Images(title, folder, list(sizes), sizes)
     if (folder / "data.mdb").exists():
         raise UsageError(f"{folder}: looks like an LMDB; BasicSR takes it for one if its name ends with .lmdb")
-    return Images(title, folder, [path.relative_to(folder).as_posix() for path in find_files(folder)])
+    summary = Summary()
+    names = [path.relative_to(folder).as_posix() for path in find_images(folder, summary)]
+    return Images(title, folder, names, strangers=[file.name for file in summary.passed_over if file.parent == folder])
 
 
 def _listed(text: Path, root: Path | None, lq: Path | None) -> tuple[Images, Images | None, Pairing]:

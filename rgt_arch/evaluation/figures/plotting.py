@@ -39,6 +39,7 @@ _STYLE: dict[Any, Any] = {
     **dict.fromkeys(("axes.linewidth", "xtick.major.width", "ytick.major.width"), 0.5),
     **dict.fromkeys(("xtick.major.size", "ytick.major.size", "xtick.major.pad", "ytick.major.pad"), 2),
     "axes.labelpad": 2,
+    "axes.formatter.useoffset": False,  # 32.2511, not 0.0002 below "+3.2251e1"
     "lines.linewidth": 1.0,
     "pdf.fonttype": 42,  # journals refuse Type 3
     "svg.hashsalt": "rgt",  # the same file every time

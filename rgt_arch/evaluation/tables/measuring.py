@@ -17,6 +17,7 @@ from typing import Any
 import torch.distributed as dist
 from basicsr.utils import get_root_logger
 
+from rgt_arch.config.problems import suggestion
 from rgt_arch.config.validation import usable_gpus
 from rgt_arch.data.images import image_size
 from rgt_arch.data.pairing import Pair
@@ -154,8 +155,8 @@ def _plan(settings: TableSettings) -> tuple[list[Cell | Result], list[Task]]:
         raise UsageError("--device cuda: PyTorch finds no CUDA GPU here; leave it out to measure on the CPU")
     for name in settings.benchmarks:
         if name not in BENCHMARKS and not (settings.data / name / "HR").is_dir():
-            sets = ", ".join(BENCHMARKS)
-            raise UsageError(f"--sets {name}: there is no such set and no {settings.data / name / 'HR'} (sets: {sets})")
+            hint = suggestion(name, BENCHMARKS)
+            raise UsageError(f"--sets {name}: there is no such set and no {settings.data / name / 'HR'}; {hint}")
     results = [
         result
         for method in read_methods(settings.methods)

@@ -73,7 +73,23 @@ def test_equal_pixels_are_found_in_any_encoding(data, run):
     code, text = run("HR")
     assert code == 1
     assert "PROBLEM: 1 group of images with the same pixels\n    3.png = other.png = sub/again.bmp\n" in text
-    assert "1 of 10 files are in sub-folders, which BasicSR does not look into" in text
+    assert "1 of 10 files are in sub-folders, which BasicSR does not look into: make an LMDB" in text
+
+
+def test_files_not_named_like_images_stop_basicsr_only_in_a_folder_that_it_reads(data, run):
+    Path("HR/notes.txt").touch()
+    code, text = run("HR")
+    assert code == 0
+    assert "note: 1 file not named like images, which BasicSR would read as images and `rgt prepare` passes" in text
+    Path("HR/sub").mkdir()
+    Path("HR/notes.txt").rename("HR/sub/notes.txt")
+    assert "not named like" not in run("HR")[1]
+    Path("LR/notes.txt").touch()
+    code, text = run("HR", "--lr", "LR")
+    assert code == 1
+    assert "PROBLEM: 1 file not named like images" in text
+    assert text.count("notes.txt") == 1
+    assert "BasicSR cannot use them as they are" in text
 
 
 def test_modes_sizes_and_endings_are_counted(tmp_path, run):

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from rgt_arch.data.bicubic import hr_lr_pair
 from rgt_arch.data.images import header_size
 from rgt_arch.data.lmdb import create_lmdb
 
@@ -24,6 +25,12 @@ def use_lmdbs(option_file):
         files = sorted(Path(name).iterdir())
         create_lmdb(files, Path(f"{name}.lmdb"), keys=[file.stem.removesuffix(ending) for file in files])
     option_file.train.update(dataroot_gt="HR.lmdb", dataroot_lq="LR.lmdb", io_backend={"type": "lmdb"})
+
+
+def one_small_pair(option_file):
+    option_file.train["gt_size"] = 16
+    for name, image in zip(("HR/7.png", "LR/7x2.png"), hr_lr_pair(noise(9, 14, 14), 2), strict=True):
+        save(Path(name), image)
 
 
 def use_list(option_file, *lines, key="meta_info_file", kind="PairedImageDataset"):
@@ -56,10 +63,19 @@ def small_in_lmdb(option_file):
     option_file.train["gt_size"] = 32
 
 
+def test_missing_folder_of_one_of_several_sets_to_validate_may_be_removed(option_file):
+    shutil.rmtree("val/HR")
+    shutil.rmtree("HR")
+    gt, val = option_file.errors()
+    assert gt.endswith("; correct the path")
+    assert val.endswith("; correct the path, or remove datasets:val")
+
+
 # Faults that tests/end_to_end/bad_input.py does not cover.
 @pytest.mark.parametrize(
     ("spoil", "messages"),
     [
+        (one_small_pair, ["1 of 7 looked at: 7x2.png is 7×7: smaller than the LR patch of 8×8; remove it"]),
         (no_folders, ["dataroot_gt = 'HR': no such folder under", "dataroot_lq = 'LR': the folder holds no images"]),
         (
             lambda file: file.train.pop("filename_tmpl"),

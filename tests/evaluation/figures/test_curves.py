@@ -110,6 +110,15 @@ def test_several_runs_are_drawn_with_their_labels(figure, tmp_path):
     figure("curves", "run", "other", "--log", "--from", "200", "--smooth", "0")
 
 
+def test_axis_of_close_values_shows_the_values(figure, tmp_path):
+    rows = [",".join(HEADER), *(f"{iteration},Set5,psnr,{32.251 + iteration / 1e6}" for iteration in range(1, 300))]
+    (tmp_path / "metrics.csv").write_text("\n".join(rows))
+    figure("curves", "metrics.csv", "-o", "curves.svg")
+    drawn = Path("curves.svg").read_text("utf-8")
+    assert "<!-- 32.2511" in drawn
+    assert "e1 -->" not in drawn
+
+
 def test_wrong_inputs_are_named_in_one_line(figure, tmp_path):
     write_run(tmp_path / "run", range(1, 301))
     (tmp_path / "notes.txt").write_text("no log\n")

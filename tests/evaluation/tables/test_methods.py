@@ -79,6 +79,7 @@ MISTAKES = [
     (["bicubic", "bicubic"], "bicubic: two methods have this name"),
     (["bicubic+"], "no method of that name"),
     (["bicubic", "--sets", "Set6"], "--sets Set6: there is no such set"),
+    (["bicubic", "--sets", "b100"], "--sets b100: there is no such set and no benchmark/b100/HR; did you mean B100?"),
     (["bicubic", "--tile", "3"], "--tile is 3"),
     (["tiny.pth", "--scales", "4"], "tiny.pth: is ×2; add 2 to --scales"),
     (["mine=rgt-t-x4+", "--scales", "2", "3"], "RGT_T_x4: is ×4; add 4 to --scales"),
