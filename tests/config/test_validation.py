@@ -163,10 +163,10 @@ def test_published_weights_can_be_given_by_name(testing_file, tmp_path, monkeypa
         opt, _ = testing_file.validate(f"path:pretrain_network_g={name}")
         assert opt["path"]["pretrain_network_g"] == name
     assert not cache.exists()  # nothing is downloaded before the run starts
-    assert "path:pretrain_network_g = 'RGT_S_x2': has no link" in testing_file.error("path:pretrain_network_g=RGT_S_x2")
-    cache.mkdir()
-    (cache / "RGT_S_x2.pth").touch()
-    testing_file.validate("path:pretrain_network_g=RGT_S_x2")
+    monkeypatch.setattr("rgt_arch.weights.zoo.BUNDLED", cache)
+    message = testing_file.error("path:pretrain_network_g=rgt-t-x4")
+    assert "path:pretrain_network_g = 'rgt-t-x4': " in message
+    assert "RGT_T_x4.safetensors, a part of the package, is missing; install rgt-arch again" in message
 
 
 @pytest.mark.parametrize("state", ["auto_resume", "resume_state"])
