@@ -203,6 +203,8 @@ ARGUMENTS = {  # of PyTorch's, BasicSR's and our classes; their defaults do not 
     "gamma": Key(float, low=0),
     "eta_min": Key(float, low=0),
     "crop_border": Key(int, "", "always", low=0, example="4"),
+    "metric": Key(str, "", "always", example="lpips"),
+    "options": Key(dict | None),
     "input_order": Key(Literal["HWC", "CHW"]),
     "reduction": Key(Literal["mean", "sum"]),
     "criterion": Key(Literal["l1", "l2", "fro"]),
