@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import traceback
 import warnings
 import zipfile
 from argparse import Namespace
@@ -153,3 +154,18 @@ def _checkpoints_near(path: Path) -> str:
     files = [file for file in (*folder.glob("*"), *folder.glob("models/*")) if file.suffix in CHECKPOINT_SUFFIXES]
     files = sorted(filter(Path.is_file, files), key=lambda file: (file.stem == path.stem, file.stat().st_mtime))
     return f"; checkpoints there: {', '.join(map(str, reversed(files[-3:])))}" if files else ""
+
+
+def load_failure(error: BaseException) -> str | None:
+    """Return one line with the remedy if a download of torch.hub or `torch.load` raised the error, else None."""
+    first = " ".join(next(iter(str(error).strip().splitlines()), "").split())
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        names, call = frame.f_locals, (frame.f_globals.get("__name__"), frame.f_code.co_name)
+        if call == ("torch.hub", "download_url_to_file"):
+            return (
+                f"{names['url']}: the download failed ({getattr(error, 'reason', first)}); download it by hand and "
+                f"save it as {names['dst']}"
+            )
+        if call == ("torch.serialization", "load") and isinstance(names["f"], str | Path):
+            return f"{names['f']}: is damaged or holds more than tensors; delete it, or download it again"
+    return None

@@ -867,6 +867,7 @@ class RGT(nn.Module):
     Switches for research, the paper's setting first: `hai`: `learned`, `identity` (α = 1), `none`;
     `global_blocks`: `rg_sa`, `none` (every block is L-SA, every second shifted); `recursion`: `auto` or a fixed
     depth T ≥ 0 (capped where the map gets too small); `reduction_stride`: 4, or any stride from 2; `cpe`: True, False.
+    rgb_mean: three values in place of the official mean, for weights that another program trained with its own.
 
     Raises TypeError for unknown arguments, naming the nearest one; ValueError for values that do not fit.
     Source: github.com/zhengchen1999/RGT, basicsr/archs/rgt_arch.py.
@@ -899,6 +900,7 @@ class RGT(nn.Module):
         recursion: str | int = "auto",
         reduction_stride: int = 4,
         cpe: bool = True,
+        rgb_mean: Sequence[float] | None = None,
         **unknown: Any,
     ) -> None:
         # first of all, while the local names are the arguments and nothing else
@@ -918,6 +920,9 @@ class RGT(nn.Module):
         self.upscale = upscale
         self.img_range = img_range
         self.in_chans = in_chans
+        if rgb_mean is not None and not (isinstance(rgb_mean, (list, tuple)) and len(rgb_mean) == 3):
+            raise ValueError(f"rgb_mean {rgb_mean} must be three values, of red, green and blue")
+        self.rgb_mean = RGB_MEAN if rgb_mean is None else tuple(map(float, rgb_mean))
         self.embed_dim = embed_dim
         self.split_size = (int(split_size[0]), int(split_size[1]))
         self.recursion = recursion
@@ -1001,7 +1006,7 @@ class RGT(nn.Module):
         mean = None
         if self.in_chans == 3:
             # filled in on the device: a constant tensor would be copied there in every forward
-            mean = torch.stack([x.new_full((1, 1), value) for value in RGB_MEAN])
+            mean = torch.stack([x.new_full((1, 1), value) for value in self.rgb_mean])
             x = x - mean
         x = x * self.img_range
         shallow = convolve(x.permute(0, 2, 3, 1).contiguous(), self.conv_first)

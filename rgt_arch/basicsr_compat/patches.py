@@ -46,13 +46,19 @@ PATCHES = (
 
 OURS = {
     "ARCH_REGISTRY": ("rgt_arch.archs.rgt_arch", "RGT"),
+    "DATASET_REGISTRY": ("rgt_arch.data.bicubic_dataset", "BicubicDataset"),
+    "METRIC_REGISTRY": ("rgt_arch.models.pyiqa_metric", "pyiqa"),
     "MODEL_REGISTRY": ("rgt_arch.models.rgt_model", "RGTModel"),
 }
 REGISTRATIONS = {
     "basicsr.archs": "ARCH_REGISTRY",
+    "basicsr.data": "DATASET_REGISTRY",
+    "basicsr.metrics": "METRIC_REGISTRY",
     "basicsr.models": "MODEL_REGISTRY",
     "basicsr.train": "MODEL_REGISTRY",  # in case a file of basicsr/models imports us
     "rgt_arch.models.rgt_model": "MODEL_REGISTRY",  # in case it is the first to import BasicSR
+    "rgt_arch.data.bicubic_dataset": "DATASET_REGISTRY",
+    "rgt_arch.models.pyiqa_metric": "METRIC_REGISTRY",
 }
 """Module -> the registry in which our class is entered after the module's import."""
 _MODULES = {patch.module for patch in PATCHES} | REGISTRATIONS.keys()
@@ -120,7 +126,7 @@ def _replace(module: types.ModuleType, patch: Patch) -> None:
 
 
 def prefer_ours() -> list[str]:
-    """Register our RGT and RGTModel in place of a host's, for our commands. Returns a line for each replaced class."""
+    """Register our classes in place of a host's, for our commands. Returns a line for each replaced class."""
     replaced = [(ours, register(registry, replace=True)) for registry, (_, ours) in OURS.items()]
     return [f"{ours} of {theirs} is replaced by the one of rgt_arch" for ours, theirs in replaced if theirs]
 

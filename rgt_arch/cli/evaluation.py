@@ -76,6 +76,7 @@ files, 130 interrupted.
     flag("methods METHOD", "what to measure, see below", nargs="+"),
     flag("--scales", "(default: those that each method has)", int, nargs="+", choices=(2, 3, 4)),
     flag("--sets SET", "folders in --data (default: the paper's five)", nargs="+", dest="benchmarks"),
+    flag("--metrics NAME", "of pyiqa beside PSNR and SSIM, such as lpips (pip install 'rgt-arch[metrics]')", nargs="+"),
     flag("--data DIR", "with Set5/HR/baby.png, Set5/LR_bicubic/X2/babyx2.png (default: datasets/benchmark)", Path),
     flag("--format", "(default: markdown)", choices=("markdown", "latex", "csv", "csv-images", "json")),
     _OUTPUT,

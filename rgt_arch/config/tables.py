@@ -177,6 +177,11 @@ _SINGLE = {
     "color": Key(Literal["y", "rgb", "n"] | None, "y: the Y channel alone; else colours"),
 }
 _REAL_PAIRED = {"meta_info": Key(FilePath | None, "text file with 'HR name, LR name' a line")}
+_BICUBIC = {
+    "dataroot_gt": Key(FilePath, "folder, sub-folders too, or .lmdb of HR", "always", example="datasets/photos"),
+    **{name: spec for name, spec in (_PAIRS | _PAIRED).items() if name in ("gt_size", "meta_info_file", "color")},
+    **_AUGMENT,
+}
 _REALESRGAN = {
     "dataroot_gt": Key(FilePath, "folder or .lmdb of HR images", "always", example="datasets/DF2K"),
     "meta_info": Key(FilePath, "text file with one HR name a line"),
@@ -198,6 +203,8 @@ ARGUMENTS = {  # of PyTorch's, BasicSR's and our classes; their defaults do not 
     "gamma": Key(float, low=0),
     "eta_min": Key(float, low=0),
     "crop_border": Key(int, "", "always", low=0, example="4"),
+    "metric": Key(str, "", "always", example="lpips"),
+    "options": Key(dict | None),
     "input_order": Key(Literal["HWC", "CHW"]),
     "reduction": Key(Literal["mean", "sum"]),
     "criterion": Key(Literal["l1", "l2", "fro"]),
@@ -229,6 +236,7 @@ TABLES = (
     Table(ANY_DATASET, "PairedImageDataset", {**_PAIRS, **_PAIRED}),
     Table(ANY_DATASET, "SingleImageDataset", {**_SINGLE, **_NORMALISE}),
     Table(ANY_DATASET, "RealESRGANPairedDataset", {**_PAIRS, **_REAL_PAIRED}),
+    Table(ANY_DATASET, "BicubicDataset", _BICUBIC),
     Table(ANY_DATASET, "RealESRGANDataset", {**_REALESRGAN, **_AUGMENT, **_twice(_KERNELS)}),
     Table(ANY_DATASET, "", _DATASET),
     Table(_IO, "", _BACKEND),

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TypeVar
 
+from rgt_arch.data.images import walk_files
 from rgt_arch.errors import UsageError, UserError
 
 # Formats that OpenCV decodes.
@@ -90,6 +91,17 @@ def list_images(folder: Path) -> list[str]:
             return sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_file())
     except OSError as error:
         raise UsageError(f"{folder}: cannot be listed ({error.strerror})") from error
+
+
+def names_below(folder: Path) -> list[str]:
+    """Return the image files below a folder, judged by their suffix, as relative names in the order of `lmdb_key`.
+
+    Raises UsageError if a folder cannot be listed or there are none.
+    """
+    found = [file.relative_to(folder) for file in walk_files(folder) if file.suffix.lower() in IMAGE_SUFFIXES]
+    if not found:
+        raise UsageError(f"{folder}: the folder holds no images; fill it or correct the path")
+    return [name.as_posix() for name in sorted(found, key=lmdb_key)]
 
 
 def lq_name(gt_name: str, template: str) -> str:

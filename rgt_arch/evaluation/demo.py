@@ -11,7 +11,6 @@ import skimage.data
 
 from rgt_arch.data.bicubic import hr_lr_pair, imresize
 from rgt_arch.data.images import write_png
-from rgt_arch.data.lmdb import create_lmdb
 from rgt_arch.errors import UsageError
 from rgt_arch.evaluation.figures.plotting import RGB, read_rgb
 from rgt_arch.evaluation.reports import number, text_table
@@ -106,12 +105,11 @@ def _photograph(name: str) -> RGB:
 
 
 def _make_data(folder: Path) -> None:
-    """Write HR/LR pairs in the benchmarks' layout, and the pairs for training as LMDB."""
-    for phase, names in (("train", TRAINING), ("validation", (VALIDATION,)), ("test", TEST)):
+    """Write the photographs for training, and the others as HR/LR pairs in the benchmarks' layout."""
+    for name in TRAINING:
+        write_png(folder / "train" / f"{name}.png", np.ascontiguousarray(_photograph(name)[..., ::-1]))
+    for phase, names in (("validation", (VALIDATION,)), ("test", TEST)):
         for name in names:
             hr, lr = hr_lr_pair(_photograph(name), SCALE)
             write_png(folder / phase / "HR" / f"{name}.png", np.ascontiguousarray(hr[..., ::-1]))
             write_png(folder / phase / "LR" / f"{name}x{SCALE}.png", np.ascontiguousarray(lr[..., ::-1]))
-    for kind, ending in (("HR", ""), ("LR", f"x{SCALE}")):
-        files = [folder / "train" / kind / f"{name}{ending}.png" for name in TRAINING]
-        create_lmdb(files, folder / f"train_{kind}.lmdb", keys=TRAINING, progress=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import sys
 import time
@@ -15,17 +14,18 @@ import torch
 from basicsr.metrics import calculate_metric
 from basicsr.models.sr_model import SRModel
 from basicsr.utils import get_root_logger, imwrite, tensor2img
-from basicsr.utils.registry import METRIC_REGISTRY
 from numpy import ndarray
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
+from rgt_arch.config.metrics import needs_gt
 from rgt_arch.config.settings import ValSettings
 from rgt_arch.errors import UsageError, naming
 from rgt_arch.files import written_whole
 from rgt_arch.inference.ensemble import self_ensemble
 from rgt_arch.inference.tiling import chop_forward, tiled_forward
+from rgt_arch.models.pyiqa_metric import prepare
 
 _SECONDS_BETWEEN_LINES = 60.0
 
@@ -85,6 +85,7 @@ def measure(
     opt, dataset = model.opt, dataloader.dataset.opt  # type: ignore[attr-defined]
     val = opt.get("val") or {}
     metrics: dict[str, dict[str, Any]] = val.get("metrics") or {}
+    prepare(metrics)
     rank, world_size = (opt["rank"], opt["world_size"]) if opt["dist"] else (0, 1)
     # [0] values by metric and image, [1] 1 where computed; 0 for images of other ranks. Last row: 1 if a rank stopped
     table = torch.zeros(2, len(metrics) + 1, len(dataloader), dtype=torch.float64)
@@ -101,7 +102,7 @@ def measure(
             with written_whole(path) as beside:
                 imwrite(pair["img"], str(beside))
         for row, (metric, metric_opt) in enumerate(metrics.items()):
-            if "img2" not in pair and _needs_gt(metric_opt):
+            if "img2" not in pair and needs_gt(metric_opt):
                 without_gt.add(metric)
                 continue
             try:
@@ -170,9 +171,3 @@ def _share(dataloader: DataLoader, rank: int, world_size: int) -> DataLoader:
         collate_fn=dataloader.collate_fn,
         generator=dataloader.generator,  # a new iterator draws a number from it, not from the generator of training
     )
-
-
-def _needs_gt(metric_opt: Mapping[str, Any]) -> bool:
-    """Whether a metric has an argument `img2` without default (PSNR, SSIM; not NIQE)."""
-    parameter = inspect.signature(METRIC_REGISTRY.get(metric_opt["type"])).parameters.get("img2")
-    return parameter is not None and parameter.default is inspect.Parameter.empty

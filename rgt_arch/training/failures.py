@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from rgt_arch.errors import UserError
+from rgt_arch.torch_files import load_failure
 from rgt_arch.training.ranks import lost_contact
 
 # A DataLoader worker's exception arrives as text: its traceback, with the message in the last line.
@@ -29,15 +30,8 @@ def _describe(error: Exception) -> str:
     first = " ".join(text.splitlines()[0].split()) if text else ""
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}; correct the option that names it, or its permissions"
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        names, call = frame.f_locals, (frame.f_globals.get("__name__"), frame.f_code.co_name)
-        if call == ("torch.hub", "download_url_to_file"):
-            return (
-                f"{names['url']}: the download failed ({getattr(error, 'reason', first)}); download it by hand and "
-                f"save it as {names['dst']}"
-            )
-        if call == ("torch.serialization", "load") and isinstance(names["f"], str | Path):
-            return f"{names['f']}: is damaged or holds more than tensors; delete it, or download it again"
+    if (failure := load_failure(error)) is not None:
+        return failure
     if isinstance(error, torch.OutOfMemoryError):
         return f"{first}; lower batch_size_per_gpu or gt_size, set network_g: use_chk, or in validation val: tile"
     if isinstance(error, RuntimeError) and text.startswith("DataLoader worker"):

@@ -3,8 +3,8 @@
 Known from keys and shapes: upscale, in_chans, embed_dim, depth, num_heads, mlp_ratio, qkv_bias, resi_connection,
 c_ratio, reduction_stride, cpe, global_blocks, hai (`learned`), and split_size in files with derived tensors.
 Known only from the file's own record (`rgt_config`), else taken as published: img_range, qk_scale, the drop rates,
-recursion; split_size in a slim file; c_ratio, reduction_stride and cpe where no block is an RG-SA block. Files do not
-record activation and norm classes, which are taken as published.
+recursion, rgb_mean; split_size in a slim file; c_ratio, reduction_stride and cpe where no block is an RG-SA block.
+Files do not record activation and norm classes, which are taken as published.
 Unknown without a record, hence an error: `hai` of a file without gamma (`identity` and `none` look alike).
 """
 
@@ -122,6 +122,7 @@ def readers(config: Mapping[str, Any]) -> str:
     if refused:
         return f"this package alone, because other programs have no {_listed(config, refused)}"
     unknown = ["recursion"] if config["recursion"] != "auto" and max(config["depth"]) > 1 else []
+    unknown += ["rgb_mean"] if config["rgb_mean"] is not None else []
     optional = [name for name in ("img_range", "qk_scale") if config[name] != PUBLISHED[name]]
     optional += ["split_size"] if height > width else []
     if any(heads % 2 and config["embed_dim"] % (heads - 1) == 0 for heads in config["num_heads"]):

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pooch
@@ -26,9 +27,10 @@ SUMS = "SHA256SUMS"
 """File beside the weights in BUNDLED and in the cache, with a line of `sha256sum` for each."""
 
 _HUB = "https://github.com/OpenModelDB/model-hub/releases/download/rgt"
-_OFFICIAL = "https://github.com/zhengchen1999/RGT"
-_OFFICIAL_LICENCE = f"Apache-2.0, {_OFFICIAL}"
-_OWN_LICENCE = "Apache-2.0; trained on photographs under CC BY-SA 4.0, CC0 and the Unsplash licence"
+_MIRROR = "https://huggingface.co/ViperYX/RGT/resolve/main/RGT_S"  # its RGT_S_x4 is the authors' file, byte for byte
+_PHIPS = "https://github.com/Phhofm/models/releases/download"
+_DATABASE = "https://openmodeldb.info/models"
+_GROUPS = ("the authors' weights", "the community's weights", "weights of this package")
 
 
 @dataclass(frozen=True)
@@ -40,46 +42,117 @@ class ZooEntry:
     """Key of `PRESETS`."""
     scale: int
     licence: str
+    """Author, licence and place, as CC-BY asks for."""
     url: str | None = None
-    bundled: bool = False
-    """The package has the file. If `bundled` is false and `url` is None, users put the file into the cache by hand."""
+    """None: the package has the file."""
+    sha256: str | None = None
+    """Published for the file at `url`. Another file of this name, put into the cache by hand, has its own."""
+    purpose: str = "bicubic LR"
+    group: str = _GROUPS[1]
 
+    @property
+    def bundled(self) -> bool:
+        """Whether the package has the file."""
+        return self.url is None
 
-ZOO: Mapping[str, ZooEntry] = {
-    entry.name: entry
-    for entry in (
-        ZooEntry("RGT_x2", "RGT", 2, _OFFICIAL_LICENCE, f"{_HUB}/2x-RGT.pth"),
-        ZooEntry("RGT_x3", "RGT", 3, _OFFICIAL_LICENCE, f"{_HUB}/3x-RGT.pth"),
-        ZooEntry("RGT_x4", "RGT", 4, _OFFICIAL_LICENCE, f"{_HUB}/4x-RGT.pth"),
-        ZooEntry("RGT_S_x2", "RGT-S", 2, _OFFICIAL_LICENCE),
-        ZooEntry("RGT_S_x3", "RGT-S", 3, _OFFICIAL_LICENCE),
-        ZooEntry("RGT_S_x4", "RGT-S", 4, _OFFICIAL_LICENCE, f"{_HUB}/4x-RGT_S.pth"),
-        ZooEntry("RGT_T_x2", "RGT-T", 2, _OWN_LICENCE, bundled=True),
-        ZooEntry("RGT_T_x4", "RGT-T", 4, _OWN_LICENCE, bundled=True),
-    )
-}
-
-
-def describe_zoo() -> str:
-    """Return a table of text: name, scale, place or source of the file, licence."""
-    rows = [("name", "scale", "file", "licence")]
-    rows += [(entry.name, f"×{entry.scale}", _whereabouts(entry), entry.licence) for entry in ZOO.values()]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([*lines, "", f"downloads are kept in {cache_folder()} (environment: RGT_CACHE)"])
-
-
-def _whereabouts(entry: ZooEntry) -> str:
-    if file := local_file(entry):
-        return f"{'in the package' if entry.bundled else file}, {file.stat().st_size / 1e6:.1f} MB"
-    if entry.bundled:
-        return "missing from this installation"
-    return "downloaded at first use" if entry.url else "to be put into the cache by hand"
+    @property
+    def method(self) -> str:
+        """Name of a row in tables: the preset, or for weights of another purpose their name without the scale."""
+        name = self.name.removesuffix(f"_x{self.scale}")
+        return self.preset if plain_name(name) == plain_name(self.preset) else name
 
 
 def plain_name(name: str) -> str:
     """Return a name for comparison: in lower case, with `_` for `-`."""
     return name.strip().casefold().replace("-", "_")
+
+
+_authors = partial(
+    ZooEntry,
+    licence="Zheng Chen and co-authors, Apache-2.0, https://github.com/zhengchen1999/RGT",
+    group=_GROUPS[0],
+)
+_phips = partial(ZooEntry, preset="RGT-S", scale=4)
+_ours = partial(
+    ZooEntry,
+    preset="RGT-T",
+    licence="Apache-2.0; trained on photographs under CC BY-SA 4.0, CC0 and the Unsplash licence",
+    group=_GROUPS[2],
+)
+
+
+def _by_phips(page: str) -> str:
+    return f"Philip Hofmann (Phips), CC-BY-4.0, {_DATABASE}/{page}"
+
+
+# The checksums are those of OpenModelDB and of the mirror's pages. A file that the hub has was saved anew and has none.
+ZOO: Mapping[str, ZooEntry] = {
+    entry.name: entry
+    for entry in (
+        *(_authors(f"RGT_x{scale}", "RGT", scale, url=f"{_HUB}/{scale}x-RGT.pth") for scale in (2, 3, 4)),
+        *(
+            _authors(f"RGT_S_x{scale}", "RGT-S", scale, url=f"{_MIRROR}/RGT_S_x{scale}.pth", sha256=sha256)
+            for scale, sha256 in (
+                (2, "b11a211870cc6558d53a55b796f164810f0078484d74c9a8a6d7d916c678ccab"),
+                (3, "69e2509e0ee7150618d10e11ef002f4f48db3af74ea0008bea32bdf1d81a249e"),
+                (4, "2ff12e257ca18d00cf9bc4b4dfbd65d8d59e40de7a15b6a94b9ec6496901d0c0"),
+            )
+        ),
+        _phips(
+            "NomosUni_RGT_S_x4",
+            licence=_by_phips("4x-NomosUni-rgt-s-multijpg"),
+            url="https://huggingface.co/Phips/4xNomosUni_rgt_s_multijpg/resolve/main/4xNomosUni_rgt_s_multijpg.safetensors",
+            sha256="b1251e047bab7a344d96cd09030fee9561e48e7c383927f85059a2e2458960ce",
+            purpose="photographs and anime, JPEG from quality 40",
+        ),
+        _phips(
+            "RealWebPhoto_RGT_S_x4",
+            licence=_by_phips("4x-RealWebPhoto-v2-rgt-s"),
+            url=f"{_PHIPS}/4xRealWebPhoto_v2_rgt_s/4xRealWebPhoto_v2_rtg_s.safetensors",
+            sha256="a165ec6fafc3cb3bd62838f0a412f344618f1df8d7198283815eec41332b8f2e",
+            purpose="photographs of the web: noise, JPEG, WebP, blur",
+        ),
+        # The RGB mean of these two is not known: they came out after neosr had changed its own to 0.5 (see `rgb_mean`).
+        _phips(
+            "TexturesGTAV_RGT_S_x4",
+            licence=_by_phips("4x-Textures-GTAV-rgt-s"),
+            url=f"{_PHIPS}/4xTextures_GTAV_rgt-s/4xTextures_GTAV_rgt-s.safetensors",
+            sha256="11ae0fdafe0c7cef12b0be71761fd03c6319c787ca678a9120df59e2d66e5607",
+            purpose="game textures, JPEG from quality 80",
+        ),
+        _phips(
+            "TexturesGTAV_dither_RGT_S_x4",
+            licence=_by_phips("4x-Textures-GTAV-rgt-s-dither"),
+            url=f"{_PHIPS}/4xTextures_GTAV_rgt-s_dither/4xTextures_GTAV_rgt-s_dither.safetensors",
+            sha256="ef850c4fd1d1ab81eb8cf63a0e11c62adfead07ec3a34f81675e986e76800f3f",
+            purpose="dithered game textures, JPEG from quality 80",
+        ),
+        _ours("RGT_T_x2", scale=2),
+        _ours("RGT_T_x4", scale=4),
+    )
+}
+
+
+def describe_zoo() -> str:
+    """Return a table of text for each group: name, scale, place or source of the file, purpose, author and licence."""
+    rows = {
+        entry: (entry.name, f"×{entry.scale}", _whereabouts(entry), entry.purpose, entry.licence)
+        for entry in ZOO.values()
+    }
+    widths = [max(map(len, column)) for column in zip(*rows.values(), strict=True)]
+    lines = []
+    for group in _GROUPS:
+        lines += [f"{group}:"]
+        for cells in (row for entry, row in rows.items() if entry.group == group):
+            lines.append("  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip())
+        lines.append("")
+    return "\n".join([*lines, f"downloads are kept in {cache_folder()} (environment: RGT_CACHE)"])
+
+
+def _whereabouts(entry: ZooEntry) -> str:
+    if file := local_file(entry):
+        return f"{'in the package' if entry.bundled else file}, {file.stat().st_size / 1e6:.1f} MB"
+    return "missing from this installation" if entry.bundled else "downloaded at first use"
 
 
 def find_entry(name: str) -> ZooEntry | None:
@@ -124,17 +197,11 @@ def local_file(entry: ZooEntry) -> Path | None:
 def require(entry: ZooEntry) -> Path | None:
     """Return the entry's file without checking it, or None if it can be downloaded; else raise UsageError."""
     file = local_file(entry)
-    if file or entry.url:
+    if file or not entry.bundled:
         return file
-    if entry.bundled:
-        raise UsageError(
-            f"{entry.name}: {BUNDLED / entry.name}.safetensors, a part of the package, is missing; install "
-            "rgt-arch again, or name other weights"
-        )
     raise UsageError(
-        f"{entry.name}: has no link for downloading by a program; open the Google Drive folder that the table "
-        f"of models on {_OFFICIAL} links to, download {entry.name}.pth, and give its path or "
-        f"save it as {cache_folder() / entry.name}.pth"
+        f"{entry.name}: {BUNDLED / entry.name}.safetensors, a part of the package, is missing; install "
+        "rgt-arch again, or name other weights"
     )
 
 
@@ -171,16 +238,19 @@ def _read_sums(path: Path) -> dict[str, str]:
 
 def _download(entry: ZooEntry) -> Path:
     """Download the entry's file into the cache, whole or not at all. One process downloads while others wait."""
-    target = cache_folder() / f"{entry.name}.pth"
+    assert entry.url is not None
+    target = cache_folder() / f"{entry.name}{Path(entry.url).suffix}"
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(target.with_suffix(".lock")):
         if present := local_file(entry):
             return present
         with written_whole(target) as beside:
-            print(f"{entry.name}: downloading {entry.url}", file=sys.stderr, flush=True)
+            print(f"{entry.name} ({entry.licence}): downloading {entry.url}", file=sys.stderr, flush=True)
             try:
                 load = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), chunk_size=1 << 16)
                 load(entry.url, str(beside), None)
+                if entry.sha256 not in (None, file_digest(beside)):
+                    raise UsageError(f"its SHA-256 is not the published one, {entry.sha256}")
                 _check_content(entry, beside)
             except (requests.RequestException, UsageError) as error:
                 raise UserError(

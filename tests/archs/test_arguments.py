@@ -107,6 +107,7 @@ def test_without_global_blocks_every_second_block_is_shifted() -> None:
 
 def test_config_builds_the_same_network_again() -> None:
     arguments = CONFIG | {"num_heads": [3], "c_ratio": 0.51, "img_range": 255.0, "hai": "identity", "cpe": False}
+    arguments |= {"rgb_mean": (0.5, 0.5, 0.25)}
     net = RGT(**arguments)
     twin = RGT(**net.config)
     assert twin.config == net.config

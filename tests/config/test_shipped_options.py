@@ -117,7 +117,7 @@ def test_data_folders_follow_the_official_layout():
                 assert data["dataroot_lq"] == f"datasets/benchmark/{data['name']}/LR_bicubic/X{scale}"
                 suffix = f"_LRBI_x{scale}" if data["name"] == "Manga109" else f"x{scale}"
                 assert data["filename_tmpl"] == "{}" + suffix
-            assert (data["io_backend"]["type"] == "lmdb") is data["dataroot_lq"].endswith(".lmdb")
+            assert (data["io_backend"]["type"] == "lmdb") is data.get("dataroot_lq", "").endswith(".lmdb")
 
 
 @pytest.mark.parametrize("size", ["RGT", "RGT_S"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import sys
 from copy import deepcopy
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import torch
 from rgt_arch.archs.rgt_arch import recursion_depth, rgt_t
 from rgt_arch.config import load_options
 from rgt_arch.config.checks.networks import check_files
+from rgt_arch.config.metrics import pyiqa_metrics
 from rgt_arch.config.problems import Report
 from rgt_arch.data.option_checks import validate_options
 from rgt_arch.errors import UsageError
@@ -166,10 +168,10 @@ def test_published_weights_can_be_given_by_name(testing_file, tmp_path, monkeypa
         opt, _ = testing_file.validate(f"path:pretrain_network_g={name}")
         assert opt["path"]["pretrain_network_g"] == name
     assert not cache.exists()  # nothing is downloaded before the run starts
-    assert "path:pretrain_network_g = 'RGT_S_x2': has no link" in testing_file.error("path:pretrain_network_g=RGT_S_x2")
-    cache.mkdir()
-    (cache / "RGT_S_x2.pth").touch()
-    testing_file.validate("path:pretrain_network_g=RGT_S_x2")
+    monkeypatch.setattr("rgt_arch.weights.zoo.BUNDLED", cache)
+    message = testing_file.error("path:pretrain_network_g=rgt-t-x4")
+    assert "path:pretrain_network_g = 'rgt-t-x4': " in message
+    assert "RGT_T_x4.safetensors, a part of the package, is missing; install rgt-arch again" in message
 
 
 @pytest.mark.parametrize("state", ["auto_resume", "resume_state"])
@@ -390,3 +392,31 @@ def test_unknown_argument_of_a_basicsr_network_is_an_error_although_it_takes_kwa
 
 def test_error_for_a_value_from_the_command_line_has_no_line_number(training):
     assert training.error("train:total_iter=0").startswith("train_RGT_T_x2.yml: train:total_iter = 0")
+
+
+def test_metrics_of_pyiqa_are_checked_and_lower_values_are_best_where_pyiqa_says_so(testing_file):
+    pytest.importorskip("pyiqa", reason="needs pyiqa: pip install 'rgt-arch[metrics]'", exc_type=ImportError)
+
+    def with_metrics(**metrics):
+        return {"val:metrics": {name: {"type": "pyiqa", **section} for name, section in metrics.items()}}
+
+    named = {name: {"metric": name} for name in ("lpips", "gmsd", "musiq")}
+    opt, _ = testing_file.validate(changes=with_metrics(**named, own={"metric": "vif", "better": "lower"}))
+    better = {name: section["better"] for name, section in opt["val"]["metrics"].items()}
+    assert better == {"lpips": "lower", "gmsd": "lower", "musiq": "higher", "own": "lower"}
+    for section, message in (
+        ({"metric": "lpis"}, "val:metrics:m:metric = 'lpis': pyiqa has no such metric of single images; did you mean"),
+        ({"metric": "fid"}, "val:metrics:m:metric = 'fid': pyiqa has no such metric of single images"),
+        ({}, "val:metrics:m:metric: is missing; add metric: lpips"),
+        ({"metric": "vif", "net": "vgg"}, "val:metrics:m:net: unknown key of val:metrics:m (pyiqa)"),
+    ):
+        assert message in testing_file.error(changes=with_metrics(m=section))
+
+
+def test_missing_pyiqa_is_reported_with_the_command_that_installs_it(testing_file, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyiqa", None)
+    monkeypatch.setitem(sys.modules, "pyiqa.default_model_configs", None)
+    pyiqa_metrics.cache_clear()
+    message = testing_file.error(changes={"val:metrics": {"m": {"type": "pyiqa", "metric": "lpips"}}})
+    assert "val:metrics:m:type = 'pyiqa': pyiqa is not installed (" in message
+    assert message.endswith("pip install 'rgt-arch[metrics]'")

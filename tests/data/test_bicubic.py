@@ -73,6 +73,17 @@ def test_channels_are_resized_independently():
     assert together.flags.c_contiguous
 
 
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize(("shape", "dtype"), [((37, 46, 3), np.uint8), ((29, 26), np.uint8), ((25, 31, 3), np.uint16)])
+def test_part_has_the_bits_of_the_whole_result_at_every_place(scale, shape, dtype):
+    image = crop_to_multiple(noise(*shape, dtype=dtype), scale)
+    whole, side = imresize(image, 1 / scale), 4
+    for top in range(whole.shape[0] - side + 1):
+        for left in range(whole.shape[1] - side + 1):
+            part = slice(top, top + side), slice(left, left + side)
+            np.testing.assert_array_equal(imresize(image, 1 / scale, part), whole[part])
+
+
 def test_pair_is_cropped_at_the_bottom_and_right():
     image = noise(11, 14)
     hr, lr = hr_lr_pair(image, 4)

@@ -60,10 +60,11 @@ def test_pictures_are_whole_and_show_the_test_photographs(finished):
     assert not list(folder.glob("*.partial"))
 
 
-def test_option_files_train_rgt_t_from_lmdb_without_the_test_photographs(finished):
+def test_option_files_train_rgt_t_on_a_folder_without_the_test_photographs(finished):
     folder, _ = finished
     train, test = (yaml.safe_load((folder / f"{name}.yml").read_text()) for name in ("train", "test"))
-    assert train["datasets"]["train"]["io_backend"]["type"] == "lmdb"
+    assert {file.stem for file in (folder / "data/train").iterdir()} == set(TRAINING)
+    assert train["datasets"]["train"]["dataroot_gt"] == "data/train"
     assert {file.stem for file in (folder / "data/test/HR").iterdir()} == set(TEST)
     assert not set(TRAINING) & {*TEST, VALIDATION}
     network = RGT(**{key: value for key, value in train["network_g"].items() if key != "type"})

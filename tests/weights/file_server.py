@@ -12,7 +12,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class FileServer:
-    """The served file. `fault` spoils every response: an HTTP status code, or "cut" after the first half."""
+    """The served file. `fault` spoils every response: an HTTP status code, or "cut" after the first half.
+
+    Below /moved/, a response redirects to the same place without it, on a host of another name.
+    """
 
     content: bytes
     fault: str = ""
@@ -32,6 +35,12 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         state, body = self.state, self.state.content
         state.requests.append(self.path)
+        if self.path.startswith("/moved/"):
+            self.send_response(302)
+            place = f"http://localhost:{self.server.server_address[1]}{self.path.removeprefix('/moved')}"
+            self.send_header("Location", place)
+            self.end_headers()
+            return
         self.send_response(int(state.fault) if state.fault.isdecimal() else 200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

@@ -14,6 +14,7 @@ from torch import Tensor
 from rgt_arch import RGT
 from rgt_arch.errors import UsageError
 from rgt_arch.weights import load_model, save_checkpoint
+from rgt_arch.weights.writing import convert_checkpoint
 
 IMAGE = torch.rand(1, 3, 20, 24, generator=torch.Generator().manual_seed(1))
 SMALL = {"embed_dim": 96, "depth": [2], "num_heads": [6], "split_size": [4, 8]}
@@ -45,6 +46,21 @@ def test_official_file_gives_the_official_outputs_of_its_ema_weights(
     before = outputs(loaded)
     path.write_bytes(bytes(path.stat().st_size))  # in place, as BasicSR overwrites net_g_latest.pth
     assert torch.equal(outputs(loaded), before)
+
+
+def test_weights_of_another_rgb_mean_load_with_it(tmp_path: Path, spandrel_network: Callable[..., SpandrelRGT]) -> None:
+    """As of programs that changed the mean in their copy of the official code; a converted file carries it."""
+    network, mean = spandrel_network(), [0.5, 0.25, 0.75]
+    torch.save(network.state_dict(), tmp_path / "net.pth")
+    network.mean = torch.tensor(mean).view(1, 3, 1, 1)
+    expected = outputs(network)
+    assert not torch.allclose(outputs(load_model(tmp_path / "net.pth")), expected, atol=1e-3)
+    assert torch.allclose(outputs(load_model(tmp_path / "net.pth", rgb_mean=mean)), expected, atol=1e-9)
+    convert_checkpoint(tmp_path / "net.pth", tmp_path / "net.safetensors", known={"rgb_mean": mean})
+    assert torch.allclose(outputs(load_model(tmp_path / "net.safetensors")), expected, atol=1e-9)
+    for wrong in (0.5, [0.5], [0.5, 0.5, "a"], {"a": 1}):
+        with pytest.raises(UsageError, match=r"net\.pth: no RGT has these arguments: .+"):
+            load_model(tmp_path / "net.pth", rgb_mean=wrong)
 
 
 def test_arguments_not_visible_in_weights_come_from_the_record_or_the_caller(tmp_path: Path) -> None:

@@ -63,6 +63,10 @@ def test_official_to_slim_to_official_round_trip_is_exact_and_loads_in_spandrel(
         ({"qk_scale": 0.3}, "if its option file has qk_scale: 0.3"),
         ({"split_size": [8, 4]}, r"if its option file has split_size: \[8, 4\]"),
         ({"recursion": 1}, "others read another network, because they have no recursion: 1"),
+        (
+            {"rgb_mean": [0.5, 0.5, 0.25]},
+            r"others read another network, because they have no rgb_mean: \[0.5, 0.5, 0.25\]",
+        ),
         ({"hai": "none"}, "this package alone, because other programs have no hai: none"),
         ({"cpe": False}, "no cpe: false"),
         ({"reduction_stride": 2}, "no reduction_stride: 2"),

@@ -10,11 +10,13 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from file_server import FileServer, serving
+from safetensors.torch import save
 
 from rgt_arch import load_model, rgt_t
 from rgt_arch.archs.rgt_arch import PRESETS
@@ -23,6 +25,11 @@ from rgt_arch.errors import UsageError, UserError
 from rgt_arch.weights import zoo
 from rgt_arch.weights.writing import convert_checkpoint
 from rgt_arch.weights.zoo import ZOO, ZooEntry, resolve_path
+
+
+def load(content: bytes) -> dict[str, torch.Tensor]:
+    """The weights of `content_of`, without shared memory, which safetensors refuses."""
+    return {key: tensor.clone() for key, tensor in torch.load(io.BytesIO(content))["params"].items()}
 
 
 def content_of(network: torch.nn.Module) -> bytes:
@@ -68,14 +75,24 @@ def assert_equal(first: torch.nn.Module, second: torch.nn.Module) -> None:
     assert all(torch.equal(one, other) for one, other in pairs)
 
 
-def test_the_table_names_every_published_network_and_the_small_ones() -> None:
+def test_the_table_names_every_published_network_the_communitys_and_the_small_ones() -> None:
     names = {f"{preset.replace('-', '_')}_x{scale}" for preset in ("RGT", "RGT-S") for scale in (2, 3, 4)}
-    assert set(ZOO) == names | {"RGT_T_x2", "RGT_T_x4"}
+    groups: dict[str, set[str]] = {}
     for name, entry in ZOO.items():
-        assert entry.name == name == f"{entry.preset.replace('-', '_')}_x{entry.scale}"
+        groups.setdefault(entry.group, set()).add(name)
+        assert entry.name == name
+        assert name.endswith(f"_x{entry.scale}")
         assert entry.preset in PRESETS
         assert entry.url is None or entry.url.startswith("https://")
-        assert entry.bundled == name.startswith("RGT_T")
+        assert entry.sha256 is None or re.fullmatch("[0-9a-f]{64}", entry.sha256)
+        assert ("CC-BY-4.0, https://openmodeldb.info/models/" in entry.licence) is ("community" in entry.group)
+    authors, community, ours = (groups[group] for group in zoo._GROUPS)
+    assert authors == names
+    textures = ("TexturesGTAV", "TexturesGTAV_dither")
+    assert community == {f"{name}_RGT_S_x4" for name in ("NomosUni", "RealWebPhoto", *textures)}
+    assert {name for name in ZOO if ZOO[name].bundled} == ours == {"RGT_T_x2", "RGT_T_x4"}
+    methods = {"RGT", "RGT-S", "RGT-T", *(name.removesuffix("_x4") for name in community)}
+    assert {entry.method for entry in ZOO.values()} == methods
 
 
 def test_names_and_paths_are_distinguished(server: FileServer, cache: Path, content: bytes) -> None:
@@ -195,20 +212,45 @@ def test_two_simultaneous_requests_download_once(server: FileServer, cache: Path
     assert len(server.requests) == 1
 
 
-def test_weights_without_a_url_have_instructions_and_are_found_in_the_cache(
-    cache: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
+def test_weights_put_into_the_cache_by_hand_are_taken_with_a_checksum_of_their_own(
+    server: FileServer, cache: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    target = cache / "RGT_S_x2.pth"
-    with pytest.raises(UsageError, match=r"Google Drive .*github.com/zhengchen1999/RGT.*give its path") as caught:
-        load_model("RGT_S_x2")
-    assert str(target) in str(caught.value)
+    """The published checksum belongs to the file at the URL, not to the name."""
     cache.mkdir()
-    target.write_bytes(content)
+    (cache / "RGT_S_x2.pth").write_bytes(content)
     with pytest.raises(UsageError, match=r"RGT_S_x2.pth: is not RGT_S_x2 but an RGT ×2 of depth \[4, 4\]"):
         load_model("RGT_S_x2")
-    monkeypatch.setitem(ZOO, "RGT_S_x2", ZooEntry("RGT_S_x2", "RGT-T", 2, "none"))  # type: ignore[arg-type]
-    assert load_model("RGT_S_x2").upscale == 2
+    monkeypatch.setitem(ZOO, "RGT_T_web", replace(ZOO["RGT_T_web"], sha256="0" * 64))  # type: ignore[arg-type]
+    (cache / "RGT_T_web.pth").write_bytes(content)
+    assert load_model("RGT_T_web").upscale == 2
     assert (cache / "SHA256SUMS").is_file()
+    assert not server.requests
+
+
+def test_first_download_names_author_and_licence_follows_redirects_and_checks_the_published_checksum(
+    server: FileServer, cache: Path, content: bytes, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def publish(sha256: str) -> None:
+        url = server.url.replace("/net.pth", "/moved/net.safetensors")
+        entry = ZooEntry("RGT_T_web", "RGT-T", 2, "A. Author, CC-BY-4.0, https://example.org", url, sha256)
+        monkeypatch.setitem(ZOO, "RGT_T_web", entry)  # type: ignore[arg-type]
+
+    server.content = save(load(content), metadata={"format": "pt"})  # without a record, as other programs write it
+    publish("0" * 64)
+    assert main(["weights", "RGT_T_web"]) == 1
+    credit, error = capsys.readouterr().err.splitlines()
+    assert credit.startswith("RGT_T_web (A. Author, CC-BY-4.0, https://example.org): downloading http://127.0.0.1:")
+    assert f"the download failed (its SHA-256 is not the published one, {'0' * 64}); try again later" in error
+    assert {file.name for file in cache.iterdir()} <= {"RGT_T_web.lock"}
+    publish(hashlib.sha256(server.content).hexdigest())
+    assert load_model("RGT_T_web").upscale == 2
+    assert server.requests == ["/moved/net.safetensors", "/net.safetensors"] * 2
+    assert resolve_path("RGT_T_web") == cache / "RGT_T_web.safetensors"
+    main(["weights"])
+    listed = capsys.readouterr().out
+    assert re.search(
+        r"the community's weights:\n(.+\n)*RGT_T_web .*A. Author, CC-BY-4.0, https://example.org\n", listed
+    )
 
 
 def test_the_command_lists_names_and_prints_paths(

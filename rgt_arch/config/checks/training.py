@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
-import inspect
 from typing import Any
 
 import torch
 
 from rgt_arch.config.classes import find_class, is_known, is_rgt, makes_lr, parents
 from rgt_arch.config.loading import KeyPath
-from rgt_arch.config.problems import Report
+from rgt_arch.config.metrics import PYIQA, needs_gt, pyiqa_metrics
+from rgt_arch.config.problems import Report, suggestion
 from rgt_arch.config.settings import tile_problems
 from rgt_arch.config.tree import sections, subsection, value_at
+from rgt_arch.errors import UsageError
 
 _TRAIN = ("datasets", "train")
 _MADE = 400
@@ -48,18 +49,36 @@ def check_validation(opt: dict[str, Any], report: Report, is_train: bool) -> Non
 
 
 def _check_metrics(opt: dict[str, Any], val: dict[str, Any], report: Report) -> None:
-    """Check that data sets have GT for metrics that compare with it; RGTModel skips such metrics elsewhere."""
+    """Check metrics of pyiqa, and that data sets have GT for metrics that compare with it; RGTModel skips such metrics
+    elsewhere."""
     is_left_out = "RGTModel" in parents(find_class("model", opt.get("model_type")))
     single = [name for name, data in sections(opt.get("datasets")) if data.get("type") == "SingleImageDataset"]
     for name, section in sections(val.get("metrics")):
-        metric, path = find_class("metric", section.get("type")), ("val", "metrics", name)
-        for phase in single if metric and "img2" in inspect.signature(metric).parameters else ():
+        path = ("val", "metrics", name)
+        if section.get("type") == PYIQA and not _is_pyiqa(section, path, report):
+            continue
+        for phase in single if needs_gt(section) else ():
             problem = f"needs HR images, and datasets:{phase} (SingleImageDataset) has none"
             if is_left_out:
                 report.warn(path, f"{problem}: not computed there")
             else:
                 remedy = "remove the metric, or give the data set dataroot_gt and type: PairedImageDataset"
                 report.error(path, f"{problem}; {remedy}")
+
+
+def _is_pyiqa(section: dict[str, Any], path: KeyPath, report: Report) -> bool:
+    """Whether pyiqa has the metric of a section; else report why not. Sets a missing `better`."""
+    try:
+        known = pyiqa_metrics()
+    except UsageError as error:
+        report.error((*path, "type"), str(error), PYIQA)
+        return False
+    name = str(section.get("metric"))
+    if "metric" in section and name not in known:
+        text = f"pyiqa has no such metric of single images; {suggestion(name, known)}"
+        report.error((*path, "metric"), text, name)
+    section.setdefault("better", "lower" if known.get(name, {}).get("lower_better") else "higher")
+    return name in known
 
 
 def _check_phases(opt: dict[str, Any], report: Report, train: bool) -> None:

@@ -15,7 +15,7 @@ from rgt_arch.config.classes import find_class, is_known, parents
 from rgt_arch.config.problems import Report
 from rgt_arch.config.tree import subsection
 from rgt_arch.data.inspect.looks import Images, Look, Stored, is_coloured, look
-from rgt_arch.data.inspect.pairs import check_pairs, header_faults, mismatches
+from rgt_arch.data.inspect.pairs import check_pairs, header_faults, mismatches, size_faults
 from rgt_arch.data.inspect.sections import Section, counted, stopped
 from rgt_arch.data.lmdb_reader import read_keys
 from rgt_arch.data.pairing import (
@@ -23,6 +23,7 @@ from rgt_arch.data.pairing import (
     Pairing,
     PairingError,
     list_images,
+    names_below,
     pair_names,
     pairs_from_meta_info,
     read_list,
@@ -49,13 +50,16 @@ class DataSet:
         self.patch = patch if self.is_train and isinstance(patch, int) else 0
         kinds = set(parents(find_class("dataset", data.get("type"))))
         self.is_paired = bool(kinds & {"PairedImageDataset", "RealESRGANPairedDataset"})
-        single = {"SingleImageDataset": "dataroot_lq", "RealESRGANDataset": "dataroot_gt"}
+        self.is_bicubic = "BicubicDataset" in kinds
+        single = {"SingleImageDataset": "dataroot_lq"}
+        single |= dict.fromkeys(("RealESRGANDataset", "BicubicDataset"), "dataroot_gt")
         self.keys = list(_SIDES) if self.is_paired else [key for kind, key in single.items() if kind in kinds]
         """Options that name the folders to read; empty for an unknown class of data set."""
         # In validation PairedImageDataset cuts off a rest at the right and bottom, RealESRGANPairedDataset does not.
         self.exact = self.is_train or "PairedImageDataset" not in kinds
         self.meta_key = "meta_info" if kinds & {"RealESRGANPairedDataset", "RealESRGANDataset"} else "meta_info_file"
-        if self.is_paired and scale is None:
+        self.needs_scale = self.is_paired or self.is_bicubic
+        if self.needs_scale and scale is None:
             report.error(("scale",), f"is missing, and datasets:{phase} needs it; add scale: 4")
         self.images: dict[str, Images] = {}
         """The images of each existing folder, by option."""
@@ -65,21 +69,21 @@ class DataSet:
 
     def check_headers(self) -> None:
         """Report faults of the names and of a sample of the images."""
-        if not self._read() or self.pairing is None or (self.is_paired and not self.scale):
+        if not self._read() or self.pairing is None or (self.needs_scale and not self.scale):
             return
         gt, lq = self.images[self.keys[0]], self.images[self.keys[-1]]
-        scale, patch = (self.scale, self.patch) if self.is_paired else (1, 0)
+        scale, patch = self.scale if self.is_paired else 1, self.patch if self.needs_scale else 0
         sample = spread(list(enumerate(self.pairing.files(gt.place, lq.place), 1)), SAMPLED_PAIRS)
         known = (gt.sizes, lq.sizes) if self.backend == "lmdb" else None
         files = [(line, file) for line, pair in sample for file in (pair.gt, pair.lq) if known is None]
         if missing := next(((line, file) for line, file in files if not os.path.lexists(file)), None):
-            text = f"line {missing[0]} names {missing[1]}, which does not exist; correct it or filename_tmpl"
-            self._error(self.meta_key, text)
+            text = f"line {missing[0]} names {missing[1]}, which does not exist; correct it"
+            self._error(self.meta_key, f"{text} or filename_tmpl" if self.is_paired else text)
             return
         for key, text in header_faults(
             [pair for _, pair in sample], scale, exact=self.exact, gt_size=patch, known=known
         ):
-            if self.is_paired or key in self.keys:
+            if self.is_paired or key in (*self.keys, "gt_size"):
                 self._error(key, text)
         self._check_channels()
         if self.is_paired and not self.report.is_faulty(("datasets", self.phase)):
@@ -109,11 +113,15 @@ class DataSet:
             )
         else:
             parts = [images.examine(jobs=jobs) for images in self.images.values()]
+            looks = [each for images in self.images.values() for each in images.looks.values() if self.is_bicubic]
+            sizes = [(each.image.name, each.image.name, each.size, each.size) for each in looks]
+            for _, text, lines, stops in size_faults(sizes, 1, exact=self.exact, gt_size=self.patch):
+                last.problem(f"{{n}} image{{s}}: {text}", lines, stops=stops)
         if not self.keys:
             last.note("a type that reads images in its own way: they were not checked")
             return [last]
         use = "train on" if self.is_train else "validate or test on"
-        is_sound &= not self.report.is_faulty(("datasets", self.phase)) and (self.scale > 0 or not self.is_paired)
+        is_sound &= not self.report.is_faulty(("datasets", self.phase)) and (self.scale > 0 or not self.needs_scale)
         if not is_sound or stopped([*parts, last]) != "nothing":
             last.verdict = f"BasicSR cannot {use} it as it is"
         else:
@@ -124,7 +132,8 @@ class DataSet:
     def _read(self) -> bool:
         """Fill `images` and `pairing`; report mistakes in folders, names, lists. Return whether BasicSR can read it."""
         before = len(self.report.errors)
-        if "meta_info" not in self.data and self.keys == ["dataroot_gt"] and self.backend != "lmdb":
+        is_real = self.meta_key == "meta_info" and not self.is_paired
+        if is_real and "meta_info" not in self.data and self.backend != "lmdb":
             text = "is missing; add a text file with one image name a line"
             self.report.error(("datasets", self.phase, "meta_info"), text)
         lines = self._list()
@@ -198,7 +207,7 @@ class DataSet:
                     images.sizes = read_keys(place, SAMPLED_PAIRS)
                     images.names = list(images.sizes)
                 elif not is_listed:
-                    images.names = list_images(place)
+                    images.names = names_below(place) if self.is_bicubic else list_images(place)
                     problem = _strangers(images.names)
                 self.images[key] = images
             except UsageError as error:

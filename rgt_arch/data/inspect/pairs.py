@@ -30,7 +30,7 @@ def size_faults(
 
     sizes: (HR name, LR name, HR size, LR size) of each pair. exact: whether HR must be exactly scale × LR, as in
     training (data/transforms.py:64); else it may be larger by less than scale pixels, which PairedImageDataset cuts off
-    in validation. gt_size: HR patch of training, or 0.
+    in validation. gt_size: HR patch of training, or 0. For HR images without LR, both are HR and scale is 1.
     """
     wrong, rest, small, ratios, sides = [], [], [], [], []
     patch = gt_size // scale
@@ -53,8 +53,9 @@ def size_faults(
         text = f"HR is up to {scale - 1} pixels larger than {scale} × LR, which training refuses; "
         yield "dataroot_lq", f"{text}`rgt prepare lr --hr-out` writes cropped HR images", rest, "training"
     if small:
+        of = f"{'LR ' if scale > 1 else ''}patch of {patch}×{patch}"
         remedy = "remove it" if len(small) < len(sizes) else f"take gt_size {min(sides) * scale} or less"
-        text = f"smaller than the LR patch of {patch}×{patch}; {remedy}"
+        text = f"smaller than the {of}; {remedy}"
         yield "gt_size", text, small, "training"
 
 

@@ -8,8 +8,9 @@ import logging
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import timedelta
+from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import torch.distributed as dist
 from basicsr.utils import get_root_logger
 
+from rgt_arch.config.metrics import pyiqa_metrics
 from rgt_arch.config.problems import suggestion
 from rgt_arch.config.validation import usable_gpus
 from rgt_arch.data.images import image_size
@@ -51,6 +53,8 @@ class TableSettings:
     scales: Sequence[int] | None = None
     """None: all scales of each method."""
     benchmarks: Sequence[str] = tuple(BENCHMARKS)
+    metrics: Sequence[str] = ()
+    """Metrics of pyiqa beside PSNR and SSIM."""
     data: Path = Path("datasets/benchmark")
     tile: int = 0
     """Side of tiles in LR pixels; 0: whole images, as in the paper."""
@@ -151,6 +155,10 @@ def _plan(settings: TableSettings) -> tuple[list[Cell | Result], list[Task]]:
     """Find weights, images and kept scores. Cells without weights or images are Results already."""
     if settings.tile < 0 or 0 < settings.tile < 16:
         raise UsageError(f"--tile is {settings.tile}; it must be 0 for whole images, or at least 16")
+    known = pyiqa_metrics().keys() - {"psnr", "ssim"} if settings.metrics else ()
+    for name in settings.metrics:
+        if name not in known:
+            raise UsageError(f"--metrics {name}: pyiqa has no other metric of this name; {suggestion(name, known)}")
     if settings.device == "cuda" and not usable_gpus():
         raise UsageError("--device cuda: PyTorch finds no CUDA GPU here; leave it out to measure on the CPU")
     for name in settings.benchmarks:
@@ -218,6 +226,7 @@ def _task(cell: Cell, pair: Pair, settings: TableSettings) -> Task:
         "scale": cell.scale,
         "tile": settings.tile if ready.weights else 0,
         "device": "cuda" if settings.num_gpu else "cpu",
+        "metrics": {name: version("pyiqa") for name in settings.metrics},
         "hr": file_digest(pair.gt),
         "lq": file_digest(pair.lq),
         "software": software(),
@@ -230,9 +239,8 @@ def _task(cell: Cell, pair: Pair, settings: TableSettings) -> Task:
 def _kept(file: Path) -> Score | None:
     """The score in a file; None for a file that is missing or damaged."""
     try:
-        score = json.loads(file.read_text("utf-8"))["score"]
-        return Score(float(score["psnr"]), float(score["ssim"]))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return Score.read(json.loads(file.read_text("utf-8"))["score"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
@@ -247,7 +255,9 @@ def _measure(tasks: Sequence[Task], settings: TableSettings, title: str | None) 
         for _, group in groupby(tasks, lambda task: id(task.cell)):
             first, *others = group
             cell, images = first.cell, first.cell.images
-            model = build_model(cell.ready, cell.scale, tile=settings.tile, num_gpu=settings.num_gpu)
+            model = build_model(
+                cell.ready, cell.scale, tile=settings.tile, num_gpu=settings.num_gpu, metrics=settings.metrics
+            )
             data = build_data(cell.ready, images, cell.benchmark, cell.scale)
             for task in (first, *others):
                 # MATLAB's bicubic is measured on the grey values; BasicSR would take Y of three equal channels
@@ -255,7 +265,7 @@ def _measure(tasks: Sequence[Task], settings: TableSettings, title: str | None) 
                 task.score = score_image(model, data, task.pair, on_grey=on_grey)
                 task.file.parent.mkdir(parents=True, exist_ok=True)
                 with written_whole(task.file) as beside:
-                    content = {"score": asdict(task.score), "facts": task.facts}
+                    content = {"score": task.score.flat(), "facts": task.facts}
                     beside.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
                 done += 1
                 if progress:

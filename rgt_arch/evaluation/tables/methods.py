@@ -84,12 +84,12 @@ def _read_method(text: str) -> Method:
     name, plus = (source[:-1], "+") if ensemble else (source, "")
     path = Path(name).expanduser()
     if not (name and os.path.exists(path)):
-        entries = [e for e in ZOO.values() if plain_name(name) in (plain_name(e.name), plain_name(e.preset))]
+        entries = [e for e in ZOO.values() if plain_name(name) in (plain_name(e.name), plain_name(e.method))]
         if entries:
             one_scale = plain_name(name) == plain_name(entries[0].name)
-            source = entries[0].name if one_scale else entries[0].preset
+            source = entries[0].name if one_scale else entries[0].method
             weights = {entry.scale: entry for entry in entries}
-            return Method(label or entries[0].preset + plus, "weights", source, weights, ensemble, one_scale)
+            return Method(label or entries[0].method + plus, "weights", source, weights, ensemble, one_scale)
         if not path.suffix:
             raise UsageError(
                 f"{source!r}: no such file or folder, and no method of that name; take bicubic, "

@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -26,15 +26,28 @@ _CODE = ("archs", "data", "evaluation/tables", "inference", "models", "weights")
 
 @dataclass(frozen=True)
 class Score:
-    """PSNR in dB and SSIM on Y of YCbCr, with a border of `scale` pixels cut off."""
+    """PSNR in dB and SSIM on Y of YCbCr, and metrics of pyiqa, with a border of `scale` pixels cut off."""
 
     psnr: float
     ssim: float
+    others: Mapping[str, float] = field(default_factory=dict)
+    """Metrics of pyiqa by name."""
+
+    def flat(self) -> dict[str, float]:
+        """Return all values by name."""
+        return {"psnr": self.psnr, "ssim": self.ssim, **self.others}
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> Score:
+        """Return the score of `flat` values. Raises KeyError, TypeError or ValueError for others."""
+        numbers = {name: float(value) for name, value in values.items()}
+        return cls(numbers.pop("psnr"), numbers.pop("ssim"), numbers)
 
 
 def mean_score(scores: Collection[Score]) -> Score:
     """Return the mean of one or more scores, added up in their order."""
-    return Score(sum(s.psnr for s in scores) / len(scores), sum(s.ssim for s in scores) / len(scores))
+    values = [score.flat() for score in scores]
+    return Score.read({name: sum(each[name] for each in values) / len(values) for name in values[0]})
 
 
 @dataclass(frozen=True)
@@ -88,20 +101,24 @@ class Table:
     def text(self, form: str) -> str:
         """Return the table in one of `FORMATS`, laid out as the paper's Table 2: measured, published, difference."""
         sets = list(dict.fromkeys(result.benchmark for result in self.results))
-        head = [("", "Method"), ("", "Scale"), ("", ""), *((name, kind) for name in sets for kind in ("PSNR", "SSIM"))]
+        others = next((list(result.mean.others) for result in self.results if result.mean), [])
+        kinds = ("PSNR", "SSIM", *others)
+        head = [("", "Method"), ("", "Scale"), ("", ""), *((name, kind) for name in sets for kind in kinds)]
         rows = []
         for (method, scale), group in groupby(self.results, lambda result: (result.method, result.scale)):
             results = list(group)
-            measured = [cell for r in results for cell in _cells(r.mean, "missing" if r.missing else ABSENT)]
+            measured = [cell for r in results for cell in _cells(r.mean, others, "missing" if r.missing else ABSENT)]
             rows.append([method, f"×{scale}", "measured", *measured])
             if any(result.published for result in results):
-                rows.append(["", "", "published", *(cell for r in results for cell in _cells(r.published))])
-                rows.append(["", "", "difference", *(cell for r in results for cell in _cells(r.difference, sign="+"))])
+                rows.append(["", "", "published", *(cell for r in results for cell in _cells(r.published, others))])
+                differences = [cell for r in results for cell in _cells(r.difference, others, sign="+")]
+                rows.append(["", "", "difference", *differences])
         remedies: dict[str, list[str]] = {}
         for result in self.missing:
             remedies.setdefault(result.missing, []).append(f"{result.method} ×{result.scale} {result.benchmark}")
         remarks = [
             "PSNR (dB) and SSIM on Y of YCbCr, border = scale; difference = measured − published.",
+            *([f"{', '.join(others)}: pyiqa's, border = scale."] if others else []),
             *self.notes,
             *(f"Missing: {', '.join(dict.fromkeys(what))}: {how}" for how, what in remedies.items()),
         ]
@@ -113,7 +130,7 @@ class Table:
         for result in self.results:
             images: Mapping[str, Score | None] = result.images or ({"": None} if result.missing else {})
             for name, score in images.items():
-                numbers = asdict(score) if score else {"psnr": "", "ssim": ""}
+                numbers = score.flat() if score else {"psnr": "", "ssim": ""}
                 yield {**_start(result), "image": name, **numbers, "missing": result.missing}
 
     def _content(self) -> dict[str, object]:
@@ -122,11 +139,11 @@ class Table:
             {
                 **_start(result),
                 "missing": result.missing or None,
-                "measured": result.mean and asdict(result.mean),
-                "published": result.published and asdict(result.published),
-                "difference": result.difference and asdict(result.difference),
+                "measured": result.mean and result.mean.flat(),
+                "published": result.published and result.published.flat(),
+                "difference": result.difference and result.difference.flat(),
                 "complete": result.complete and not result.missing,
-                "images": {name: asdict(score) for name, score in result.images.items()},
+                "images": {name: score.flat() for name, score in result.images.items()},
             }
             for result in self.results
         ]
@@ -142,12 +159,16 @@ def _record(result: Result) -> dict[str, object]:
     """A row of CSV."""
     scores = {"": result.mean, "_published": result.published, "_difference": result.difference}
     numbers = {f"{m}{kind}": getattr(score, m, "") for kind, score in scores.items() for m in ("psnr", "ssim")}
-    return {**_start(result), "images": len(result.images), **numbers, "missing": result.missing}
+    others = result.mean.others if result.mean else {}
+    return {**_start(result), "images": len(result.images), **numbers, **others, "missing": result.missing}
 
 
-def _cells(score: Score | None, absent: str = ABSENT, sign: str = "") -> tuple[str, str]:
-    """PSNR with two digits and SSIM with four, as in the paper."""
-    return (number(score.psnr, 2, sign), number(score.ssim, 4, sign)) if score else (absent, absent)
+def _cells(score: Score | None, others: Sequence[str], absent: str = ABSENT, sign: str = "") -> list[str]:
+    """PSNR with two digits and SSIM with four, as in the paper, and the metrics `others` with four."""
+    if score is None:
+        return [absent] * (2 + len(others))
+    more = (number(score.others[name], 4, sign) if name in score.others else ABSENT for name in others)
+    return [number(score.psnr, 2, sign), number(score.ssim, 4, sign), *more]
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from rgt_arch.config.metrics import PYIQA
 from rgt_arch.config.settings import default_overlap
 from rgt_arch.data.bicubic import imresize
 from rgt_arch.data.pairing import Pair
@@ -54,8 +56,11 @@ class GivenImages(nn.Identity):
     """Returns its input: images that are super-resolved already."""
 
 
-def build_model(ready: Runnable, scale: int, *, tile: int, num_gpu: int) -> RGTModel:
-    """Build a method at one scale. tile: side in LR pixels, 0: whole images. Raises UsageError for invalid weights."""
+def build_model(ready: Runnable, scale: int, *, tile: int, num_gpu: int, metrics: Sequence[str] = ()) -> RGTModel:
+    """Build a method at one scale. tile: side in LR pixels, 0: whole images. metrics: names of pyiqa's.
+
+    Raises UsageError for invalid weights.
+    """
     metric = {"crop_border": scale, "test_y_channel": True}
     tiled = {"tile": {"size": tile, "overlap": default_overlap(tile)}} if tile and ready.weights else {}
     return RGTModel(
@@ -78,7 +83,8 @@ def build_model(ready: Runnable, scale: int, *, tile: int, num_gpu: int) -> RGTM
                 "save_img": False,
                 "self_ensemble": ready.self_ensemble,
                 **tiled,
-                "metrics": {name: {"type": f"calculate_{name}", **metric} for name in ("psnr", "ssim")},
+                "metrics": {name: {"type": f"calculate_{name}", **metric} for name in ("psnr", "ssim")}
+                | {name: {"type": PYIQA, "metric": name, "crop_border": scale} for name in metrics},
             },
         }
     )
@@ -127,4 +133,6 @@ def score_image(model: RGTModel, data: Any, pair: Pair, *, on_grey: bool) -> Sco
         if is_out_of_memory(error):
             raise UserError(f"{where}: out of memory; add --tile 256, or less") from error
         raise
-    return Score(**model.metric_results)
+    if missing := model.opt["val"]["metrics"].keys() - model.metric_results.keys():
+        raise UserError(f"{where}: no {', '.join(sorted(missing))}, see above; leave it out of --metrics")
+    return Score.read(model.metric_results)

@@ -152,6 +152,63 @@ def test_valid_data_of_every_kind_pass_both_checks(option_file, run, change, see
     assert code == 0
 
 
+def use_photographs(option_file):
+    """Train on HR alone, in a folder with a sub-folder and another file."""
+    Path("photos/of cats").mkdir(parents=True)
+    for file in Path("HR").iterdir():
+        file.rename(Path("photos", "of cats" if file.stem == "5" else "", file.name))
+    save(Path("photos/uneven.png"), noise(9, 25, 33))
+    Path("photos/notes.txt").write_text("mine")
+    for key in ("dataroot_lq", "filename_tmpl"):
+        del option_file.train[key]
+    option_file.train.update(type="BicubicDataset", dataroot_gt="photos")
+
+
+@pytest.mark.parametrize("in_lmdb", [False, True])
+def test_hr_images_alone_pass_both_checks_with_their_own_type(option_file, run, in_lmdb):
+    use_photographs(option_file)
+    if in_lmdb:
+        create_lmdb(sorted(Path("photos").rglob("*.png")), Path("photos.lmdb"))
+        option_file.train.update(dataroot_gt="photos.lmdb", io_backend={"type": "lmdb"})
+    assert option_file.errors() == []
+    code, text = run(option_file.write())
+    assert "BasicSR can train on it: it sees 7 images" in text
+    assert code == 0
+
+
+@pytest.mark.parametrize(
+    ("spoil", "messages"),
+    [
+        (lambda file: file.options.pop("scale"), ["scale: is missing, and datasets:train needs it"]),
+        (
+            lambda file: file.train.update(gt_size=32),
+            ["gt_size: 7 of 7 looked at: 0.png is 32×24: smaller than the patch of 32×32; take gt_size 24 or less"],
+        ),
+        (lambda _: shutil.rmtree("photos"), ["dataroot_gt = 'photos': no such folder"]),
+        (lambda file: file.train.update(dataroot_gt="list"), ["dataroot_gt = 'list': the folder holds no images"]),
+        (lambda _: Path("photos/3.png").write_bytes(b""), ["photos/3.png cannot be read as an image"]),
+        (
+            lambda file: file.train.update(dataroot_lq="LR"),
+            ["dataroot_lq: BicubicDataset would ignore it; set type: PairedImageDataset, which reads it, or remove it"],
+        ),
+        (
+            lambda file: use_list(file, "0.png", "of cats/7.png", kind="BicubicDataset"),
+            ["meta_info_file: line 2 names", "photos/of, which does not exist; correct it"],  # cut at the space
+        ),
+    ],
+)
+def test_faults_of_hr_images_alone_are_reported_before_a_run_and_by_the_full_check(option_file, run, spoil, messages):
+    use_photographs(option_file)
+    Path("list").mkdir()
+    spoil(option_file)
+    errors = "\n".join(option_file.errors())
+    for message in messages:
+        assert message in errors, errors
+    code, text = run(option_file.write())
+    assert code == 1
+    assert "BasicSR cannot train on it as it is" in text
+
+
 def test_full_check_lists_all_damage_and_validation_images_in_the_training_data(option_file, run):
     shutil.rmtree("HR")
     Path("val/HR/2.png").write_bytes(Path("val/HR/2.png").read_bytes()[:-200])

@@ -251,3 +251,23 @@ def test_unreadable_image_is_named_and_scores_before_it_are_kept(table, write_se
     measured.clear()
     table("bicubic", "--scales", 2, "--sets", "Set5")
     assert measured == ["flag.png", "grey.png"]
+
+
+def test_metrics_of_pyiqa_are_columns_and_are_kept(table, write_set, measured):
+    pytest.importorskip("pyiqa", reason="needs pyiqa: pip install 'rgt-arch[metrics]'", exc_type=ImportError)
+    write_set()
+    words = ("bicubic", "--scales", 2, "--sets", "Set5")
+    plain = table(*words)["bicubic", 2, "Set5"]
+    again = table(*words, "--metrics", "gmsd", "vif")["bicubic", 2, "Set5"]
+    done = len(measured)
+    assert again["measured"].keys() == {"psnr", "ssim", "gmsd", "vif"}
+    assert {name: again["measured"][name] for name in ("psnr", "ssim")} == plain["measured"]
+    assert 0 < again["measured"]["gmsd"] < 0.5 < again["measured"]["vif"] < 1
+    text = table(*words, "--metrics", "gmsd", "vif", "--format", "markdown")
+    assert re.search(r"PSNR.*SSIM.*gmsd.*vif", text)
+    assert "gmsd, vif: pyiqa's, border = scale." in text
+    (row,) = table(*words, "--metrics", "gmsd", "--format", "csv")
+    assert float(row["gmsd"]) == again["measured"]["gmsd"]
+    assert len(measured) == done + done // 2  # scores are kept by their metrics
+    for name, hint in (("gmds", "did you mean gmsd"), ("psnr", "did you mean psnry"), ("fid", "pyiqa has no")):
+        assert hint in table(*words, "--metrics", name, code=2)

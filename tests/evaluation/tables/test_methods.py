@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import cv2
 import pytest
@@ -15,15 +16,17 @@ from rgt_arch.weights.zoo import ZooEntry
 ON_SET5 = ("--scales", 2, "--sets", "Set5")
 
 
-def test_missing_sets_and_weights_are_shown_with_the_remedy(table, write_set):
+def test_missing_sets_and_weights_are_shown_with_the_remedy(table, write_set, monkeypatch):
     write_set(scales=(2,))
+    zoo = {name: replace(entry, url="http://127.0.0.1:9/net.pth") for name, entry in methods.ZOO.items()}
+    monkeypatch.setattr(methods, "ZOO", zoo)
     results = table("bicubic", "RGT_S", "--scales", 2, 3, code=1)
     assert len(results) == 2 * 2 * 5
     assert results["bicubic", 2, "Set5"]["measured"]["psnr"] > 20
     for key, words in (
         (("bicubic", 3, "Set5"), ["rgt prepare lr benchmark/Set5/HR --scale 3"]),
         (("bicubic", 2, "Urban100"), ["github.com/zhengchen1999/RGT", "--data"]),
-        (("RGT-S", 2, "Set5"), ["RGT_S_x2.pth", "Google Drive"]),
+        (("RGT-S", 2, "Set5"), ["127.0.0.1:9/net.pth: the download failed", "RGT_S_x2.pth"]),
     ):
         assert all(word in results[key]["missing"] for word in words)
     for result in results.values():
@@ -55,6 +58,12 @@ def test_published_weights_are_found_by_name_at_their_scales(table, write_set, w
     assert results["RGT+", 2, "Set5"]["published"] != results["RGT", 2, "Set5"]["published"]
     asked = table("RGT", "--sets", "Set5", "--scales", 2, 4, code=1)
     assert "no weights of that name" in asked["RGT", 4, "Set5"]["missing"]
+
+
+def test_names_of_other_purposes_are_rows_of_their_own():
+    plain, plus, small = methods.read_methods(["NomosUni_RGT_S", "nomosuni-rgt-s-x4+", "RGT_S"])
+    assert (plain.label, plain.scales, plus.label, plus.scales) == ("NomosUni_RGT_S", (4,), "NomosUni_RGT_S+", (4,))
+    assert {scale: entry.name for scale, entry in small.weights.items()} == {s: f"RGT_S_x{s}" for s in (2, 3, 4)}
 
 
 def test_name_with_a_scale_gives_rows_of_that_scale_only(table, write_set, write_weights, monkeypatch):
