@@ -110,9 +110,14 @@ def test_install_is_idempotent_and_skips_missing_names():
 
 
 REGISTERED = """
-from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY
+from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
 import rgt_arch
+import basicsr.data, basicsr.metrics
+from rgt_arch.data.bicubic_dataset import BicubicDataset
+from rgt_arch.models.pyiqa_metric import pyiqa
 from rgt_arch.models.rgt_model import RGTModel
+assert DATASET_REGISTRY.get("BicubicDataset") is BicubicDataset
+assert METRIC_REGISTRY.get("pyiqa") is pyiqa
 assert ARCH_REGISTRY.get("RGT") is rgt_arch.RGT
 assert MODEL_REGISTRY.get("RGTModel") is RGTModel
 """
@@ -133,6 +138,7 @@ for patch in PATCHES:
     "imports",
     [
         "import rgt_arch.models.rgt_model\n",
+        "import rgt_arch.data.bicubic_dataset\n",
         # a host that repairs its imports itself imports BasicSR before this package
         "import sys, types\nfrom torchvision.transforms import functional\n"
         "gone = types.ModuleType('torchvision.transforms.functional_tensor')\n"
@@ -140,7 +146,7 @@ for patch in PATCHES:
         "import basicsr.train\nfrom basicsr.utils.options import ordered_yaml\nimport rgt_arch\n"
         "assert basicsr.utils.options.ordered_yaml is not ordered_yaml\n",
     ],
-    ids=["the model", "BasicSR"],
+    ids=["the model", "the data set", "BasicSR"],
 )
 def test_classes_are_registered_and_all_patches_apply_in_any_import_order(python, imports):
     python(imports + REGISTERED + EVERY_PATCH)
