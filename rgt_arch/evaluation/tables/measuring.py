@@ -53,8 +53,6 @@ class TableSettings:
     scales: Sequence[int] | None = None
     """None: all scales of each method."""
     benchmarks: Sequence[str] = tuple(BENCHMARKS)
-    metrics: Sequence[str] = ()
-    """Metrics of pyiqa beside PSNR and SSIM."""
     data: Path = Path("datasets/benchmark")
     tile: int = 0
     """Side of tiles in LR pixels; 0: whole images, as in the paper."""
@@ -65,6 +63,8 @@ class TableSettings:
     """Measure again instead of using kept scores."""
     output: Path | None = None
     """The file of the table, checked before anything is measured."""
+    metrics: Sequence[str] = ()
+    """Metrics of pyiqa beside PSNR and SSIM."""
     overwrite: bool = False
 
     @property
