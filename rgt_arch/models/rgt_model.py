@@ -57,7 +57,7 @@ class RGTModel(SRModel):
 
     def model_to_device(self, net: nn.Module) -> nn.Module:
         """As in SRModel, with the initial weights of `train.init`."""
-        if self.is_train and self.step_settings.init == "interpolation":
+        if self.is_train and net is self.net_g and self.step_settings.init == "interpolation":
             start_from_interpolation(net)
         return super().model_to_device(net)
 

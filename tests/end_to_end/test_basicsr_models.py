@@ -1,4 +1,5 @@
-"""BasicSR's own models under `basicsr train`: they train, save, resume bit for bit, and leave out steps with NaN."""
+"""BasicSR's own models, and ours for real pictures, under `basicsr train`: they train on CPUs, save, resume bit for bit,
+and leave out steps with NaN."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import re
 import pytest
 import torch
 
+from rgt_arch.config.tables import DEGRADATION
 from rgt_arch.training import loop
 
 from .comparisons import assert_same_content, logged
@@ -18,18 +20,36 @@ RRDB = {"type": "RRDBNet", "num_in_ch": 3, "num_out_ch": 3, "num_feat": 4, "num_
 GAN = {"type": "GANLoss", "gan_type": "vanilla", "real_label_val": 1.0, "fake_label_val": 0.0, "loss_weight": 0.1}
 UNET = {"type": "UNetDiscriminatorSN", "num_in_ch": 3, "num_feat": 4}
 ADVERSARIAL = {"gan_opt": GAN, "net_d_iters": 1, "net_d_init_iters": 0, "optim_d": {"type": "Adam", "lr": 1e-3}}
+# A pool that is full before the run is resumed. RealESRGANDataset reads the folder without a list of names.
+DEFAULTS = {name: key.default for name, key in DEGRADATION.items() if key.default is not None}
+REAL = {**DEFAULTS, "gt_size": 32, "queue_size": 2}
+del REAL["degradation"]
+USM = ("l1_gt_usm", "percep_gt_usm", "gan_gt_usm")
+HR_ONLY = {"type": "RealESRGANDataset", "dataroot_gt": "train/hr", "batch_size_per_gpu": 1}
 
 MODELS = {
     "SRModel": {},  # with RGT, whose drop path draws random numbers in every step
     "SwinIRModel": {"network_g": SWINIR},
     "SRGANModel": {"network_g": RRDB, "network_d": UNET},
-    "ESRGANModel": {"network_g": RRDB, "network_d": UNET},
+    "ESRGANModel": {"network_d": UNET},
+    "RealESRNetModel": {**REAL},
+    "RealESRGANModel": {**REAL, "network_d": UNET, **dict.fromkeys(USM, True)},
+    "RealRGTModel": {"degradation": "real", "gt_size": 32, "queue_size": 2},
+    "RealRGTModel photo": {"degradation": "photo", "queue_size": 4},
 }
 
 
 def choose(run, model):
-    del run.options["train"]["grad_clip"]
-    run.options.update(model_type=model, **MODELS[model])
+    run.options.update(model_type=model.split()[0], **MODELS[model])
+    if "RealRGT" not in model:
+        del run.options["train"]["grad_clip"]
+    if model == "RealESRGANModel":
+        del run.options["gt_usm"]
+    if "Real" in model and "photo" not in model:
+        data = run.options["datasets"]["train"]
+        for name in ("dataroot_lq", "gt_size"):
+            del data[name]
+        data.update(HR_ONLY)
     if "network_d" in run.options:
         run.options["train"].update(ADVERSARIAL)
 
@@ -41,7 +61,7 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one_bit_for_bit(run, basicsr_com
     last = ["--force_yml", "train:total_iter=6"]
     code, printed = basicsr_command(*last)
     assert code == 0, printed
-    assert f"[{model}] is created" in printed
+    assert f"[{model.split()[0]}] is created" in printed
     run.run_folder.rename(run.root / "unbroken")
     code, printed = basicsr_command("--force_yml", "train:total_iter=3")
     assert code == 0, printed
@@ -52,6 +72,9 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one_bit_for_bit(run, basicsr_com
     for name in (*networks, "training_states/3.state", "training_states/6.state"):
         assert_same_content(run.run_folder / name, run.root / "unbroken" / name)
     assert logged(run.run_folder, 6) == logged(run.root / "unbroken", 6)
+    [pool] = torch.load(run.run_folder / "training_states/3.state", weights_only=True)["pools"]
+    assert ("queue_ptr" in pool) is ("Real" in model)
+    assert all(queue.dtype == torch.uint8 and queue.any() for name, queue in pool.items() if name != "queue_ptr")
     assert (run.run_folder / "metrics.csv").read_text() == (run.root / "unbroken/metrics.csv").read_text()
 
 
