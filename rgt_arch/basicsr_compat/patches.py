@@ -57,7 +57,7 @@ PATCHES = (
 )
 
 _MODELS = {"RGTModel": "rgt_arch.models.rgt_model"}
-_MODELS |= dict.fromkeys(("RealRGTModel",), "rgt_arch.models.real_rgt_model")
+_MODELS |= dict.fromkeys(("RealRGTModel", "RealRGTGANModel"), "rgt_arch.models.real_rgt_model")
 OURS = {
     "ARCH_REGISTRY": {"RGT": "rgt_arch.archs.rgt_arch"},
     "MODEL_REGISTRY": _MODELS,

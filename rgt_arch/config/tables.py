@@ -134,6 +134,8 @@ _REAL_GAN = {
     "percep_gt_usm": Key(bool, "sharpen the HR image of the perceptual loss", "train", example="true"),
     "gan_gt_usm": Key(bool, "sharpen the HR image of the adversarial loss", "train", example="false"),
 }
+REAL_ONLY = _REAL.keys() - {"gt_size", "queue_size"}
+"""Keys that `degradation: photo` does not read."""
 DEGRADATION = {
     "degradation": Key(
         Literal["real", "photo"],
@@ -303,10 +305,14 @@ TABLES = (
     Table((), "SRGANModel", _TOP_GAN),
     Table(("path",), "SRGANModel", _PATH_GAN),
     Table(("train",), "SRGANModel", _TRAIN_GAN),
+    Table((), "RealRGTModel", DEGRADATION),
+    Table(
+        (),
+        "RealRGTGANModel",
+        {name: replace(spec, required="", text=f"{spec.text}; left out: gt_usm") for name, spec in _REAL_GAN.items()},
+    ),
     Table((), "RealESRNetModel", {**_REAL, **_REAL_BASICSR, **_REAL_NET}),
     Table((), "RealESRGANModel", {**_REAL, **_REAL_BASICSR, **_REAL_GAN}),
-    Table((), "RealRGTModel", DEGRADATION),
-    Table((), "RealRGTGANModel", _REAL_GAN),
     Table(("logger",), "", own_keys(LoggerKeys)),
     Table(("logger", "wandb"), "", _WANDB),
     Table(("dist_params",), "", _DIST_PARAMS),

@@ -5,6 +5,7 @@ All functions draw from the global generators of Python, NumPy and PyTorch, whic
 
 from __future__ import annotations
 
+import math
 import os
 import random
 from collections.abc import Mapping, Sequence
@@ -17,8 +18,12 @@ from basicsr.data.degradations import bivariate_Gaussian, random_add_gaussian_no
 from basicsr.data.realesrgan_dataset import RealESRGANDataset
 from basicsr.utils import DiffJPEG
 from basicsr.utils.img_process_util import filter2D
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
+
+from rgt_arch.config.tables import degradation_values
+from rgt_arch.data.loading import seeded
 
 _MODES = ("area", "bilinear", "bicubic")
 
@@ -36,15 +41,17 @@ class RealDegradation:
     def __init__(self, scale: int, values: Mapping[str, Any]) -> None:
         """values: of the keys `config.tables.DEGRADATION`."""
         self._scale, self._values = scale, values
+        smallest = min(values["resize_range"][0], 1 / scale)  # of the images that kernels blur
+        self.least_side = math.ceil(11 / smallest)
+        """Sides of HR images, in pixels, below which a blur kernel may be larger than the image."""
         self._jpeger = DiffJPEG(differentiable=False)
 
     @torch.no_grad()
     def __call__(self, hr: Tensor, kernels: Mapping[str, Tensor]) -> Tensor:
         """Degrade a batch (models/realesrnet_model.py:78-168). One size of the batch is drawn for all of its images.
 
-        hr: (B, 3, H, W) in [0, 1]; H and W are multiples of the scale, and large enough for kernels of 21 pixels on the
-        smallest image between. kernels: `kernel1`, `kernel2` and `sinc_kernel`, (B, 21, 21). Returns
-        (B, 3, H / scale, W / scale) with values of 8 bits.
+        hr: (B, 3, H, W) in [0, 1]; H and W are multiples of the scale, from `least_side` on. kernels: `kernel1`,
+        `kernel2` and `sinc_kernel`, (B, 21, 21). Returns (B, 3, H / scale, W / scale) with values of 8 bits.
         """
         height, width = hr.shape[2:]
         lr_size = height // self._scale, width // self._scale
@@ -81,6 +88,29 @@ class RealDegradation:
         return self._jpeger(image.clamp(0, 1), quality=quality)
 
 
+def degrade_image(image: NDArray[Any], scale: int, profile: str, numbers: tuple[int, int]) -> NDArray[np.uint8]:
+    """Degrade an image with the degradation of a profile, as training does with the default values of its keys.
+
+    image: (H, W) or (H, W, 3) in BGR order, uint8 or uint16; sides are multiples of the scale. numbers: the seeds of
+    the random numbers. Returns (H / scale, W / scale, 3), the same on one machine whatever the number of processes.
+    Raises ValueError for an image that is too small.
+    """
+    is_real = profile == "real"
+    degrade = RealDegradation(scale, degradation_values({})) if is_real else PhotoDegradation(scale)
+    if min(image.shape[:2]) < degrade.least_side:
+        raise ValueError(f"is too small for the profile {profile} at x{scale}: its sides must be {degrade.least_side}")
+    colours = image if image.ndim == 3 else image[:, :, None].repeat(3, axis=2)
+    hr = torch.from_numpy(colours[:, :, ::-1] / np.float32(np.iinfo(image.dtype).max)).permute(2, 0, 1)[None]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the processes share the cores, and sums depend on the number of threads
+    try:
+        with seeded(*numbers):
+            lr = degrade(hr.contiguous(), draw_kernels() if is_real else {})
+    finally:
+        torch.set_num_threads(threads)
+    return _pixels(lr[0])
+
+
 def draw_kernels() -> dict[str, Tensor]:
     """Return kernels for one image, as RealESRGANDataset draws them with the values of Real-ESRGAN's option files."""
     options = {"dataroot_gt": "", "io_backend": {"type": "disk"}, "use_hflip": False, "use_rot": False}
@@ -101,13 +131,13 @@ class PhotoDegradation:
     """Mild degradations of first order: made smaller, blurred, noisy, compressed, each for itself and not always."""
 
     def __init__(self, scale: int) -> None:
-        self._scale = scale
+        self._scale, self.least_side = scale, 4 * scale
 
     @torch.no_grad()
     def __call__(self, hr: Tensor, _kernels: Any = None) -> Tensor:
         """Degrade each image of a batch by itself.
 
-        hr: (B, 3, H, W) in [0, 1]; H and W are multiples of the scale, and at least 4 times it. Returns
+        hr: (B, 3, H, W) in [0, 1]; H and W are multiples of the scale, from `least_side` on. Returns
         (B, 3, H / scale, W / scale) with values of 8 bits.
         """
         return torch.cat([self._photo(image[None]) for image in hr])
@@ -146,9 +176,13 @@ def _in_8_bits(image: Tensor) -> Tensor:
 
 def _compressed(image: Tensor, suffix: str) -> Tensor:
     """Encode (1, 3, H, W) with a drawn quality, and decode it. DiffJPEG differs from real files, and has no WebP."""
-    pixels = (image[0] * 255).round().to(torch.uint8).permute(1, 2, 0).flip(2).cpu().numpy()
     option = cv2.IMWRITE_WEBP_QUALITY if suffix == ".webp" else cv2.IMWRITE_JPEG_QUALITY
     quality = int(np.random.randint(_QUALITY[0], _QUALITY[1] + 1))
-    coded = cv2.imencode(suffix, np.ascontiguousarray(pixels), [option, quality])[1]
+    coded = cv2.imencode(suffix, _pixels(image[0]), [option, quality])[1]
     decoded = torch.from_numpy(cv2.imdecode(coded, cv2.IMREAD_COLOR)).to(image.device)
     return decoded.flip(2).permute(2, 0, 1)[None].contiguous().float() / 255
+
+
+def _pixels(image: Tensor) -> NDArray[np.uint8]:
+    """(3, H, W) in [0, 1] -> (H, W, 3) in BGR order."""
+    return (image * 255).round().to(torch.uint8).permute(1, 2, 0).flip(2).cpu().contiguous().numpy()

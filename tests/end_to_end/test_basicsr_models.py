@@ -1,5 +1,5 @@
-"""BasicSR's own models, and ours for real pictures, under `basicsr train`: they train on CPUs, save, resume bit for bit,
-and leave out steps with NaN."""
+"""BasicSR's models and those for real pictures under `basicsr train`: they train on CPUs, save, resume bit for bit,
+leave out steps with NaN."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ MODELS = {
     "RealESRGANModel": {**REAL, "network_d": UNET, **dict.fromkeys(USM, True)},
     "RealRGTModel": {"degradation": "real", "gt_size": 32, "queue_size": 2},
     "RealRGTModel photo": {"degradation": "photo", "queue_size": 4},
+    "RealRGTGANModel photo": {"degradation": "photo", "queue_size": 4, "network_d": UNET},
 }
 
 
@@ -78,7 +79,7 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one_bit_for_bit(run, basicsr_com
     assert (run.run_folder / "metrics.csv").read_text() == (run.root / "unbroken/metrics.csv").read_text()
 
 
-@pytest.mark.parametrize("model", ["SRModel", "SRGANModel"])
+@pytest.mark.parametrize("model", ["SRModel", "SRGANModel", "RealRGTGANModel photo"])
 @pytest.mark.parametrize("bad", [{2}, {2, 3}])
 def test_steps_that_are_not_finite_are_left_out_and_end_a_run_that_goes_on_with_them(
     run, basicsr_command, monkeypatch, model, bad
@@ -108,7 +109,7 @@ def test_steps_that_are_not_finite_are_left_out_and_end_a_run_that_goes_on_with_
     code, printed = basicsr_command()
     [warning] = re.findall(r"WARNING: (iteration .*)", printed)
     assert re.fullmatch(
-        r"iteration 2: the loss l_\w+ is nan on train/lr/img\d\.png, train/lr/img\d\.png; the step is left out "
+        r"iteration 2: the loss l_\w+ is nan on train/[lh]r/img\d\.png, train/[lh]r/img\d\.png; the step is left out "
         r"\(1 in a row; at 2 the run ends\)",
         warning,
     )

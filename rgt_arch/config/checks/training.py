@@ -10,6 +10,7 @@ from rgt_arch.config.classes import find_class, is_known, is_rgt, makes_lr, pare
 from rgt_arch.config.loading import KeyPath
 from rgt_arch.config.problems import Report
 from rgt_arch.config.settings import tile_problems
+from rgt_arch.config.tables import KERNELS, REAL_ONLY
 from rgt_arch.config.tree import sections, subsection, value_at
 
 _TRAIN = ("datasets", "train")
@@ -100,17 +101,26 @@ def _check_degradations(opt: dict[str, Any], data: dict[str, Any], report: Repor
     if has_kernels:
         _check_kernels(data, report)
     train = subsection(opt, "train")
+    if "RealRGTGANModel" in parents(model) and train.get("ldl_opt"):
+        report.error(("train", "ldl_opt"), "RealRGTGANModel has no such loss; remove it")
     if "RealESRGANModel" in parents(model) and train.get("ldl_opt") and not train.get("ema_decay"):
         # models/realesrgan_model.py:211
         report.error(("train", "ldl_opt"), "needs averaged weights; set train:ema_decay: 0.999")
     if not degrades:
         return
+    for name in sorted(REAL_ONLY & opt.keys()) if opt.get("degradation") == "photo" and is_ours else ():
+        report.error((name,), "is not read with degradation: photo; remove it, or set degradation: real", opt[name])
     for name in ("resize_prob", "resize_prob2"):
         _check_draw((name,), opt.get(name), report)
     queue, batch = opt.get("queue_size") or 180, data.get("batch_size_per_gpu")
     if isinstance(queue, int) and isinstance(batch, int) and queue < batch:
         report.error(("queue_size",), f"is smaller than the batch of {batch}; take {batch} or more", queue)
-    size, scale = opt.get("gt_size"), opt.get("scale")
+    network, size, scale = subsection(opt, "network_g"), opt.get("gt_size"), opt.get("scale")
+    if (channels := network.get("in_chans", network.get("num_in_ch", 3))) != 3:
+        text = f"takes {channels} channels, and {opt['model_type']} degrades images in colour; take a network of 3"
+        report.error(("network_g",), text)
+    if isinstance(size, int) and isinstance(given := data.get("gt_size"), int) and not has_kernels and given < size:
+        report.error(("gt_size",), f"is over {given}, the datasets:train:gt_size; remove one of the two", size)
     if not has_kernels or not isinstance(scale, int) or report.is_faulty(("scale",)):
         return
     if size is None and is_ours:
@@ -125,7 +135,10 @@ def _check_degradations(opt: dict[str, Any], data: dict[str, Any], report: Repor
 def _check_kernels(data: dict[str, Any], report: Report) -> None:
     """Check the blur kernels of RealESRGANDataset (data/degradations.py:327)."""
     for order in ("", "2"):
-        kinds, weights, sigmas = (data.get(f"{name}{order}") for name in ("kernel_list", "kernel_prob", "blur_sigma"))
+        kinds, weights, sigmas = (
+            data.get(name, KERNELS[name].default)
+            for name in (f"kernel_list{order}", f"kernel_prob{order}", f"blur_sigma{order}")
+        )
         path = (*_TRAIN, f"kernel_prob{order}")
         is_faulty = report.is_faulty((*_TRAIN, f"kernel_list{order}"))
         if isinstance(kinds, list) and isinstance(weights, list) and len(kinds) != len(weights) and not is_faulty:
