@@ -118,6 +118,6 @@ def test_steps_that_are_not_finite_are_left_out_and_end_a_run_that_goes_on_with_
         assert states == [False, True, False, False]
     else:
         assert code == 1
-        assert states == [False, True, True]
+        assert states == [False, True, *([] if "RealRGT" in model else [True])]  # RGTModel's step itself ends the run
         [line] = [line for line in printed.splitlines() if "error:" in line]
         assert re.search(r"iteration 3: the loss .*img\d.*; bad steps in a row: 2 \(train\.nan_patience\)", line)
