@@ -16,7 +16,9 @@ from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from rgt_arch.config.loading import OptionLoader
+from rgt_arch.config.tables import KERNELS
 from rgt_arch.data.lmdb_reader import SharedLmdbBackend
+from rgt_arch.data.pair_pool import exchange_with_pool
 from rgt_arch.data.pairing import list_images, lmdb_key, pairs_from_folders
 from rgt_arch.errors import UserError
 from rgt_arch.torch_files import SAFETENSORS, load_data_only, save_whole
@@ -150,3 +152,37 @@ def load_resume_state(_original: Callable[[Options], Any]) -> Callable[[Options]
         return state
 
     return load
+
+
+def hr_images(original: Callable[..., None]) -> Callable[..., None]:
+    """Return a `RealESRGANDataset.__init__` that reads folders without a list, and has values for the blur kernels."""
+
+    def init(self: Any, opt: Options) -> None:
+        opt = {name: spec.default for name, spec in KERNELS.items()} | opt
+        is_listed = opt.get("meta_info") is not None or opt["io_backend"]["type"] == "lmdb"
+        original(self, opt if is_listed else {**opt, "meta_info": os.devnull})
+        if not is_listed:
+            folder = Path(opt["dataroot_gt"])
+            self.paths = [str(folder / name) for name in list_images(folder)]
+
+    return init
+
+
+def for_any_layout(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """Return a `filter2D` for images of every memory layout."""
+    return lambda img, kernel: original(img.contiguous(), kernel)
+
+
+def stay(_original: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+    """Return a `cuda` that leaves a module where it is."""
+    return lambda self, device=None: self
+
+
+def follow_input(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """Return a `forward` that first moves the module to the device of its input."""
+    return lambda self, img, *args, **kwargs: original(self.to(img.device), img, *args, **kwargs)
+
+
+def pool(_original: Callable[..., None]) -> Callable[..., None]:
+    """Return a `_dequeue_and_enqueue` for every device."""
+    return exchange_with_pool

@@ -40,27 +40,43 @@ PATCHES = (
     Patch("basicsr.models.base_model", "torch", "SafeTorch"),
     # base_model.py:98: DistributedDataParallel gets a CUDA device id on a CPU
     Patch("basicsr.models.base_model", "BaseModel.model_to_device", "model_to_device"),
+    # realesrgan_dataset.py:54, :61: a folder needs a list of its images, and all values of the kernels must be given
+    Patch("basicsr.data.realesrgan_dataset", "RealESRGANDataset.__init__", "hr_images"),
+    # img_process_util.py:29: `view` fails on channels-last images, which DiffJPEG gives on CPUs
+    Patch("basicsr.utils.img_process_util", "filter2D", "for_any_layout"),
+    # realesrnet_model.py:26 and realesrgan_model.py:27: `cuda()` also where there is no GPU, or it is not to be used
+    Patch("basicsr.utils.diffjpeg", "DiffJPEG.cuda", "stay"),
+    Patch("basicsr.utils.diffjpeg", "DiffJPEG.forward", "follow_input"),
+    Patch("basicsr.utils.img_process_util", "USMSharp.cuda", "stay"),
+    Patch("basicsr.utils.img_process_util", "USMSharp.forward", "follow_input"),
+    # realesrnet_model.py:42, :44 and realesrgan_model.py:43, :45: `cuda()` again; the whole pool is copied in each step
+    Patch("basicsr.models.realesrnet_model", "RealESRNetModel._dequeue_and_enqueue", "pool"),
+    Patch("basicsr.models.realesrgan_model", "RealESRGANModel._dequeue_and_enqueue", "pool"),
     # train.py:84: resuming asks for the current CUDA device, and loading may run code
     Patch("basicsr.train", "load_resume_state", "load_resume_state"),
 )
 
+_MODELS = {"RGTModel": "rgt_arch.models.rgt_model"}
+_MODELS |= dict.fromkeys(("RealRGTModel", "RealRGTGANModel"), "rgt_arch.models.real_rgt_model")
 OURS = {
-    "ARCH_REGISTRY": ("rgt_arch.archs.rgt_arch", "RGT"),
-    "DATASET_REGISTRY": ("rgt_arch.data.bicubic_dataset", "BicubicDataset"),
-    "METRIC_REGISTRY": ("rgt_arch.models.pyiqa_metric", "pyiqa"),
-    "MODEL_REGISTRY": ("rgt_arch.models.rgt_model", "RGTModel"),
+    "ARCH_REGISTRY": {"RGT": "rgt_arch.archs.rgt_arch"},
+    "DATASET_REGISTRY": {"BicubicDataset": "rgt_arch.data.bicubic_dataset"},
+    "METRIC_REGISTRY": {"pyiqa": "rgt_arch.models.pyiqa_metric"},
+    "MODEL_REGISTRY": _MODELS,
 }
+"""Registry -> our classes in it, with their modules."""
 REGISTRATIONS = {
     "basicsr.archs": "ARCH_REGISTRY",
     "basicsr.data": "DATASET_REGISTRY",
     "basicsr.metrics": "METRIC_REGISTRY",
     "basicsr.models": "MODEL_REGISTRY",
     "basicsr.train": "MODEL_REGISTRY",  # in case a file of basicsr/models imports us
-    "rgt_arch.models.rgt_model": "MODEL_REGISTRY",  # in case it is the first to import BasicSR
+    # in case one of them is the first to import BasicSR
+    **dict.fromkeys(_MODELS.values(), "MODEL_REGISTRY"),
     "rgt_arch.data.bicubic_dataset": "DATASET_REGISTRY",
     "rgt_arch.models.pyiqa_metric": "METRIC_REGISTRY",
 }
-"""Module -> the registry in which our class is entered after the module's import."""
+"""Module -> the registry in which our classes are entered after the module's import."""
 _MODULES = {patch.module for patch in PATCHES} | REGISTRATIONS.keys()
 
 
@@ -127,19 +143,21 @@ def _replace(module: types.ModuleType, patch: Patch) -> None:
 
 def prefer_ours() -> list[str]:
     """Register our classes in place of a host's, for our commands. Returns a line for each replaced class."""
-    replaced = [(ours, register(registry, replace=True)) for registry, (_, ours) in OURS.items()]
-    return [f"{ours} of {theirs} is replaced by the one of rgt_arch" for ours, theirs in replaced if theirs]
+    return [line for registry in OURS for line in register(registry, replace=True)]
 
 
-def register(registry: str, replace: bool = False) -> str | None:
-    """Register our class. A host's class of its name stays unless `replace`. Returns the module of a replaced class."""
+def register(registry: str, replace: bool = False) -> list[str]:
+    """Register our classes. A host's class of the same name stays unless `replace`. Returns a line for each replaced
+    class."""
     known = getattr(importlib.import_module("basicsr.utils.registry"), registry)._obj_map
-    module, name = OURS[registry]
-    theirs: Any = known.get(name)
-    if theirs is not None and not replace:
-        return None
-    ours = getattr(importlib.import_module(module), name, None)
-    if ours is None:  # our module is importing BasicSR; the class is registered at the end of that import
-        return None
-    known[name] = ours
-    return None if theirs in (None, ours) else theirs.__module__
+    ours = OURS[registry].items()
+    if any(module in sys.modules and not hasattr(sys.modules[module], name) for name, module in ours):
+        return []  # our module is importing BasicSR; the classes are registered at the end of that import
+    replaced = []
+    for name, module in ours:
+        theirs: Any = known.get(name)
+        if theirs is None or replace:
+            known[name] = getattr(importlib.import_module(module), name)
+            if theirs not in (None, known[name]):
+                replaced.append(f"{name} of {theirs.__module__} is replaced by the one of rgt_arch")
+    return replaced

@@ -20,6 +20,15 @@ def _positive(text: str) -> int:
 _JOBS = flag("-j --jobs N", "worker processes (default: as many as CPU cores)", _positive)
 _OVERWRITE = flag("--overwrite", "make everything anew, also over files that this command did not make")
 
+_HR_FOLDER = (
+    flag("hr_folder HR_DIR", "folder of photographs", Path),
+    flag("-o --output OUT_DIR", "the data set's folder (default: the one HR_DIR is in)", Path, dest="out_folder"),
+    flag("--scale", "(default: 4)", int, nargs="+", action="extend", choices=(2, 3, 4, 8), dest="scales"),
+)
+_HR_OUT = flag(
+    "--hr-out DIR", "also write HR cropped to exactly scale x LR there, as BasicSR's training needs it", Path
+)
+
 
 def _run(make: Callable[..., Any], **given: Any) -> int:
     """Call `make`, print its summary, and return the exit code: 1 if a file failed."""
@@ -51,11 +60,9 @@ prepare = Command(
   rgt prepare lr datasets/DF2K/HR --scale 2 3 4
   rgt prepare lr photos -o datasets/photos --hr-out datasets/photos/HR
 """,
-    flag("hr_folder HR_DIR", "folder of photographs", Path),
-    flag("-o --output OUT_DIR", "the data set's folder (default: the one HR_DIR is in)", Path, dest="out_folder"),
-    flag("--scale", "(default: 4)", int, nargs="+", action="extend", choices=(2, 3, 4, 8), dest="scales"),
+    *_HR_FOLDER,
     flag("--layout LAYOUT", "places of LR files in OUT_DIR (default: LR_bicubic/X{scale}/{name}x{scale}.png)"),
-    flag("--hr-out DIR", "also write HR cropped to exactly scale x LR there, as BasicSR's training needs it", Path),
+    _HR_OUT,
     _JOBS,
     _OVERWRITE,
 )
@@ -64,6 +71,33 @@ def lr(**given: Any) -> int:
     from rgt_arch.data.downsampling import make_lr_images
 
     return _run(make_lr_images, **given)
+
+
+@command(
+    "prepare degrade",
+    "make degraded LR images, as RealRGTModel trains on",
+    "Make the LR images of a folder of photographs, sub-folders included, with the degradations of RealRGTModel's "
+    "training: to look at, and for validation. They go to LR_PROFILE/X{scale}/{name}x{scale}.png in OUT_DIR. The same "
+    "seed gives the same images.",
+    """examples:
+  rgt prepare degrade datasets/benchmark/Set5/HR --profile photo
+  rgt prepare degrade photos -o datasets/photos --profile real --seed 3 --scale 2
+""",
+    *_HR_FOLDER,
+    flag("--profile", "photo is mild, real is Real-ESRGAN's", choices=("photo", "real"), required=True),
+    flag("--seed N", "of the random numbers (default: 0)", int),
+    _HR_OUT,
+    _JOBS,
+    _OVERWRITE,
+)
+def degrade(profile: str, seed: int = 0, **given: Any) -> int:
+    """Make the LR images, and print the counts."""
+    from rgt_arch.data.downsampling import make_lr_images
+    from rgt_arch.data.outputs import Degrading
+
+    if seed < 0:
+        raise UsageError(f"--seed is {seed}; it must be at least 0")
+    return _run(make_lr_images, **given, degrading=Degrading(profile, seed))
 
 
 @command(
@@ -173,4 +207,4 @@ def check(target: Path, lr: Path | None = None, all: bool = False, **given: Any)
     return int(any(section.problems for section in sections))
 
 
-COMMANDS = (prepare, lr, subimages, meta, lmdb, check)
+COMMANDS = (prepare, lr, degrade, subimages, meta, lmdb, check)

@@ -108,10 +108,17 @@ def parents(target: Any) -> list[str]:
 
 
 def makes_lr(opt: Mapping[str, Any]) -> bool:
-    """Whether the model is BasicSR's and makes the LR images of training (models/realesrnet_model.py:75)."""
-    model = find_class("model", opt.get("model_type"))
-    is_real = is_known(model) and {"RealESRNetModel", "RealESRGANModel"} & {*parents(model)}
-    return bool(is_real) and opt.get("high_order_degradation") is not False
+    """Whether the model is BasicSR's or ours and makes the LR images of training (models/realesrnet_model.py:75)."""
+    kinds = parents(find_class("model", opt.get("model_type")))
+    is_real = bool({"RealESRNetModel", "RealESRGANModel"} & {*kinds})
+    return "RealRGTModel" in kinds or (is_real and opt.get("high_order_degradation") is not False)
+
+
+def patch_key(opt: Mapping[str, Any]) -> KeyPath:
+    """Return the key with the side of HR training patches: the model's at the top level, or the data set's."""
+    dataset = value_at(opt, ("datasets", "train", "type"))
+    of_model = "gt_size" in opt or "RealESRGANDataset" in parents(find_class("dataset", dataset))
+    return ("gt_size",) if makes_lr(opt) and of_model else ("datasets", "train", "gt_size")
 
 
 def section_at(opt: Mapping[str, Any], path: KeyPath) -> Section | None:

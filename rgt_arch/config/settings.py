@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar
 
 from rgt_arch.config.loading import KeyPath
 from rgt_arch.config.problems import key_name, short
-from rgt_arch.config.schema import WrongValueError, all_keys, convert, key
+from rgt_arch.config.schema import Key, WrongValueError, all_keys, convert, key
 from rgt_arch.config.tree import value_at
 from rgt_arch.errors import UsageError
 
@@ -131,13 +131,18 @@ def tile_problems(size: int, overlap: int, use_chop: bool) -> Iterator[tuple[Key
         yield ("val", "use_chop"), "cannot go with val:tile; remove one (tile has no seams)", True
 
 
-def _read(settings: type[S], opt: Mapping[str, Any], path: KeyPath) -> S:
-    """Read a section as an object; missing keys get their defaults."""
+def read_keys(keys: Mapping[str, Key], opt: Mapping[str, Any], path: KeyPath = ()) -> dict[str, Any]:
+    """Return the values of the keys that the section at `path` has. Raises UsageError with key and value."""
     section, values = value_at(opt, path), {}
-    for name, spec in all_keys(settings).items():
+    for name, spec in keys.items():
         if isinstance(section, Mapping) and name in section:
             try:
                 values[name] = convert(spec, section[name])
             except WrongValueError as error:
                 raise UsageError(f"{key_name((*path, name))} = {short(section[name])}: {error}") from error
-    return settings(**values)
+    return values
+
+
+def _read(settings: type[S], opt: Mapping[str, Any], path: KeyPath) -> S:
+    """Read a section as an object; missing keys get their defaults."""
+    return settings(**read_keys(all_keys(settings), opt, path))

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from dataclasses import replace
+from typing import Any, Literal, NamedTuple, get_args
 
 from rgt_arch.config.loading import KeyPath
 from rgt_arch.config.schema import FilePath, Key, limits, own_keys
-from rgt_arch.config.settings import LoggerKeys, LoggerSettings, Tile, TrainKeys, TrainSettings, ValKeys, ValSettings
+from rgt_arch.config.settings import (
+    LoggerKeys,
+    LoggerSettings,
+    Tile,
+    TrainKeys,
+    TrainSettings,
+    ValKeys,
+    ValSettings,
+    read_keys,
+)
 
 # Keys of early BasicSR versions (its EDSR files of 2020 have them) and their names in 1.4.2.
 RENAMED = {
@@ -27,9 +37,10 @@ _TRAIN_EXAMPLE = "with total_iter, optim_g, scheduler and pixel_opt in it"
 _Kernel = Literal["iso", "aniso", "generalized_iso", "generalized_aniso", "plateau_iso", "plateau_aniso"]
 
 
-def _twice(keys: Mapping[str, Key]) -> dict[str, Key]:
-    """Return the keys of the first degradation and, with the suffix 2, those of the second."""
-    return {f"{name}{order}": spec for order in ("", "2") for name, spec in keys.items()}
+def _twice(keys: Mapping[str, Key], **second: Any) -> dict[str, Key]:
+    """Return the keys of the first degradation and, with the suffix 2, those of the second, with its own defaults."""
+    again = {f"{name}2": replace(spec, default=second.get(name, spec.default)) for name, spec in keys.items()}
+    return {**keys, **again}
 
 
 _TOP = {
@@ -50,7 +61,7 @@ _TOP = {
     ),
 }
 _TOP_GAN = {"network_d": Key(dict, "the discriminator", "train", example="{type: VGGStyleDiscriminator}")}
-_DEGRADATION = {
+_DEGRADATION = {  # the defaults, which RealRGTModel has, are those of Real-ESRGAN's option files
     "resize_prob": Key(
         list[float],
         "how often images go up, down, or keep their size",
@@ -58,10 +69,19 @@ _DEGRADATION = {
         low=0,
         count=3,
         example="[0.2, 0.7, 0.1]",
+        default=[0.2, 0.7, 0.1],
     ),
-    "resize_range": Key(list[float], "smallest and largest factor", "degrade", above=0, count=2, example="[0.15, 1.5]"),
+    "resize_range": Key(
+        list[float],
+        "smallest and largest factor",
+        "degrade",
+        above=0,
+        count=2,
+        example="[0.15, 1.5]",
+        default=[0.15, 1.5],
+    ),
     "gaussian_noise_prob": Key(
-        float, "how often noise is Gaussian; else it is Poisson", "degrade", low=0, high=1, example="0.5"
+        float, "how often noise is Gaussian; else it is Poisson", "degrade", low=0, high=1, example="0.5", default=0.5
     ),
     "noise_range": Key(
         list[float],
@@ -70,28 +90,64 @@ _DEGRADATION = {
         low=0,
         count=2,
         example="[1, 30]",
+        default=[1, 30],
     ),
     "poisson_scale_range": Key(
-        list[float], "smallest and largest factor of Poisson noise", "degrade", low=0, count=2, example="[0.05, 3]"
+        list[float],
+        "smallest and largest factor of Poisson noise",
+        "degrade",
+        low=0,
+        count=2,
+        example="[0.05, 3]",
+        default=[0.05, 3],
     ),
-    "gray_noise_prob": Key(float, "how often noise is grey", "degrade", low=0, high=1, example="0.4"),
+    "gray_noise_prob": Key(float, "how often noise is grey", "degrade", low=0, high=1, example="0.4", default=0.4),
     "jpeg_range": Key(
-        list[float], "smallest and largest JPEG quality", "degrade", low=0, high=100, count=2, example="[30, 95]"
+        list[float],
+        "smallest and largest JPEG quality",
+        "degrade",
+        low=0,
+        high=100,
+        count=2,
+        example="[30, 95]",
+        default=[30, 95],
     ),
+}
+_SECOND = {
+    "resize_prob": [0.3, 0.4, 0.3],
+    "resize_range": [0.3, 1.2],
+    "noise_range": [1, 25],
+    "poisson_scale_range": [0.05, 2.5],
 }
 _REAL = {
-    **_twice(_DEGRADATION),
-    "second_blur_prob": Key(float, "how often there is a second blur", "degrade", low=0, high=1, example="0.8"),
+    **_twice(_DEGRADATION, **_SECOND),
+    "second_blur_prob": Key(
+        float, "how often there is a second blur", "degrade", low=0, high=1, example="0.8", default=0.8
+    ),
     "gt_size": Key(int, "side of HR training patches", "degrade", low=1, example="256"),
-    "queue_size": Key(int, "pairs kept to mix degradations, a multiple of the batch", low=1, default=180),
-    "high_order_degradation": Key(bool, "false: train on the pairs of the data set", default=True),
+    "queue_size": Key(int, "pairs kept to mix degradations, at least a batch", low=1, default=180),
 }
+_REAL_BASICSR = {"high_order_degradation": Key(bool, "false: train on the pairs of the data set", default=True)}
 _REAL_NET = {"gt_usm": Key(bool, "sharpen the HR image", "degrade", example="true")}
 _REAL_GAN = {
     "l1_gt_usm": Key(bool, "sharpen the HR image of the pixel loss", "train", example="true"),
     "percep_gt_usm": Key(bool, "sharpen the HR image of the perceptual loss", "train", example="true"),
     "gan_gt_usm": Key(bool, "sharpen the HR image of the adversarial loss", "train", example="false"),
 }
+REAL_ONLY = _REAL.keys() - {"gt_size", "queue_size"}
+"""Keys that `degradation: photo` does not read."""
+DEGRADATION = {
+    "degradation": Key(
+        Literal["real", "photo"],
+        "real: Real-ESRGAN's, of second order; photo: mild, of cameras and the web, which reads none of the keys below "
+        "except gt_size, queue_size and gt_usm",
+        default="real",
+    ),
+    **{name: replace(spec, required="") for name, spec in _REAL.items()},
+    "queue_size": Key(int, "pairs kept to mix degradations; 0: none. Left out: 180 for real, 0 for photo", low=0),
+    "gt_usm": Key(bool, "sharpen the HR image", default=False),
+}
+"""Keys that RealRGTModel reads at the top level."""
 _DIST_PARAMS = {
     "backend": Key(_Backend | None, "nccl on GPUs, gloo on CPUs"),
     "port": Key(int, "port of the first process", low=1, high=65535),
@@ -184,19 +240,25 @@ _BICUBIC = {
 }
 _REALESRGAN = {
     "dataroot_gt": Key(FilePath, "folder or .lmdb of HR images", "always", example="datasets/DF2K"),
-    "meta_info": Key(FilePath, "text file with one HR name a line"),
+    "meta_info": Key(FilePath | None, "text file with one HR name a line; left out: all images of the folder"),
     "gt_size": Key(int, "not read here: the model's top-level gt_size is", low=1),
-    "final_sinc_prob": Key(float, "how often a sinc filter comes last", "train", low=0, high=1, example="0.8"),
 }
-_KERNELS = {
-    "blur_kernel_size": Key(int, "not read: kernels have 7 to 21 pixels a side", "train", low=1, example="21"),
-    "kernel_list": Key(list[_Kernel], "kinds of blur", "train", example="[iso, aniso]"),
-    "kernel_prob": Key(list[float], "how often each of kernel_list is drawn", "train", low=0, example="[0.6, 0.4]"),
-    "blur_sigma": Key(list[float], "smallest and largest blur width", "train", low=0, count=2, example="[0.2, 3]"),
-    "betag_range": Key(list[float], "range of generalized shapes", "train", low=0, count=2, example="[0.5, 4]"),
-    "betap_range": Key(list[float], "range of plateau shapes", "train", low=0, count=2, example="[1, 2]"),
-    "sinc_prob": Key(float, "how often a sinc filter is the blur", "train", low=0, high=1, example="0.1"),
-}
+_KINDS: tuple[_Kernel, ...] = get_args(_Kernel)
+KERNELS = _twice(
+    {
+        "blur_kernel_size": Key(int, "not read: kernels have 7 to 21 pixels a side", low=1, default=21),
+        "kernel_list": Key(list[_Kernel], "kinds of blur", default=list(_KINDS)),
+        "kernel_prob": Key(
+            list[float], "how often each of kernel_list is drawn", low=0, default=[0.45, 0.25, 0.12, 0.03, 0.12, 0.03]
+        ),
+        "blur_sigma": Key(list[float], "smallest and largest blur width", low=0, count=2, default=[0.2, 3]),
+        "betag_range": Key(list[float], "range of generalized shapes", low=0, count=2, default=[0.5, 4]),
+        "betap_range": Key(list[float], "range of plateau shapes", low=0, count=2, default=[1, 2]),
+        "sinc_prob": Key(float, "how often a sinc filter is the blur", low=0, high=1, default=0.1),
+    },
+    blur_sigma=[0.2, 1.5],
+) | {"final_sinc_prob": Key(float, "how often a sinc filter comes last", low=0, high=1, default=0.8)}
+"""Keys of the blur kernels of RealESRGANDataset, with the defaults of Real-ESRGAN's option files."""
 ARGUMENTS = {  # of PyTorch's, BasicSR's and our classes; their defaults do not show all types and limits
     "milestones": Key(list[int], "", "always", low=0, example="[250000, 400000]"),
     "periods": Key(list[int], "", "always", low=1, example="[500000]"),
@@ -237,7 +299,7 @@ TABLES = (
     Table(ANY_DATASET, "SingleImageDataset", {**_SINGLE, **_NORMALISE}),
     Table(ANY_DATASET, "RealESRGANPairedDataset", {**_PAIRS, **_REAL_PAIRED}),
     Table(ANY_DATASET, "BicubicDataset", _BICUBIC),
-    Table(ANY_DATASET, "RealESRGANDataset", {**_REALESRGAN, **_AUGMENT, **_twice(_KERNELS)}),
+    Table(ANY_DATASET, "RealESRGANDataset", {**_REALESRGAN, **_AUGMENT, **KERNELS}),
     Table(ANY_DATASET, "", _DATASET),
     Table(_IO, "", _BACKEND),
     Table(_IO, "lmdb", _LMDB),
@@ -251,8 +313,14 @@ TABLES = (
     Table((), "SRGANModel", _TOP_GAN),
     Table(("path",), "SRGANModel", _PATH_GAN),
     Table(("train",), "SRGANModel", _TRAIN_GAN),
-    Table((), "RealESRNetModel", {**_REAL, **_REAL_NET}),
-    Table((), "RealESRGANModel", {**_REAL, **_REAL_GAN}),
+    Table((), "RealRGTModel", DEGRADATION),
+    Table(
+        (),
+        "RealRGTGANModel",
+        {name: replace(spec, required="", text=f"{spec.text}; left out: gt_usm") for name, spec in _REAL_GAN.items()},
+    ),
+    Table((), "RealESRNetModel", {**_REAL, **_REAL_BASICSR, **_REAL_NET}),
+    Table((), "RealESRGANModel", {**_REAL, **_REAL_BASICSR, **_REAL_GAN}),
     Table(("logger",), "", own_keys(LoggerKeys)),
     Table(("logger", "wandb"), "", _WANDB),
     Table(("dist_params",), "", _DIST_PARAMS),
@@ -282,6 +350,11 @@ def _block(table: Table) -> str:
     rows = [f"| `{name}` | {_values(key)} | {_needed(key)} | {key.text} |" for name, key in table.keys.items()]
     head = [f"### {table_title(table)}", "", "| key | takes | needed, or default | what for |", "|---|---|---|---|"]
     return "\n".join([*head, *rows, ""])
+
+
+def degradation_values(opt: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of DEGRADATION in `opt`, else their defaults. Raises UsageError with key and value."""
+    return {name: spec.default for name, spec in DEGRADATION.items()} | read_keys(DEGRADATION, opt)
 
 
 def place_of(key: str) -> str:

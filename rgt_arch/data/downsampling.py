@@ -1,4 +1,4 @@
-"""Low-resolution images of a folder of photographs: `rgt prepare lr`."""
+"""Low-resolution images of a folder of photographs: `rgt prepare lr` and `rgt prepare degrade`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from rgt_arch.data.outputs import Target, Task, images_by_name, make_all
+from rgt_arch.data.outputs import Degrading, Target, Task, images_by_name, make_all
 from rgt_arch.data.parallel import Summary
 from rgt_arch.errors import UsageError
 
@@ -23,15 +23,17 @@ def make_lr_images(
     out_folder: Path | None = None,
     scales: Sequence[int] = (4,),
     *,
-    layout: str = LAYOUT,
+    layout: str | None = None,
     hr_out: Path | None = None,
+    degrading: Degrading | None = None,
     jobs: int = 1,
     overwrite: bool = False,
 ) -> Summary:
-    """Write the LR images that MATLAB's bicubic `imresize` makes of all images below a folder, as PNG.
+    """Write LR images of all images below a folder as PNG, made by MATLAB's bicubic `imresize` or by a degradation.
 
     out_folder: the data set's folder, by default the parent of `hr_folder`. layout: path of LR files in it, with the
-    fields {name} and {scale}; sub-folders of `hr_folder` are kept. HR is cropped at the bottom and right to a multiple
+    fields {name} and {scale}, by default LAYOUT, with the name of the profile if the images are degraded; sub-folders
+    of `hr_folder` are kept. HR is cropped at the bottom and right to a multiple
     of the scale. hr_out: a folder for HR of exactly scale × LR, as BasicSR's training requires
     (data/transforms.py:63); all scales then share one crop, to a multiple of every scale.
 
@@ -44,10 +46,12 @@ def make_lr_images(
     if not scales or not set(scales) <= set(SCALES):
         raise UsageError(f"scales {scales}: choose from {', '.join(map(str, SCALES))}")
     out_folder = Path(os.path.abspath(hr_folder)).parent if out_folder is None else out_folder
+    layout = layout or LAYOUT.replace("bicubic", degrading.profile if degrading else "bicubic")
     common, targets = math.lcm(*scales), []
     for scale in scales:
         folder, file = _split_layout(layout, scale, len(scales))
-        targets.append(Target(out_folder / folder, file, hr_folder, common if hr_out else scale, shrink=scale))
+        multiple = common if hr_out else scale
+        targets.append(Target(out_folder / folder, file, hr_folder, multiple, shrink=scale, degrading=degrading))
     if hr_out:
         targets.append(Target(hr_out, "{name}.png", hr_folder, common))
     if len({os.path.realpath(target.folder) for target in targets}) < len(targets):

@@ -1,4 +1,4 @@
-"""Make PNG files from the images of a folder, for `rgt prepare lr` and `rgt prepare subimages`.
+"""Make PNG files from the images of a folder, for `rgt prepare lr`, `degrade` and `subimages`.
 
 A hidden stamp in each output folder holds the settings: the same command continues, another one refuses the folder.
 """
@@ -8,11 +8,14 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+from numpy.typing import NDArray
 from PIL import Image
 
 from rgt_arch.data.bicubic import imresize
@@ -71,6 +74,16 @@ class Cutting:
 
 
 @dataclass(frozen=True)
+class Degrading:
+    """How LR images are degraded."""
+
+    profile: str
+    """`real` or `photo`, as RealRGTModel's `degradation`."""
+    seed: int = 0
+    """An image is degraded by random numbers of this seed and its name."""
+
+
+@dataclass(frozen=True)
 class Target:
     """An output folder, and how its files are made from each image."""
 
@@ -88,6 +101,8 @@ class Target:
     shrink: int = 1
     """Factor by which MATLAB's bicubic makes that source smaller."""
     cutting: Cutting | None = None
+    degrading: Degrading | None = None
+    """How that source is made smaller, instead of by MATLAB's bicubic."""
 
     @property
     def stamp(self) -> Path:
@@ -98,7 +113,9 @@ class Target:
     def settings(self) -> str:
         """The content of the stamp: all settings that the content of the files depends on."""
         lines = {"images": os.path.realpath(self.origin), "files": self.file, "scale": self.scale * self.shrink}
-        lines |= {"HR cropped to multiples of": self.multiple, **(vars(self.cutting) if self.cutting else {})}
+        lines |= {"HR cropped to multiples of": self.multiple}
+        for more in (self.cutting, self.degrading):
+            lines |= vars(more) if more else {}
         return "".join(f"{name} {value}\n" for name, value in lines.items())
 
     def path(self, name: Path, number: int) -> Path:
@@ -234,7 +251,7 @@ def _make(targets: Sequence[Target], overwrite: bool, task: Task) -> tuple[bool,
     plan = list(_plan(targets, task, sizes))
     for target, path, (top, left, height, width) in plan:
         part = images[target.source][top : top + height, left : left + width]
-        write_png(path, imresize(part, 1 / target.shrink) if target.shrink > 1 else part)
+        write_png(path, _shrunk(part, target, task) if target.shrink > 1 else part)
     current = {path for _, path, _ in plan}
     for target in targets:
         if target.cutting:  # remove crops of other settings, or of a larger version of the image
@@ -242,6 +259,18 @@ def _make(targets: Sequence[Target], overwrite: bool, task: Task) -> tuple[bool,
             for path in set(itertools.takewhile(Path.exists, crops)) - current:
                 path.unlink()
     return False, sizes[0]
+
+
+def _shrunk(image: NDArray[Any], target: Target, task: Task) -> NDArray[Any]:
+    if target.degrading is None:
+        return imresize(image, 1 / target.shrink)
+    from rgt_arch.data.degradations import degrade_image  # imports BasicSR, which no other command needs
+
+    numbers = target.degrading.seed, zlib.crc32(task.name.as_posix().encode())
+    try:
+        return degrade_image(image, target.shrink, target.degrading.profile, numbers)
+    except ValueError as error:
+        raise UserError(f"{task.source}: {error}") from error
 
 
 def _is_complete(task: Task, target: Target, path: Path, box: Box) -> bool:

@@ -15,6 +15,8 @@ from rgt_arch.config.problems import suggestion
 from rgt_arch.errors import UsageError, UserError
 
 GRAD_NORM = "grad_norm"
+GRAD_NORMS = (GRAD_NORM, f"{GRAD_NORM}_d")
+"""Names of the norms of the gradients of net_g and net_d."""
 
 
 def micro_batches(lq: Tensor, gt: Tensor, parts: int) -> Iterable[tuple[Tensor, Tensor, float]]:
@@ -37,6 +39,12 @@ def loss_weight(criterion: nn.Module, share: float) -> float:
     if share < 1 and getattr(criterion, "criterion_type", None) == "fro":
         raise UsageError("train.accumulate cannot split perceptual_opt.criterion: fro (a norm over the batch); use l1")
     return 1.0 if getattr(criterion, "reduction", "mean") == "sum" else share
+
+
+def add_losses(totals: dict[str, Tensor], losses: Mapping[str, Tensor]) -> None:
+    """Add the losses of a micro-batch to those of the batch, in place."""
+    for name, loss in losses.items():
+        totals[name] = totals[name] + loss.detach() if name in totals else loss.detach()
 
 
 def build_optimizer(name: str, params: Iterable[nn.Parameter], lr: float, **kwargs: Any) -> Optimizer:
@@ -80,7 +88,7 @@ class FiniteGuard:
     ) -> bool:
         """Return whether the optimiser may make the step of `iteration`.
 
-        values: losses and GRAD_NORM. images: returns the image names of the batch; called for bad steps only. scale:
+        values: losses and GRAD_NORMS. images: returns the image names of the batch; called for bad steps only. scale:
         the loss scale of fp16, else 1; above 1, overflowing gradients are expected, and the scaler lowers it.
         Raises UserError at the last of `patience` bad steps in a row.
         """
@@ -88,10 +96,10 @@ class FiniteGuard:
         if bad is None:
             self.in_a_row = 0
             return True
-        if bad == GRAD_NORM and scale > 1:
+        if bad in GRAD_NORMS and scale > 1:
             return False
         self.in_a_row += 1
-        value = "norm of the gradients" if bad == GRAD_NORM else f"loss {bad}"
+        value = "norm of the gradients" if bad in GRAD_NORMS else f"loss {bad}"
         named = images()
         text = f"iteration {iteration}: the {value} is {values[bad]}{f' on {named}' if named else ''}"
         if self.in_a_row >= self.patience:

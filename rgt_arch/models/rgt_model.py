@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from os import path as osp
 from typing import Any
 
@@ -21,7 +21,14 @@ from rgt_arch.archs.rgt_arch import RGT
 from rgt_arch.config import train_settings, val_settings
 from rgt_arch.errors import UsageError, UserError, few
 from rgt_arch.models.initialisation import start_from_interpolation
-from rgt_arch.models.optimisation import GRAD_NORM, FiniteGuard, build_optimizer, loss_weight, micro_batches
+from rgt_arch.models.optimisation import (
+    GRAD_NORMS,
+    FiniteGuard,
+    add_losses,
+    build_optimizer,
+    loss_weight,
+    micro_batches,
+)
 from rgt_arch.models.validation import fit_channels, measure, predict
 from rgt_arch.torch_files import save_whole
 from rgt_arch.weights.building import load_weights
@@ -57,7 +64,7 @@ class RGTModel(SRModel):
 
     def model_to_device(self, net: nn.Module) -> nn.Module:
         """As in SRModel, with the initial weights of `train.init`."""
-        if self.is_train and self.step_settings.init == "interpolation":
+        if self.is_train and net is self.net_g and self.step_settings.init == "interpolation":
             start_from_interpolation(net)
         return super().model_to_device(net)
 
@@ -90,52 +97,75 @@ class RGTModel(SRModel):
         `train.nan_patience` such steps in a row.
         """
         self.iteration = current_iter
-        self.optimizer_g.zero_grad()
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
         loss_dict = self._accumulate_gradients()
         scale = self.scaler.get_scale()
-        self.scaler.unscale_(self.optimizer_g)
-        params = [param for group in self.optimizer_g.param_groups for param in group["params"]]
-        loss_dict[GRAD_NORM] = nn.utils.get_total_norm([param.grad for param in params if param.grad is not None])
-        if self.step_settings.grad_clip:
-            nn.utils.clip_grads_with_norm_(params, self.step_settings.grad_clip, loss_dict[GRAD_NORM])
+        norms: dict[str, Optimizer] = {}  # of the networks that this step trains
+        for name, optimizer in zip(GRAD_NORMS, self.optimizers, strict=False):
+            params = [param for group in optimizer.param_groups for param in group["params"] if param.grad is not None]
+            if not params:
+                continue
+            norms[name] = optimizer
+            self.scaler.unscale_(optimizer)
+            loss_dict[name] = nn.utils.get_total_norm([param.grad for param in params if param.grad is not None])
+            if self.step_settings.grad_clip:
+                nn.utils.clip_grads_with_norm_(params, self.step_settings.grad_clip, loss_dict[name])
         self.log_dict = self.reduce_loss_dict(loss_dict)
         remedy = "set train.amp: bf16" if self.scaler.is_enabled() else "lower train.optim_g.lr or set train.grad_clip"
         if self.guard.allows(current_iter, self.log_dict, self._image_names, scale, remedy):
-            self.scaler.step(self.optimizer_g)
+            for optimizer in norms.values():
+                self.scaler.step(optimizer)
             if self.ema_decay > 0:
                 self.model_ema(decay=self.ema_decay)
         self.scaler.update()
         if not self.step_settings.grad_clip:
-            del self.log_dict[GRAD_NORM]  # BasicSR does not log it
+            for name in norms:
+                del self.log_dict[name]  # BasicSR does not log it
 
     def _accumulate_gradients(self) -> dict[str, Tensor]:
         """Run forward and backward on every micro-batch; return the losses of the whole batch."""
         totals: dict[str, Tensor] = {}
-        parts = list(micro_batches(self.lq, self.gt, self.step_settings.accumulate))
+        parts, outputs = list(micro_batches(self.lq, self.gt, self.step_settings.accumulate)), []
         for number, (lq, gt, share) in enumerate(parts, 1):
-            # under DDP, gradients are averaged over ranks in the last micro-batch only
-            local = number < len(parts) and isinstance(self.net_g, DistributedDataParallel)
-            with self.net_g.no_sync() if local else nullcontext():
-                with torch.autocast(self.device.type, dtype=self.amp_dtype, enabled=self.amp_dtype is not None):
-                    output = self.net_g(lq)
-                losses = self._losses(output.to(gt.dtype), gt, share)
+            with self._reduced(self.net_g, number == len(parts)):
+                output = self._forward(self.net_g, lq)
+                outputs.append(output.detach())
+                losses = self._losses(output, gt, share)
                 self.scaler.scale(torch.stack(list(losses.values())).sum()).backward()
-            for name, loss in losses.items():
-                totals[name] = totals[name] + loss.detach() if name in totals else loss.detach()
-        self.output = output.detach()
+            add_losses(totals, losses)
+        self.output = torch.cat(outputs)
         return totals
+
+    def _forward(self, network: nn.Module, images: Tensor) -> Tensor:
+        """Run a network with `train.amp`; the result has the type of the images."""
+        with torch.autocast(self.device.type, dtype=self.amp_dtype, enabled=self.amp_dtype is not None):
+            output: Tensor = network(images)
+        return output.to(images.dtype)
+
+    @staticmethod
+    def _reduced(network: nn.Module, is_last: bool) -> AbstractContextManager[None]:
+        """Under DDP, gradients are averaged over ranks in the last backward of a step only."""
+        return network.no_sync() if isinstance(network, DistributedDataParallel) and not is_last else nullcontext()
 
     def _losses(self, output: Tensor, gt: Tensor, share: float) -> dict[str, Tensor]:
         """Losses of a micro-batch, weighted so that they add up to the batch's (models/sr_model.py:99-113)."""
         losses: dict[str, Tensor] = {}
         if self.cri_pix:
-            losses["l_pix"] = self.cri_pix(output, gt) * loss_weight(self.cri_pix, share)
+            losses["l_pix"] = self.cri_pix(output, self._target(gt, "l1")) * loss_weight(self.cri_pix, share)
         if self.cri_perceptual:
-            weight = loss_weight(self.cri_perceptual, share)
-            for name, loss in zip(("l_percep", "l_style"), self.cri_perceptual(output, gt), strict=True):
+            weight, values = (
+                loss_weight(self.cri_perceptual, share),
+                self.cri_perceptual(output, self._target(gt, "percep")),
+            )
+            for name, loss in zip(("l_percep", "l_style"), values, strict=True):
                 if loss is not None:
                     losses[name] = loss * weight
         return losses
+
+    def _target(self, gt: Tensor, _loss: str) -> Tensor:
+        """The HR images of a loss: "l1", "percep" or "gan"."""
+        return gt
 
     def reduce_loss_dict(self, loss_dict: Mapping[str, Tensor]) -> OrderedDict[str, float]:
         """Return the means over ranks, on every rank (BasicSR: only on rank 0), with one copy to the CPU."""

@@ -14,12 +14,13 @@ import torch
 from torch import nn
 
 from rgt_arch.config import logger_settings
+from rgt_arch.data.pair_pool import pool_state
 from rgt_arch.errors import UserError
 from rgt_arch.models.rgt_model import RGTModel
 from rgt_arch.torch_files import load_data_only, save_whole
 from rgt_arch.training.ranks import gathered, on_rank_zero
 from rgt_arch.training.run_folder import saved_iterations
-from rgt_arch.training.snapshots import Snapshot, digest, generator_states, network_labels, patch_pool
+from rgt_arch.training.snapshots import Snapshot, digest, generator_states, network_labels
 
 Options = dict[str, Any]
 
@@ -40,7 +41,7 @@ class CheckpointManager:
         """The last saved iteration."""
         last = snapshot.state if snapshot is not None and snapshot.in_run else {}
         self._epoch, self._digests = int(last.get("epoch", 0)), last.get("networks", {})
-        self._generators = last.get("generators", [])
+        self._generators, self._pools = last.get("generators", []), last.get("pools", [])
         self._failures, self._failed_at = 0, -1
 
     def save(self, epoch: int, iteration: int, *, owes_validation: bool) -> None:
@@ -50,12 +51,12 @@ class CheckpointManager:
         A failed save keeps the earlier checkpoints, and the next save tries again. Raises UserError at the third
         failure in a row.
         """
-        generators = gathered(generator_states(self._model.device))
+        generators, pools = zip(*gathered((generator_states(self._model.device), pool_state(self._model))), strict=True)
 
         def write() -> None:
             files = {label: self._models / f"net_{label}_{iteration}.pth" for label in network_labels(self._opt)}
             self._save_networks(epoch, iteration, list(files.values()))
-            self._epoch, self._generators = epoch, generators
+            self._epoch, self._generators, self._pools = epoch, list(generators), list(pools)
             self._digests = {f"network_{label}": digest(load_data_only(file)) for label, file in files.items()}
             self._save_state(iteration, owes_validation)
 
@@ -118,10 +119,10 @@ class CheckpointManager:
             "optimizers": [optimizer.state_dict() for optimizer in model.optimizers],
             "schedulers": [scheduler.state_dict() for scheduler in model.schedulers],
             **getattr(model, "extra_state", dict)(),
-            "pool": patch_pool(model) if self._opt["world_size"] == 1 else {},
             # as Python numbers: `weights_only` loading refuses NumPy's
             "best_metric_results": json.loads(json.dumps(getattr(model, "best_metric_results", {}), default=float)),
             "generators": self._generators,
+            "pools": self._pools,
             "seed": self._opt["manual_seed"],
             "samples_per_iter": self._samples_per_iter,
             "networks": self._digests,

@@ -18,7 +18,6 @@ from typing import Any
 import torch
 
 from rgt_arch.config import apply_overrides
-from rgt_arch.config.classes import find_class, is_known
 from rgt_arch.config.loading import read_written
 from rgt_arch.data.option_checks import validate_options
 from rgt_arch.errors import UsageError
@@ -26,8 +25,6 @@ from rgt_arch.training import ranks
 from rgt_arch.weights.zoo import resolve_path
 
 Options = dict[str, Any]
-
-_NEED_CUDA = {"RealESRNetModel", "RealESRGANModel"}  # models/realesrnet_model.py:26 and realesrgan_model.py:27
 
 
 @dataclass
@@ -64,12 +61,6 @@ def read_options(flags: Flags, root: str, notices: list[str], *, is_train: bool)
     notices += validate_options(
         opt, file=flags.opt, is_train=is_train, root=os.getcwd(), resume_root=resume_root, written=written
     )
-    model = find_class("model", opt["model_type"])
-    if opt["num_gpu"] == 0 and is_known(model) and model.__name__ in _NEED_CUDA:
-        raise UsageError(
-            f"{flags.opt}: model_type = {model.__name__}: needs a CUDA GPU, and num_gpu is 0; run it on a GPU, or set "
-            "model_type: RGTModel, which trains on pairs of images"
-        )
     if flags.launcher != "none":
         ranks.init_dist(
             flags.launcher, cpu=opt["num_gpu"] == 0, local_rank=flags.local_rank, **(opt.get("dist_params") or {})

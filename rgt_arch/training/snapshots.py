@@ -22,7 +22,9 @@ import torch
 from torch import Tensor
 
 from rgt_arch.config.checks.networks import unfit
-from rgt_arch.config.classes import find_class, is_known
+from rgt_arch.config.classes import find_class, is_known, patch_key
+from rgt_arch.config.tree import value_at
+from rgt_arch.data.pair_pool import restore_pool
 from rgt_arch.errors import UsageError, UserError
 from rgt_arch.torch_files import load_data_only
 from rgt_arch.training.ranks import on_rank_zero
@@ -122,11 +124,9 @@ class Snapshot:
                 f"path.resume_state: the state of iteration {self.iteration} does not fit train.optim_g and "
                 f"train.scheduler ({error}); resume with the options it was trained with"
             ) from error
-        asked = (getattr(model, "queue_size", 0), opt.get("gt_size"), samples_per_iter, opt["world_size"])
-        pool = self.state.get("pool")
-        if pool and asked == (*pool["queue_gt"].shape[::3], self.state["samples_per_iter"], 1):
-            for name, value in pool.items():
-                setattr(model, name, value.to(model.device) if isinstance(value, Tensor) else value)
+        pools = self.state.get("pools", ())
+        if len(pools) == opt["world_size"]:
+            restore_pool(model, pools[opt["rank"]], value_at(opt, patch_key(opt)))
         model.best_metric_results = _best_results(self.state.get("best_metric_results") or {}, opt)
         logger.info(f"Resuming training from epoch: {self.state['epoch']}, iter: {self.iteration}.")
         self._warn_of_changes(opt, samples_per_iter, logger)
@@ -148,7 +148,7 @@ class Snapshot:
                 f"for the same ones set batch_size_per_gpu so that all processes together take {batch}"
             )
         if ranks not in (0, opt["world_size"]):
-            logger.warning(f"Saved by {ranks} processes: drop path draws other numbers from here on")
+            logger.warning(f"Saved by {ranks} processes: drop path and degradations draw other numbers from here on")
 
     def restore_generators(self, opt: Options, device: torch.device) -> None:
         """Restore the random generators; called before the first step, for the numbers of an uninterrupted run."""
@@ -282,12 +282,6 @@ def _best_results(stored: Mapping[str, Any], opt: Options) -> dict[str, dict[str
         dataset: {name: best(record.get(name, {}), each.get("better", "higher")) for name, each in asked.items()}
         for dataset, record in stored.items()
     }
-
-
-def patch_pool(model: Any) -> dict[str, Any]:
-    """Return the patches from which a Real-ESRGAN model draws its batches (models/realesrnet_model.py:29), if any."""
-    names = ("queue_lr", "queue_gt", "queue_ptr")
-    return {name: getattr(model, name) for name in names if hasattr(model, name)}
 
 
 def generator_states(device: torch.device) -> dict[str, Any]:

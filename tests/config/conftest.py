@@ -58,6 +58,9 @@ def make_data(opt: dict[str, Any], root: Path) -> None:
             meta = root / meta_info
             meta.parent.mkdir(parents=True, exist_ok=True)
             meta.write_text("".join(f"{name}.png ({side},{side},3)\n" for name in NAMES))
+    if "perceptual_opt" in opt.get("train", {}):
+        (root / "experiments/pretrained_models").mkdir(parents=True)
+        (root / "experiments/pretrained_models/vgg19-dcbb9e9d.pth").touch()
     for key, value in opt["path"].items():
         if value and key.startswith("pretrain"):
             (root / value).parent.mkdir(parents=True, exist_ok=True)

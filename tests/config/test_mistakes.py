@@ -63,7 +63,7 @@ MISTAKES: list[tuple[str, Any, str]] = [
     ("datasets:train", GONE, "is missing; add the training data, or use `basicsr test`"),
     # keys that contradict each other
     ("model_type", "SwinIRModel", "reads network_g:window_size, which RGT does not have; set model_type: RGTModel"),
-    ("datasets:train:type", "RealESRGANDataset", "makes no LR images; set model_type: RealESRNetModel"),
+    ("datasets:train:type", "RealESRGANDataset", "makes no LR images; set model_type: RealRGTModel"),
     ("network_g:upscale", 4, "is 4, but scale is 2; give both the same value"),
     ("network_g:num_heads", [6], "depth"),
     ("network_g:embed_dim", 100, "100"),

@@ -32,6 +32,8 @@ def test_every_network_and_scale_has_its_files():
         for size in ("RGT", "RGT_S"):
             assert {f"train_{size}_x{scale}", f"train_{size}_x{scale}_lmdb", f"test_{size}_x{scale}"} <= names
     assert {"train_RGT_T_x2", "train_RGT_T_x4", "test_RGT_T_x2", "test_RGT_T_x4", "finetune_RGT_x4"} <= names
+    assert {f"train_RealRGT{which}_x{scale}" for which in ("", "GAN", "_T") for scale in (2, 4)} <= names
+    assert {"train_RealRGT_S_x4", "train_RealRGTGAN_S_x4", "train_RealRGTGAN_T_x4"} <= names
 
 
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)
@@ -40,7 +42,8 @@ def test_shipped_file_validates_without_a_warning(file, checker):
     assert warnings == []
     assert opt["name"] == file.stem
     assert "debug" not in opt["name"]
-    assert opt["model_type"] == "RGTModel"
+    kind = re.match(r"train_(Real\w+?)_", file.stem)
+    assert opt["model_type"] == f"{kind[1] if kind else 'RGT'}Model"
     assert opt["num_gpu"] == (torch.cuda.device_count() if torch.cuda.is_available() else 0)
     assert opt["scale"] == opt["network_g"]["upscale"] == int(file.stem.split("_x")[1][0])
 
@@ -67,7 +70,8 @@ def test_file_of_another_project_validates(file, checker):
 @pytest.mark.parametrize("preset", ["rgt", "rgt_s", "rgt_t"])
 def test_files_hold_the_networks_of_the_presets(preset):
     size = preset.upper()
-    files = by_name(rf"(train|test|finetune)_{size}_x\d(_lmdb)?")
+    real = size.replace("RGT", "RealRGT(GAN)?", 1)
+    files = by_name(rf"(train|test|finetune)_({size}|{real})_x\d(_lmdb)?")
     files |= by_name(r"test_single_x\d") if size == "RGT_S" else {}
     networks = [{**network(opt), "use_chk": False} for opt in files.values()]
     assert all(other == networks[0] for other in networks), size
@@ -114,10 +118,12 @@ def test_data_folders_follow_the_official_layout():
         for data in opt["datasets"].values():
             if "benchmark" in data.get("dataroot_gt", ""):
                 assert data["dataroot_gt"] == f"datasets/benchmark/{data['name']}/HR"
-                assert data["dataroot_lq"] == f"datasets/benchmark/{data['name']}/LR_bicubic/X{scale}"
+                made = opt.get("degradation", "bicubic")
+                assert data["dataroot_lq"] == f"datasets/benchmark/{data['name']}/LR_{made}/X{scale}"
                 suffix = f"_LRBI_x{scale}" if data["name"] == "Manga109" else f"x{scale}"
                 assert data["filename_tmpl"] == "{}" + suffix
-            assert (data["io_backend"]["type"] == "lmdb") is data.get("dataroot_lq", "").endswith(".lmdb")
+            folder = data.get("dataroot_lq", data.get("dataroot_gt"))
+            assert (data["io_backend"]["type"] == "lmdb") is folder.endswith(".lmdb")
 
 
 @pytest.mark.parametrize("size", ["RGT", "RGT_S"])
@@ -140,7 +146,8 @@ def test_files_of_one_network_differ_only_in_values_that_depend_on_the_scale():
             return value / scale
         return re.sub(rf"(?i)x{scale}\b", "xN", value) if isinstance(value, str) else value
 
-    for size in ("train_RGT", "train_RGT_S", "train_RGT_T", "test_RGT", "test_RGT_S", "test_RGT_T", "test_single"):
+    sizes = ["train_RGT", "train_RGT_S", "train_RGT_T", "test_RGT", "test_RGT_S", "test_RGT_T", "test_single"]
+    for size in (*sizes, "train_RealRGT", "train_RealRGTGAN", "train_RealRGT_T"):
         files = by_name(rf"{size}_x\d")
         scales = [neutral(opt, opt["scale"]) for opt in files.values()]
         for key in ("datasets", "train", "val", "logger", "dist_params"):

@@ -240,20 +240,22 @@ def test_unknown_class_does_not_make_its_keys_unknown(training):
 
 
 def test_host_class_is_not_judged_by_the_one_of_basicsr_with_its_name(checker, monkeypatch):
-    """HAT's RealESRGANDataset reads a folder without a list."""
     from basicsr.utils.registry import DATASET_REGISTRY
 
     made = type("RealESRGANDataset", (torch.utils.data.Dataset,), {"__module__": "hat.data.realesrgan_dataset"})
-    file, gone = checker(LAYOUTS / "train_realesrnet.yml"), dict.fromkeys(("meta_info", "blur_kernel_size"), GONE)
-    changes = {f"datasets:train:{key}": value for key, value in {**gone, "betag_range": "own"}.items()}
-    assert len(file.errors(changes=changes)) == 3
+    file = checker(LAYOUTS / "train_realesrnet.yml")
+    changes = {"datasets:train:betag_range": "own", "datasets:train:meta_info": 8}
+    assert len(file.errors(changes=changes)) == 2
     monkeypatch.setitem(DATASET_REGISTRY._obj_map, "RealESRGANDataset", made)
     assert [warning for warning in file.validate(changes=changes)[1] if "num_gpu" not in warning] == []
 
 
 DEGRADATIONS = [
-    ({"queue_size": 185}, "queue_size = 185: does not divide by the batch of 12; take 180"),
-    ({"queue_size": GONE, "datasets:train:batch_size_per_gpu": 7}, "queue_size = 180: does not divide by the batch of"),
+    ({"queue_size": 11}, "queue_size = 11: is smaller than the batch of 12; take 12 or more"),
+    (
+        {"queue_size": GONE, "datasets:train:batch_size_per_gpu": 181},
+        "queue_size = 180: is smaller than the batch of 181",
+    ),
     ({"gt_size": 250}, "gt_size = 250: does not divide by scale 4; take 248"),
     ({"gt_size": 404}, "gt_size = 404: is over 400, the side of RealESRGANDataset's images; take 400 or less"),
     ({"scale": 3, "gt_size": 255}, "scale = 3: does not divide 400, the side of RealESRGANDataset's images"),
@@ -272,6 +274,26 @@ DEGRADATIONS = [
     ),
     ({"datasets:train:type": "RealESRGANPairedDataset"}, "type = 'RealESRGANPairedDataset': makes no blur kernels"),
     ({"high_order_degradation": False}, "type = 'RealESRGANDataset': makes no LR images"),
+]
+OURS = {"model_type": "RealRGTModel", "degradation": "real"}
+PHOTO = {"model_type": "RealRGTModel", "degradation": "photo"}
+DEGRADATIONS += [
+    ({**OURS, "gt_size": GONE}, "gt_size: is missing, and RealESRGANDataset's images are too large; add gt_size: 256"),
+    ({**OURS, "datasets:train:kernel_list": ["iso"], "datasets:train:kernel_prob": GONE}, "kernel_prob = [0.45, 0.25,"),
+    ({**PHOTO, "jpeg_range": [30, 90]}, "jpeg_range = [30, 90]: is not read with degradation: photo; remove it, or"),
+    ({**PHOTO, "gt_size": 250}, "gt_size = 250: does not divide by scale 4; take 248"),
+    (
+        {**OURS, "datasets:train:type": "PairedImageDataset"},
+        "makes no blur kernels for RealRGTModel; take type: RealESRGANDataset, or degradation: photo",
+    ),
+    ({**OURS, "degradation": "phone"}, "degradation = 'phone': expected one of real, photo"),
+    ({**PHOTO, "datasets:train:type": "PairedImageDataset", "datasets:train:gt_size": 64}, "gt_size = 256: is over 64"),
+    ({**PHOTO, "network_g:num_in_ch": 1}, "network_g: takes 1 channels, and RealRGTModel degrades images in colour"),
+    ({**PHOTO, "high_order_degradation": True}, "high_order_degradation: RealRGTModel would ignore it"),
+    (
+        {**OURS, "model_type": "RealRGTGANModel", "train:ldl_opt": {"type": "L1Loss"}},
+        "train:ldl_opt: RealRGTGANModel has no such loss; remove it",
+    ),
 ]
 
 

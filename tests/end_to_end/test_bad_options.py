@@ -38,7 +38,7 @@ _WRONG: Mapping[str, Any] = {
     "count or auto": "all",
 }
 _USM = ("l1_gt_usm", "percep_gt_usm", "gan_gt_usm")
-_GAN = ("SRGANModel", "ESRGANModel", "RealESRGANModel")
+_GAN = ("SRGANModel", "ESRGANModel", "RealESRGANModel", "RealRGTGANModel")
 _KERNELS = {
     "blur_kernel_size": 21,
     "kernel_list": ["iso", "aniso"],
@@ -106,7 +106,7 @@ def twice(keys: Mapping[str, Any]) -> dict[str, Any]:
 def use_degradations(options: dict[str, Any], model: str) -> None:
     """Make the LR images in the model."""
     options.update(twice(_DEGRADATION), model_type=model, second_blur_prob=0.8, gt_size=128, queue_size=16)
-    options.update(dict.fromkeys(("gt_usm",) if model == "RealESRNetModel" else _USM, True))
+    options.update(dict.fromkeys(_USM if "GAN" in model else ("gt_usm",), True))
     train = options["datasets"]["train"]
     train.pop("dataroot_lq")
     train.update(type="RealESRGANDataset", meta_info="names.txt", final_sinc_prob=0.8, **twice(_KERNELS))
@@ -124,7 +124,7 @@ def options_for(table: Table) -> tuple[dict[str, Any], str]:
             options["train"]["gan_opt"] = {"type": "GANLoss", "gan_type": "vanilla", "loss_weight": 0.1}
         if table.path == ("val", "tile"):
             options["val"]["tile"] = {"size": 32, "overlap": 4}
-        if owner.startswith("RealESR"):
+        if owner.startswith("Real"):
             use_degradations(options, owner)
     elif owner == "SingleImageDataset":
         options["datasets"] = {

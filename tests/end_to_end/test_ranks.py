@@ -171,8 +171,32 @@ def test_interrupted_runs_of_two_ranks_end_as_an_uninterrupted_one_bit_for_bit(m
 
     # another number of processes resumes too, and reports the differences
     [printed] = outputs(single, *TRAIN, "--auto_resume")
-    assert "Saved by 2 processes: drop path draws other numbers from here on" in printed
+    assert "Saved by 2 processes: drop path and degradations draw other numbers from here on" in printed
     assert "Saved with 4 images an iteration, continues with 2" in printed
+
+
+def test_killed_ranks_of_a_model_for_real_pictures_resume_each_with_its_own_pool_bit_for_bit(make):
+    unbroken, broken = make("unbroken", batch=1), make("broken", batch=1)
+    for project in (unbroken, broken):
+        judge = {"type": "UNetDiscriminatorSN", "num_in_ch": 3, "num_feat": 4}
+        project.options.update(model_type="RealRGTGANModel", degradation="photo", queue_size=2, network_d=judge)
+        project.options["train"].update(
+            total_iter=6,
+            accumulate=1,
+            optim_d={"type": "Adam", "lr": 1e-3},
+            gan_opt={"type": "GANLoss", "gan_type": "vanilla", "loss_weight": 0.1},
+        )
+        project.write()
+    outputs(unbroken, *TRAIN, **two_ranks())
+    death = {"signal": signal.SIGKILL, "rank": 1, "iteration": 5, "before": "optimize_parameters"}
+    assert all(process.wait() for process in broken.begin(*TRAIN, BLOWS=json.dumps([death]), **two_ranks()))
+    printed, _ = outputs(broken, *TRAIN, "--auto_resume", **two_ranks())
+    assert re.search(r"Resuming training from epoch: \d, iter: 3\.", printed)
+    for name in ("models/net_g_6.pth", "models/net_d_6.pth", "training_states/6.state"):
+        assert_same_content(broken.run_folder / name, unbroken.run_folder / name)
+    one, other = torch.load(broken.run_folder / "training_states/6.state", weights_only=True)["pools"]
+    assert one["queue_lr"].shape == (2, 3, 16, 16)
+    assert not torch.equal(one["queue_lr"], other["queue_lr"])
 
 
 def test_two_ranks_divide_a_test_and_get_the_means_of_one_process(make):

@@ -73,17 +73,22 @@ def test_resumed_training_equals_uninterrupted_training(begin, go_on, batch, loa
 
 
 def test_patches_that_real_esrgan_models_keep_are_restored(begin, tmp_path):
-    """BasicSR's models of Real-ESRGAN draw batches from such a pool; a pool of other patches is filled again."""
+    """Models of Real-ESRGAN draw batches from such a pool; a pool of other patches is filled again. 8-bit values are
+    saved as such, others as they are: BasicSR's model sharpens its HR images before."""
     model, manager = begin()
-    kept = {"queue_lr": torch.rand(4, 3, 8, 8), "queue_gt": torch.rand(4, 3, 16, 16), "queue_ptr": 2}
+    lr = (torch.rand(4, 3, 8, 8) * 255).round() / 255
+    kept = {"queue_ptr": 2, "queue_lr": lr, "queue_gt": torch.rand(4, 3, 16, 16)}
     vars(model).update(kept, iteration=1)
     assert save(manager, 1)
-    for side in (16, 32):
+    [saved] = state(tmp_path, 1)["pools"]
+    assert [saved["queue_lr"].dtype, saved["queue_gt"].dtype] == [torch.uint8, torch.float32]
+    for side, size in ((16, 4), (32, 4), (16, 8)):
         resumed, _ = begin()
-        resumed.queue_size, resumed.opt["gt_size"] = 4, side
+        resumed.queue_size, resumed.opt["datasets"] = size, {"train": {"gt_size": side}}
         Snapshot.open(tmp_path / STATE, resumed.opt).restore(resumed, resumed.opt, 8, logging.getLogger("basicsr"))
-        assert [name for name in kept if hasattr(resumed, name)] == (list(kept) if side == 16 else [])
-        if side == 16:
+        is_fit = (side, size) == (16, 4)
+        assert [name for name in kept if hasattr(resumed, name)] == (list(kept) if is_fit else [])
+        if is_fit:
             assert torch.equal(resumed.queue_lr, kept["queue_lr"])
             assert torch.equal(resumed.queue_gt, kept["queue_gt"])
             assert resumed.queue_ptr == 2
@@ -277,6 +282,6 @@ def test_differences_between_state_and_options_are_reported(begin, go_on, batch,
     for words in (
         "the 0.007 of the option file is not used",
         "Saved with 4 images an iteration, continues with 8",
-        "Saved by 2 processes: drop path draws other numbers from here on",
+        "Saved by 2 processes: drop path and degradations draw other numbers from here on",
     ):
         assert len([line for line in log if words in line]) == 1

@@ -51,13 +51,6 @@ def test_options_are_completed_as_in_basicsr(read, monkeypatch, tmp_path):
     assert {key: value for key, value in ours.items() if key not in ("seed_is_drawn", "root_path")} == theirs
 
 
-@pytest.mark.parametrize("model", ["RealESRNetModel", "RealESRGANModel"])
-def test_models_that_need_cuda_are_refused_on_a_cpu(read, model):
-    with pytest.raises(UsageError, match=rf"options\.yml: model_type = {model}: needs a CUDA GPU, and num_gpu is 0; "):
-        read({"model_type": model})
-    assert read({"model_type": model, "num_gpu": 1})["model_type"] == model
-
-
 def test_missing_seed_is_drawn_and_the_seed_sets_the_generators(read):
     opt = read()
     assert 1 <= opt["manual_seed"] <= 10000

@@ -5,13 +5,12 @@ from __future__ import annotations
 import importlib.util
 from typing import Any
 
-import torch
-
-from rgt_arch.config.classes import find_class, is_known, is_rgt, makes_lr, parents
+from rgt_arch.config.classes import find_class, is_known, is_rgt, makes_lr, parents, patch_key
 from rgt_arch.config.loading import KeyPath
 from rgt_arch.config.metrics import PYIQA, needs_gt, pyiqa_metrics
 from rgt_arch.config.problems import Report, suggestion
 from rgt_arch.config.settings import tile_problems
+from rgt_arch.config.tables import KERNELS, REAL_ONLY
 from rgt_arch.config.tree import sections, subsection, value_at
 from rgt_arch.errors import UsageError
 
@@ -107,35 +106,44 @@ def _check_phases(opt: dict[str, Any], report: Report, train: bool) -> None:
 
 
 def _check_degradations(opt: dict[str, Any], data: dict[str, Any], report: Report) -> None:
-    """Check the data and keys of BasicSR's Real-ESRGAN models (models/realesrnet_model.py)."""
+    """Check the data and keys of models that make LR images (models/realesrnet_model.py)."""
     kind, model = find_class("dataset", data.get("type")), find_class("model", opt.get("model_type"))
     degrades, has_kernels = makes_lr(opt), "RealESRGANDataset" in parents(kind)
+    is_ours = "RealRGTModel" in parents(model)
     if has_kernels and not degrades and is_known(model):
-        text = "makes no LR images; set model_type: RealESRNetModel, or take type: PairedImageDataset"
+        text = "makes no LR images; set model_type: RealRGTModel, or take type: PairedImageDataset"
         report.error((*_TRAIN, "type"), text, data["type"])
-    elif degrades and not has_kernels and is_known(kind):
+    elif degrades and not has_kernels and is_known(kind) and not (is_ours and opt.get("degradation") == "photo"):
         text = f"makes no blur kernels for {opt['model_type']}; take type: RealESRGANDataset"
-        report.error((*_TRAIN, "type"), f"{text}, or high_order_degradation: false", data["type"])
+        other = "degradation: photo" if is_ours else "high_order_degradation: false"
+        report.error((*_TRAIN, "type"), f"{text}, or {other}", data["type"])
     if has_kernels:
         _check_kernels(data, report)
     train = subsection(opt, "train")
+    if "RealRGTGANModel" in parents(model) and train.get("ldl_opt"):
+        report.error(("train", "ldl_opt"), "RealRGTGANModel has no such loss; remove it")
     if "RealESRGANModel" in parents(model) and train.get("ldl_opt") and not train.get("ema_decay"):
         # models/realesrgan_model.py:211
         report.error(("train", "ldl_opt"), "needs averaged weights; set train:ema_decay: 0.999")
     if not degrades:
         return
+    for name in sorted(REAL_ONLY & opt.keys()) if opt.get("degradation") == "photo" and is_ours else ():
+        report.error((name,), "is not read with degradation: photo; remove it, or set degradation: real", opt[name])
     for name in ("resize_prob", "resize_prob2"):
         _check_draw((name,), opt.get(name), report)
-    queue, batch, gpus = opt.get("queue_size", 180), data.get("batch_size_per_gpu"), opt.get("num_gpu")
-    if isinstance(queue, int) and isinstance(batch, int):
-        # In one process several GPUs share a batch. With torchrun num_gpu is 1 here.
-        batch *= max(1, min(gpus, torch.cuda.device_count())) if isinstance(gpus, int) else 1
-        if batch > 0 and queue % batch:
-            text = f"does not divide by the batch of {batch}; take {max(queue // batch, 1) * batch}"
-            report.error(("queue_size",), text, queue)
-    size, scale = opt.get("gt_size"), opt.get("scale")
+    queue, batch = opt.get("queue_size") or 180, data.get("batch_size_per_gpu")
+    if isinstance(queue, int) and isinstance(batch, int) and queue < batch:
+        report.error(("queue_size",), f"is smaller than the batch of {batch}; take {batch} or more", queue)
+    network, size, scale = subsection(opt, "network_g"), opt.get("gt_size"), opt.get("scale")
+    if (channels := network.get("in_chans", network.get("num_in_ch", 3))) != 3:
+        text = f"takes {channels} channels, and {opt['model_type']} degrades images in colour; take a network of 3"
+        report.error(("network_g",), text)
+    if isinstance(size, int) and isinstance(given := data.get("gt_size"), int) and not has_kernels and given < size:
+        report.error(("gt_size",), f"is over {given}, the datasets:train:gt_size; remove one of the two", size)
     if not has_kernels or not isinstance(scale, int) or report.is_faulty(("scale",)):
         return
+    if size is None and is_ours:
+        report.error(("gt_size",), "is missing, and RealESRGANDataset's images are too large; add gt_size: 256")
     if _MADE % scale:
         report.error(("scale",), f"does not divide {_MADE}, the side of RealESRGANDataset's images; take 4", scale)
     elif isinstance(size, int) and size > _MADE:
@@ -146,7 +154,10 @@ def _check_degradations(opt: dict[str, Any], data: dict[str, Any], report: Repor
 def _check_kernels(data: dict[str, Any], report: Report) -> None:
     """Check the blur kernels of RealESRGANDataset (data/degradations.py:327)."""
     for order in ("", "2"):
-        kinds, weights, sigmas = (data.get(f"{name}{order}") for name in ("kernel_list", "kernel_prob", "blur_sigma"))
+        kinds, weights, sigmas = (
+            data.get(name, KERNELS[name].default)
+            for name in (f"kernel_list{order}", f"kernel_prob{order}", f"blur_sigma{order}")
+        )
         path = (*_TRAIN, f"kernel_prob{order}")
         is_faulty = report.is_faulty((*_TRAIN, f"kernel_list{order}"))
         if isinstance(kinds, list) and isinstance(weights, list) and len(kinds) != len(weights) and not is_faulty:
@@ -163,7 +174,7 @@ def _check_draw(path: KeyPath, weights: Any, report: Report) -> None:
 
 
 def _check_patch(opt: dict[str, Any], data: dict[str, Any], report: Report) -> None:
-    path: KeyPath = ("gt_size",) if makes_lr(opt) else (*_TRAIN, "gt_size")
+    path = patch_key(opt)
     size, scale = value_at(opt, path), opt.get("scale", data.get("scale"))
     is_faulty = report.is_faulty(("scale",)) or report.is_faulty(path)
     if not isinstance(size, int) or not isinstance(scale, int) or is_faulty:

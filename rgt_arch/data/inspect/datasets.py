@@ -132,10 +132,6 @@ class DataSet:
     def _read(self) -> bool:
         """Fill `images` and `pairing`; report mistakes in folders, names, lists. Return whether BasicSR can read it."""
         before = len(self.report.errors)
-        is_real = self.meta_key == "meta_info" and not self.is_paired
-        if is_real and "meta_info" not in self.data and self.backend != "lmdb":
-            text = "is missing; add a text file with one image name a line"
-            self.report.error(("datasets", self.phase, "meta_info"), text)
         lines = self._list()
         for key in self.keys:
             self._open(key, is_listed=lines is not None)

@@ -107,7 +107,6 @@ def test_missing_folder_of_one_of_several_sets_to_validate_may_be_removed(option
             lambda file: use_pair_list(file, "0.png, 0x2.png", "1.png"),
             ["meta_info = 'list.txt': line 2 is not 'HR name, LR name'"],
         ),
-        (lambda file: file.train.update(type="RealESRGANDataset"), ["datasets:train:meta_info: is missing"]),
         (clashing_keys, ["dataroot_gt = 'HR.lmdb': the key 'a' is used twice"]),
         (small_in_lmdb, ["gt_size: 6 of 6 looked at: 0 is 16×12: smaller than the LR patch of 16×16; take gt_size 24"]),
     ],
