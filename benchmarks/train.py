@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from common import Result, positive, run_script
-from measuring import measure
+from measuring import add_busy_flag, beside_busy_processes, measure
 from networks import DTYPES, make_network_parser, network_cases
 
 
@@ -21,6 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         rounds=3,
     )
     parser.add_argument("--batch", metavar="N", type=positive, default=1, help="patches in a step (%(default)s)")
+    add_busy_flag(parser)
     return run_script(parser, train, argv)
 
 
@@ -35,11 +36,13 @@ def train(args: argparse.Namespace) -> Result:
         ]
         for cases in sizes
     ]
+    with beside_busy_processes(args.busy) as beside:
+        rows = measure(steps, args.rounds, apart=True, in_turns=True)
     heading = (
-        f"{name}, training steps on {args.batch} patches, medians of {args.rounds} in turns, peak memory above the "
-        "network; ratios to the first row of a size"
+        f"{name}, training steps on {args.batch} patches, medians of {args.rounds} in turns{beside}, peak memory above "
+        "the network; ratios to the first row of a size"
     )
-    return heading, {"rows": measure(steps, args.rounds, apart=True, in_turns=True)}
+    return heading, {"rows": rows}
 
 
 if __name__ == "__main__":

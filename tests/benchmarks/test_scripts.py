@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from PIL import Image
@@ -54,6 +56,26 @@ def test_latency_compares_engines_with_equal_weights(rows: Run) -> None:
         assert row["seconds"] == pytest.approx(sum(row["times"]) / 2)
         assert row["speedup"] == pytest.approx(found[0]["seconds"] / row["seconds"])
         assert row["difference"] < 1e-4 if row["dtype"] == "fp32" else 40 < row["psnr"] < 90, "bfloat16 was on"
+
+
+@pytest.mark.parametrize("script", ["latency", "train"])
+def test_busy_processes_spin_while_networks_are_measured(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], script: str
+) -> None:
+    measuring = importlib.import_module("measuring")
+    busy: list[psutil.Process] = []
+
+    def measure(*args: Any, **kwargs: Any) -> list[dict[str, Any]]:
+        busy[:] = [child for child in psutil.Process().children() if measuring._SPIN in child.cmdline()]
+        while any(child.cpu_times().user < 0.1 for child in busy):
+            time.sleep(0.01)
+        return [{"size": "64×64" if script == "train" else "128×128", "seconds": 1.0}]
+
+    monkeypatch.setattr(f"{script}.measure", measure)
+    assert run(script, "--network", "tiny.yml", "--busy", 2) == 0
+    assert "beside 2 busy processes" in capsys.readouterr().out
+    assert len(busy) == 2
+    assert not any(child.is_running() for child in busy)
 
 
 def test_memory_is_measured_in_fresh_processes_and_a_shortage_is_reported(
