@@ -46,7 +46,8 @@ HEAD_MULTIPLE = 8  # fused attention kernels want head widths that are multiples
 SAVED_MASK_SIZE = 64  # the official code saves shift masks for a 64×64 map, whatever the patch size
 
 # Pixels of a feature map worked on at a time when there is no gradient to keep. On a CPU the slices should stay in
-# the cache; on a GPU they have to bound the memory (512×512 pixels, one group of RGT ×4: 1.2 GB; with slices of 2¹⁸
+# the cache, and each thread needs enough of each operation, after which all wait for the slowest: they are as many for
+# each thread. On a GPU they have to bound the memory (512×512 pixels, one group of RGT ×4: 1.2 GB; with slices of 2¹⁸
 # pixels 2.6), and small ones would leave it idle.
 SLICE_PIXELS = {"cpu": 4096}
 SLICE_PIXELS_DEFAULT = 1 << 16
@@ -236,10 +237,17 @@ def _slices_allowed() -> bool:
     return not (torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing())
 
 
+def _slice_pixels(device: torch.device) -> int:
+    """The pixels of a slice: `SLICE_PIXELS` for each thread of a CPU, up to those of other devices."""
+    if device.type not in SLICE_PIXELS:
+        return SLICE_PIXELS_DEFAULT
+    return min(SLICE_PIXELS[device.type] * torch.get_num_threads(), SLICE_PIXELS_DEFAULT)
+
+
 def _slice_rows(x: Tensor, halo: int = 0) -> Iterator[tuple[int, int, int, int]]:
     """Row bands of (B, H, W, C): (start, stop) to produce and (from, to) to read, `halo` rows more on each side."""
     batch, height, width, _ = x.shape
-    budget = SLICE_PIXELS.get(x.device.type, SLICE_PIXELS_DEFAULT)
+    budget = _slice_pixels(x.device)
     # a multiple of 16 so that halos stay cheap on wide images and strided convolutions fit
     rows = max(16, budget // max(1, batch * width) // 16 * 16)
     for start in range(0, height, rows):
@@ -609,7 +617,7 @@ class _Cell(NamedTuple):
 def _cells(x: Tensor, step: tuple[int, int], shift: tuple[int, int], size: tuple[int, int]) -> Iterator[_Cell]:
     """Cells that cover the shifted map of padded `size`: multiples of `step`, those that wrap one step wide."""
     batch, height, width, _ = x.shape
-    budget = max(1, SLICE_PIXELS.get(x.device.type, SLICE_PIXELS_DEFAULT) // batch)
+    budget = max(1, _slice_pixels(x.device) // batch)
     # as wide as the map and the budget allow, then as many rows as still fit
     cell_width = max(step[1], min(size[1], budget // step[0]) // step[1] * step[1])
     cell_height = max(step[0], budget // cell_width // step[0] * step[0])
