@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from common import Result, run_script
 from measuring import add_busy_flag, beside_busy_processes, measure
-from networks import DTYPES, make_network_parser, network_cases
+from networks import make_network_parser, network_cases
 
 from rgt_arch.evaluation.complexity import count
 
@@ -18,7 +18,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         "Time the network on one image, all engines in turns in one process. Outputs are compared first: where they "
         "differ, nothing is measured. Other programs should not be running, except those of --busy.",
         sizes="128x128",
-        dtypes=DTYPES,
         rounds=3,
     )
     add_busy_flag(parser)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from common import Result, positive, run_script
 from measuring import add_busy_flag, beside_busy_processes, measure
-from networks import DTYPES, make_network_parser, network_cases
+from networks import make_network_parser, network_cases
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -17,7 +17,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         "Measure training steps (forward, L1, backward, Adam): times in turns in one process, peak memory above the "
         "loaded network in fresh processes, ours with and without use_chk. Outputs and gradients are compared first.",
         sizes="64x64",
-        dtypes=DTYPES,
         rounds=3,
     )
     parser.add_argument("--batch", metavar="N", type=positive, default=1, help="patches in a step (%(default)s)")
