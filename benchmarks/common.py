@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+# ruff: noqa: E402
+from rgt_arch.machine import WAITING_VARIABLES, set_up_threads
+
+set_up_threads()  # as the commands of the package do, and like them before torch is loaded
+
+# isort: split
+
 import argparse
 import os
 import platform
@@ -102,6 +109,7 @@ def describe_machine(device: torch.device) -> str:
         torch.cuda.get_device_name(device) if device.type == "cuda" else "",
         next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine()),
         f"{torch.get_num_threads()} torch threads on {os.cpu_count()} cores",
+        *(f"{name}={os.environ[name]}" for name in WAITING_VARIABLES if name in os.environ),
         f"torch {torch.__version__}, Python {platform.python_version()}, load {os.getloadavg()[0]:.1f}",
         os.environ.get("LD_PRELOAD", ""),
     ]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import math
 import resource
 import statistics
+import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
@@ -16,7 +18,7 @@ from pathlib import Path
 
 import psutil
 import torch
-from common import Row, float32_is_float32, seconds
+from common import Row, float32_is_float32, positive, seconds
 from networks import Case
 from torch import Tensor, nn
 
@@ -35,7 +37,25 @@ RESERVE = 10**9
 """Bytes of free memory that are left to other programs."""
 _FRESH = get_context("forkserver")  # a server that has imported torch and measured nothing
 _FRESH.set_forkserver_preload(["torch", "rgt_arch.evaluation.complexity"])
+_SPIN = "import os\nparent = os.getppid()\nwhile os.getppid() == parent: sum(range(100000))"
 _WARM_UP_SECONDS = 5.0  # a longer first run counts, because warming up is a small part of it
+
+
+def add_busy_flag(parser: argparse.ArgumentParser) -> None:
+    """Add `--busy`, for `beside_busy_processes`."""
+    parser.add_argument("--busy", metavar="N", type=positive, default=0, help="measure beside N spinning processes")
+
+
+@contextlib.contextmanager
+def beside_busy_processes(number: int) -> Iterator[str]:
+    """Run `number` processes that each keep a core busy. Yields words for a heading. They end with this process."""
+    processes = [subprocess.Popen([sys.executable, "-c", _SPIN]) for _ in range(number)]
+    try:
+        yield f", beside {number} busy processes" if number else ""
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
 
 
 def measure(sizes: Sequence[Sequence[Case]], rounds: int, *, apart: bool, in_turns: bool) -> list[Row]:

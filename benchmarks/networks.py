@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import inspect
+import logging
 import os
 import shutil
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,16 +25,19 @@ from torch import Tensor, nn
 from rgt_arch.archs.rgt_arch import PRESETS
 from rgt_arch.errors import UsageError, UserError
 from rgt_arch.evaluation.complexity import Size, network_of, parse_sizes, with_defaults
+from rgt_arch.inference.precision import has_native_bfloat16
 from rgt_arch.weights.building import build_network
 
-ENGINES = ("official", "ours", "compile", "openvino")
+ENGINES = ("official", "ours", "compile", "openvino", "onnxruntime")
 DTYPES = ("fp32", "bf16")
 """bf16: float32 in and out, autocast to bfloat16 inside."""
 NETWORKS = {"rgt": "RGT", "rgt_s": "RGT-S", "rgt_t": "RGT-T"}
 
 
-def make_network_parser(description: str, sizes: str, dtypes: Sequence[str], rounds: int) -> argparse.ArgumentParser:
-    """Return a parser with the flags of the network benchmarks."""
+def make_network_parser(
+    description: str, sizes: str, rounds: int, dtypes: Sequence[str] | None = None
+) -> argparse.ArgumentParser:
+    """Return a parser with the flags of the network benchmarks. dtypes: measured by default; None: the native ones."""
     parser = make_parser(description)
     several = partial(parser.add_argument, nargs="+")
     parser.add_argument("--network", default="rgt", help="rgt, rgt_s, rgt_t or an option file (default: %(default)s)")
@@ -40,7 +45,8 @@ def make_network_parser(description: str, sizes: str, dtypes: Sequence[str], rou
     parser.add_argument("--groups", metavar="N", type=int, help="only the first N residual groups")
     several("--engines", choices=ENGINES, default=["official", "ours"], help="first the base of ratios (%(default)s)")
     several("--sizes", metavar="HxW", default=sizes.split(), help="input pixels (default: %(default)s)")
-    several("--dtypes", choices=DTYPES, default=list(dtypes), help="bf16: bfloat16 inside (default: %(default)s)")
+    text = f"bf16: bfloat16 inside (default: {' '.join(dtypes) if dtypes else 'fp32, and bf16 where it is native'})"
+    several("--dtypes", choices=DTYPES, default=dtypes, help=text)
     parser.add_argument("--rounds", metavar="N", type=positive, default=rounds, help="timed runs (%(default)s)")
     return parser
 
@@ -71,7 +77,8 @@ class Case:
         network = network.eval().to(self.device)
         if self.engine == "compile":
             network.compile(dynamic=False)
-        return OpenVino(network) if self.engine == "openvino" else network
+        wrapper = {"openvino": OpenVino, "onnxruntime": OnnxRuntime}.get(self.engine)
+        return wrapper(network) if wrapper else network
 
     def work(self, network: nn.Module) -> Callable[[], Tensor]:
         """Return the function to measure, which returns the network's output in float32.
@@ -119,6 +126,9 @@ def network_cases(args: argparse.Namespace) -> tuple[str, list[list[Case]]]:
         config.update({key: config[key][: args.groups] for key in ("depth", "num_heads")})
     with torch.device("meta"):
         build_network(config)
+    dtypes = args.dtypes or (DTYPES if has_native_bfloat16(device) else DTYPES[:1])
+    if not args.dtypes and dtypes != DTYPES:
+        print(f"bf16: left out: this {device.type} has no instructions for it", file=sys.stderr)
     engines = []
     for engine in args.engines:
         if problem := missing(engine, device):
@@ -132,7 +142,8 @@ def network_cases(args: argparse.Namespace) -> tuple[str, list[list[Case]]]:
             Case(engine, dtype, size, config, device)
             for dtype in DTYPES
             for engine in engines
-            if dtype in args.dtypes or (dtype, engine) == ("fp32", engines[0])
+            if (dtype in dtypes and (dtype, engine) != ("bf16", "onnxruntime"))  # which has no bfloat16 on CPUs
+            or (dtype, engine) == ("fp32", engines[0])
         ]
         for size in sizes
     ]
@@ -141,11 +152,12 @@ def network_cases(args: argparse.Namespace) -> tuple[str, list[list[Case]]]:
 
 def missing(engine: str, device: torch.device) -> str | None:
     """Return why an engine cannot run here, and the remedy; None if it can."""
-    package = {"official": "spandrel", "openvino": "openvino"}.get(engine)
-    if package and importlib.util.find_spec(package) is None:
-        return f"{package} is not installed: pip install 'rgt-arch[bench]'"
-    if engine == "openvino" and device.type != "cpu":
-        return "OpenVINO is measured on the CPU only: add --device cpu"
+    packages = {"official": ["spandrel"], "openvino": ["openvino"], "onnxruntime": ["onnxruntime", "onnxscript"]}
+    for package in packages.get(engine, ()):
+        if importlib.util.find_spec(package) is None:
+            return f"{package} is not installed: pip install 'rgt-arch[bench]'"
+    if engine in ("openvino", "onnxruntime") and device.type != "cpu":
+        return f"{engine} is measured on the CPU only: add --device cpu"
     if engine == "compile" and not any(map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++", "cl"))):
         return "torch.compile needs a C++ compiler, and none is installed"
     return None
@@ -183,3 +195,28 @@ class OpenVino(nn.Module):
             hints = {"INFERENCE_PRECISION_HINT": key[1], "INFERENCE_NUM_THREADS": torch.get_num_threads()}
             self._compiled[key] = openvino.compile_model(model, "CPU", hints)
         return torch.from_numpy(self._compiled[key](image.numpy())[0].copy())
+
+
+class OnnxRuntime(nn.Module):
+    """A network exported to ONNX for each size at its first use and run by ONNX Runtime, in float32 on the CPU."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self._sessions: dict[torch.Size, Any] = {}
+
+    def forward(self, image: Tensor) -> Tensor:
+        """image (B, C, H, W)."""
+        import onnxruntime
+
+        if image.shape not in self._sessions:
+            with torch.no_grad(), warnings.catch_warnings(), tempfile.TemporaryDirectory(prefix="rgt_bench_") as place:
+                warnings.simplefilter("ignore")  # of the exporter's own libraries
+                logging.getLogger("onnxscript").setLevel(logging.ERROR)
+                file = f"{place}/network.onnx"
+                torch.onnx.export(self.network, (image,), file, dynamo=True, verbose=False, external_data=False)
+                options = onnxruntime.SessionOptions()
+                options.intra_op_num_threads = torch.get_num_threads()
+                self._sessions[image.shape] = onnxruntime.InferenceSession(file, options, ["CPUExecutionProvider"])
+        session = self._sessions[image.shape]
+        return torch.from_numpy(session.run(None, {session.get_inputs()[0].name: image.numpy()})[0])

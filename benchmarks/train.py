@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from common import Result, positive, run_script
-from measuring import measure
-from networks import DTYPES, make_network_parser, network_cases
+from measuring import add_busy_flag, beside_busy_processes, measure
+from networks import make_network_parser, network_cases
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -17,10 +17,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         "Measure training steps (forward, L1, backward, Adam): times in turns in one process, peak memory above the "
         "loaded network in fresh processes, ours with and without use_chk. Outputs and gradients are compared first.",
         sizes="64x64",
-        dtypes=DTYPES,
         rounds=3,
     )
     parser.add_argument("--batch", metavar="N", type=positive, default=1, help="patches in a step (%(default)s)")
+    add_busy_flag(parser)
     return run_script(parser, train, argv)
 
 
@@ -35,11 +35,13 @@ def train(args: argparse.Namespace) -> Result:
         ]
         for cases in sizes
     ]
+    with beside_busy_processes(args.busy) as beside:
+        rows = measure(steps, args.rounds, apart=True, in_turns=True)
     heading = (
-        f"{name}, training steps on {args.batch} patches, medians of {args.rounds} in turns, peak memory above the "
-        "network; ratios to the first row of a size"
+        f"{name}, training steps on {args.batch} patches, medians of {args.rounds} in turns{beside}, peak memory above "
+        "the network; ratios to the first row of a size"
     )
-    return heading, {"rows": measure(steps, args.rounds, apart=True, in_turns=True)}
+    return heading, {"rows": rows}
 
 
 if __name__ == "__main__":

@@ -46,7 +46,8 @@ HEAD_MULTIPLE = 8  # fused attention kernels want head widths that are multiples
 SAVED_MASK_SIZE = 64  # the official code saves shift masks for a 64×64 map, whatever the patch size
 
 # Pixels of a feature map worked on at a time when there is no gradient to keep. On a CPU the slices should stay in
-# the cache; on a GPU they have to bound the memory (512×512 pixels, one group of RGT ×4: 1.2 GB; with slices of 2¹⁸
+# the cache, and each thread needs enough of each operation, after which all wait for the slowest: they are as many for
+# each thread. On a GPU they have to bound the memory (512×512 pixels, one group of RGT ×4: 1.2 GB; with slices of 2¹⁸
 # pixels 2.6), and small ones would leave it idle.
 SLICE_PIXELS = {"cpu": 4096}
 SLICE_PIXELS_DEFAULT = 1 << 16
@@ -62,18 +63,21 @@ PRESETS: dict[str, dict[str, Any]] = {
     "RGT-T": {**_PAPER, "embed_dim": 96, "split_size": [8, 16], "depth": [4] * 2, "num_heads": [6] * 2},
 }
 
-_fused_attention = True
+_fused = True
 
 
 @contextmanager
 def explicit_attention() -> Iterator[None]:
-    """Within this context attention is written out as matmul, softmax, matmul: for tests and for exporters."""
-    global _fused_attention
-    previous, _fused_attention = _fused_attention, False
+    """Within this context the network computes as published, without fused attention and joined convolutions.
+
+    For tests, exporters, and counting operations.
+    """
+    global _fused
+    previous, _fused = _fused, False
     try:
         yield
     finally:
-        _fused_attention = previous
+        _fused = previous
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -174,7 +178,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float, d
         bias = bias.to(q.dtype)
     # On a CPU nothing fused gives the bias a gradient, and without one the fused backward is slower.
     unfused = q.device.type == "cpu" and torch.is_grad_enabled() and (q.requires_grad or k.requires_grad)
-    if _fused_attention and not unfused:
+    if _fused and not unfused:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout, scale=scale)
     scores = q @ (k * scale).transpose(-2, -1)  # RG-SA has far fewer keys than queries
     if bias is not None:
@@ -218,6 +222,37 @@ def reduce(x: Tensor, conv: nn.Conv2d) -> Tensor:
     return convolve(x, conv)
 
 
+def shuffled_convolution(x: Tensor, first: nn.Conv2d, factor: int, last: nn.Conv2d) -> Tensor:
+    """last(pixel_shuffle(first(x))) of 3×3 convolutions, (B, C, H, W) to (B, D, factor·H, factor·W), in fewer products.
+
+    There is no activation in between, so both are one 5×5 convolution to D·factor² channels before the shuffle, with
+    an eighth of the products at ×2. Only the outermost pixels differ, which see the padding of `last`; they are
+    computed as written.
+    """
+
+    def as_written(part: Tensor) -> Tensor:
+        return last(F.pixel_shuffle(first(part), factor))
+
+    with torch.autocast(x.device.type, enabled=False):  # the product of weights is not to be rounded
+        # `last` as a 3×3 convolution of the unshuffled map, for each of the factor² places of an output pixel
+        near, far = factor - 1, 2 * factor - 2
+        kernels = [
+            F.pixel_unshuffle(F.pad(last.weight, (near + col, far - col, near + row, far - row)), factor)
+            for row, col in itertools.product(range(factor), repeat=2)
+        ]
+        second = torch.stack(kernels, dim=1).flatten(0, 1)
+        # both kernels convolved; conv2d correlates, so one is turned round
+        weight = F.conv2d(first.weight.transpose(0, 1), second.flip(2, 3), padding=2).transpose(0, 1)
+        assert first.bias is not None
+        assert last.bias is not None
+        bias = second.sum((2, 3)) @ first.bias + last.bias.repeat_interleave(factor**2)
+    out = F.pixel_shuffle(F.conv2d(x, weight, bias, padding=2), factor)
+    top, bottom = as_written(x[:, :, :2])[:, :, :1], as_written(x[:, :, -2:])[:, :, -1:]
+    out = torch.cat([top, out[:, :, 1:-1], bottom], dim=2)
+    left, right = as_written(x[..., :2])[..., :1], as_written(x[..., -2:])[..., -1:]
+    return torch.cat([left, out[..., 1:-1], right], dim=3)
+
+
 def pad_heads(weight: Tensor, heads: int, width: int) -> Tensor:
     """Widen each head's rows of a parameter (heads·d, …) to `width` rows with zeros: (heads·width, …)."""
     rest = weight.shape[1:]
@@ -236,10 +271,17 @@ def _slices_allowed() -> bool:
     return not (torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing())
 
 
+def _slice_pixels(device: torch.device) -> int:
+    """The pixels of a slice: `SLICE_PIXELS` for each thread of a CPU, up to those of other devices."""
+    if device.type not in SLICE_PIXELS:
+        return SLICE_PIXELS_DEFAULT
+    return min(SLICE_PIXELS[device.type] * torch.get_num_threads(), SLICE_PIXELS_DEFAULT)
+
+
 def _slice_rows(x: Tensor, halo: int = 0) -> Iterator[tuple[int, int, int, int]]:
     """Row bands of (B, H, W, C): (start, stop) to produce and (from, to) to read, `halo` rows more on each side."""
     batch, height, width, _ = x.shape
-    budget = SLICE_PIXELS.get(x.device.type, SLICE_PIXELS_DEFAULT)
+    budget = _slice_pixels(x.device)
     # a multiple of 16 so that halos stay cheap on wide images and strided convolutions fit
     rows = max(16, budget // max(1, batch * width) // 16 * 16)
     for start in range(0, height, rows):
@@ -300,8 +342,13 @@ class Gate(nn.Module):
 class GatedMLP(nn.Module):
     """Linear → activation → gate → linear over (B, H, W, C) (paper, section 3.1)."""
 
-    def __init__(self, dim: int, hidden: int, act_layer: Callable[[], nn.Module]) -> None:
+    def __init__(self, dim: int, hidden: int, act_layer: Callable[[], nn.Module], recompute_gate: bool = True) -> None:
+        """recompute_gate: the backward pass computes activations and gate again, which saves four maps for 2 % of time.
+
+        Not where the block is recomputed as a whole.
+        """
         super().__init__()
+        self.recompute_gate = recompute_gate
         self.fc1 = nn.Linear(dim, hidden)
         self.act = act_layer()
         self.sg = Gate(hidden // 2)
@@ -311,9 +358,16 @@ class GatedMLP(nn.Module):
         """x: (B, H, W, C). `inner` are the rows wanted, where x brings neighbours for the gate's 3×3 along."""
         # Two products, though it is one layer: halves of one would be strided, and the value needs no neighbours.
         weights, biases = self.fc1.weight.chunk(2), self.fc1.bias.chunk(2)
-        value = self.act(pointwise(x[:, inner], weights[0], biases[0]))
-        gate = self.act(pointwise(x, weights[1], biases[1]))
-        return pointwise(self.sg(value, gate, inner), self.fc2.weight, self.fc2.bias)
+        value = pointwise(x[:, inner], weights[0], biases[0])
+        gate = pointwise(x, weights[1], biases[1])
+        if self.recompute_gate and self.training and torch.is_grad_enabled():
+            gated = checkpoint(self._gated, value, gate, inner, use_reentrant=False)
+        else:
+            gated = self._gated(value, gate, inner)
+        return pointwise(gated, self.fc2.weight, self.fc2.bias)
+
+    def _gated(self, value: Tensor, gate: Tensor, inner: slice) -> Tensor:
+        return self.sg(self.act(value), self.act(gate), inner)
 
 
 class DynamicPosBias(nn.Module):
@@ -609,7 +663,7 @@ class _Cell(NamedTuple):
 def _cells(x: Tensor, step: tuple[int, int], shift: tuple[int, int], size: tuple[int, int]) -> Iterator[_Cell]:
     """Cells that cover the shifted map of padded `size`: multiples of `step`, those that wrap one step wide."""
     batch, height, width, _ = x.shape
-    budget = max(1, SLICE_PIXELS.get(x.device.type, SLICE_PIXELS_DEFAULT) // batch)
+    budget = max(1, _slice_pixels(x.device) // batch)
     # as wide as the map and the budget allow, then as many rows as still fit
     cell_width = max(step[1], min(size[1], budget // step[0]) // step[1] * step[1])
     cell_height = max(step[0], budget // cell_width // step[0] * step[0])
@@ -950,7 +1004,7 @@ class RGT(nn.Module):
                                 embed_dim, heads, self.split_size, _is_shifted(group, index), qkv_bias, qk_scale,
                                 attn_drop_rate, drop_rate,
                             ),
-                            GatedMLP(embed_dim, int(embed_dim * mlp_ratio), act_layer),
+                            GatedMLP(embed_dim, int(embed_dim * mlp_ratio), act_layer, not use_chk),
                             drop_path_rate * (first + index) / max(1, total - 1),
                             norm_layer,
                             hai,
@@ -999,7 +1053,13 @@ class RGT(nn.Module):
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """The upsampling tail: features (B, H, W, C) to an image (B, in_chans, upscale·H, upscale·W)."""
-        return self.conv_last(self.upsample(self.conv_before_upsample(x.permute(0, 3, 1, 2))))
+        x = self.conv_before_upsample(x.permute(0, 3, 1, 2))
+        *stages, conv, shuffle = self.upsample if len(self.upsample) else (None, None)
+        if not (_fused and isinstance(conv, nn.Conv2d) and isinstance(shuffle, nn.PixelShuffle)):
+            return self.conv_last(self.upsample(x))
+        for stage in stages:
+            x = stage(x)
+        return shuffled_convolution(x, conv, shuffle.upscale_factor, self.conv_last)
 
     def forward(self, x: Tensor) -> Tensor:
         """Super-resolve a batch of images, (B, in_chans, H, W) to (B, in_chans, upscale·H, upscale·W)."""

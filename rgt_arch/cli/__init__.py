@@ -16,6 +16,7 @@ from types import FrameType
 from rgt_arch.cli import evaluation, prepare, upscale, weights
 from rgt_arch.cli.commands import Command, parse
 from rgt_arch.errors import UserError
+from rgt_arch.machine import set_up_threads
 
 MAIN = Command(
     "rgt",
@@ -136,6 +137,7 @@ def _is_importing(frame: FrameType | None) -> bool:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `rgt` and return the exit code."""
+    set_up_threads()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # for characters that a terminal's encoding lacks

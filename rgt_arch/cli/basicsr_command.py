@@ -11,6 +11,7 @@ from typing import Any
 
 from rgt_arch.cli import run_guarded
 from rgt_arch.cli.commands import Command, command, flag, parse
+from rgt_arch.machine import set_up_threads
 
 _EPILOG = """examples:
   basicsr train -opt options/train_RGT_x2.yml
@@ -70,6 +71,7 @@ def put_current_directory_last() -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `basicsr` and return the exit code."""
+    set_up_threads()
     work, prog, verbose = parse(MAIN, COMMANDS, command_first(list(sys.argv[1:] if argv is None else argv)))
     put_current_directory_last()
     return run_guarded(work, prog, verbose, ("SIGINT",))  # SIGTERM kills: a rank that waits for others runs no Python

@@ -29,7 +29,7 @@ class TrainSettings(TrainKeys):
     """The keys of `train` that RGTModel adds to BasicSR's."""
 
     init: Literal["interpolation"] | None = key("weights to start from: interpolation, or random")
-    amp: Literal["bf16", "fp16"] | None = key("mixed precision: bf16 or fp16")
+    amp: Literal["auto", "bf16", "fp16"] | None = key("mixed precision; auto: bf16 where the device has it")
     grad_clip: float | None = key("largest norm of the gradient", above=0)
     accumulate: int = key("micro-batches per optimiser step, into which each loader batch is split", low=1, default=1)
 

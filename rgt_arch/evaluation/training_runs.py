@@ -49,8 +49,6 @@ def _run(name: str, option_file: Path, folder: Path, more: list[str], shown: tup
         process = subprocess.Popen(
             [sys.executable, "-m", "rgt_arch.cli", name, "-opt", str(option_file.resolve()), *more],
             cwd=folder,
-            # Busy-waiting threads halve the speed as soon as another program needs a core.
-            env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ},
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,

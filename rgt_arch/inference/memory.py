@@ -11,6 +11,7 @@ import torch
 
 from rgt_arch.archs.rgt_arch import RGT
 from rgt_arch.errors import UserError
+from rgt_arch.machine import control_groups
 
 # Peak memory above the loaded network, per input pixel: copies of the features and of the output, in float32.
 # Measured at 256² to 750×1000 pixels, ×2 and ×4, 96 and 180 channels: the estimate is 1.1 to 1.7 times the peak.
@@ -20,6 +21,11 @@ _BASE = 64 << 20  # used for any image: threads' scratch memory, libraries
 _SHARE = 0.8  # of the free memory: other processes need some
 _TILE_STEP = 16  # the windows' and the recursion's grid
 SMALLEST_AUTO_TILE = 64
+_MEMORY_FILES = {
+    1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
+    2: ("memory.max", "memory.current", ""),
+}
+"""By version of control groups: limit, usage, and the prefix of keys in memory.stat."""
 
 
 def image_memory(network: RGT, height: int, width: int) -> int:
@@ -66,26 +72,13 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def _free_in_groups(process: Path = Path("/proc/self/cgroup"), mounts: Path = Path("/sys/fs/cgroup")) -> Iterator[int]:
+def _free_in_groups(*places: Path) -> Iterator[int]:
     """Free bytes of the control groups around this process; files that the kernel caches count as free."""
-    try:
-        lines = process.read_text().splitlines()
-    except OSError:
-        return
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if not controllers:  # version 2
-            root, limit, usage, prefix = mounts, "memory.max", "memory.current", ""
-        elif "memory" in controllers.split(","):
-            root, limit, usage, prefix = mounts / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_"
-        else:
+    for folder, version in control_groups("memory", *places):
+        limit, usage, prefix = _MEMORY_FILES[version]
+        try:
+            facts = dict(fact.split() for fact in (folder / "memory.stat").read_text().splitlines())
+            cached = int(facts[f"{prefix}inactive_file"]) + int(facts[f"{prefix}active_file"])
+            yield int((folder / limit).read_text()) - int((folder / usage).read_text()) + cached
+        except (OSError, ValueError, KeyError):  # missing, or "max"
             continue
-        group = root / path.lstrip("/")
-        # Inside a container the path may be the host's; then the root is the container's own group.
-        for folder in (group, *group.parents):
-            try:
-                facts = dict(fact.split() for fact in (folder / "memory.stat").read_text().splitlines())
-                cached = int(facts[f"{prefix}inactive_file"]) + int(facts[f"{prefix}active_file"])
-                yield int((folder / limit).read_text()) - int((folder / usage).read_text()) + cached
-            except (OSError, ValueError, KeyError):  # missing, or "max"
-                continue

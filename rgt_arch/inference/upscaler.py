@@ -29,6 +29,7 @@ from rgt_arch.inference.arrays import (
 )
 from rgt_arch.inference.ensemble import self_ensemble
 from rgt_arch.inference.memory import SMALLEST_AUTO_TILE, free_memory, image_memory, is_out_of_memory, largest_tile
+from rgt_arch.inference.precision import has_native_bfloat16, instead_of_bfloat16
 from rgt_arch.inference.tiling import check_tile, tiled_forward
 from rgt_arch.weights.building import load_model
 
@@ -65,7 +66,8 @@ class Upscaler:
         """weights: a name that `rgt weights` lists, a checkpoint, or a network.
 
         device: auto (CUDA, else Apple's GPU, else CPU), or a device of torch. precision: fp32, bf16, fp16 (inside the
-        network; in and out stay float32), or auto: on CUDA bf16 if native to the GPU, else fp16; elsewhere fp32.
+        network; in and out stay float32), or auto: on CUDA bf16 if native to the GPU, else fp16; elsewhere fp32. Where
+        bf16 is not native, fp32 replaces it, with a warning.
         tile: side in input pixels, 16 or more, 0 for the whole image at once, or auto: the whole image if it fits into
         memory, else the largest tile that fits. overlap: input pixels that neighbouring tiles share, by default 32, at
         most half a tile. self_ensemble: mean over 8 flips and transposes, 8 times slower. alpha: enlarged by the
@@ -262,5 +264,8 @@ def _autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
     if precision == "auto":
         if device.type != "cuda":
             return None
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+        return torch.bfloat16 if has_native_bfloat16(device) else torch.float16
+    if precision == "bf16" and not has_native_bfloat16(device):
+        warnings.warn(instead_of_bfloat16("precision bf16", device), stacklevel=3)
+        return None
     return _AUTOCAST.get(precision)

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 from rgt_arch.archs.rgt_arch import RGT
 from rgt_arch.config import train_settings, val_settings
 from rgt_arch.errors import UsageError, UserError, few
+from rgt_arch.inference.precision import has_native_bfloat16, instead_of_bfloat16
 from rgt_arch.models.initialisation import start_from_interpolation
 from rgt_arch.models.optimisation import (
     GRAD_NORMS,
@@ -40,9 +41,10 @@ from rgt_arch.weights.zoo import resolve_path
 class RGTModel(SRModel):
     """Trains and tests a super-resolution network from a BasicSR option file.
 
-    In addition to SRModel: `val.tile: {size, overlap}`, `val.use_chop`, `val.self_ensemble`; `train.amp: bf16|fp16`,
-    `train.grad_clip`, `train.accumulate`, `train.init: interpolation`, `train.nan_patience`, any optimiser of
-    torch.optim; validation on all ranks; reads network files of any published layout, and writes them atomically.
+    In addition to SRModel: `val.tile: {size, overlap}`, `val.use_chop`, `val.self_ensemble`;
+    `train.amp: auto|bf16|fp16`, `train.grad_clip`, `train.accumulate`, `train.init: interpolation`,
+    `train.nan_patience`, any optimiser of torch.optim; validation on all ranks; reads network files of any published
+    layout, and writes them atomically.
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
@@ -70,10 +72,16 @@ class RGTModel(SRModel):
 
     def init_training_settings(self) -> None:
         """As in SRModel, plus mixed precision. fp16 needs loss scaling, so without CUDA bf16 replaces it."""
-        amp, cuda = self.step_settings.amp, self.device.type == "cuda"
-        if amp == "fp16" and not cuda:
-            self.warn_once(f"train.amp: fp16 needs CUDA; bf16 is used on {self.device.type}")
-        self.amp_dtype = {None: None, "fp16": torch.float16 if cuda else torch.bfloat16, "bf16": torch.bfloat16}[amp]
+        amp = self.step_settings.amp
+        if amp == "fp16" and self.device.type != "cuda":
+            self.warn_once(f"train.amp: fp16 needs CUDA; on {self.device.type} it is replaced by bf16")
+            amp = "bf16"
+        native = has_native_bfloat16(self.device)
+        if amp == "bf16" and not native:
+            self.warn_once(instead_of_bfloat16("train.amp: bf16", self.device))
+        self.amp_dtype = torch.float16 if amp == "fp16" else torch.bfloat16 if amp and native else None
+        if amp == "auto":
+            get_root_logger().info(f"train.amp: auto is {'bf16' if native else 'float32'} on this {self.device.type}")
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.amp_dtype is torch.float16)
         super().init_training_settings()
 

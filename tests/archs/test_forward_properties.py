@@ -102,6 +102,33 @@ def test_gradients_are_bit_identical_in_20_repeats_on_2_threads() -> None:
         torch.set_num_threads(threads)
 
 
+def test_gates_are_computed_again_instead_of_kept_for_the_backward_pass() -> None:
+    mlp = rgt_arch_module.GatedMLP(96, 192, torch.nn.GELU)
+    x = torch.rand(1, 16, 16, 96, requires_grad=True)
+
+    def kept_maps() -> int:
+        kept = {}
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            kept[tensor.data_ptr()] = tensor.numel()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            mlp(x)
+        return sum(size >= x.numel() for size in kept.values())
+
+    recomputing = kept_maps()
+    mlp.recompute_gate = False
+    assert recomputing <= kept_maps() - 4
+
+
+def test_slices_grow_with_the_threads_up_to_those_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    for threads, pixels in ((1, 4096), (2, 8192), (64, 1 << 16)):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        start, stop, _, _ = next(rgt_arch_module._slice_rows(torch.empty(1, 2048, 64, 1)))
+        assert (stop - start) * 64 == pixels
+
+
 def test_checkpointing_gives_the_same_gradients_and_recomputes_blocks() -> None:
     plain = fill(RGT(**CONFIG, drop_path_rate=0.3)).train()
     checkpointed = fill(RGT(**CONFIG, drop_path_rate=0.3, use_chk=True)).train()

@@ -1,6 +1,7 @@
 """Compare the network with spandrel's RGT (the unchanged official forward) on random configurations and sizes."""
 
 import math
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -105,6 +106,24 @@ def test_explicit_attention_equals_fused(monkeypatch: pytest.MonkeyPatch) -> Non
     with arch.explicit_attention():
         torch.testing.assert_close(net(image), fused, rtol=0, atol=1e-10)
     assert not calls
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5), (3, 2), (9, 12)])
+@pytest.mark.parametrize("scale", [1, 2, 3, 4, 8])
+def test_joined_convolutions_equal_the_published_ones_and_so_do_gradients(scale: int, size: tuple[int, int]) -> None:
+    net = fill(RGT(upscale=scale, embed_dim=96, depth=[1], num_heads=[4], split_size=(4, 8)).double())
+    features = torch.rand(2, *size, 96, dtype=torch.float64)
+    weighted = torch.rand(2, 3, scale * size[0], scale * size[1], dtype=torch.float64)
+    results = []
+    for context in (nullcontext, arch.explicit_attention):
+        net.zero_grad()
+        with context():
+            out = net.reconstruct(features)
+        (out * weighted).sum().backward()
+        tail = [*net.conv_before_upsample.parameters(), *net.upsample.parameters(), *net.conv_last.parameters()]
+        results.append([out, *(parameter.grad for parameter in tail)])
+    for joined, published in zip(*results, strict=True):
+        torch.testing.assert_close(joined, published, rtol=0, atol=1e-10 * published.abs().max().item())
 
 
 def test_initial_weights_have_the_official_distribution() -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from PIL import Image
@@ -45,15 +47,46 @@ def rows(run: Run, capsys: pytest.CaptureFixture[str]) -> Run:
 
 
 def test_latency_compares_engines_with_equal_weights(rows: Run) -> None:
-    engines = ["official", "ours", "openvino"][: 3 if importlib.util.find_spec("openvino") else 2]
-    found = rows("latency", "--sizes", "24x40", "--rounds", 2, "--engines", "official", "ours", "openvino")
-    assert [(row["engine"], row["dtype"]) for row in found] == [
-        (e, dtype) for dtype in ("fp32", "bf16") for e in engines
-    ]
+    optional = [name for name in ("openvino", "onnxruntime") if importlib.util.find_spec(name)]
+    expected = [("official", "fp32"), ("ours", "fp32"), *((name, "fp32") for name in optional)]
+    flags = ("--sizes", "24x40", "--rounds", 2, "--dtypes", "fp32", "bf16")
+    found = rows("latency", *flags, "--engines", "official", "ours", "openvino", "onnxruntime")
+    expected += [(name, "bf16") for name, _ in expected if name != "onnxruntime"]
+    assert [(row["engine"], row["dtype"]) for row in found] == expected
     for row in found:
         assert row["seconds"] == pytest.approx(sum(row["times"]) / 2)
         assert row["speedup"] == pytest.approx(found[0]["seconds"] / row["seconds"])
         assert row["difference"] < 1e-4 if row["dtype"] == "fp32" else 40 < row["psnr"] < 90, "bfloat16 was on"
+
+
+@pytest.mark.parametrize("script", ["latency", "train"])
+def test_busy_processes_spin_while_networks_are_measured(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], script: str
+) -> None:
+    measuring = importlib.import_module("measuring")
+    busy: list[psutil.Process] = []
+
+    def measure(*args: Any, **kwargs: Any) -> list[dict[str, Any]]:
+        busy[:] = [child for child in psutil.Process().children() if measuring._SPIN in child.cmdline()]
+        while any(child.cpu_times().user < 0.1 for child in busy):
+            time.sleep(0.01)
+        return [{"size": "64×64" if script == "train" else "128×128", "seconds": 1.0}]
+
+    monkeypatch.setattr(f"{script}.measure", measure)
+    assert run(script, "--network", "tiny.yml", "--busy", 2) == 0
+    assert "beside 2 busy processes" in capsys.readouterr().out
+    assert len(busy) == 2
+    assert not any(child.is_running() for child in busy)
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_bfloat16_is_measured_by_default_only_where_it_is_native(
+    rows: Run, monkeypatch: pytest.MonkeyPatch, native: bool
+) -> None:
+    importlib.import_module("latency")
+    monkeypatch.setattr("networks.has_native_bfloat16", lambda device: native)
+    found = rows("latency", "--sizes", "16x16", "--rounds", 1, "--engines", "ours")
+    assert [row["dtype"] for row in found] == ["fp32", "bf16"][: 1 + native]
 
 
 def test_memory_is_measured_in_fresh_processes_and_a_shortage_is_reported(

@@ -38,7 +38,7 @@ def test_raw_values_are_converted_like_validated_ones() -> None:
 @pytest.mark.parametrize(
     ("section", "values", "message"),
     [
-        ("train", {"amp": "half"}, "train:amp = 'half': expected one of bf16, fp16"),
+        ("train", {"amp": "half"}, "train:amp = 'half': expected one of auto, bf16, fp16"),
         ("train", {"grad_clip": 0}, "train:grad_clip = 0: expected a value above 0"),
         ("train", {"grad_clip": True}, "train:grad_clip = True: expected a number such as 2e-4"),
         ("train", {"accumulate": 1.5}, "train:accumulate = 1.5: expected a whole number"),

@@ -25,7 +25,7 @@ def test_reference_lists_every_key_of_the_shipped_files() -> None:
 def test_reference_lists_types_ranges_and_defaults() -> None:
     text = describe_options()
     for row in (
-        "| `amp` | bf16, fp16, `~` |  | mixed precision",
+        "| `amp` | auto, bf16, fp16, `~` |  | mixed precision",
         "| `accumulate` | integer ≥ 1 | 1 | micro-batches",
         "| `grad_clip` | number above 0, `~` |  | largest norm",
         "| `total_iter` | integer ≥ 1 | train | optimiser steps |",

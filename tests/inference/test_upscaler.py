@@ -12,6 +12,7 @@ from rgt_arch import rgt_t
 from rgt_arch.errors import UsageError, UserError
 from rgt_arch.inference import memory, upscaler
 from rgt_arch.inference.arrays import fill_transparent, keep_flat
+from rgt_arch.inference.precision import has_native_bfloat16
 from rgt_arch.inference.upscaler import Upscaler
 
 LARGEST = {"uint8": 255, "uint16": 65535, "float32": 1.0, "float64": 1.0}
@@ -290,7 +291,31 @@ class Overflowing(Enlarge):
         return result * float("nan") if torch.is_autocast_enabled("cpu") and image.max() > 0.5 else result
 
 
-def test_nan_in_reduced_precision_is_computed_again_in_float32():
+def test_float32_replaces_bfloat16_that_is_not_native(monkeypatch):
+    for native, expected in ((True, torch.bfloat16), (False, None)):
+        monkeypatch.setattr(upscaler, "has_native_bfloat16", lambda device, native=native: native)
+        with warnings.catch_warnings(record=True) as told:
+            assert Upscaler(Enlarge(), device="cpu", precision="bf16").dtype is expected
+        assert ["float32 is used" in str(warning.message) for warning in told] == [True] * (not native)
+
+
+def test_bfloat16_is_native_only_with_instructions_for_it(monkeypatch):
+    cpu = torch.device("cpu")
+    for has, supported, native in (
+        ({"avx512_f": True, "avx512_bf16": True}, True, True),
+        ({"avx512_f": True, "amx_bf16": True}, True, True),
+        ({"avx512_f": True}, True, False),  # oneDNN imitates it there
+        ({"avx512_f": True, "avx512_bf16": True}, False, False),  # by ONEDNN_MAX_CPU_ISA
+        ({"avx2": True}, False, False),
+        ({"neon": True, "bf16": True}, True, True),
+    ):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda has=has: has)
+        monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda supported=supported: supported)
+        assert has_native_bfloat16(cpu) is native, has
+
+
+def test_nan_in_reduced_precision_is_computed_again_in_float32(monkeypatch):
+    monkeypatch.setattr(upscaler, "has_native_bfloat16", lambda device: True)
     image = np.zeros((64, 64, 3), np.float32)
     image[40:, 40:] = 0.75
     with pytest.warns(UserWarning, match="computed again in float32") as told:

@@ -86,8 +86,17 @@ def test_one_step_equals_srmodel(build, options, batch):
         assert torch.equal(mine, other)
 
 
-@pytest.mark.parametrize("amp", ["bf16", "fp16"])  # on a CPU fp16 becomes bf16
-def test_mixed_precision_trains_rgt_without_nan_and_keeps_float32_weights(build, batch, amp, log):
+@pytest.mark.parametrize("amp", ["auto", "bf16", "fp16"])
+def test_float32_replaces_bfloat16_that_is_not_native(build, monkeypatch, amp, log):
+    monkeypatch.setattr("rgt_arch.models.rgt_model.has_native_bfloat16", lambda device: False)
+    model = build(train={"amp": amp})
+    assert model.amp_dtype is None
+    assert sum("auto is float32" in line if amp == "auto" else "float32 is used" in line for line in log) == 1
+
+
+@pytest.mark.parametrize("amp", ["auto", "bf16", "fp16"])  # on a CPU fp16 becomes bf16
+def test_mixed_precision_trains_rgt_without_nan_and_keeps_float32_weights(build, batch, amp, log, monkeypatch):
+    monkeypatch.setattr("rgt_arch.models.rgt_model.has_native_bfloat16", lambda device: True)
     model = build(RGT, train={"amp": amp, "optim_g": {"type": "Adam", "lr": 1e-3}})
     dtypes, losses = [], []
     model.net_g.conv_first.register_forward_hook(lambda module, args, output: dtypes.append(output.dtype))
