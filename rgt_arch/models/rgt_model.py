@@ -162,10 +162,8 @@ class RGTModel(SRModel):
         if self.cri_pix:
             losses["l_pix"] = self.cri_pix(output, self._target(gt, "l1")) * loss_weight(self.cri_pix, share)
         if self.cri_perceptual:
-            weight, values = (
-                loss_weight(self.cri_perceptual, share),
-                self.cri_perceptual(output, self._target(gt, "percep")),
-            )
+            weight = loss_weight(self.cri_perceptual, share)
+            values = self.cri_perceptual(output, self._target(gt, "percep"))
             for name, loss in zip(("l_percep", "l_style"), values, strict=True):
                 if loss is not None:
                     losses[name] = loss * weight
