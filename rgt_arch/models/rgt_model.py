@@ -108,7 +108,7 @@ class RGTModel(SRModel):
                 continue
             norms[name] = optimizer
             self.scaler.unscale_(optimizer)
-            loss_dict[name] = nn.utils.get_total_norm([param.grad for param in params if param.grad is not None])
+            loss_dict[name] = nn.utils.get_total_norm([param.grad for param in params])
             if self.step_settings.grad_clip:
                 nn.utils.clip_grads_with_norm_(params, self.step_settings.grad_clip, loss_dict[name])
         self.log_dict = self.reduce_loss_dict(loss_dict)
@@ -154,10 +154,8 @@ class RGTModel(SRModel):
         if self.cri_pix:
             losses["l_pix"] = self.cri_pix(output, self._target(gt, "l1")) * loss_weight(self.cri_pix, share)
         if self.cri_perceptual:
-            weight, values = (
-                loss_weight(self.cri_perceptual, share),
-                self.cri_perceptual(output, self._target(gt, "percep")),
-            )
+            weight = loss_weight(self.cri_perceptual, share)
+            values = self.cri_perceptual(output, self._target(gt, "percep"))
             for name, loss in zip(("l_percep", "l_style"), values, strict=True):
                 if loss is not None:
                     losses[name] = loss * weight
