@@ -116,7 +116,7 @@ class RGTModel(SRModel):
                 continue
             norms[name] = optimizer
             self.scaler.unscale_(optimizer)
-            loss_dict[name] = nn.utils.get_total_norm([param.grad for param in params if param.grad is not None])
+            loss_dict[name] = nn.utils.get_total_norm([param.grad for param in params])
             if self.step_settings.grad_clip:
                 nn.utils.clip_grads_with_norm_(params, self.step_settings.grad_clip, loss_dict[name])
         self.log_dict = self.reduce_loss_dict(loss_dict)

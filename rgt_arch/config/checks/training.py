@@ -127,12 +127,13 @@ def _check_degradations(opt: dict[str, Any], data: dict[str, Any], report: Repor
         report.error(("train", "ldl_opt"), "needs averaged weights; set train:ema_decay: 0.999")
     if not degrades:
         return
-    for name in sorted(REAL_ONLY & opt.keys()) if opt.get("degradation") == "photo" and is_ours else ():
+    is_photo = is_ours and opt.get("degradation") == "photo"
+    for name in sorted(REAL_ONLY & opt.keys()) if is_photo else ():
         report.error((name,), "is not read with degradation: photo; remove it, or set degradation: real", opt[name])
     for name in ("resize_prob", "resize_prob2"):
         _check_draw((name,), opt.get(name), report)
-    queue, batch = opt.get("queue_size") or 180, data.get("batch_size_per_gpu")
-    if isinstance(queue, int) and isinstance(batch, int) and queue < batch:
+    queue, batch = opt.get("queue_size", 0 if is_photo else 180), data.get("batch_size_per_gpu")
+    if isinstance(queue, int) and isinstance(batch, int) and 0 < queue < batch:
         report.error(("queue_size",), f"is smaller than the batch of {batch}; take {batch} or more", queue)
     network, size, scale = subsection(opt, "network_g"), opt.get("gt_size"), opt.get("scale")
     if (channels := network.get("in_chans", network.get("num_in_ch", 3))) != 3:
