@@ -138,6 +138,8 @@ def options_for(table: Table) -> tuple[dict[str, Any], str]:
         train.update(dataroot_gt="train/hr.lmdb", dataroot_lq="train/lr.lmdb", io_backend={"type": "lmdb"})
     elif owner:
         train["type"] = owner
+        if owner == "BicubicDataset":
+            del train["dataroot_lq"]
     return options, "train"
 
 
