@@ -185,7 +185,8 @@ def test_classes_are_registered_with_a_fork_that_imports_no_pipelines(python, fo
 def test_commands_without_basicsr_work_beside_a_fork_and_training_names_its_folder(fork):
     (fork / "__init__.py").write_text("from .version import __version__\n")
     environment = {**os.environ, "PYTHONPATH": f"{fork.parent}{os.pathsep}{Path(rgt_arch.__file__).parents[1]}"}
-    commands = (["--version"], ["info", "RGT_T_x2"], ["weights"], ["train", "-opt", "a.yml"])
+    (fork.parent / "a.yml").touch()
+    commands = (["--version"], ["info", "RGT_T_x2"], ["weights"], ["train", "-opt", str(fork.parent / "a.yml")])
     done = [
         subprocess.run([sys.executable, "-m", "rgt_arch.cli", *words], capture_output=True, text=True, env=environment)
         for words in commands
@@ -198,6 +199,7 @@ def test_commands_without_basicsr_work_beside_a_fork_and_training_names_its_fold
 
 
 def test_basicsr_of_the_current_folder_that_is_not_used_is_named(fork):
+    (fork.parent / "a.yml").touch()
     run = warm.run("-m", "rgt_arch.cli", "train", "-opt", "a.yml", cwd=fork.parent)
     assert f"{fork} is not used; this command uses the BasicSR in " in run.stderr
     assert run.stderr.count("\n") == 2
