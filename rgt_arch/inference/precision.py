@@ -17,7 +17,7 @@ def has_native_bfloat16(device: torch.device) -> bool:
     if not (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
         return False
     # oneDNN also imitates it on x86 with AVX512 alone, and reports it as supported there
-    has = getattr(torch.cpu, "get_capabilities", dict)()  # older releases of torch do not have it
+    has: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # older releases of torch do not have it
     return not has.get("avx512_f") or bool(has.get("avx512_bf16") or has.get("amx_bf16"))
 
 
