@@ -361,7 +361,7 @@ class GatedMLP(nn.Module):
         value = pointwise(x[:, inner], weights[0], biases[0])
         gate = pointwise(x, weights[1], biases[1])
         if self.recompute_gate and self.training and torch.is_grad_enabled():
-            gated = checkpoint(self._gated, value, gate, inner, use_reentrant=False)
+            gated = checkpoint(self._gated, value, gate, inner, use_reentrant=False, preserve_rng_state=False)
         else:
             gated = self._gated(value, gate, inner)
         return pointwise(gated, self.fc2.weight, self.fc2.bias)
@@ -974,8 +974,10 @@ class RGT(nn.Module):
         self.upscale = upscale
         self.img_range = img_range
         self.in_chans = in_chans
-        if rgb_mean is not None and not (isinstance(rgb_mean, (list, tuple)) and len(rgb_mean) == 3):
-            raise ValueError(f"rgb_mean {rgb_mean} must be three values, of red, green and blue")
+        if rgb_mean is not None and not (
+            isinstance(rgb_mean, (list, tuple)) and len(rgb_mean) == 3 and all(0 <= value <= 1 for value in rgb_mean)
+        ):
+            raise ValueError(f"rgb_mean {rgb_mean} must be three values from 0 to 1, of red, green and blue")
         self.rgb_mean = RGB_MEAN if rgb_mean is None else tuple(map(float, rgb_mean))
         self.embed_dim = embed_dim
         self.split_size = (int(split_size[0]), int(split_size[1]))

@@ -109,7 +109,8 @@ def parents(target: Any) -> list[str]:
 
 def makes_lr(opt: Mapping[str, Any]) -> bool:
     """Whether the model is BasicSR's or ours and makes the LR images of training (models/realesrnet_model.py:75)."""
-    kinds = parents(find_class("model", opt.get("model_type")))
+    model = find_class("model", opt.get("model_type"))
+    kinds = parents(model) if is_known(model) else []  # a host's subclass may make them in its own way
     is_real = bool({"RealESRNetModel", "RealESRGANModel"} & {*kinds})
     return "RealRGTModel" in kinds or (is_real and opt.get("high_order_degradation") is not False)
 

@@ -98,7 +98,9 @@ def degrade_image(image: NDArray[Any], scale: int, profile: str, numbers: tuple[
     is_real = profile == "real"
     degrade = RealDegradation(scale, degradation_values({})) if is_real else PhotoDegradation(scale)
     if min(image.shape[:2]) < degrade.least_side:
-        raise ValueError(f"is too small for the profile {profile} at x{scale}: its sides must be {degrade.least_side}")
+        raise ValueError(
+            f"is too small for the profile {profile} at x{scale}: a side is below {degrade.least_side} pixels"
+        )
     colours = image if image.ndim == 3 else image[:, :, None].repeat(3, axis=2)
     hr = torch.from_numpy(colours[:, :, ::-1] / np.float32(np.iinfo(image.dtype).max)).permute(2, 0, 1)[None]
     threads = torch.get_num_threads()

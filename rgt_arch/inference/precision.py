@@ -17,8 +17,8 @@ def has_native_bfloat16(device: torch.device) -> bool:
     if not (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
         return False
     # oneDNN also imitates it on x86 with AVX512 alone, and reports it as supported there
-    has: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # older releases of torch do not have it
-    return not has.get("avx512_f") or bool(has.get("avx512_bf16") or has.get("amx_bf16"))
+    has_instructions = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return has_instructions or not torch.cpu._is_avx512_supported()
 
 
 def instead_of_bfloat16(asked: str, device: torch.device) -> str:

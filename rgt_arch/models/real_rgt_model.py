@@ -53,7 +53,8 @@ class RealRGTModel(RGTModel):
         lq = self._degrade(self._source(gt), data)
         if self._gt_size is not None:
             gt, lq = paired_random_crop(gt, lq, self._gt_size, self._scale)
-        super().feed_data({"lq": lq, "gt": gt, "lq_path": data.get("gt_path", ())})
+        names = () if self.queue_size else data.get("gt_path", ())  # the pool gives other images
+        super().feed_data({"lq": lq, "gt": gt, "lq_path": names})
         if self.queue_size:
             exchange_with_pool(self)
 

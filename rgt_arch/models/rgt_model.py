@@ -71,16 +71,16 @@ class RGTModel(SRModel):
         return super().model_to_device(net)
 
     def init_training_settings(self) -> None:
-        """As in SRModel, plus mixed precision. fp16 needs loss scaling, so without CUDA bf16 replaces it."""
-        amp = self.step_settings.amp
+        """As in SRModel, plus mixed precision. fp16 needs loss scaling, so without CUDA bf16 or float32 replaces it."""
+        amp, native = self.step_settings.amp, has_native_bfloat16(self.device)
         if amp == "fp16" and self.device.type != "cuda":
-            self.warn_once(f"train.amp: fp16 needs CUDA; on {self.device.type} it is replaced by bf16")
-            amp = "bf16"
-        native = has_native_bfloat16(self.device)
-        if amp == "bf16" and not native:
+            used = "bf16" if native else "float32"
+            self.warn_once(f"train.amp: fp16 needs CUDA; on this {self.device.type} {used} is used instead")
+            amp = "auto"
+        elif amp == "bf16" and not native:
             self.warn_once(instead_of_bfloat16("train.amp: bf16", self.device))
         self.amp_dtype = torch.float16 if amp == "fp16" else torch.bfloat16 if amp and native else None
-        if amp == "auto":
+        if self.step_settings.amp == "auto":
             get_root_logger().info(f"train.amp: auto is {'bf16' if native else 'float32'} on this {self.device.type}")
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.amp_dtype is torch.float16)
         super().init_training_settings()

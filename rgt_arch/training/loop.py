@@ -212,7 +212,8 @@ def _allow_step(guard: FiniteGuard, model: Any, iteration: int, batch: Any) -> N
     norm, guard.norm = guard.norm, 0.0  # equal on all ranks
 
     def images() -> str:
-        paths: Any = batch.get("lq_path") or batch.get("gt_path") if isinstance(batch, dict) else None
+        is_used = isinstance(batch, dict) and not hasattr(model, "queue_lr")  # the pool gives other images
+        paths: Any = (batch.get("lq_path") or batch.get("gt_path")) if is_used else None
         return ", ".join(path for rank_paths in ranks.gathered(list(paths or ())) for path in rank_paths)
 
     losses = model.get_current_log() if norm else {}

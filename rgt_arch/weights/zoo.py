@@ -250,7 +250,9 @@ def _download(entry: ZooEntry) -> Path:
                 load = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), chunk_size=1 << 16)
                 load(entry.url, str(beside), None)
                 if entry.sha256 not in (None, file_digest(beside)):
-                    raise UsageError(f"its SHA-256 is not the published one, {entry.sha256}")
+                    raise UserError(
+                        f"{entry.url}: is not the published file, whose SHA-256 is {entry.sha256}: do not use it"
+                    )
                 _check_content(entry, beside)
             except (requests.RequestException, UsageError) as error:
                 raise UserError(

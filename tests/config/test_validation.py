@@ -278,7 +278,10 @@ DEGRADATIONS = [
 OURS = {"model_type": "RealRGTModel", "degradation": "real"}
 PHOTO = {"model_type": "RealRGTModel", "degradation": "photo"}
 DEGRADATIONS += [
-    ({**OURS, "gt_size": GONE}, "gt_size: is missing, and RealESRGANDataset's images are too large; add gt_size: 256"),
+    (
+        {**OURS, "gt_size": GONE},
+        "gt_size: is missing, and RealESRGANDataset's images have 400×400 pixels; add gt_size: 256",
+    ),
     ({**OURS, "datasets:train:kernel_list": ["iso"], "datasets:train:kernel_prob": GONE}, "kernel_prob = [0.45, 0.25,"),
     ({**PHOTO, "jpeg_range": [30, 90]}, "jpeg_range = [30, 90]: is not read with degradation: photo; remove it, or"),
     ({**PHOTO, "gt_size": 250}, "gt_size = 250: does not divide by scale 4; take 248"),

@@ -59,7 +59,7 @@ def test_other_settings_and_small_images_are_refused_in_one_line(photos, tmp_pat
     assert degrade(photos, "--profile", "photo", "--seed", -1) == 2
     save(photos / "d.png", np.zeros((40, 90, 3), np.uint8))
     assert degrade(photos, "--profile", "real") == 1
-    assert "d.png: is too small for the profile real at x4: its sides must be 74" in capsys.readouterr().err
+    assert "d.png: is too small for the profile real at x4: a side is below 74 pixels" in capsys.readouterr().err
 
 
 def test_16_bits_and_8_bits_of_an_image_are_degraded_alike():

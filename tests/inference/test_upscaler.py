@@ -302,14 +302,15 @@ def test_float32_replaces_bfloat16_that_is_not_native(monkeypatch):
 def test_bfloat16_is_native_only_with_instructions_for_it(monkeypatch):
     cpu = torch.device("cpu")
     for has, supported, native in (
-        ({"avx512_f": True, "avx512_bf16": True}, True, True),
-        ({"avx512_f": True, "amx_bf16": True}, True, True),
-        ({"avx512_f": True}, True, False),  # oneDNN imitates it there
-        ({"avx512_f": True, "avx512_bf16": True}, False, False),  # by ONEDNN_MAX_CPU_ISA
-        ({"avx2": True}, False, False),
-        ({"neon": True, "bf16": True}, True, True),
+        (["avx512", "avx512_bf16"], True, True),
+        (["avx512", "amx_tile"], True, True),
+        (["avx512"], True, False),  # oneDNN imitates it there
+        (["avx512", "avx512_bf16"], False, False),  # by ONEDNN_MAX_CPU_ISA
+        ([], False, False),  # AVX2
+        ([], True, True),  # Arm
     ):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda has=has: has)
+        for name in ("avx512", "avx512_bf16", "amx_tile"):
+            monkeypatch.setattr(torch.cpu, f"_is_{name}_supported", lambda known=name in has: known)
         monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda supported=supported: supported)
         assert has_native_bfloat16(cpu) is native, has
 

@@ -240,7 +240,7 @@ def test_first_download_names_author_and_licence_follows_redirects_and_checks_th
     assert main(["weights", "RGT_T_web"]) == 1
     credit, error = capsys.readouterr().err.splitlines()
     assert credit.startswith("RGT_T_web (A. Author, CC-BY-4.0, https://example.org): downloading http://127.0.0.1:")
-    assert f"the download failed (its SHA-256 is not the published one, {'0' * 64}); try again later" in error
+    assert f"is not the published file, whose SHA-256 is {'0' * 64}: do not use it" in error
     assert {file.name for file in cache.iterdir()} <= {"RGT_T_web.lock"}
     publish(hashlib.sha256(server.content).hexdigest())
     assert load_model("RGT_T_web").upscale == 2

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 from typing import Any
 
+import torch
+
 from rgt_arch.config.classes import find_class, is_known, is_rgt, makes_lr, parents, patch_key
 from rgt_arch.config.loading import KeyPath
 from rgt_arch.config.metrics import PYIQA, needs_gt, pyiqa_metrics
@@ -132,7 +134,13 @@ def _check_degradations(opt: dict[str, Any], data: dict[str, Any], report: Repor
         report.error((name,), "is not read with degradation: photo; remove it, or set degradation: real", opt[name])
     for name in ("resize_prob", "resize_prob2"):
         _check_draw((name,), opt.get(name), report)
-    queue, batch = opt.get("queue_size", 0 if is_photo else 180), data.get("batch_size_per_gpu")
+    queue, batch, gpus = (
+        opt.get("queue_size", 0 if is_photo else 180),
+        data.get("batch_size_per_gpu"),
+        opt.get("num_gpu"),
+    )
+    if isinstance(batch, int) and isinstance(gpus, int):  # in one process several GPUs share a batch
+        batch *= max(1, min(gpus, torch.cuda.device_count()))
     if isinstance(queue, int) and isinstance(batch, int) and 0 < queue < batch:
         report.error(("queue_size",), f"is smaller than the batch of {batch}; take {batch} or more", queue)
     network, size, scale = subsection(opt, "network_g"), opt.get("gt_size"), opt.get("scale")
@@ -144,7 +152,7 @@ def _check_degradations(opt: dict[str, Any], data: dict[str, Any], report: Repor
     if not has_kernels or not isinstance(scale, int) or report.is_faulty(("scale",)):
         return
     if size is None and is_ours:
-        report.error(("gt_size",), "is missing, and RealESRGANDataset's images are too large; add gt_size: 256")
+        report.error(("gt_size",), "is missing, and RealESRGANDataset's images have 400×400 pixels; add gt_size: 256")
     if _MADE % scale:
         report.error(("scale",), f"does not divide {_MADE}, the side of RealESRGANDataset's images; take 4", scale)
     elif isinstance(size, int) and size > _MADE:

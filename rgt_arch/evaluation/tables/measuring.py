@@ -158,7 +158,7 @@ def _plan(settings: TableSettings) -> tuple[list[Cell | Result], list[Task]]:
     known = pyiqa_metrics().keys() - {"psnr", "ssim"} if settings.metrics else ()
     for name in settings.metrics:
         if name not in known:
-            raise UsageError(f"--metrics {name}: pyiqa has no other metric of this name; {suggestion(name, known)}")
+            raise UsageError(f"--metrics {name}: pyiqa has no such metric of images; {suggestion(name, known)}")
     if settings.device == "cuda" and not usable_gpus():
         raise UsageError("--device cuda: PyTorch finds no CUDA GPU here; leave it out to measure on the CPU")
     for name in settings.benchmarks:

@@ -122,15 +122,16 @@ class Table:
             *self.notes,
             *(f"Missing: {', '.join(dict.fromkeys(what))}: {how}" for how, what in remedies.items()),
         ]
-        records = {"csv": list(map(_record, self.results)), "csv-images": list(self._image_records())}
+        records = {"csv": [_record(result, others) for result in self.results]}
+        records["csv-images"] = list(self._image_records(others))
         return ResultTable(head, rows, 3, remarks, records, self._content()).text(form)
 
-    def _image_records(self) -> Iterator[dict[str, object]]:
+    def _image_records(self, others: Sequence[str]) -> Iterator[dict[str, object]]:
         """A row for each image; a missing set has one row without an image."""
         for result in self.results:
             images: Mapping[str, Score | None] = result.images or ({"": None} if result.missing else {})
             for name, score in images.items():
-                numbers = score.flat() if score else {"psnr": "", "ssim": ""}
+                numbers = score.flat() if score else dict.fromkeys(("psnr", "ssim", *others), "")
                 yield {**_start(result), "image": name, **numbers, "missing": result.missing}
 
     def _content(self) -> dict[str, object]:
@@ -155,12 +156,12 @@ def _start(result: Result) -> dict[str, object]:
     return {"method": result.method, "scale": result.scale, "set": result.benchmark}
 
 
-def _record(result: Result) -> dict[str, object]:
+def _record(result: Result, others: Sequence[str]) -> dict[str, object]:
     """A row of CSV."""
     scores = {"": result.mean, "_published": result.published, "_difference": result.difference}
     numbers = {f"{m}{kind}": getattr(score, m, "") for kind, score in scores.items() for m in ("psnr", "ssim")}
-    others = result.mean.others if result.mean else {}
-    return {**_start(result), "images": len(result.images), **numbers, **others, "missing": result.missing}
+    more = {name: result.mean.others.get(name, "") if result.mean else "" for name in others}
+    return {**_start(result), "images": len(result.images), **numbers, **more, "missing": result.missing}
 
 
 def _cells(score: Score | None, others: Sequence[str], absent: str = ABSENT, sign: str = "") -> list[str]:
