@@ -24,12 +24,13 @@ V1 = "cpu.cfs_quota_us", "cpu.cfs_period_us"
     ],
     ids=["default", "spin", "passive"],
 )
-@pytest.mark.parametrize("command", ["info RGT_T_x2", "test -opt missing.yml"])
+@pytest.mark.parametrize("command", ["info RGT_T_x2", "test -opt empty.yml"])
 def test_openmp_reads_the_variables_of_commands_and_users(
     command: str, set_by_user: dict[str, str], read: str, tmp_path: Path
 ) -> None:
     names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
     environment = {name: value for name, value in os.environ.items() if name not in names}
+    (tmp_path / "empty.yml").touch()
     ended = subprocess.run(
         [sys.executable, "-m", "rgt_arch.cli", *command.split()],
         env=environment | {"OMP_DISPLAY_ENV": "verbose"} | set_by_user,

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from rgt_arch.config.checks.networks import unfit
 from rgt_arch.config.classes import find_class, is_known
+from rgt_arch.config.tree import value_at
 from rgt_arch.data.pair_pool import restore_pool
 from rgt_arch.errors import UsageError, UserError
 from rgt_arch.torch_files import load_data_only
@@ -125,7 +126,7 @@ class Snapshot:
             ) from error
         pools = self.state.get("pools", ())
         if len(pools) == opt["world_size"]:
-            restore_pool(model, pools[opt["rank"]], opt.get("gt_size", opt["datasets"]["train"].get("gt_size")))
+            restore_pool(model, pools[opt["rank"]], opt.get("gt_size", value_at(opt, ("datasets", "train", "gt_size"))))
         model.best_metric_results = _best_results(self.state.get("best_metric_results") or {}, opt)
         logger.info(f"Resuming training from epoch: {self.state['epoch']}, iter: {self.iteration}.")
         self._warn_of_changes(opt, samples_per_iter, logger)

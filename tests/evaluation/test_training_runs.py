@@ -22,6 +22,7 @@ def test_an_interruption_ends_the_training(tmp_path, monkeypatch):
         assert [child for child in psutil.Process().children() if "rgt_arch.cli" in child.cmdline()]
         raise KeyboardInterrupt
 
+    (tmp_path / "train.yml").touch()
     monkeypatch.setattr(training_runs, "read_metrics", interrupt)
     with pytest.raises(KeyboardInterrupt):
         basicsr_train(tmp_path / "train.yml", tmp_path, "x", 1, [])
