@@ -109,10 +109,10 @@ def test_steps_that_are_not_finite_are_left_out_and_end_a_run_that_goes_on_with_
     monkeypatch.setattr(loop, "build_model", build_model)
     code, printed = basicsr_command()
     [warning] = re.findall(r"WARNING: (iteration .*)", printed)
+    # the pool of the last one gives other images than the batch
+    images = "" if "Real" in model else r" on train/[lh]r/img\d\.png, train/[lh]r/img\d\.png"
     assert re.fullmatch(
-        r"iteration 2: the loss l_\w+ is nan on train/[lh]r/img\d\.png, train/[lh]r/img\d\.png; the step is left out "
-        r"\(1 in a row; at 2 the run ends\)",
-        warning,
+        rf"iteration 2: the loss l_\w+ is nan{images}; the step is left out \(1 in a row; at 2 the run ends\)", warning
     )
     if len(bad) == 1:
         assert code == 0, printed
@@ -121,7 +121,9 @@ def test_steps_that_are_not_finite_are_left_out_and_end_a_run_that_goes_on_with_
         assert code == 1
         assert states == [False, True, *([] if "RealRGT" in model else [True])]  # RGTModel's step itself ends the run
         [line] = [line for line in printed.splitlines() if "error:" in line]
-        assert re.search(r"iteration 3: the loss .*img\d.*; bad steps in a row: 2 \(train\.nan_patience\)", line)
+        assert re.search(
+            rf"iteration 3: the loss l_\w+ is nan{images}; bad steps in a row: 2 \(train\.nan_patience\)", line
+        )
 
 
 def test_run_that_fails_before_its_first_step_leaves_no_folder(run, basicsr_command):

@@ -35,7 +35,8 @@ def record_samples() -> None:
 
     def optimize_parameters(self: RGTModel, current_iter: int) -> None:
         sums = self.gt.double().sum((1, 2, 3)).tolist()
-        line = json.dumps([current_iter, [list(pair) for pair in zip(self._lq_paths, sums, strict=True)]])
+        names = self._lq_paths or [""] * len(sums)  # none beside a pool of pairs
+        line = json.dumps([current_iter, [list(pair) for pair in zip(names, sums, strict=True)]])
         with Path(f"samples-{RANK}.jsonl").open("a") as file:
             file.write(f"{line}\n")
         step(self, current_iter)
