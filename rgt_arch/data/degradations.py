@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 import os
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import cv2
@@ -103,14 +104,23 @@ def degrade_image(image: NDArray[Any], scale: int, profile: str, numbers: tuple[
         )
     colours = image if image.ndim == 3 else image[:, :, None].repeat(3, axis=2)
     hr = torch.from_numpy(colours[:, :, ::-1] / np.float32(np.iinfo(image.dtype).max)).permute(2, 0, 1)[None]
+    with one_thread(), seeded(*numbers):
+        lr = degrade(hr.contiguous(), draw_kernels() if is_real else {})
+    return _pixels(lr[0])
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch compute in one thread: the processes share the cores, and sums depend on the number of threads.
+
+    Needed before forking too: a child has no copies of torch's threads, and would wait for ever when it ended them.
+    """
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the processes share the cores, and sums depend on the number of threads
+    torch.set_num_threads(1)
     try:
-        with seeded(*numbers):
-            lr = degrade(hr.contiguous(), draw_kernels() if is_real else {})
+        yield
     finally:
         torch.set_num_threads(threads)
-    return _pixels(lr[0])
 
 
 def draw_kernels() -> dict[str, Tensor]:
