@@ -72,7 +72,6 @@ _authors = partial(
     licence="Zheng Chen and co-authors, Apache-2.0, https://github.com/zhengchen1999/RGT",
     group=_GROUPS[0],
 )
-_phips = partial(ZooEntry, preset="RGT-S", scale=4)
 _ours = partial(
     ZooEntry,
     preset="RGT-T",
@@ -81,8 +80,9 @@ _ours = partial(
 )
 
 
-def _by_phips(page: str) -> str:
-    return f"Philip Hofmann (Phips), CC-BY-4.0, {_DATABASE}/{page}"
+def _phips(name: str, page: str, url: str, sha256: str, purpose: str) -> ZooEntry:
+    licence = f"Philip Hofmann (Phips), CC-BY-4.0, {_DATABASE}/{page}"
+    return ZooEntry(name, "RGT-S", 4, licence, url, sha256, purpose)
 
 
 # The checksums are those of OpenModelDB and of the mirror's pages. A file that the hub has was saved anew and has none.
@@ -100,32 +100,32 @@ ZOO: Mapping[str, ZooEntry] = {
         ),
         _phips(
             "NomosUni_RGT_S_x4",
-            licence=_by_phips("4x-NomosUni-rgt-s-multijpg"),
-            url="https://huggingface.co/Phips/4xNomosUni_rgt_s_multijpg/resolve/main/4xNomosUni_rgt_s_multijpg.safetensors",
-            sha256="b1251e047bab7a344d96cd09030fee9561e48e7c383927f85059a2e2458960ce",
-            purpose="photographs and anime, JPEG from quality 40",
+            "4x-NomosUni-rgt-s-multijpg",
+            "https://huggingface.co/Phips/4xNomosUni_rgt_s_multijpg/resolve/main/4xNomosUni_rgt_s_multijpg.safetensors",
+            "b1251e047bab7a344d96cd09030fee9561e48e7c383927f85059a2e2458960ce",
+            "photographs and anime, JPEG from quality 40",
         ),
         _phips(
             "RealWebPhoto_RGT_S_x4",
-            licence=_by_phips("4x-RealWebPhoto-v2-rgt-s"),
-            url=f"{_PHIPS}/4xRealWebPhoto_v2_rgt_s/4xRealWebPhoto_v2_rtg_s.safetensors",
-            sha256="a165ec6fafc3cb3bd62838f0a412f344618f1df8d7198283815eec41332b8f2e",
-            purpose="photographs of the web: noise, JPEG, WebP, blur",
+            "4x-RealWebPhoto-v2-rgt-s",
+            f"{_PHIPS}/4xRealWebPhoto_v2_rgt_s/4xRealWebPhoto_v2_rtg_s.safetensors",
+            "a165ec6fafc3cb3bd62838f0a412f344618f1df8d7198283815eec41332b8f2e",
+            "photographs of the web: noise, JPEG, WebP, blur",
         ),
         # The RGB mean of these two is not known: they came out after neosr had changed its own to 0.5 (see `rgb_mean`).
         _phips(
             "TexturesGTAV_RGT_S_x4",
-            licence=_by_phips("4x-Textures-GTAV-rgt-s"),
-            url=f"{_PHIPS}/4xTextures_GTAV_rgt-s/4xTextures_GTAV_rgt-s.safetensors",
-            sha256="11ae0fdafe0c7cef12b0be71761fd03c6319c787ca678a9120df59e2d66e5607",
-            purpose="game textures, JPEG from quality 80",
+            "4x-Textures-GTAV-rgt-s",
+            f"{_PHIPS}/4xTextures_GTAV_rgt-s/4xTextures_GTAV_rgt-s.safetensors",
+            "11ae0fdafe0c7cef12b0be71761fd03c6319c787ca678a9120df59e2d66e5607",
+            "game textures, JPEG from quality 80",
         ),
         _phips(
             "TexturesGTAV_dither_RGT_S_x4",
-            licence=_by_phips("4x-Textures-GTAV-rgt-s-dither"),
-            url=f"{_PHIPS}/4xTextures_GTAV_rgt-s_dither/4xTextures_GTAV_rgt-s_dither.safetensors",
-            sha256="ef850c4fd1d1ab81eb8cf63a0e11c62adfead07ec3a34f81675e986e76800f3f",
-            purpose="dithered game textures, JPEG from quality 80",
+            "4x-Textures-GTAV-rgt-s-dither",
+            f"{_PHIPS}/4xTextures_GTAV_rgt-s_dither/4xTextures_GTAV_rgt-s_dither.safetensors",
+            "ef850c4fd1d1ab81eb8cf63a0e11c62adfead07ec3a34f81675e986e76800f3f",
+            "dithered game textures, JPEG from quality 80",
         ),
         _ours("RGT_T_x2", scale=2),
         _ours("RGT_T_x4", scale=4),
