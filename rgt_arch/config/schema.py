@@ -37,7 +37,7 @@ class Key:
     takes: a type of `_KINDS`, a Literal (a choice), a list of a Literal, a dataclass (a section), or one of these with
     `| None`, if `~` is valid. required: "degrade" is needed in training if the model makes the LR images. low, above,
     high: limits of a number or of a list's items; low and high are valid values. count: number of a list's items; two
-    are the ends of a range. example: the value that a message about a missing key proposes.
+    are the ends of a range. example: the value that a message about a missing key proposes, by default `default`.
     """
 
     takes: Any

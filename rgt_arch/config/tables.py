@@ -61,6 +61,8 @@ _TOP = {
     ),
 }
 _TOP_GAN = {"network_d": Key(dict, "the discriminator", "train", example="{type: VGGStyleDiscriminator}")}
+QUEUE = {"real": 180, "photo": 0}
+"""Default of queue_size by RealRGTModel's `degradation`; BasicSR's models have that of `real`."""
 _DEGRADATION = {  # the defaults, which RealRGTModel has, are those of Real-ESRGAN's option files
     "resize_prob": Key(
         list[float],
@@ -68,49 +70,21 @@ _DEGRADATION = {  # the defaults, which RealRGTModel has, are those of Real-ESRG
         "degrade",
         low=0,
         count=3,
-        example="[0.2, 0.7, 0.1]",
         default=[0.2, 0.7, 0.1],
     ),
-    "resize_range": Key(
-        list[float],
-        "smallest and largest factor",
-        "degrade",
-        above=0,
-        count=2,
-        example="[0.15, 1.5]",
-        default=[0.15, 1.5],
-    ),
+    "resize_range": Key(list[float], "smallest and largest factor", "degrade", above=0, count=2, default=[0.15, 1.5]),
     "gaussian_noise_prob": Key(
-        float, "how often noise is Gaussian; else it is Poisson", "degrade", low=0, high=1, example="0.5", default=0.5
+        float, "how often noise is Gaussian; else it is Poisson", "degrade", low=0, high=1, default=0.5
     ),
     "noise_range": Key(
-        list[float],
-        "smallest and largest sigma of Gaussian noise, of 255",
-        "degrade",
-        low=0,
-        count=2,
-        example="[1, 30]",
-        default=[1, 30],
+        list[float], "smallest and largest sigma of Gaussian noise, of 255", "degrade", low=0, count=2, default=[1, 30]
     ),
     "poisson_scale_range": Key(
-        list[float],
-        "smallest and largest factor of Poisson noise",
-        "degrade",
-        low=0,
-        count=2,
-        example="[0.05, 3]",
-        default=[0.05, 3],
+        list[float], "smallest and largest factor of Poisson noise", "degrade", low=0, count=2, default=[0.05, 3]
     ),
-    "gray_noise_prob": Key(float, "how often noise is grey", "degrade", low=0, high=1, example="0.4", default=0.4),
+    "gray_noise_prob": Key(float, "how often noise is grey", "degrade", low=0, high=1, default=0.4),
     "jpeg_range": Key(
-        list[float],
-        "smallest and largest JPEG quality",
-        "degrade",
-        low=0,
-        high=100,
-        count=2,
-        example="[30, 95]",
-        default=[30, 95],
+        list[float], "smallest and largest JPEG quality", "degrade", low=0, high=100, count=2, default=[30, 95]
     ),
 }
 _SECOND = {
@@ -121,11 +95,9 @@ _SECOND = {
 }
 _REAL = {
     **_twice(_DEGRADATION, **_SECOND),
-    "second_blur_prob": Key(
-        float, "how often there is a second blur", "degrade", low=0, high=1, example="0.8", default=0.8
-    ),
+    "second_blur_prob": Key(float, "how often there is a second blur", "degrade", low=0, high=1, default=0.8),
     "gt_size": Key(int, "side of HR training patches", "degrade", low=1, example="256"),
-    "queue_size": Key(int, "pairs kept to mix degradations, at least a batch", low=1, default=180),
+    "queue_size": Key(int, "pairs kept to mix degradations, at least a batch", low=1, default=QUEUE["real"]),
 }
 _REAL_BASICSR = {"high_order_degradation": Key(bool, "false: train on the pairs of the data set", default=True)}
 _REAL_NET = {"gt_usm": Key(bool, "sharpen the HR image", "degrade", example="true")}
@@ -144,7 +116,11 @@ DEGRADATION = {
         default="real",
     ),
     **{name: replace(spec, required="") for name, spec in _REAL.items()},
-    "queue_size": Key(int, "pairs kept to mix degradations; 0: none. Left out: 180 for real, 0 for photo", low=0),
+    "queue_size": Key(
+        int,
+        f"pairs kept to mix degradations; 0: none. Left out: {QUEUE['real']} for real, {QUEUE['photo']} for photo",
+        low=0,
+    ),
     "gt_usm": Key(bool, "sharpen the HR image", default=False),
 }
 """Keys that RealRGTModel reads at the top level."""

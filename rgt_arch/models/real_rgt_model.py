@@ -11,7 +11,7 @@ from basicsr.models.srgan_model import SRGANModel
 from basicsr.utils import USMSharp
 from torch import Tensor
 
-from rgt_arch.config.tables import degradation_values
+from rgt_arch.config.tables import QUEUE, degradation_values
 from rgt_arch.data import degradations  # as a whole: importing it first imports BasicSR, and so this module
 from rgt_arch.data.pair_pool import exchange_with_pool
 from rgt_arch.models.optimisation import add_losses, micro_batches
@@ -34,7 +34,8 @@ class RealRGTModel(RGTModel):
             self._degrade = (
                 degradations.RealDegradation(scale, values) if is_real else degradations.PhotoDegradation(scale)
             )
-            self.queue_size = values["queue_size"] if values["queue_size"] is not None else 180 * is_real
+            queue = values["queue_size"]
+            self.queue_size = QUEUE[values["degradation"]] if queue is None else queue
             self._gt_size = values["gt_size"]
             self._sharpened = {loss: opt.get(f"{loss}_gt_usm", values["gt_usm"]) for loss in ("l1", "percep", "gan")}
             self._usm_sharpener = USMSharp()

@@ -54,7 +54,7 @@ def _check_section(opt: dict[str, Any], section: dict[str, Any], path: KeyPath, 
     needed = {"": False, "always": True, "train": is_training, "degrade": is_training and makes_lr(opt)}
     for key, spec in known.keys.items():
         if key not in section and needed[spec.required]:
-            report.error((*path, key), f"is missing; add {key}: {spec.example or '...'}")
+            report.error((*path, key), f"is missing; add {key}: {spec.example or spec.default or '...'}")
     name_key = "type" if path else "model_type"
     kind, name = known.names, section.get(name_key)
     if kind and isinstance(name, str) and find_class(kind, name) is None:

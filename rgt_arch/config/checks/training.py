@@ -12,7 +12,7 @@ from rgt_arch.config.loading import KeyPath
 from rgt_arch.config.metrics import PYIQA, needs_gt, pyiqa_metrics
 from rgt_arch.config.problems import Report, suggestion
 from rgt_arch.config.settings import tile_problems
-from rgt_arch.config.tables import KERNELS, REAL_ONLY
+from rgt_arch.config.tables import KERNELS, QUEUE, REAL_ONLY
 from rgt_arch.config.tree import sections, subsection, value_at
 from rgt_arch.errors import UsageError
 
@@ -134,11 +134,8 @@ def _check_degradations(opt: dict[str, Any], data: dict[str, Any], report: Repor
         report.error((name,), "is not read with degradation: photo; remove it, or set degradation: real", opt[name])
     for name in ("resize_prob", "resize_prob2"):
         _check_draw((name,), opt.get(name), report)
-    queue, batch, gpus = (
-        opt.get("queue_size", 0 if is_photo else 180),
-        data.get("batch_size_per_gpu"),
-        opt.get("num_gpu"),
-    )
+    queue, batch = opt.get("queue_size", QUEUE["photo" if is_photo else "real"]), data.get("batch_size_per_gpu")
+    gpus = opt.get("num_gpu")
     if isinstance(batch, int) and isinstance(gpus, int):  # in one process several GPUs share a batch
         batch *= max(1, min(gpus, torch.cuda.device_count()))
     if isinstance(queue, int) and isinstance(batch, int) and 0 < queue < batch:
