@@ -71,6 +71,16 @@ def test_missing_folder_of_one_of_several_sets_to_validate_may_be_removed(option
     assert val.endswith("; correct the path, or remove datasets:val")
 
 
+def assert_reported(option_file, run, messages):
+    """The check before a run has these messages, and the full check refuses the data."""
+    errors = "\n".join(option_file.errors())
+    for message in messages:
+        assert message in errors, errors
+    code, text = run(option_file.write())
+    assert code == 1
+    assert "BasicSR cannot train on it as it is" in text
+
+
 # Faults that tests/end_to_end/bad_input.py does not cover.
 @pytest.mark.parametrize(
     ("spoil", "messages"),
@@ -113,12 +123,7 @@ def test_missing_folder_of_one_of_several_sets_to_validate_may_be_removed(option
 )
 def test_faults_in_data_are_reported_before_a_run_and_by_the_full_check(option_file, run, spoil, messages):
     spoil(option_file)
-    errors = "\n".join(option_file.errors())
-    for message in messages:
-        assert message in errors, errors
-    code, text = run(option_file.write())
-    assert code == 1
-    assert "BasicSR cannot train on it as it is" in text
+    assert_reported(option_file, run, messages)
 
 
 def pairs_of_a_list(option_file):
@@ -200,12 +205,7 @@ def test_faults_of_hr_images_alone_are_reported_before_a_run_and_by_the_full_che
     use_photographs(option_file)
     Path("list").mkdir()
     spoil(option_file)
-    errors = "\n".join(option_file.errors())
-    for message in messages:
-        assert message in errors, errors
-    code, text = run(option_file.write())
-    assert code == 1
-    assert "BasicSR cannot train on it as it is" in text
+    assert_reported(option_file, run, messages)
 
 
 def test_full_check_lists_all_damage_and_validation_images_in_the_training_data(option_file, run):
