@@ -30,10 +30,12 @@ def _number_or(word: str, what: str) -> Callable[[str], int | str]:
   rgt upscale photo.jpg                              writes photo_x4.jpg beside it
   rgt upscale photos/ -o larger/ -w RGT_x2 --tile 256
   rgt upscale film.mp4 --outscale 2.5 --crf 20
+
+Without -w, JPEG, lossy WebP, AVIF and videos are enlarged by RGT_T_x4_photo, other pictures by RGT_T_x4.
 """,
     flag("inputs INPUT", "file, folder with its sub-folders, or pattern", nargs="+"),
     flag("-o --output OUT", "folder, or for one input a file (default: photo_x4.jpg beside photo.jpg)", dest="place"),
-    flag("-w --weights WEIGHTS", "a name that `rgt weights` lists, or a file (default: RGT_T_x4)"),
+    flag("-w --weights WEIGHTS", "a name that `rgt weights` lists, or a file (default: by the input, see below)"),
     [
         flag("-s --outscale FACTOR", "final size by a resize, such as 2.5 (default: the scale of the weights)", float),
         flag("--width N", "final width in pixels, by a resize; the height follows", int),
@@ -68,13 +70,11 @@ def _number_or(word: str, what: str) -> Callable[[str], int | str]:
 )
 def upscale(inputs: Sequence[str], **given: Any) -> int:
     """Upscale all inputs; 1 if one of them failed."""
-    from rgt_arch.inference.jobs import run_jobs
-    from rgt_arch.inference.planning import Output, plan_jobs
-    from rgt_arch.inference.upscaler import Upscaler
+    from rgt_arch.inference.jobs import upscale_files
+    from rgt_arch.inference.planning import Output
 
     output = Output(**{name: given.pop(name) for name in Output.__dataclass_fields__ if name in given})
-    upscaler = Upscaler(**given)
-    outcome = run_jobs(plan_jobs(inputs, output, upscaler.scale), upscaler, output)
+    outcome = upscale_files(inputs, output, **given)
     print(outcome.line())
     return outcome.exit_code
 

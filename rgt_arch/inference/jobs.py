@@ -8,8 +8,9 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 from rgt_arch.data.images import passed_over_by_suffix
 from rgt_arch.errors import UserError, printable
@@ -17,10 +18,13 @@ from rgt_arch.files import check_place
 from rgt_arch.inference.comparing import comparison_path, write_comparison
 from rgt_arch.inference.memory import is_out_of_memory
 from rgt_arch.inference.pictures import check_writable, picture_pixels, read_picture, write_picture
-from rgt_arch.inference.planning import Job, Output, Plan
+from rgt_arch.inference.planning import Job, Output, Plan, plan_jobs
 from rgt_arch.inference.upscaler import Upscaler
 from rgt_arch.inference.video import upscale_video, video_pixels
 from rgt_arch.progress import Progress
+from rgt_arch.weights.zoo import DEFAULT_WEIGHTS, PHOTO_WEIGHTS, ZOO
+
+_CHOSEN_FOR = {PHOTO_WEIGHTS: "JPEG, lossy WebP, AVIF and videos", DEFAULT_WEIGHTS: "PNG and other pictures"}
 
 
 @dataclass
@@ -62,18 +66,37 @@ def _place(files: Sequence[Path]) -> str:
     return f": {folder}" if folder != folder.parent else ""
 
 
-def run_jobs(plan: Plan, upscaler: Upscaler, output: Output) -> Outcome:
-    """Run all jobs with a progress bar in pixels. A failure is reported on stderr and does not stop the rest."""
+def upscale_files(
+    inputs: Sequence[str | Path], output: Output, weights: str | Path | None = None, **options: Any
+) -> Outcome:
+    """Plan and run jobs as `plan_jobs` and `run_jobs` do. options: of `Upscaler`; there is one for each weights."""
+
+    @cache
+    def upscaler_of(weights: str | Path) -> Upscaler:
+        return Upscaler(weights, **options)
+
+    scale = ZOO[DEFAULT_WEIGHTS].scale if weights is None else upscaler_of(weights).scale
+    return run_jobs(plan_jobs(inputs, output, scale, weights), upscaler_of, output)
+
+
+def run_jobs(plan: Plan, upscaler_of: Callable[[str | Path], Upscaler], output: Output) -> Outcome:
+    """Run all jobs with a progress bar in pixels. A failure is reported on stderr and does not stop the rest.
+
+    upscaler_of: returns the Upscaler for the weights of a job. What it raises ends the run.
+    """
     jobs = plan.jobs
     existing = {job.target for job in jobs if os.path.lexists(job.target)}
     todo = [job for job in jobs if output.overwrite or job.target not in existing]
     outcome = Outcome(failures=plan.failures, passed_over=passed_over_by_suffix(plan.passed_over))
     outcome.there += [] if output.overwrite else [job.target for job in jobs if job.target in existing]
     sizes = [_pixels(job) for job in todo]
+    upscalers = {job.weights: upscaler_of(job.weights) for job in todo}
     done = 0
     with Progress(sum(sizes), "upscaling", "px", large=True) as progress:
         for failure in plan.failures:
             progress.note(failure)
+        for weights in upscalers if plan.weights_are_chosen else ():
+            progress.note(f"weights for {_CHOSEN_FOR[str(weights)]}: {weights}; -w chooses others")
         for job, size in zip(todo, sizes, strict=True):
             try:
                 # written by another process, or an earlier target under another name on a disk that ignores case
@@ -82,7 +105,7 @@ def run_jobs(plan: Plan, upscaler: Upscaler, output: Output) -> Outcome:
                 _make_folder(job)
                 with warnings.catch_warnings(record=True) as told, _no_wider_than(job.source):
                     warnings.simplefilter("default", UserWarning)  # each text once: a video has thousands of frames
-                    notices = _run(job, upscaler, output, partial(_advance, progress, done, size))
+                    notices = _run(job, upscalers[job.weights], output, partial(_advance, progress, done, size))
                 notices = list(dict.fromkeys([*notices, *(str(warning.message) for warning in told)]))
                 outcome.notices += len(notices)
                 for notice in notices:

@@ -14,9 +14,10 @@ from pathlib import Path
 from rgt_arch.data.images import passed_over_by_suffix, walk_files
 from rgt_arch.errors import UsageError, UserError
 from rgt_arch.inference.comparing import comparison_path
-from rgt_arch.inference.pictures import PICTURE_SUFFIXES, WRITABLE_SUFFIXES
+from rgt_arch.inference.pictures import PICTURE_SUFFIXES, WRITABLE_SUFFIXES, is_lossy
 from rgt_arch.inference.upscaler import Outscale
 from rgt_arch.inference.video import TARGET_SUFFIXES, VIDEO_SUFFIXES, is_video, target_suffix
+from rgt_arch.weights.zoo import DEFAULT_WEIGHTS, PHOTO_WEIGHTS
 
 _READABLE = PICTURE_SUFFIXES | frozenset(VIDEO_SUFFIXES)
 _LARGEST_FACTOR = 32
@@ -36,6 +37,8 @@ class Job:
     target: Path
     is_video: bool = False
     """Whether the source is a video, by its content."""
+    weights: str | Path = DEFAULT_WEIGHTS
+    """A name or a file."""
 
 
 @dataclass
@@ -47,6 +50,8 @@ class Plan:
     """Files in folders, except hidden ones, that neither are a video nor have the suffix of a picture."""
     failures: list[str] = field(default_factory=list)
     """One line for each folder that cannot be listed."""
+    weights_are_chosen: bool = False
+    """Whether the jobs have weights by the content of their sources, not by the user's choice."""
 
 
 @dataclass(frozen=True)
@@ -126,15 +131,16 @@ def _factor(name: str, pixels: int, height: int, width: int) -> float:
     return pixels / side
 
 
-def plan_jobs(inputs: Sequence[str | Path], output: Output, scale: int) -> Plan:
+def plan_jobs(inputs: Sequence[str | Path], output: Output, scale: int, weights: str | Path | None = None) -> Plan:
     """Return the files to upscale, in the order of the inputs, with the paths of their results.
 
     inputs: files, folders (with sub-folders; hidden files, the output folder, and files that neither are a video nor
     have the suffix of a picture or video are skipped), or patterns such as `photos/*.png`. Results of an earlier run of
-    the same inputs are skipped, unless outputs are replaced. scale: used in names.
+    the same inputs are skipped, unless outputs are replaced. scale: used in names. weights: of all jobs; None: each has
+    those for its kind of file.
     Raises UsageError if there is nothing to do, an output is also an input, or two outputs have the same path.
     """
-    plan = Plan()
+    plan = Plan(weights_are_chosen=weights is None)
     suffix = output.ending(scale)
     found = [match for name in inputs for match in _matches(name)]
     place = None if output.place is None else os.path.expanduser(output.place)
@@ -155,8 +161,12 @@ def plan_jobs(inputs: Sequence[str | Path], output: Output, scale: int) -> Plan:
         besides = "; ".join(["", passed_over_by_suffix(plan.passed_over)] if plan.passed_over else [])
         raise UsageError(f"{', '.join(map(str, inputs))}: no pictures or videos to upscale{besides}")
     _refuse_collisions(jobs, output.compare)
-    plan.jobs = jobs
+    plan.jobs = [replace(job, weights=_weights_for(job) if weights is None else weights) for job in jobs]
     return plan
+
+
+def _weights_for(job: Job) -> str:
+    return PHOTO_WEIGHTS if job.is_video or is_lossy(job.source) else DEFAULT_WEIGHTS
 
 
 def _named_job(source: Path, target: Path, extension: str) -> Job:

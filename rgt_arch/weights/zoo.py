@@ -25,6 +25,8 @@ BUNDLED = Path(__file__).parent / "bundled"
 """Folder of the package's weights: slim safetensors, written by `rgt convert`."""
 SUMS = "SHA256SUMS"
 """File beside the weights in BUNDLED and in the cache, with a line of `sha256sum` for each."""
+DEFAULT_WEIGHTS, PHOTO_WEIGHTS = "RGT_T_x4", "RGT_T_x4_photo"
+"""Weights for lossless pictures, and for JPEG, lossy WebP, AVIF and videos, where nobody names others."""
 
 _HUB = "https://github.com/OpenModelDB/model-hub/releases/download/rgt"
 _MIRROR = "https://huggingface.co/ViperYX/RGT/resolve/main/RGT_S"  # its RGT_S_x4 is the authors' file, byte for byte
@@ -58,7 +60,7 @@ class ZooEntry:
     @property
     def method(self) -> str:
         """Name of a row in tables: the preset, or for weights of another purpose their name without the scale."""
-        name = self.name.removesuffix(f"_x{self.scale}")
+        name = self.name.replace(f"_x{self.scale}", "")
         return self.preset if plain_name(name) == plain_name(self.preset) else name
 
 
@@ -129,6 +131,12 @@ ZOO: Mapping[str, ZooEntry] = {
         ),
         _ours("RGT_T_x2", scale=2),
         _ours("RGT_T_x4", scale=4),
+        *(
+            _ours(
+                f"RGT_T_x{scale}_photo", scale=scale, purpose="photographs and videos: JPEG from quality 40, mild noise"
+            )
+            for scale in (2, 4)
+        ),
     )
 }
 

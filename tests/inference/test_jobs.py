@@ -15,7 +15,7 @@ from skimage import data
 
 from rgt_arch.errors import UsageError
 from rgt_arch.inference import jobs as jobs_module
-from rgt_arch.inference.jobs import Outcome, run_jobs
+from rgt_arch.inference.jobs import Outcome, run_jobs, upscale_files
 from rgt_arch.inference.pictures import writing
 from rgt_arch.inference.planning import Job, Output, Plan, plan_jobs
 from rgt_arch.inference.upscaler import Upscaler
@@ -53,7 +53,8 @@ def targets(plan, folder):
 
 def upscale(inputs, output=None, network=None):
     output = output or Output()
-    return run_jobs(plan_jobs(inputs, output, 2), Upscaler(network or Enlarge(), device="cpu"), output)
+    upscaler = Upscaler(network or Enlarge(), device="cpu")
+    return run_jobs(plan_jobs(inputs, output, 2, "net.pth"), lambda _: upscaler, output)
 
 
 def counts(outcome):
@@ -242,7 +243,7 @@ def test_two_jobs_with_one_target_do_not_overwrite_each_other(photos, tmp_path):
     target = tmp_path / "cat_x2.jpg"
     jobs = [Job(photos / "cat.jpg", target), Job(photos / "süb/katze 1.png", target)]
     for output in (Output(), Output(overwrite=True)):
-        outcome = run_jobs(Plan(jobs), Upscaler(Enlarge(), device="cpu"), output)
+        outcome = run_jobs(Plan(jobs), lambda _: Upscaler(Enlarge(), device="cpu"), output)
         assert counts(outcome) == (1, 0, 1)
         assert "another program made it during this run" in outcome.failures[0]
         with Image.open(target) as result:
@@ -361,7 +362,7 @@ def test_unwritable_targets_are_reported_before_upscaling(photos, tmp_path, monk
     Path("taken.png/x").mkdir(parents=True)
     options = Output(**output)
     target = Path("taken.png") if text == "is a folder" else plan_jobs(["wide.png"], options, 2).jobs[0].target
-    outcome = run_jobs(Plan([Job(Path("wide.png"), target)]), Upscaler(Never(), device="cpu"), options)
+    outcome = run_jobs(Plan([Job(Path("wide.png"), target)]), lambda _: Upscaler(Never(), device="cpu"), options)
     assert text in outcome.failures[0]
 
 
@@ -378,6 +379,62 @@ def test_a_notice_that_repeats_for_every_frame_is_printed_once(photos, tmp_path,
 
     upscale([photos / "cat.jpg"], Output(tmp_path / "o"), Telling())
     assert capsys.readouterr().err.count("NaN in every frame") == 1
+
+
+# --- weights ---
+
+
+@pytest.fixture
+def kinds(tmp_path):
+    """A folder for lossy files and a folder for others; a suffix is not always that of the content."""
+    lossy, others = tmp_path / "lossy", tmp_path / "others"
+    cat = Image.fromarray(data.chelsea()[:16, :32])
+    for folder in (lossy, others):
+        folder.mkdir()
+    for name, kind in (("a.jpg", "JPEG"), ("b.png", "JPEG"), ("c.webp", "WEBP"), ("d.avif", "AVIF")):
+        cat.save(lossy / name, format=kind)
+    cat.save(lossy / "profile.webp", icc_profile=bytes(1000))
+    with av.open(lossy / "e.mp4", "w") as container:
+        stream = container.add_stream("libx264", rate=1)
+        stream.width, stream.height = cat.size
+        container.mux([*stream.encode(av.VideoFrame.from_image(cat)), *stream.encode()])
+    cat.save(others / "f.png")
+    cat.save(others / "g.jpg", format="PNG")
+    cat.save(others / "h.webp", lossless=True, icc_profile=bytes(1000))
+    cat.save(others / "i.tif")
+    (others / "damaged.jpg").write_bytes(b"RIFF")
+    return lossy, others
+
+
+def test_weights_are_chosen_by_the_content_of_each_file(kinds):
+    for folder, weights in zip(kinds, ("RGT_T_x4_photo", "RGT_T_x4"), strict=True):
+        jobs = plan_jobs([folder], Output(), 4).jobs
+        assert {job.source: job.weights for job in jobs} == dict.fromkeys(folder.iterdir(), weights)
+    assert {job.weights for job in plan_jobs(kinds, Output(), 2, "mine.pth").jobs} == {"mine.pth"}
+
+
+def test_chosen_weights_are_loaded_once_and_named_in_one_line(kinds, tmp_path, capsys, monkeypatch):
+    loaded = []
+
+    def load(weights, **options):
+        loaded.append((weights, options))
+        return Upscaler(Enlarge(), **options)
+
+    monkeypatch.setattr(jobs_module, "Upscaler", load)
+
+    def run(inputs, weights=None):
+        loaded.clear()
+        outcome = upscale_files(inputs, Output(tmp_path / f"o{weights}"), weights, device="cpu")
+        assert all(options == {"device": "cpu"} for _, options in loaded)
+        lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("weights for ")]
+        return counts(outcome), [weights for weights, _ in loaded], lines
+
+    photo = "weights for JPEG, lossy WebP, AVIF and videos: RGT_T_x4_photo; -w chooses others"
+    clean = "weights for PNG and other pictures: RGT_T_x4; -w chooses others"
+    assert run([kinds[0] / "a.jpg"]) == ((1, 0, 0), ["RGT_T_x4_photo"], [photo])
+    assert run(kinds) == ((9, 1, 1), ["RGT_T_x4_photo", "RGT_T_x4"], [photo, clean])
+    assert run([kinds[0]]) == ((0, 6, 0), [], [])
+    assert run(kinds, "RGT_T_x4") == ((10, 0, 1), ["RGT_T_x4"], [])
 
 
 # --- results ---

@@ -81,7 +81,7 @@ def test_the_table_names_every_published_network_the_communitys_and_the_small_on
     for name, entry in ZOO.items():
         groups.setdefault(entry.group, set()).add(name)
         assert entry.name == name
-        assert name.endswith(f"_x{entry.scale}")
+        assert name.removesuffix("_photo").endswith(f"_x{entry.scale}")
         assert entry.preset in PRESETS
         assert entry.url is None or entry.url.startswith("https://")
         assert entry.sha256 is None or re.fullmatch("[0-9a-f]{64}", entry.sha256)
@@ -90,8 +90,9 @@ def test_the_table_names_every_published_network_the_communitys_and_the_small_on
     assert authors == names
     textures = ("TexturesGTAV", "TexturesGTAV_dither")
     assert community == {f"{name}_RGT_S_x4" for name in ("NomosUni", "RealWebPhoto", *textures)}
-    assert {name for name in ZOO if ZOO[name].bundled} == ours == {"RGT_T_x2", "RGT_T_x4"}
-    methods = {"RGT", "RGT-S", "RGT-T", *(name.removesuffix("_x4") for name in community)}
+    small = {f"RGT_T_x{scale}{kind}" for scale in (2, 4) for kind in ("", "_photo")}
+    assert {name for name in ZOO if ZOO[name].bundled} == ours == small
+    methods = {"RGT", "RGT-S", "RGT-T", "RGT_T_photo", *(name.removesuffix("_x4") for name in community)}
     assert {entry.method for entry in ZOO.values()} == methods
 
 

@@ -8,7 +8,7 @@ import os
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -90,6 +90,20 @@ def picture_pixels(path: Path) -> int:
         return math.prod(image_size(path) or (1,))
 
 
+def is_lossy(path: Path) -> bool:
+    """Check whether a file is a JPEG, a lossy WebP or an AVIF, by its content; False if it cannot be read."""
+    with suppress(OSError):
+        if path.is_file():  # opening a FIFO would wait for ever
+            with path.open("rb") as file:
+                kind = _kind(start := file.read(_LONGEST_START))
+                return kind in ("jpeg", "heif") or (kind == "webp" and not _is_lossless_webp(start + file.read()))
+    return False
+
+
+def _is_lossless_webp(content: bytes) -> bool:
+    return b"VP8L" in webp_chunks(content)
+
+
 def _kind(content: bytes) -> str | None:
     # the brands of AVIF and HEIC are in a box that begins with its size
     start = content[: content[3] if content[4:8] == b"ftyp" else _LONGEST_START]
@@ -158,7 +172,7 @@ def _by_vips(content: bytes, kind: str, fail_on: str = "error") -> Picture:
     colours = 1 if image.bands < 3 else 3
     image = image.extract_band(0, n=min(image.bands, colours + (UNMARKED not in metadata)))
     pixels = (image if turned == 1 else image.copy_memory().autorot()).numpy()
-    lossless = kind == "webp" and b"VP8L" in webp_chunks(content)
+    lossless = kind == "webp" and _is_lossless_webp(content)
     own_bits = fields["bits-per-sample"] if kind == "heif" else None
     return Picture(pixels, metadata, tuple(notices), lossless, own_bits)
 
