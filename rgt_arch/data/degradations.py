@@ -28,11 +28,11 @@ from rgt_arch.data.loading import seeded
 
 _MODES = ("area", "bilinear", "bicubic")
 
-# The profile `photo`: how often each step is taken, and its range. One in ten images is only made smaller.
-_CLEAN = 0.1
+# The profile `photo`: how often each step is taken, and its range. One in five images is only made smaller.
+_CLEAN = 0.2
 _RESIZED_AGAIN, _AGAIN = 0.3, (0.9, 1.25)  # size between the two, divided by that of LR
-_BLURRED, _SIGMA = 0.5, (0.1, 1.0)  # pixels of LR
-_NOISY, _NOISE, _POISSON, _GREY = 0.5, (0.0, 5.0), (0.0, 0.3), 0.4  # Poisson noise of 0.3 is 5 levels in white
+_BLURRED, _SIGMA = 0.3, (0.1, 1.0)  # pixels of LR
+_NOISY, _NOISE, _POISSON, _GREY = 0.3, (0.0, 5.0), (0.0, 0.3), 0.4  # Poisson noise of 0.3 is 5 levels in white
 _COMPRESSED, _WEBP, _QUALITY = 0.8, 0.25, (40, 95)
 
 

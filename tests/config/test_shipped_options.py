@@ -74,6 +74,10 @@ def test_files_hold_the_networks_of_the_presets(preset):
     files = by_name(rf"(train|test|finetune)_({size}|{real})_x\d(_lmdb)?")
     files |= by_name(r"test_single_x\d") if size == "RGT_S" else {}
     networks = [{**network(opt), "use_chk": False} for opt in files.values()]
+    for name, values in zip(files, networks, strict=True):
+        if name.startswith("train_RealRGT_T"):  # as in the trainings of the bundled weights
+            assert values["drop_path_rate"] == 0
+            values["drop_path_rate"] = 0.1
     assert all(other == networks[0] for other in networks), size
     assert networks[0]["drop_path_rate"] == 0.1
     with torch.device("meta"):
@@ -149,6 +153,8 @@ def test_files_of_one_network_differ_only_in_values_that_depend_on_the_scale():
     sizes = ["train_RGT", "train_RGT_S", "train_RGT_T", "test_RGT", "test_RGT_S", "test_RGT_T", "test_single"]
     for size in (*sizes, "train_RealRGT", "train_RealRGTGAN", "train_RealRGT_T"):
         files = by_name(rf"{size}_x\d")
+        for opt in files.values() if size == "train_RealRGT_T" else ():  # as long as for the bundled weights
+            assert opt["train"]["scheduler"].pop("periods") == [opt["train"].pop("total_iter")]
         scales = [neutral(opt, opt["scale"]) for opt in files.values()]
         for key in ("datasets", "train", "val", "logger", "dist_params"):
             first = scales[0].get(key)

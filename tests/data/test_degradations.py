@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from skimage import data
+from torch.nn import functional as F
 
 from rgt_arch.cli import main
 from rgt_arch.config.tables import degradation_values
@@ -78,3 +79,12 @@ def test_16_bits_and_8_bits_of_an_image_are_degraded_alike():
     assert np.array_equal(
         degrade_image(image, 2, "photo", (3, 4)), degrade_image(image.astype(np.uint16) * 257, 2, "photo", (3, 4))
     )
+
+
+def test_about_one_image_in_five_is_only_made_smaller():
+    hr = torch.from_numpy(data.astronaut()[:32, :32] / np.float32(255)).permute(2, 0, 1)[None]
+    smaller = F.interpolate(hr, size=(16, 16), mode="bicubic", antialias=True)
+    with seeded(0, 0):
+        lr = PhotoDegradation(2)(hr.repeat(400, 1, 1, 1))
+    is_clean = (lr - smaller.clamp(0, 1)).abs().amax(dim=(1, 2, 3)) <= 0.51 / 255  # rounded to 8 bits
+    assert 0.16 < is_clean.float().mean() < 0.28  # beside the clean share, few images escape every step
