@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from rgt_arch.data.bicubic import crop_to_multiple, imresize
-from rgt_arch.data.pairing import names_below, pairs_from_meta_info, read_list
+from rgt_arch.data.pairing import images_below, pairs_from_meta_info, read_list
 from rgt_arch.errors import UnreadableImageError
 
 
@@ -36,7 +36,7 @@ class BicubicDataset(Dataset[dict[str, Any]]):
             return
         lines = read_list(Path(listed)) if listed else None
         names = [name for name, _ in pairs_from_meta_info(lines, "{}", comma=False).pairs] if lines else None
-        self.paths = [str(folder / name) for name in names or names_below(folder)]
+        self.paths = [str(folder / name) for name in names] if names else [*map(str, images_below(folder))]
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -33,26 +33,12 @@ _EXIF_ORIENTATION = 0x112
 _AS_IN_TRAINING = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
 
 
-def find_files(folder: Path) -> list[Path]:
-    """Return all files below a folder, except hidden ones, sorted by relative path. Links are followed.
-
-    Files other than images are included, so that callers report them. Raises UsageError for a folder that is missing,
-    cannot be listed or has no files.
-    """
-    if not folder.is_dir():
-        raise UsageError(f"{folder}: no such folder; correct the name")
-    files = sorted(walk_files(folder), key=lambda path: path.relative_to(folder).parts)
-    if not files:
-        raise UsageError(f"{folder}: there are no images in it")
-    return files
-
-
 def _refuse(error: OSError) -> None:
     raise UsageError(f"{error.filename}: cannot be listed ({error.strerror})") from error
 
 
 def walk_files(folder: Path, on_error: Callable[[OSError], None] = _refuse) -> Iterator[Path]:
-    """Yield the files of `find_files` in any order, perhaps none. A folder with several links to it is listed once.
+    """Yield all files below a folder, except hidden ones, in any order. Links are followed, to each folder once.
 
     on_error: called for a folder that cannot be listed; the default raises UsageError.
     """

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from rgt_arch.data.images import decode, read_bytes, write_bytes
-from rgt_arch.data.outputs import find_images, refuse_overlap
-from rgt_arch.data.pairing import guess_template, lmdb_key, pair_names
+from rgt_arch.data.outputs import refuse_overlap
+from rgt_arch.data.pairing import guess_template, images_below, pair_names
 from rgt_arch.data.parallel import Summary, successes
 from rgt_arch.errors import UsageError, UserError
 
@@ -55,7 +55,7 @@ def write_meta_info(
         raise UsageError(f"{file}: is a folder; name the file to write")
     # BasicSR reads an LMDB of the folder in this order (data/data_util.py:150): training sees the same batches.
     summary = Summary()
-    images = sorted(find_images(folder, summary), key=lambda path: lmdb_key(path.relative_to(folder)))
+    images = images_below(folder, summary.passed_over)
     groups = [(path,) for path in images] if lr_folder is None else _pairs(folder, images, lr_folder, summary)
     default = folder if lr_folder is None and not names_only else Path(folder, "..")
     roots = [root or default, lr_root or Path(lr_folder or folder, "..")]
@@ -78,7 +78,7 @@ def write_meta_info(
 def _pairs(folder: Path, images: list[Path], lr_folder: Path, summary: Summary) -> list[tuple[Path, ...]]:
     """Pair images with LR images. Images without exactly one partner become failures."""
     names = [path.relative_to(folder).as_posix() for path in images]
-    lr_names = [path.relative_to(lr_folder).as_posix() for path in find_images(lr_folder, summary)]
+    lr_names = [path.relative_to(lr_folder).as_posix() for path in images_below(lr_folder, summary.passed_over)]
     pairing = pair_names(names, lr_names, guess_template(names, lr_names) or "{}")
     for name in pairing.lone_gt:
         summary.fail(f"{folder / name}: has no LR image in {lr_folder}, or several")

@@ -22,17 +22,15 @@ from rgt_arch.data.bicubic import imresize
 from rgt_arch.data.images import (
     Size,
     decode,
-    find_files,
     header_size,
     image_size,
     is_transparent,
-    passed_over_by_suffix,
     read_bytes,
     walk_files,
     write_bytes,
     write_png,
 )
-from rgt_arch.data.pairing import IMAGE_SUFFIXES
+from rgt_arch.data.pairing import images_below
 from rgt_arch.data.parallel import Summary, successes
 from rgt_arch.errors import UsageError, UserError
 
@@ -138,27 +136,13 @@ class Task:
         return self.sources[0]
 
 
-def find_images(folder: Path, summary: Summary) -> list[Path]:
-    """Return the files of `find_files` that are named like images; the others go to `summary.passed_over`.
-
-    Raises UsageError as `find_files` does, and if none is left.
-    """
-    files = find_files(folder)
-    images = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
-    others = [file for file in files if file.suffix.lower() not in IMAGE_SUFFIXES]
-    if not images:
-        raise UsageError(f"{folder}: there are no images in it; {passed_over_by_suffix(others)}")
-    summary.passed_over += others
-    return images
-
-
 def images_by_name(folder: Path, summary: Summary) -> dict[Path, Path]:
-    """Return {relative path without suffix: path} of the images below a folder, as `find_images` finds them.
+    """Return {relative path without suffix: path} of the images that `images_below` returns.
 
     Raises UsageError if two images share a name, because their outputs would share it too.
     """
     named: dict[Path, Path] = {}
-    for file in find_images(folder, summary):
+    for file in images_below(folder, summary.passed_over):
         if (other := named.setdefault(file.relative_to(folder).with_suffix(""), file)) != file:
             raise UsageError(f"{other} and {file} would have the same output name; rename or remove one of them")
     return named

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TypeVar
 
-from rgt_arch.data.images import walk_files
+from rgt_arch.data.images import passed_over_by_suffix, walk_files
 from rgt_arch.errors import UsageError, UserError
 
 # Formats that OpenCV decodes.
@@ -93,15 +93,26 @@ def list_images(folder: Path) -> list[str]:
         raise UsageError(f"{folder}: cannot be listed ({error.strerror})") from error
 
 
-def names_below(folder: Path) -> list[str]:
-    """Return the image files below a folder, judged by their suffix, as relative names in the order of `lmdb_key`.
+def images_below(folder: Path, passed_over: list[Path] | None = None) -> list[Path]:
+    """Return the image files below a folder, judged by their suffix, in the order of `lmdb_key`.
 
-    Raises UsageError if a folder cannot be listed or there are none.
+    passed_over: gets the other files. Raises UsageError for a folder that is missing, unreadable or without images.
     """
-    found = [file.relative_to(folder) for file in walk_files(folder) if file.suffix.lower() in IMAGE_SUFFIXES]
-    if not found:
-        raise UsageError(f"{folder}: the folder holds no images; fill it or correct the path")
-    return [name.as_posix() for name in sorted(found, key=lmdb_key)]
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such folder; correct the name")
+    files = sorted(walk_files(folder))  # two images with one key keep this order
+    images = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
+    others = [file for file in files if file.suffix.lower() not in IMAGE_SUFFIXES]
+    if not images:
+        raise UsageError(f"{folder}: {no_images(others)}")
+    if passed_over is not None:
+        passed_over += others
+    return sorted(images, key=lambda file: lmdb_key(file.relative_to(folder)))
+
+
+def no_images(passed_over: Iterable[Path] = ()) -> str:
+    """Return the message for a folder without images."""
+    return f"there are no images in it; {passed_over_by_suffix(passed_over) or 'fill it or correct the path'}"
 
 
 def lq_name(gt_name: str, template: str) -> str:

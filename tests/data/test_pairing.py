@@ -14,6 +14,7 @@ from rgt_arch.data.pairing import (
     MAX_KEY_BYTES,
     check_keys,
     guess_template,
+    images_below,
     is_result_of,
     lmdb_key,
     lq_name,
@@ -23,7 +24,7 @@ from rgt_arch.data.pairing import (
     read_list,
     spread,
 )
-from rgt_arch.errors import UserError
+from rgt_arch.errors import UsageError, UserError
 
 
 def test_folders_and_lists_pair_as_in_basicsr(tmp_path):
@@ -157,3 +158,20 @@ def test_long_names_get_distinct_short_keys_after_removal_of_an_ending():
     for name in ("a.png", "sub/x2.png"):
         with pytest.raises(UserError, match=r"png: its name does not end with 'x2'"):
             lmdb_key(PurePosixPath(name), "x2")
+
+
+def test_images_are_found_in_order_through_links_and_loops(tmp_path: Path) -> None:
+    for name in ("b/2.png", "b/1.png", "a.png", ".hidden/x.png", "b/.x.png", "b/0.txt"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).write_bytes(b"x")
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "3.png").write_bytes(b"x")
+    (tmp_path / "in" / "b" / "link").symlink_to(tmp_path / "far")
+    (tmp_path / "in" / "b" / "loop").symlink_to(tmp_path / "in")
+    others: list[Path] = []
+    found = [str(path.relative_to(tmp_path / "in")) for path in images_below(tmp_path / "in", others)]
+    assert found == ["a.png", "b/1.png", "b/2.png", "b/link/3.png"]
+    assert others == [tmp_path / "in/b/0.txt"]
+    for place in ("none", "in/a.png"):
+        with pytest.raises(UsageError, match="no such folder"):
+            images_below(tmp_path / place)

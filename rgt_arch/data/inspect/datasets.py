@@ -22,8 +22,9 @@ from rgt_arch.data.pairing import (
     IMAGE_SUFFIXES,
     Pairing,
     PairingError,
+    images_below,
     list_images,
-    names_below,
+    no_images,
     pair_names,
     pairs_from_meta_info,
     read_list,
@@ -202,8 +203,10 @@ class DataSet:
                 if self.backend == "lmdb":
                     images.sizes = read_keys(place, SAMPLED_PAIRS)
                     images.names = list(images.sizes)
+                elif self.is_bicubic and not is_listed:
+                    images.names = [file.relative_to(place).as_posix() for file in images_below(place)]
                 elif not is_listed:
-                    images.names = names_below(place) if self.is_bicubic else list_images(place)
+                    images.names = list_images(place)
                     problem = _strangers(images.names)
                 self.images[key] = images
             except UsageError as error:
@@ -240,4 +243,4 @@ def _strangers(names: list[str]) -> str:
     more = f" and {len(others) - 1} more files" if len(others) > 1 else ""
     if others:
         return f"holds {others[0]}{more}, which BasicSR would read as an image; move it away"
-    return "" if names else "the folder holds no images; fill it or correct the path"
+    return "" if names else no_images()

@@ -14,12 +14,12 @@ from rgt_arch.data.inspect.looks import Images, is_lmdb
 from rgt_arch.data.inspect.pairs import check_pairs
 from rgt_arch.data.inspect.sections import VERDICTS, Section, counted, stopped
 from rgt_arch.data.lmdb_reader import read_keys
-from rgt_arch.data.outputs import find_images
 from rgt_arch.data.pairing import (
     MetaLine,
     Pairing,
     PairingError,
     guess_template,
+    images_below,
     list_images,
     pair_names,
     pairs_from_meta_info,
@@ -98,7 +98,7 @@ def _images(folder: Path, title: str) -> Images:
     if (folder / "data.mdb").exists():
         raise UsageError(f"{folder}: looks like an LMDB; BasicSR takes it for one if its name ends with .lmdb")
     summary = Summary()
-    names = [path.relative_to(folder).as_posix() for path in find_images(folder, summary)]
+    names = [path.relative_to(folder).as_posix() for path in images_below(folder, summary.passed_over)]
     return Images(title, folder, names, strangers=[file.name for file in summary.passed_over if file.parent == folder])
 
 

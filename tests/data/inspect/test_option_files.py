@@ -86,7 +86,7 @@ def assert_reported(option_file, run, messages):
     ("spoil", "messages"),
     [
         (one_small_pair, ["1 of 7 looked at: 7x2.png is 7×7: smaller than the LR patch of 8×8; remove it"]),
-        (no_folders, ["dataroot_gt = 'HR': no such folder under", "dataroot_lq = 'LR': the folder holds no images"]),
+        (no_folders, ["dataroot_gt = 'HR': no such folder under", "dataroot_lq = 'LR': there are no images in it"]),
         (
             lambda file: file.train.pop("filename_tmpl"),
             ["filename_tmpl: the LR", "0.png has no LR image 0.png; 0x2.png has no HR", "set filename_tmpl: '{}x2'"],
@@ -189,7 +189,7 @@ def test_hr_images_alone_pass_both_checks_with_their_own_type(option_file, run, 
             ["gt_size: 7 of 7 looked at: 0.png is 32×24: smaller than the patch of 32×32; take gt_size 24 or less"],
         ),
         (lambda _: shutil.rmtree("photos"), ["dataroot_gt = 'photos': no such folder"]),
-        (lambda file: file.train.update(dataroot_gt="list"), ["dataroot_gt = 'list': the folder holds no images"]),
+        (lambda file: file.train.update(dataroot_gt="list"), ["dataroot_gt = 'list': there are no images in it"]),
         (lambda _: Path("photos/3.png").write_bytes(b""), ["photos/3.png cannot be read as an image"]),
         (
             lambda file: file.train.update(dataroot_lq="LR"),
