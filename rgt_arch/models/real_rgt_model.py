@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -38,7 +39,7 @@ class RealRGTModel(RGTModel):
             self.queue_size = QUEUE[values["degradation"]] if queue is None else queue
             self._gt_size = values["gt_size"]
             self._sharpened = {loss: opt.get(f"{loss}_gt_usm", values["gt_usm"]) for loss in ("l1", "percep", "gan")}
-            self._usm_sharpener = USMSharp()
+            self._usm_sharpener = lru_cache(maxsize=1)(USMSharp())  # slow, and two losses may have one target
             self._validates = False
         super().__init__(opt)
 

@@ -259,6 +259,7 @@ class RGTModel(SRModel):
         `params_ema` if the file has it. strict: if False, weights that differ are logged and skipped; an EMA network
         then has the network's values for them.
         """
+        letter = "d" if net is getattr(self, "net_d", None) else "g"  # in the keys of option files
         net, logger = self.get_bare_model(net), get_root_logger()
         checkpoint = read_checkpoint(resolve_path(load_path))
         used = checkpoint.resolve_key(param_key)
@@ -275,15 +276,15 @@ class RGTModel(SRModel):
             if not common:
                 raise UserError(
                     f"{load_path}: has no weight in common with {type(net).__name__} (it holds "
-                    f"{few(sorted(weights))}); check path.pretrain_network_g and network_g.type"
+                    f"{few(sorted(weights))}); check path.pretrain_network_{letter} and network_{letter}.type"
                 )
             logger.info(f"{len(common)} of {len(own)} tensors come from the file.")
         try:
             load_weights(net, weights, strict)
         except UsageError as error:
             raise UserError(
-                f"{load_path}: {error}; set network_g as the file was trained, or path.strict_load_g: false to take "
-                "what fits"
+                f"{load_path}: {error}; set network_{letter} as the file was trained, or path.strict_load_{letter}: "
+                "false to take what fits"
             ) from error
 
     @master_only

@@ -13,7 +13,7 @@ from basicsr.models.srgan_model import SRGANModel
 
 from rgt_arch.config.tables import DEGRADATION
 from rgt_arch.data.degradations import draw_kernels
-from rgt_arch.errors import UsageError
+from rgt_arch.errors import UsageError, UserError
 from rgt_arch.models.real_rgt_model import RealRGTGANModel, RealRGTModel
 
 from .conftest import CONV
@@ -97,9 +97,9 @@ def test_photos_are_degraded_one_by_one_and_some_are_only_made_smaller(make):
     assert torch.equal((model.lq * 255).round() / 255, model.lq)
     clean = torch.nn.functional.interpolate(gt[:1], size=(48, 48), mode="bicubic", antialias=True)
     changes = (model.lq - clean).pow(2).mean((1, 2, 3)).sqrt() * 255
-    assert 1 <= int((changes < 0.5).sum()) <= 20  # of 8 bits alone: 0.3
+    assert 5 <= int((changes < 0.5).sum()) <= 25  # of 8 bits alone: 0.3
     assert 2 < float(changes.median()) < 15
-    assert len({float(change) for change in changes}) > 40
+    assert len({float(change) for change in changes}) > 30
 
 
 def test_validation_during_training_takes_the_lr_images_of_the_data_set(make, loader):
@@ -180,3 +180,25 @@ def test_sharpened_targets_perceptual_loss_and_mixed_precision_train_and_clip_bo
     for network in (model.net_g, model.net_d):
         norm = torch.stack([param.grad.norm() for param in network.parameters() if param.grad is not None]).norm()
         assert float(norm) == pytest.approx(1e-4, rel=1e-2)
+
+
+def test_losses_with_one_target_sharpen_it_once(make):
+    model, targets = make(RealRGTGANModel, JUDGE, degradation="photo", gt_usm=True), []
+    model.cri_pix = lambda output, gt: targets.append(gt) or (output - gt).abs().mean()
+    model.cri_perceptual = lambda output, gt: (targets.append(gt) or (output - gt).abs().mean(), None)
+    model.feed_data({"gt": real_batch(2, 64)["gt"]})
+    model.optimize_parameters(1)
+    assert targets[0] is targets[1]
+    assert torch.equal(targets[0], model._usm_sharpener(model.gt))
+
+
+def test_messages_about_the_discriminators_weights_name_its_keys(make, tmp_path):
+    torch.save({"params": {"conv0.weight": torch.rand(8, 3, 3, 3)}}, tmp_path / "net_d.pth")
+    model = make(RealRGTGANModel, JUDGE, degradation="photo")
+    with pytest.raises(UserError, match=r"set network_d as the file was trained, or path\.strict_load_d: false"):
+        model.load_network(model.net_d, tmp_path / "net_d.pth")
+    with pytest.raises(UserError, match=r"set network_g as .* path\.strict_load_g: false"):
+        model.load_network(model.net_g, tmp_path / "net_d.pth")
+    torch.save({"params": {"a": torch.rand(2)}}, tmp_path / "net_d.pth")
+    with pytest.raises(UserError, match=r"check path\.pretrain_network_d and network_d\.type"):
+        model.load_network(model.net_d, tmp_path / "net_d.pth", strict=False)
