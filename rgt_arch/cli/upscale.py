@@ -30,12 +30,14 @@ def _number_or(word: str, what: str) -> Callable[[str], int | str]:
   rgt upscale photo.jpg                              writes photo_x4.jpg beside it
   rgt upscale photos/ -o larger/ -w RGT_x2 --tile 256
   rgt upscale film.mp4 --outscale 2.5 --crf 20
-
-Without -w, JPEG, lossy WebP, AVIF and videos are enlarged by RGT_T_x4_photo, other pictures by RGT_T_x4.
 """,
     flag("inputs INPUT", "file, folder with its sub-folders, or pattern", nargs="+"),
     flag("-o --output OUT", "folder, or for one input a file (default: photo_x4.jpg beside photo.jpg)", dest="place"),
-    flag("-w --weights WEIGHTS", "a name that `rgt weights` lists, or a file (default: by the input, see below)"),
+    flag(
+        "-w --weights WEIGHTS",
+        "a name that `rgt weights` lists, or a file (default: RGT_T_x4, and RGT_T_x4_photo for JPEG, lossy WebP, AVIF "
+        "and videos)",
+    ),
     [
         flag("-s --outscale FACTOR", "final size by a resize, such as 2.5 (default: the scale of the weights)", float),
         flag("--width N", "final width in pixels, by a resize; the height follows", int),
