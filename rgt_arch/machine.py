@@ -37,6 +37,12 @@ def set_up_threads() -> None:
         os.environ["OMP_NUM_THREADS"] = str(math.ceil(allowed))
 
 
+def cores() -> int:
+    """Return how many cores this process may use."""
+    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return math.ceil(min(found, cgroup_cpus()))
+
+
 def cgroup_cpus(process: Path = _CGROUP, mounts: Path = _MOUNTS) -> float:
     """Return how many cores' time the control groups of this process allow; without a limit, infinity."""
     allowed = math.inf

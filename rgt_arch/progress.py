@@ -15,13 +15,13 @@ _SECONDS_BETWEEN_LINES = 15
 class Progress:
     """A tqdm bar on a terminal; elsewhere the same text as a line from time to time, and one at the end."""
 
-    def __init__(self, total: int, title: str, unit: str, *, large: bool = False) -> None:
+    def __init__(self, total: int, title: str, unit: str, *, large: bool = False, shown: bool = True) -> None:
         """total: number of units. title: name of the work. unit: name of one unit, such as "image" or "it".
 
-        large: show thousands as k, millions as M.
+        large: show thousands as k, millions as M. shown: False in a process whose progress another one shows.
         """
         self._terminal = sys.stderr.isatty()
-        self._bar = tqdm(total=total, desc=title, unit=unit, unit_scale=large, disable=not self._terminal)
+        self._bar = tqdm(total=total, desc=title, unit=unit, unit_scale=large, disable=not (shown and self._terminal))
         self._large = large
         self._start = self._printed = time.monotonic()
         self._total, self._title, self._unit = total, title, unit

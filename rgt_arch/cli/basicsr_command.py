@@ -148,6 +148,7 @@ def _run(name: str, launcher: str | None = None, **given: Any) -> int:
         read_written(given["opt"])  # raises, before the imports, which take seconds
     import torch.distributed as dist
 
+    from rgt_arch import launchers
     from rgt_arch.basicsr_compat.patches import prefer_ours
     from rgt_arch.training import loop, ranks
     from rgt_arch.training.failures import as_user_error
@@ -155,8 +156,8 @@ def _run(name: str, launcher: str | None = None, **given: Any) -> int:
     from rgt_arch.training.signals import StopRequest
 
     failure: Exception | None
-    flags = Flags(launcher=launcher or ranks.launcher_here(), **given)
-    rank = ranks.environment_rank() if flags.launcher != "none" else 0
+    flags = Flags(launcher=launcher or launchers.launcher_here(), **given)
+    rank = launchers.environment_rank() if flags.launcher != "none" else 0
     notices, stop, failure = [*prefer_ours(), *_folder_not_used()], StopRequest(), None
     try:
         if name == "train":

@@ -10,7 +10,6 @@ import importlib
 import os
 import re
 import time
-import uuid
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -20,28 +19,18 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from rgt_arch.errors import UsageError, UserError
+from rgt_arch.errors import UserError
+from rgt_arch.launchers import environment_number, finding_each_other, gpu_here, meeting, ranks_here
 from rgt_arch.training.signals import StopRequest
 
 T = TypeVar("T")
 
-DEFAULT_PORT = 29500  # torch.distributed's default
-_NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 # Errors of gloo, NCCL and the store when another process is gone, or does not answer in time.
 _LOST = re.compile(
     r"Connection (closed|reset|refused)|Broken pipe|pair closure|remote process exit|NCCL communicator was aborted|"
     r"Timed out waiting \d+ ?ms|Socket Timeout|wait timeout|operation timeout",
     re.IGNORECASE,
 )
-
-
-def launcher_here() -> str:
-    """Return the default launcher: "pytorch" in one of several processes with torchrun's variables, else "none".
-
-    Slurm is not guessed: its variables are also set in an interactive shell, and in a step of separate runs.
-    """
-    several = os.environ.get("WORLD_SIZE") != "1" and all(name in os.environ for name in _NEEDED)
-    return "pytorch" if several else "none"
 
 
 def init_dist(
@@ -63,61 +52,17 @@ def init_dist(
         return  # an earlier run in this process
     if mp.get_start_method(allow_none=True) is None:
         mp.set_start_method("spawn")  # as BasicSR: CUDA and gloo threads do not survive a fork
-    if launcher == "slurm":
-        _translate_slurm(port)
-    elif launcher != "pytorch":
-        raise UsageError(f"--launcher {launcher}: no such launcher; take none, pytorch (for torchrun) or slurm")
-    if missing := [name for name in _NEEDED if name not in os.environ]:
-        raise UsageError(
-            f"--launcher {launcher}: {', '.join(missing)} not set; start the command with torchrun, "
-            "or drop --launcher for a single process"
-        )
-    rank, world_size = _number("RANK", 0), _number("WORLD_SIZE", 1)
+    rank, world_size = ranks_here(launcher, port)
     on_gpu = torch.cuda.is_available() and not cpu
     if on_gpu:
-        torch.cuda.set_device(_device(rank, local_rank, wrapping=launcher == "slurm"))
+        torch.cuda.set_device(gpu_here(rank, local_rank, wrapping=launcher == "slurm"))
     if backend is None or (backend == "nccl" and not on_gpu):
         backend = "nccl" if on_gpu else "gloo"
     patience = None if timeout is None else timedelta(seconds=timeout)
     # Before the group exists: DistributedDataParallel imports it, and its default arguments would keep the group alive.
     importlib.import_module("torch.distributed.nn")
-    try:
-        dist.init_process_group(backend=backend, timeout=patience, **_meeting(rank, world_size, patience))
-    except (ValueError, RuntimeError) as error:  # the store's and the backends' errors are RuntimeErrors
-        reason = " ".join(str(error).split("\n")[0].split()).rstrip(".") or type(error).__name__
-        raise UserError(
-            f"the {world_size} processes did not find each other at MASTER_ADDR {os.environ['MASTER_ADDR']}, "
-            f"MASTER_PORT {os.environ['MASTER_PORT']} ({reason}); start all of them with the same address of rank 0 "
-            "and a free port"
-        ) from error
-
-
-def _meeting(rank: int, world_size: int, patience: timedelta | None) -> dict[str, Any]:
-    """Arguments of init_process_group for the place where processes meet; none if the environment is enough.
-
-    When torchrun starts processes again (`--max-restarts`), its store still has the addresses of the dead ones. So the
-    new processes agree on a new prefix in the store: each rank asks under a new key and waits for rank 0's answer.
-    """
-    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != str(True):
-        return {}
-    wait = {} if patience is None else {"timeout": patience}
-    store, _, _ = next(dist.rendezvous("env://", rank, world_size, **wait))
-    own = uuid.uuid4().hex
-    if rank == 0:
-        part, absent, limit = own, set(range(1, world_size)), time.monotonic() + store.timeout.total_seconds()
-        while absent:
-            for other in absent:
-                if store.check([f"asked {other}"]):
-                    store.set(f"answer {store.get(f'asked {other}').decode()}", part)
-            absent = {other for other in absent if not store.check([f"{part} {other}"])}
-            if absent and time.monotonic() > limit:
-                raise dist.DistStoreError(f"no answer from rank {', '.join(map(str, sorted(absent)))}")
-            time.sleep(0.05)
-    else:
-        store.set(f"asked {rank}", own)
-        part = store.get(f"answer {own}").decode()
-        store.set(f"{part} {rank}", "")
-    return {"store": dist.PrefixStore(part, store), "rank": rank, "world_size": world_size}
+    with finding_each_other(world_size):
+        dist.init_process_group(backend=backend, timeout=patience, **meeting(rank, world_size, patience))
 
 
 def leave() -> None:
@@ -130,60 +75,13 @@ def leave() -> None:
         gc.collect()  # networks in DistributedDataParallel hold the group, in cycles
 
 
-def _number(name: str, default: int) -> int:
-    """An integer from the environment. Raises UsageError for anything else."""
-    try:
-        return int(os.environ.get(name) or default)
-    except ValueError as error:
-        raise UsageError(f"{name} in the environment: {error}; unset it, or start with torchrun") from error
-
-
-def _device(rank: int, local_rank: int | None, wrapping: bool) -> int:
-    """The GPU of this process. wrapping: take the index modulo the GPUs; Slurm may show a process only its own GPU."""
-    devices = torch.cuda.device_count()
-    if "LOCAL_RANK" not in os.environ and local_rank is None:
-        return rank % devices  # as BasicSR; right if each machine has as many processes as GPUs
-    device = _number("LOCAL_RANK", local_rank or 0)
-    if wrapping:
-        return device % devices
-    if device >= devices:
-        raise UsageError(
-            f"LOCAL_RANK {device}: this machine has {devices} usable GPU(s); start at most {devices} processes "
-            "on it, or set num_gpu: 0 for the CPU"
-        )
-    return device
-
-
-def _translate_slurm(port: int | None) -> None:
-    """Set torch.distributed's variables from Slurm's; an existing MASTER_ADDR or MASTER_PORT stays."""
-    try:
-        rank, tasks, job_nodes = (os.environ[name] for name in ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_NODELIST"))
-    except KeyError as error:
-        raise UsageError(f"--launcher slurm: {error.args[0]} is not set; start the command with srun") from error
-    os.environ.update(RANK=rank, WORLD_SIZE=tasks, LOCAL_RANK=os.environ.get("SLURM_LOCALID", "0"))
-    # a step may use only some of the job's machines
-    os.environ.setdefault("MASTER_ADDR", _first_node(os.environ.get("SLURM_STEP_NODELIST") or job_nodes))
-    os.environ.setdefault("MASTER_PORT", str(DEFAULT_PORT if port is None else port))
-
-
-def _first_node(nodes: str) -> str:
-    """The first host of a Slurm node list, gpu03 of gpu[03-07,12],cpu1; containers have no `scontrol`."""
-    first = re.match(r"(?:[^\[,]|\[[^\]]*\])*", nodes)
-    return re.sub(r"\[([^\],-]*)[^\]]*\]", r"\1", first[0] if first else "")
-
-
-def environment_rank() -> int:
-    """Return the rank from torchrun or Slurm, 0 without either; valid before the process group exists."""
-    return _number("RANK", _number("SLURM_PROCID", 0))
-
-
 def trying_since() -> float | None:
     """Return the start time of torchrun (seconds since the epoch) if it may start this process again, else None.
 
     TORCHELASTIC_RESTART_COUNT counts on one machine only. torchrun (`--max-restarts`) is the nearest ancestor without
     the variables that it sets for its processes; a script may be in between. None if ancestors cannot be inspected.
     """
-    if not _number("TORCHELASTIC_MAX_RESTARTS", 0):
+    if not environment_number("TORCHELASTIC_MAX_RESTARTS", 0):
         return None
     run = os.environ.get("TORCHELASTIC_RUN_ID")
     try:

@@ -19,10 +19,10 @@ from typing import Any
 import torch
 from phases import Watch
 
+from rgt_arch.launchers import environment_rank
 from rgt_arch.models.rgt_model import RGTModel
 from rgt_arch.training import loop
 from rgt_arch.training.checkpoints import CheckpointManager
-from rgt_arch.training.ranks import environment_rank
 from rgt_arch.training.signals import StopRequest
 
 stops: list[StopRequest] = []  # of this run

@@ -6,9 +6,6 @@ import os
 import shlex
 import subprocess
 import sys
-import time
-from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
 
 import psutil
 import pytest
@@ -77,22 +74,9 @@ def test_error_of_processes_that_do_not_meet_names_the_address(join, monkeypatch
     def fail(_device):
         raise torch.distributed.DistNetworkError("timed out\nafter 5 s")
 
-    monkeypatch.setattr(ranks, "_meeting", lambda *_arguments: fail(0))
+    monkeypatch.setattr(ranks, "meeting", lambda *_arguments: fail(0))
     with pytest.raises(UserError, match=r"the 8 processes .* MASTER_ADDR a, MASTER_PORT 1 \(timed out\); start all"):
         join("pytorch", TORCHRUN)
-
-
-def test_launcher_is_detected_if_torchrun_started_several_processes(join, monkeypatch):
-    for variables, launcher in (
-        ({}, "none"),
-        ({**TORCHRUN, "WORLD_SIZE": "1"}, "none"),
-        (TORCHRUN, "pytorch"),
-        ({**TORCHRUN, "MASTER_ADDR": None}, "none"),
-    ):
-        for name in NAMES:
-            monkeypatch.delenv(name, raising=False)
-        os.environ.update({name: value for name, value in variables.items() if value is not None})
-        assert ranks.launcher_here() == launcher
 
 
 def test_process_that_torchrun_may_restart_knows_when_torchrun_started(monkeypatch):
@@ -107,30 +91,6 @@ def test_process_that_torchrun_may_restart_knows_when_torchrun_started(monkeypat
     outer = shlex.join(["sh", "-c", inner]) + "; true"
     printed = subprocess.run(["sh", "-c", outer], capture_output=True, text=True, check=True).stdout
     assert float(printed) == psutil.Process().create_time()
-
-
-def test_restarted_processes_meet_apart_from_dead_ones(monkeypatch):
-    """Two tries of three ranks in one store, as torchrun keeps it; higher ranks arrive later."""
-    store = torch.distributed.HashStore()
-    monkeypatch.setattr(ranks.dist, "rendezvous", lambda *_arguments, **_keywords: iter([(store, 0, 3)]))
-    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
-
-    def meet(rank):
-        time.sleep(0.3 * rank)
-        return ranks._meeting(rank, 3, None)["store"]
-
-    for _try in range(2):
-        with ThreadPoolExecutor(3) as threads:
-            parts = list(threads.map(meet, range(3)))
-        assert not parts[2].check(["address"])
-        parts[0].set("address", "0")
-        assert [part.get("address") for part in parts] == [b"0"] * 3
-
-    store.set_timeout(timedelta(seconds=1))
-    with pytest.raises(torch.distributed.DistStoreError, match="no answer from rank 1, 2"):
-        ranks._meeting(0, 3, None)
-    monkeypatch.delenv("TORCHELASTIC_USE_AGENT_STORE")
-    assert ranks._meeting(0, 3, None) == {}
 
 
 @pytest.mark.parametrize(

@@ -37,8 +37,9 @@ from rgt_arch.evaluation.tables.methods import (
 from rgt_arch.evaluation.tables.results import BENCHMARKS, SCALES, Result, Score, Table, software
 from rgt_arch.evaluation.tables.scoring import build_data, build_model, score_image
 from rgt_arch.files import check_output, check_place, file_digest, written_whole
+from rgt_arch.launchers import launcher_here
 from rgt_arch.progress import Progress
-from rgt_arch.training.ranks import init_dist, launcher_here, leave, let_others_speak, lost_contact, on_rank_zero
+from rgt_arch.training.ranks import init_dist, leave, let_others_speak, lost_contact, on_rank_zero
 
 # torch's default is half an hour, but on a CPU RGT+ needs longer for one image of Manga109, and a download may too.
 # A dead process is noticed without a limit: its connections close, and torchrun ends the others.
