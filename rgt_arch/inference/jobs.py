@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import asdict, dataclass, field
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from rgt_arch.data.images import passed_over_by_suffix
-from rgt_arch.errors import UserError, printable
+from rgt_arch.errors import UserError, few, printable
 from rgt_arch.files import check_place
 from rgt_arch.inference.comparing import comparison_path, write_comparison
 from rgt_arch.inference.memory import is_out_of_memory
 from rgt_arch.inference.pictures import check_writable, picture_pixels, read_picture, write_picture
 from rgt_arch.inference.planning import Job, Output, Plan, plan_jobs
+from rgt_arch.inference.sharing import Crew, LostContactError, joined_crew
 from rgt_arch.inference.upscaler import Upscaler
 from rgt_arch.inference.video import upscale_video, video_pixels
 from rgt_arch.progress import Progress
@@ -39,17 +41,20 @@ class Outcome:
     """One line for each failed file, and each folder that cannot be listed."""
     notices: int = 0
     """Number of lines about losses that were printed."""
+    not_begun: int = 0
+    """Number of files that nobody began, because a run of several processes was ended."""
     passed_over: str = ""
     """As `passed_over_by_suffix`."""
 
     @property
     def exit_code(self) -> int:
-        """1 if a file failed, else 0."""
-        return int(bool(self.failures))
+        """1 if a file failed or was not begun, else 0."""
+        return int(bool(self.failures or self.not_begun))
 
     def line(self) -> str:
         """Return the counts, the place of the results and, unless a terminal shows them already, the failures."""
         counts = f"{len(self.made)} made, {len(self.there)} already there, {len(self.failures)} failed"
+        counts += f", {self.not_begun} not begun" if self.not_begun else ""
         counts += f", {self.notices} notice{'s' * (self.notices > 1)}" if self.notices else ""
         lines = [f"already there{_place(self.there)}; --overwrite replaces"] if self.there else []
         lines += [self.passed_over] if self.passed_over else []
@@ -66,17 +71,68 @@ def _place(files: Sequence[Path]) -> str:
     return f": {folder}" if folder != folder.parent else ""
 
 
+@dataclass
+class _Work:
+    """The jobs to do, in their order, and what is known before they begin."""
+
+    jobs: list[Job]
+    sizes: list[int]
+    """Input pixels of each job."""
+    existing: set[Path]
+    """Targets that may be replaced."""
+    outcome: Outcome
+    notes: list[str]
+    """Lines for the user."""
+
+    def packed(self) -> str:
+        """Return a text for `unpacked` in another process."""
+        return json.dumps(asdict(self), default=lambda value: [*value] if isinstance(value, set) else str(value))
+
+    @classmethod
+    def unpacked(cls, text: str) -> _Work:
+        fields = json.loads(text)
+        for job in fields["jobs"]:
+            job.update(source=Path(job["source"]), target=Path(job["target"]))
+        fields["jobs"] = [Job(**job) for job in fields["jobs"]]
+        fields["existing"] = set(map(Path, fields["existing"]))
+        fields["outcome"]["there"] = [*map(Path, fields["outcome"]["there"])]
+        fields["outcome"] = Outcome(**fields["outcome"])
+        return cls(**fields)
+
+    def sort(self) -> None:
+        """Put the largest jobs first, so that the processes that share them end at about the same time."""
+        order = sorted(range(len(self.jobs)), key=lambda number: -self.sizes[number])
+        self.jobs, self.sizes = [self.jobs[number] for number in order], [self.sizes[number] for number in order]
+
+
 def upscale_files(
     inputs: Sequence[str | Path], output: Output, weights: str | Path | None = None, **options: Any
 ) -> Outcome:
-    """Plan and run jobs as `plan_jobs` and `run_jobs` do. options: of `Upscaler`; there is one for each weights."""
+    """Plan and run jobs as `plan_jobs` and `run_jobs` do. options: of `Upscaler`; there is one for each weights.
+
+    Processes of torchrun or Slurm share the jobs, the largest first. Rank 0 returns all results; the others exit.
+    """
 
     @cache
     def upscaler_of(weights: str | Path) -> Upscaler:
         return Upscaler(weights, **options)
 
-    scale = ZOO[DEFAULT_WEIGHTS].scale if weights is None else upscaler_of(weights).scale
-    return run_jobs(plan_jobs(inputs, output, scale, weights), upscaler_of, output)
+    def plan() -> _Work:
+        scale = ZOO[DEFAULT_WEIGHTS].scale if weights is None else upscaler_of(weights).scale
+        return _prepared(plan_jobs(inputs, output, scale, weights), output)
+
+    work = None
+    try:
+        with joined_crew(on_gpu=options.get("device") != "cpu") as crew:
+            if crew is None:
+                return _run_all(plan(), upscaler_of, output)
+            call = repr((os.getcwd(), [*map(str, inputs)], output, weights, options))
+            work = _Work.unpacked(crew.from_rank_zero(lambda: plan().packed(), call))
+            work.sort()
+            return _run_all(work, upscaler_of, output, crew)
+    except LostContactError as error:
+        missing = [str(job.source) for job in work.jobs if not os.path.lexists(job.target)] if work else []
+        raise UserError(f"{error}; not made so far: {few(missing) or 'nothing'}") from error
 
 
 def run_jobs(plan: Plan, upscaler_of: Callable[[str | Path], Upscaler], output: Output) -> Outcome:
@@ -84,52 +140,106 @@ def run_jobs(plan: Plan, upscaler_of: Callable[[str | Path], Upscaler], output: 
 
     upscaler_of: returns the Upscaler for the weights of a job. What it raises ends the run.
     """
-    jobs = plan.jobs
-    existing = {job.target for job in jobs if os.path.lexists(job.target)}
-    todo = [job for job in jobs if output.overwrite or job.target not in existing]
+    return _run_all(_prepared(plan, output), upscaler_of, output)
+
+
+def _prepared(plan: Plan, output: Output) -> _Work:
+    existing = {job.target for job in plan.jobs if os.path.lexists(job.target)}
+    todo = [job for job in plan.jobs if output.overwrite or job.target not in existing]
     outcome = Outcome(failures=plan.failures, passed_over=passed_over_by_suffix(plan.passed_over))
-    outcome.there += [] if output.overwrite else [job.target for job in jobs if job.target in existing]
-    sizes = [_pixels(job) for job in todo]
-    upscalers = {job.weights: upscaler_of(job.weights) for job in todo}
-    done = 0
-    with Progress(sum(sizes), "upscaling", "px", large=True) as progress:
-        for failure in plan.failures:
-            progress.note(failure)
-        for weights in upscalers if plan.weights_are_chosen else ():
-            progress.note(f"weights for {_CHOSEN_FOR[str(weights)]}: {weights}; -w chooses others")
-        for job, size in zip(todo, sizes, strict=True):
-            try:
-                # written by another process, or an earlier target under another name on a disk that ignores case
-                if job.target not in existing and os.path.lexists(job.target):
-                    raise UserError(f"{job.target}: another program made it during this run, and it was not replaced")
-                _make_folder(job)
-                with warnings.catch_warnings(record=True) as told, _no_wider_than(job.source):
-                    warnings.simplefilter("default", UserWarning)  # each text once: a video has thousands of frames
-                    notices = _run(job, upscalers[job.weights], output, partial(_advance, progress, done, size))
-                notices = list(dict.fromkeys([*notices, *(str(warning.message) for warning in told)]))
-                outcome.notices += len(notices)
-                for notice in notices:
-                    progress.note(_named(job, notice))
-                outcome.made.append(job.target)
-                done += size
-            except (UserError, OSError, MemoryError, RuntimeError) as error:
-                if not isinstance(error, (UserError, OSError)) and not is_out_of_memory(error):
-                    raise
-                reason = str(error) if isinstance(error, (UserError, OSError)) else "does not fit into memory"
-                outcome.failures.append(_named(job, reason))
+    outcome.there += [] if output.overwrite else [job.target for job in plan.jobs if job.target in existing]
+    chosen = dict.fromkeys(str(job.weights) for job in todo) if plan.weights_are_chosen else ()
+    names = [f"weights for {_CHOSEN_FOR[weights]}: {weights}; -w chooses others" for weights in chosen]
+    return _Work(todo, [_pixels(job) for job in todo], existing, outcome, [*plan.failures, *names])
+
+
+def _run_all(
+    work: _Work, upscaler_of: Callable[[str | Path], Upscaler], output: Output, crew: Crew | None = None
+) -> Outcome:
+    """Run the jobs, or with a crew this process's share of them; then only rank 0 returns."""
+    jobs, sizes, outcome, done = work.jobs, work.sizes, work.outcome, 0
+    leads = crew is None or crew.rank == 0
+    title = "upscaling" if crew is None else f"upscaling ({crew.size} processes)"
+    with Progress(sum(sizes), title, "px", large=True, shown=leads) as progress:
+
+        def note(text: str) -> None:
+            if leads:
+                progress.note(text)
+
+        def tell(number: int, result: Sequence[Any]) -> None:
+            failure, notices = result
+            if failure:
+                outcome.failures.append(failure)
+                note(failure)
+                progress.leave_out(sizes[number])
+                return
+            outcome.made.append(jobs[number].target)
+            outcome.notices += len(notices)
+            for notice in notices:
+                note(notice)
+
+        def name_unfinished() -> None:
+            numbers, outcome.not_begun = crew.unfinished() if crew else ([], 0)
+            for number in numbers:
+                outcome.failures.append(f"{jobs[number].source}: not finished; run the same command again")
                 progress.note(outcome.failures[-1])
-                progress.leave_out(size)
-            progress.reach(done)
+
+        def end() -> None:
+            name_unfinished()
+            print(outcome.line(), flush=True)
+
+        for text in work.notes:
+            note(text)
+        numbers: AbstractContextManager[Iterable[int]] = nullcontext(range(len(jobs)))
+        reach, finish = progress.reach, tell
+        if crew:
+            numbers, finish = crew.sharing(len(jobs), tell, progress.reach, end), crew.finish
+            reach = crew.reach
+        with numbers as own:
+            upscalers = {job.weights: upscaler_of(job.weights) for job in jobs}
+            for number in own:
+                job, size = jobs[number], sizes[number]
+                may_replace = job.target in work.existing
+                failure, notices = _attempt(
+                    job, upscalers[job.weights], output, may_replace, partial(_advance, reach, done, size)
+                )
+                finish(number, (failure, notices))
+                done += 0 if failure else size
+                reach(done)
+        if not leads:
+            raise SystemExit(0)
+        name_unfinished()
     return outcome
+
+
+def _attempt(
+    job: Job, upscaler: Upscaler, output: Output, may_replace: bool, advance: Callable[[int, int], None]
+) -> tuple[str, list[str]]:
+    """Upscale one file. Returns the failure, or an empty text, and notices; both name the file."""
+    try:
+        # written by another process, or an earlier target under another name on a disk that ignores case
+        if not may_replace and os.path.lexists(job.target):
+            raise UserError(f"{job.target}: another program made it during this run, and it was not replaced")
+        _make_folder(job)
+        with warnings.catch_warnings(record=True) as told, _no_wider_than(job.source):
+            warnings.simplefilter("default", UserWarning)  # each text once: a video has thousands of frames
+            notices = _run(job, upscaler, output, advance)
+        notices = list(dict.fromkeys([*notices, *(str(warning.message) for warning in told)]))
+        return "", [_named(job, notice) for notice in notices]
+    except (UserError, OSError, MemoryError, RuntimeError) as error:
+        if not isinstance(error, (UserError, OSError)) and not is_out_of_memory(error):
+            raise
+        reason = str(error) if isinstance(error, (UserError, OSError)) else "does not fit into memory"
+        return _named(job, reason), []
 
 
 def _named(job: Job, text: str) -> str:
     return text if str(job.source) in text else f"{job.source}: {text}"
 
 
-def _advance(progress: Progress, before: int, size: int, done: int, total: int) -> None:
+def _advance(reach: Callable[[int], None], before: int, size: int, done: int, total: int) -> None:
     """Report a file's (done, total) as pixels of all files."""
-    progress.reach(before + size * done // max(1, total))
+    reach(before + size * done // max(1, total))
 
 
 def _pixels(job: Job) -> int:

@@ -11,6 +11,7 @@ import torch
 
 from rgt_arch.archs.rgt_arch import RGT
 from rgt_arch.errors import UserError
+from rgt_arch.launchers import processes_here
 from rgt_arch.machine import control_groups
 
 # Peak memory above the loaded network, per input pixel: copies of the features and of the output, in float32.
@@ -35,11 +36,14 @@ def image_memory(network: RGT, height: int, width: int) -> int:
 
 
 def free_memory(device: torch.device) -> int:
-    """Return the free bytes of the GPU, or of the machine within the limits of the process's control groups."""
+    """Return the free bytes of the GPU, or of the machine within the limits of the process's control groups.
+
+    Processes that torchrun or Slurm started on this machine have equal shares of its memory.
+    """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return int(free) + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return max(0, min(int(psutil.virtual_memory().available), *_free_in_groups()))
+    return max(0, min(int(psutil.virtual_memory().available), *_free_in_groups())) // processes_here()
 
 
 def largest_tile(network: RGT, height: int, width: int, device: torch.device) -> int:

@@ -15,7 +15,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -67,6 +67,7 @@ class Crew:
         """outlives: whether the store outlives rank 0."""
         self.rank, self.size, self._store, self._outlives = rank, size, store, outlives
         self._reached = self._looks = 0
+        self._is_ended, self._watched = False, threading.Event()
         self._told: set[int] = set()
         self._signs = {other: ("", 0) for other in range(size) if other != rank}
 
@@ -90,7 +91,7 @@ class Crew:
         answer = json.loads(self._store.get("answer"))
         if answer["call"] != call:
             raise UsageError(
-                f"rank {self.rank} has other inputs or flags than rank 0, and the processes of one run share their work; "
+                f"rank {self.rank} has other inputs or flags than rank 0, but the processes of a run share its files; "
                 "for separate runs, unset RANK and SLURM_STEP_ID"
             )
         if answer["code"]:
@@ -115,30 +116,32 @@ class Crew:
         receiver, self._sender = socket.socketpair()
         self._sender.setblocking(False)
         before = signal.set_wakeup_fd(self._sender.fileno(), warn_on_full_buffer=False)
-        thread = threading.Thread(target=self._watch, args=(receiver, reach, end))
-        thread.start()
+        threading.Thread(target=self._watch, args=(receiver, reach, end)).start()
         try:
             yield self._numbers()
             self._sender.send(_FINISHED)
-            thread.join()
+            self._watched.wait()  # not Thread.join, after which an interrupted thread counts as ended
         except BaseException:
             self._sender.send(_FAILED)
             raise
         finally:
-            thread.join()
+            self._watched.wait()
             signal.set_wakeup_fd(before)
+        if self._is_ended:
+            raise SystemExit(1)
 
     def _numbers(self) -> Iterator[int]:
-        while (number := self._store.add("taken", 1) - 1) < self._count:
+        # checked, because a signal's exception is lost in a callback from C, as of libvips
+        while not self._is_ended and (number := self._store.add("taken", 1) - 1) < self._count:
             yield number
 
     def finish(self, number: int, result: Any) -> None:
         """Hand over the result, which JSON can hold."""
         self._store.set(f"result {number}", json.dumps(result))
 
-    def reach(self, units: int) -> None:
-        """Note how many units of work this process has done."""
-        self._reached = units
+    def reach(self, done: int) -> None:
+        """Show that this process has done `done` units of work."""
+        self._reached = done
 
     def unfinished(self) -> tuple[list[int], int]:
         """Return the numbers that a process took and did not finish, and how many numbers nobody took."""
@@ -156,27 +159,27 @@ class Crew:
 
     def _watch(self, receiver: socket.socket, reach: Callable[[int], None], end: Callable[[], None]) -> None:
         """Until the work or the run ends: show that this process lives; on rank 0, collect what others have done."""
-        finished = False
-        with suppress(dist.DistError):  # rank 0 is gone; the main thread finds out too
-            while True:
+        finished, are_working = False, self.rank == 0
+        try:
+            while not finished or are_working:
                 ready, _, _ = select.select([receiver], [], [], _SECONDS_BETWEEN_LOOKS)
                 heard = receiver.recv(64) if ready else b""
                 finished = finished or _FINISHED in heard
                 self._looks += 1
                 self._store.set(f"sign {self.rank}", f"{self._looks} {self._reached}")
                 if heard.strip(_FINISHED):
+                    self._is_ended = True
                     self._end(end)
                     break
-                if self.rank:
-                    if finished:
-                        break
-                    continue
-                are_working = self._look_at_others()
-                self._collect()
-                reach(self._reached + sum(int(sign.split()[1]) for sign, _ in self._signs.values() if sign))
-                if finished and not are_working:
-                    break
+                if self.rank == 0:
+                    are_working = self._look_at_others()
+                    self._collect()
+                    reach(self._reached + sum(int(sign.split()[1]) for sign, _ in self._signs.values() if sign))
             self._store.set(f"left {self.rank}", "")
+        except dist.DistError:  # rank 0 is gone; the main thread finds out too
+            pass
+        finally:
+            self._watched.set()
 
     def _look_at_others(self) -> bool:
         """Read the signs of life; return whether another process is still working."""
