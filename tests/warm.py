@@ -143,6 +143,13 @@ def end_together(processes: list[Process]) -> int:
     return code
 
 
+def free_port() -> int:
+    """Return a port of this machine that no process listens at."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
 @functools.cache
 def _server() -> str:
     """Start the server of this test process once and return its address. It ends with this process."""

@@ -85,10 +85,15 @@ class Crew:
                 raise
             finally:
                 self._store.set("answer", json.dumps(answer))
+                looks = 30 * bool(answer["code"])  # the store may end with this process
+                while looks and self._store.add("heard", 0) < self.size - 1:
+                    time.sleep(_SECONDS_BETWEEN_LOOKS)
+                    looks -= 1
             return str(answer["text"])
         while not self._store.check(["answer"]):
             time.sleep(_SECONDS_BETWEEN_LOOKS)
         answer = json.loads(self._store.get("answer"))
+        self._store.add("heard", 1)
         if answer["call"] != call:
             raise UsageError(
                 f"rank {self.rank} has other inputs or flags than rank 0, but the processes of a run share its files; "

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -51,15 +50,9 @@ def _dataset(folder: str, **options: Any) -> dict[str, Any]:
 
 def two_ranks(**variables: str) -> dict[str, list[str]]:
     """Environment variables that torchrun sets for two processes, and `variables` for both."""
-    meeting = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    meeting = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(warm.free_port())}
     ranks = {"RANK": ["0", "1"], "LOCAL_RANK": ["0", "1"]}
     return {**ranks, **{name: [value] * 2 for name, value in {**meeting, **variables}.items()}}
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def edsr_options() -> dict[str, Any]:

@@ -18,7 +18,7 @@ from rgt_arch.training import ranks
 
 from .. import warm
 from .comparisons import assert_same_content
-from .conftest import HERE, TRAIN, Project, free_port, two_ranks
+from .conftest import HERE, TRAIN, Project, two_ranks
 
 NETWORK = {"type": "RGT", "upscale": 2, "depth": [2], "embed_dim": 96, "num_heads": [6], "mlp_ratio": 1}
 METRICS = {name: {"type": f"calculate_{name}", "crop_border": 2} for name in ("psnr", "ssim")}
@@ -125,7 +125,7 @@ def test_interrupted_runs_of_two_ranks_end_as_an_uninterrupted_one_bit_for_bit(m
     outputs(unbroken, *TRAIN, "--launcher", "pytorch", **two_ranks())
 
     def torchrun(*arguments: str, blows: list[dict]) -> str:
-        launch = ("-m", "torch.distributed.run", "--nproc_per_node=2", f"--master_port={free_port()}")
+        launch = ("-m", "torch.distributed.run", "--nproc_per_node=2", f"--master_port={warm.free_port()}")
         variables = {"PYTHONPATH": HERE, "BLOWS": json.dumps(blows)}
         run = warm.run(*launch, *arguments, cwd=broken.root, merged=True, **variables)  # its ranks start from a shell
         assert run.returncode == 1, run.stdout  # torchrun's own exit code
@@ -156,7 +156,8 @@ def test_interrupted_runs_of_two_ranks_end_as_an_uninterrupted_one_bit_for_bit(m
     # Ctrl-C to one of two processes that srun started
     blow = {"signal": signal.SIGINT, "rank": 1, "iteration": 10, "before": "optimize_parameters"}
     slurm = {name: ["0", "1"] for name in ("SLURM_PROCID", "SLURM_LOCALID")}
-    slurm |= {"SLURM_NTASKS": ["2"] * 2, "SLURM_NODELIST": ["localhost"] * 2, "MASTER_PORT": [str(free_port())] * 2}
+    step = {"SLURM_NTASKS": "2", "SLURM_NODELIST": "localhost", "MASTER_PORT": str(warm.free_port())}
+    slurm |= {name: [value] * 2 for name, value in step.items()}
     arguments = (*TRAIN, "--auto_resume", "--launcher", "slurm")
     printed, _ = outputs(broken, *arguments, code=130, BLOWS=json.dumps([blow]), **slurm)
     assert "the run ends after iteration 10, which is saved; --auto_resume goes on" in printed

@@ -1,7 +1,8 @@
-"""`rgt`, with a record of the files of each process, and with a signal to itself in the middle of a file.
+"""`rgt`, with a record of each process's files, and with a signal to itself in the middle of a file.
 
-WATCH, a JSON object: log, a folder for the records; rank, files, signal: that rank sends itself the signal in its file
-number `files`; patience: looks at a process without a sign of life.
+WATCH, a JSON object: log, a folder for the records; blow: rank, file and signal, where the rank sends itself the signal
+before it writes the result of that file, counted from 1. The other ranks wait in their second file until it has begun
+that file. patience: looks at a process without a sign of life.
 """
 
 import json
@@ -16,26 +17,34 @@ from rgt_arch.launchers import environment_rank
 
 WATCH = json.loads(os.environ["WATCH"])
 RANK = environment_rank()
+VICTIM, FILE, SIGNAL = WATCH.get("blow", (RANK, 0, 0))
 attempt, write_picture = jobs._attempt, jobs.write_picture
 begun = []
 
 
+def record(rank):
+    return Path(WATCH["log"]) / str(rank)
+
+
 def recorded(job, *arguments):
-    begun.append(str(job.source))
-    with (Path(WATCH["log"]) / str(RANK)).open("a") as log:
-        log.write(f"{job.source}\n")
+    begun.append(job)
+    with record(RANK).open("a") as file:
+        file.write(f"{job.source.name}\n")
+    while RANK != VICTIM and len(begun) > 1 and files_of_victim() < FILE:
+        time.sleep(0.01)
     return attempt(job, *arguments)
 
 
-def blown(target, *arguments, **keywords):
-    if WATCH.get("rank") == RANK and len(begun) == WATCH["files"]:
-        if WATCH.get("after") == RANK:
-            time.sleep(WATCH["after"])
-        os.kill(os.getpid(), WATCH["signal"])
-    return write_picture(target, *arguments, **keywords)
+def files_of_victim():
+    return len(record(VICTIM).read_text().splitlines()) if record(VICTIM).exists() else 0
+
+
+def blown(*arguments, **keywords):
+    if (RANK, len(begun)) == (VICTIM, FILE):
+        os.kill(os.getpid(), SIGNAL)
+    return write_picture(*arguments, **keywords)
 
 
 jobs._attempt, jobs.write_picture = recorded, blown
 sharing._LOOKS_OF_A_DEAD_PROCESS = WATCH.get("patience", sharing._LOOKS_OF_A_DEAD_PROCESS)
-if __name__ == "__main__":
-    sys.exit(main())
+sys.exit(main())
