@@ -30,6 +30,7 @@ def _number_or(word: str, what: str) -> Callable[[str], int | str]:
   rgt upscale photo.jpg                              writes photo_x4.jpg beside it
   rgt upscale photos/ -o larger/ -w RGT_x2 --tile 256
   rgt upscale film.mp4 --outscale 2.5 --crf 20
+  torchrun --nproc_per_node=4 -m rgt_arch.cli upscale photos/ -o larger/    on four GPUs
 """,
     flag("inputs INPUT", "file, folder with its sub-folders, or pattern", nargs="+"),
     flag("-o --output OUT", "folder, or for one input a file (default: photo_x4.jpg beside photo.jpg)", dest="place"),
