@@ -14,9 +14,10 @@ from pathlib import Path
 from rgt_arch.data.images import passed_over_by_suffix
 from rgt_arch.errors import UserError, printable
 from rgt_arch.files import check_place
+from rgt_arch.inference.batches import Batches, Enlarged
 from rgt_arch.inference.comparing import comparison_path, write_comparison
 from rgt_arch.inference.memory import is_out_of_memory
-from rgt_arch.inference.pictures import check_writable, picture_pixels, read_picture, write_picture
+from rgt_arch.inference.pictures import picture_pixels, write_picture
 from rgt_arch.inference.planning import Job, Output, Plan
 from rgt_arch.inference.upscaler import Upscaler
 from rgt_arch.inference.video import upscale_video, video_pixels
@@ -74,7 +75,9 @@ def run_jobs(plan: Plan, upscaler: Upscaler, output: Output) -> Outcome:
     with Progress(sum(sizes), "upscaling", "px", large=True) as progress:
         for failure in plan.failures:
             progress.note(failure)
-        for job, size in zip(todo, sizes, strict=True):
+        batches = Batches(range(len(todo)), todo, sizes, output)
+        for number in batches:
+            job, size = todo[number], sizes[number]
             try:
                 # written by another process, or an earlier target under another name on a disk that ignores case
                 if job.target not in existing and os.path.lexists(job.target):
@@ -82,7 +85,8 @@ def run_jobs(plan: Plan, upscaler: Upscaler, output: Output) -> Outcome:
                 _make_folder(job)
                 with warnings.catch_warnings(record=True) as told, _no_wider_than(job.source):
                     warnings.simplefilter("default", UserWarning)  # each text once: a video has thousands of frames
-                    notices = _run(job, upscaler, output, partial(_advance, progress, done, size))
+                    advance = partial(_advance, progress, done, size)
+                    notices = _run(job, upscaler, output, advance, partial(batches.enlarged, number))
                 notices = list(dict.fromkeys([*notices, *(str(warning.message) for warning in told)]))
                 outcome.notices += len(notices)
                 for notice in notices:
@@ -96,7 +100,8 @@ def run_jobs(plan: Plan, upscaler: Upscaler, output: Output) -> Outcome:
                 outcome.failures.append(_named(job, reason))
                 progress.note(outcome.failures[-1])
                 progress.leave_out(size)
-            progress.reach(done)
+            if not batches.is_ahead():  # the bar is not moved back
+                progress.reach(done)
     return outcome
 
 
@@ -138,7 +143,13 @@ def _make_folder(job: Job) -> None:
         raise UserError(f"{error.filename}: cannot be made ({error.strerror}); name another place with -o") from error
 
 
-def _run(job: Job, upscaler: Upscaler, output: Output, advance: Callable[[int, int], None]) -> list[str]:
+def _run(
+    job: Job,
+    upscaler: Upscaler,
+    output: Output,
+    advance: Callable[[int, int], None],
+    enlarged: Callable[..., Enlarged],
+) -> list[str]:
     """Upscale one file and return notices for the user."""
     notices: list[str] = []
     check_place(job.target)
@@ -148,14 +159,7 @@ def _run(job: Job, upscaler: Upscaler, output: Output, advance: Callable[[int, i
         options = {"outscale": output.scaling(), "crf": output.crf, "progress": advance, "notify": notices.append}
         upscale_video(job.source, job.target, upscaler, **options)  # type: ignore[arg-type]
         return notices
-    picture = read_picture(job.source)
-    height, width = picture.pixels.shape[:2]
-    channels = picture.channels - (upscaler.alpha == "drop" and picture.has_alpha)
-    size = upscaler.output_size(height, width, output.scaling())
-    dtype, bits = picture.pixels.dtype, picture.bits
-    losses = check_writable(job.target, size, channels, dtype, quality=output.quality, bits=bits)
-    notices += [*picture.notices, *losses]
-    pixels = upscaler.upscale(picture.pixels, output.scaling(), advance)
+    picture, notices, pixels = enlarged(upscaler, advance)
     notices += write_picture(job.target, picture.enlarged(pixels), quality=output.quality)
     comparison = comparison_path(job.target)
     if output.compare and os.path.lexists(comparison) and not output.overwrite:
