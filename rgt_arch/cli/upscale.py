@@ -51,6 +51,11 @@ def _number_or(word: str, what: str) -> Callable[[str], int | str]:
         _number_or("auto", "of pixels"),
     ),
     flag("--overlap N", "pixels that tiles share (default: 32, at most half a tile)", int),
+    flag(
+        "--batch auto|N",
+        "tiles, pictures of equal size or frames that a GPU runs together; a CPU runs one (default: auto)",
+        _number_or("auto", "of them"),
+    ),
     flag("--self-ensemble", "RGT+: the mean of 8 runs, in 8 times the time"),
     flag("--precision", "inside the network (default: auto)", choices=("auto", "fp32", "bf16", "fp16")),
     flag("--device auto|cpu|cuda|mps", "where to compute (default: auto)"),

@@ -16,9 +16,10 @@ from typing import Any
 from rgt_arch.data.images import passed_over_by_suffix
 from rgt_arch.errors import UserError, few, printable
 from rgt_arch.files import check_place
+from rgt_arch.inference.batches import Batches, Enlarged
 from rgt_arch.inference.comparing import comparison_path, write_comparison
 from rgt_arch.inference.memory import is_out_of_memory
-from rgt_arch.inference.pictures import check_writable, picture_pixels, read_picture, write_picture
+from rgt_arch.inference.pictures import picture_pixels, write_picture
 from rgt_arch.inference.planning import Job, Output, Plan, plan_jobs
 from rgt_arch.inference.sharing import Crew, LostContactError, joined_crew
 from rgt_arch.inference.upscaler import Upscaler
@@ -197,15 +198,17 @@ def _run_all(
             reach = crew.reach
         with numbers as own:
             upscalers = {job.weights: upscaler_of(job.weights) for job in jobs}
-            for number in own:
+            batches = Batches(own, jobs, sizes, output)
+            for number in batches:
                 job, size = jobs[number], sizes[number]
+                enlarged = partial(batches.enlarged, number)
+                advance = partial(_advance, reach, done, size)
                 may_replace = job.target in work.existing
-                failure, notices = _attempt(
-                    job, upscalers[job.weights], output, may_replace, partial(_advance, reach, done, size)
-                )
+                failure, notices = _attempt(job, upscalers[job.weights], output, may_replace, advance, enlarged)
                 finish(number, (failure, notices))
                 done += 0 if failure else size
-                reach(done)
+                if not batches.is_ahead():  # the bar is not moved back
+                    reach(done)
         if not leads:
             raise SystemExit(0)
         name_unfinished()
@@ -213,7 +216,12 @@ def _run_all(
 
 
 def _attempt(
-    job: Job, upscaler: Upscaler, output: Output, may_replace: bool, advance: Callable[[int, int], None]
+    job: Job,
+    upscaler: Upscaler,
+    output: Output,
+    may_replace: bool,
+    advance: Callable[[int, int], None],
+    enlarged: Callable[..., Enlarged],
 ) -> tuple[str, list[str]]:
     """Upscale one file. Returns the failure, or an empty text, and notices; both name the file."""
     try:
@@ -223,7 +231,7 @@ def _attempt(
         _make_folder(job)
         with warnings.catch_warnings(record=True) as told, _no_wider_than(job.source):
             warnings.simplefilter("default", UserWarning)  # each text once: a video has thousands of frames
-            notices = _run(job, upscaler, output, advance)
+            notices = _run(job, upscaler, output, advance, enlarged)
         notices = list(dict.fromkeys([*notices, *(str(warning.message) for warning in told)]))
         return "", [_named(job, notice) for notice in notices]
     except (UserError, OSError, MemoryError, RuntimeError) as error:
@@ -271,7 +279,13 @@ def _make_folder(job: Job) -> None:
         raise UserError(f"{error.filename}: cannot be made ({error.strerror}); name another place with -o") from error
 
 
-def _run(job: Job, upscaler: Upscaler, output: Output, advance: Callable[[int, int], None]) -> list[str]:
+def _run(
+    job: Job,
+    upscaler: Upscaler,
+    output: Output,
+    advance: Callable[[int, int], None],
+    enlarged: Callable[..., Enlarged],
+) -> list[str]:
     """Upscale one file and return notices for the user."""
     notices: list[str] = []
     check_place(job.target)
@@ -281,14 +295,7 @@ def _run(job: Job, upscaler: Upscaler, output: Output, advance: Callable[[int, i
         options = {"outscale": output.scaling(), "crf": output.crf, "progress": advance, "notify": notices.append}
         upscale_video(job.source, job.target, upscaler, **options)  # type: ignore[arg-type]
         return notices
-    picture = read_picture(job.source)
-    height, width = picture.pixels.shape[:2]
-    channels = picture.channels - (upscaler.alpha == "drop" and picture.has_alpha)
-    size = upscaler.output_size(height, width, output.scaling())
-    dtype, bits = picture.pixels.dtype, picture.bits
-    losses = check_writable(job.target, size, channels, dtype, quality=output.quality, bits=bits)
-    notices += [*picture.notices, *losses]
-    pixels = upscaler.upscale(picture.pixels, output.scaling(), advance)
+    picture, notices, pixels = enlarged(upscaler, advance)
     notices += write_picture(job.target, picture.enlarged(pixels), quality=output.quality)
     comparison = comparison_path(job.target)
     if output.compare and os.path.lexists(comparison) and not output.overwrite:

@@ -19,16 +19,17 @@ def check_tile(size: int, overlap: int) -> None:
 
     The bounds are those of option files: size from 16 up, overlap from 0 to half of it; both whole numbers.
     """
-    if not _is_whole(size) or size < SMALLEST_TILE:
+    if not is_whole_number(size) or size < SMALLEST_TILE:
         raise ValueError(f"tile is {size!r}; it must be a whole number of pixels from {SMALLEST_TILE} up")
     most = largest_overlap(size)
-    if not _is_whole(overlap) or not 0 <= overlap <= most:
+    if not is_whole_number(overlap) or not 0 <= overlap <= most:
         raise ValueError(
             f"overlap is {overlap!r}; it must be a whole number of pixels from 0 to half of the tile ({most})"
         )
 
 
-def _is_whole(value: Any) -> bool:
+def is_whole_number(value: Any) -> bool:
+    """Check whether a value is an integer of any type, numpy's too, but not a bool."""
     return hasattr(value, "__index__") and not isinstance(value, bool)
 
 

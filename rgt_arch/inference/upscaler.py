@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,14 +30,14 @@ from rgt_arch.inference.arrays import (
 from rgt_arch.inference.ensemble import self_ensemble
 from rgt_arch.inference.memory import SMALLEST_AUTO_TILE, free_memory, image_memory, is_out_of_memory, largest_tile
 from rgt_arch.inference.precision import has_native_bfloat16, instead_of_bfloat16
-from rgt_arch.inference.tiling import check_tile, tiled_forward
+from rgt_arch.inference.tiling import check_tile, is_whole_number, tile_starts, tiled_forward
 from rgt_arch.weights.building import load_model
 
 ALPHA_MODES = ("rgt", "bicubic", "drop")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 PRECISIONS = ("auto", "fp32", *_AUTOCAST)
-_MOST_TILES_AT_ONCE = 8
+_MOST_AT_ONCE = 8
 
 Progress = Callable[[int, int], None]
 Outscale = float | Callable[[int, int], float] | None
@@ -48,8 +48,8 @@ class Upscaler:
     """Super-resolves pictures with an RGT: `Upscaler("RGT_T_x4").upscale(image)`.
 
     Areas of one colour keep that colour exactly, also in the corners. Pictures that do not fit into memory are run in
-    overlapping tiles. If memory still runs out, the tiles are halved, for later pictures too. A result with NaN or
-    infinity is computed again in float32. `warnings.warn` reports both.
+    overlapping tiles. If memory still runs out, the batch is halved, then the tiles, for later pictures too. A result
+    with NaN or infinity is computed again in float32. `warnings.warn` reports both.
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class Upscaler:
         overlap: int | None = None,
         self_ensemble: bool = False,
         alpha: str = "rgt",
+        batch: int | str = "auto",
     ) -> None:
         """weights: a name that `rgt weights` lists, a checkpoint, or a network.
 
@@ -71,7 +72,9 @@ class Upscaler:
         tile: side in input pixels, 16 or more, 0 for the whole image at once, or auto: the whole image if it fits into
         memory, else the largest tile that fits. overlap: input pixels that neighbouring tiles share, by default 32, at
         most half a tile. self_ensemble: mean over 8 flips and transposes, 8 times slower. alpha: enlarged by the
-        network (rgt), by bicubic, or dropped.
+        network (rgt), by bicubic, or dropped. batch: how many tiles of a picture, or whole pictures of one size, run
+        together; auto: on CUDA as many as fit into half of the free memory, up to 8, elsewhere 1. On a CPU it is always
+        1, because batches are not faster there and would change the sums in their last digits.
 
         Raises UsageError for other values, and for weights that cannot be loaded.
         """
@@ -80,6 +83,7 @@ class Upscaler:
         if alpha not in ALPHA_MODES:
             raise UsageError(f"alpha is {alpha!r}; it must be one of {', '.join(ALPHA_MODES)}")
         self.tile, self.overlap, self.alpha = *_tiles(tile, overlap), alpha
+        self.batch = _batch(batch, self.device)
         network = load_model(weights) if isinstance(weights, (str, Path)) else weights
         if not isinstance(network, nn.Module):
             raise UsageError(f"weights are {weights!r}; they must be a name, a file or a network")
@@ -95,35 +99,77 @@ class Upscaler:
         """Enlarge a picture `scale` times, or `outscale` times by a final resize (Lanczos, antialiased).
 
         image: (H, W) or (H, W, C): grey, grey and alpha, RGB or RGBA in this order; alpha is not premultiplied. uint8,
-        uint16, or float32 or float64 in [0, 1]. progress(done, all) counts input pixels, twice if the network enlarges
-        alpha too; a constant alpha is copied without the network.
+        uint16, or float32 or float64 in [0, 1]. A constant alpha is copied without the network. progress(done, all)
+        counts input pixels.
         Returns an array of the same dtype and number of dimensions and, unless alpha is dropped, channels.
         Raises ValueError for other arrays and an outscale ≤ 0; UserError if the result or the smallest tile does not
         fit into memory, or the network's output is not finite.
         """
-        if not isinstance(image, np.ndarray):
-            raise ValueError(f"image is of {type(image).__name__}; give an array, such as numpy.asarray(image)")
-        colour, alpha = split_alpha(image)
-        if self.alpha == "drop":
-            colour, alpha = (colour if alpha is None else fill_transparent(colour, alpha)), None
-        height, width = colour.shape[:2]
-        size = self.output_size(height, width, outscale)
-        self._check_room((height * self.scale, width * self.scale), size, image.size // (height * width))
-        by_network = [colour if alpha is None else fill_transparent(colour, alpha)]
-        even_alpha = alpha is not None and bool((alpha == alpha[0, 0]).all())
-        if alpha is not None and self.alpha == "rgt" and not even_alpha:
-            by_network.append(alpha)
-        arrays = []
-        for number, part in enumerate(by_network):
-            advance = progress and partial(_advance, progress, number, len(by_network), height * width)
-            arrays.append(self._finished(self._enlarge(to_tensor(part), advance), size, image.dtype))
-        if alpha is not None and even_alpha:
-            arrays.append(np.broadcast_to(alpha[:1, :1], (*size, 1)))
-        elif alpha is not None and self.alpha == "bicubic":
-            larger = resize(to_tensor(alpha), (height * self.scale, width * self.scale), Image.Resampling.BICUBIC)
-            arrays.append(self._finished(larger, size, image.dtype))
-        array = arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=2)
-        return array[..., 0] if image.ndim == 2 else array
+        return self.upscale_many([image], outscale, progress)[0]
+
+    def upscale_many(
+        self, images: Sequence[NDArray[Any]], outscale: Outscale = None, progress: Progress | None = None
+    ) -> list[NDArray[Any]]:
+        """Enlarge pictures of one shape and dtype like `upscale`, `pictures_at_once` of them together.
+
+        Also raises ValueError for pictures that differ in shape or dtype.
+        """
+        for image in images:
+            if not isinstance(image, np.ndarray):
+                raise ValueError(f"image is of {type(image).__name__}; give an array, such as numpy.asarray(image)")
+            if (image.shape, image.dtype) != (images[0].shape, images[0].dtype):
+                raise ValueError(
+                    f"images differ: {images[0].shape} {images[0].dtype} and {image.shape} {image.dtype}; "
+                    "upscale those of one shape and dtype together"
+                )
+        pixels = math.prod(images[0].shape[:2]) if images else 0
+        step = self.pictures_at_once(*images[0].shape[:2]) if len(images) > 1 else 1
+        results: list[NDArray[Any]] = []
+        for first in range(0, len(images), step):
+            group = images[first : first + step]
+            advance = progress and partial(_advance, progress, first, len(group), pixels, len(images))
+            results += self._upscale_together(group, outscale, advance)
+        return results
+
+    def pictures_at_once(self, height: int, width: int) -> int:
+        """Return how many pictures of (height, width) `upscale_many` runs together; 1 if they are run in tiles.
+
+        Raises UserError if not even the smallest tile fits into memory.
+        """
+        if self.batch == 1 or self._tile_for(height, width) < max(height, width):
+            return 1
+        result = 4 * 3 * self.scale**2 * height * width
+        return max(1, min(self._at_once(height, width), free_memory(torch.device("cpu")) // (2 * result)))
+
+    def _upscale_together(
+        self, images: Sequence[NDArray[Any]], outscale: Outscale, advance: Callable[[float], None] | None
+    ) -> list[NDArray[Any]]:
+        split = [split_alpha(image) for image in images]
+        height, width = images[0].shape[:2]
+        size, larger = self.output_size(height, width, outscale), (height * self.scale, width * self.scale)
+        self._check_room(larger, size, len(images) * min(images[0].size // (height * width), 3))
+        colours = [colour if alpha is None else fill_transparent(colour, alpha) for colour, alpha in split]
+        alphas = [alpha for _, alpha in split if alpha is not None and self.alpha != "drop"]  # of all pictures, or none
+        is_even = [bool((alpha == alpha[0, 0]).all()) for alpha in alphas]
+        uneven = [alpha for alpha, even in zip(alphas, is_even, strict=True) if not even and self.alpha == "rgt"]
+        share = len(colours) / (len(colours) + len(uneven))
+
+        def by_network(planes: Sequence[NDArray[Any]], before: float, share: float) -> list[NDArray[Any]]:
+            stacked = torch.cat([to_tensor(plane) for plane in planes])
+            results = self._enlarge(stacked, advance and (lambda done: advance(before + share * done)))
+            return [self._finished(result, size, images[0].dtype) for result in results.split(1)]
+
+        arrays = by_network(colours, 0, share)
+        by_rgt = iter(by_network(uneven, share, 1 - share) if uneven else ())
+        for number, (alpha, even) in enumerate(zip(alphas, is_even, strict=True)):
+            if even:
+                array = np.broadcast_to(alpha[:1, :1], (*size, 1))
+            elif self.alpha == "rgt":
+                array = next(by_rgt)
+            else:
+                array = self._finished(resize(to_tensor(alpha), larger, Image.Resampling.BICUBIC), size, alpha.dtype)
+            arrays[number] = np.concatenate([arrays[number], array], axis=2)
+        return [array[..., 0] for array in arrays] if images[0].ndim == 2 else arrays
 
     def output_size(self, height: int, width: int, outscale: Outscale = None) -> tuple[int, int]:
         """Return the (height, width) of the result for a picture of (height, width).
@@ -137,7 +183,7 @@ class Upscaler:
 
     def _check_room(self, enlarged: tuple[int, int], size: tuple[int, int], channels: int) -> None:
         """Raise UserError if the result does not fit into memory: the system would kill the whole process."""
-        needed = 4 * min(channels, 3) * sum(height * width for height, width in {enlarged, size})
+        needed = 4 * channels * sum(height * width for height, width in {enlarged, size})
         free = free_memory(torch.device("cpu"))
         if needed > free:
             raise UserError(
@@ -153,56 +199,79 @@ class Upscaler:
         return to_array(result, dtype)
 
     def _enlarge(self, image: Tensor, advance: Callable[[float], None] | None) -> Tensor:
-        """Enlarge (1, C, H, W) in [0, 1] to (1, C, H·scale, W·scale) on the CPU; C and the network's may be 1 or 3."""
+        """Enlarge (B, C, H, W) in [0, 1] to (B, C, H·scale, W·scale) on the CPU; C and the network's may be 1 or 3."""
         channels = image.shape[1]
         if channels == 1 and self.network.in_chans == 3:
             result = self._run(image.expand(-1, 3, -1, -1), advance).mean(dim=1, keepdim=True)
         elif channels == 3 and self.network.in_chans == 1:
-            result = self._run(image.transpose(0, 1), advance).transpose(0, 1)
+            result = self._run(image.flatten(0, 1)[:, None], advance).unflatten(0, image.shape[:2])[:, :, 0]
         else:
             result = self._run(image, advance)
         return keep_flat(image, clamp_corners(image, result, self.scale), self.scale)
 
-    def _run(self, image: Tensor, advance: Callable[[float], None] | None) -> Tensor:
-        """Run whole or in tiles, which are halved until they fit into memory, for later pictures too."""
-        longer, smallest = max(image.shape[-2:]), max(SMALLEST_AUTO_TILE, 2 * self.overlap)
+    def _tile_for(self, height: int, width: int) -> int:
+        """The side of the tiles for a picture of (height, width); not below the longer side: it is run whole."""
+        longer = max(height, width)
         if self.tile == "auto":
-            tile = largest_tile(self.network, image.shape[-2], image.shape[-1], self.device)
+            tile = largest_tile(self.network, height, width, self.device)
         else:
             tile = min(int(self.tile) or longer, longer)
-        tile = max(tile, SMALLEST_TILE, 2 * self.overlap)
+        return max(tile, SMALLEST_TILE, 2 * self.overlap)
+
+    def _run(self, images: Tensor, advance: Callable[[float], None] | None) -> Tensor:
+        """Run whole pictures together, or one after the other in tiles.
+
+        The batch is halved, then the tiles, until they fit into memory, for later pictures too.
+        """
+        height, width = images.shape[-2:]
+        tile, smallest = self._tile_for(height, width), max(SMALLEST_AUTO_TILE, 2 * self.overlap)
         while True:
-            self.used_tile = tile if tile < longer else 0
+            is_whole = tile >= max(height, width)
+            self.used_tile = 0 if is_whole else tile
+            tiles = math.prod(len(tile_starts(length, tile, self.overlap)) for length in (height, width))
+            at_once = min(self._at_once(min(tile, height), min(tile, width)), len(images) if is_whole else tiles)
+            parts = images.split(at_once if is_whole else 1)
             try:
-                return tiled_forward(
-                    self._forward,
-                    image,
-                    self.scale,
-                    tile,
-                    self.overlap,
-                    batch=self._tiles_at_once(tile),
-                    progress=advance and (lambda done, tiles: advance(done / tiles)),
-                )
+                results = [
+                    tiled_forward(
+                        self._forward,
+                        part,
+                        self.scale,
+                        tile,
+                        self.overlap,
+                        batch=at_once,
+                        progress=advance and partial(_advance_part, advance, number, len(parts)),
+                    )
+                    for number, part in enumerate(parts)
+                ]
+                return results[0] if len(results) == 1 else torch.cat(results)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                if tile <= smallest:
+                if at_once > 1:
+                    self.batch = at_once // 2
+                    less = f"a batch of {self.batch}"
+                elif tile > smallest:
+                    tile = self.tile = max(smallest, tile // 2 // 8 * 8)
+                    less = f"tiles of {tile} pixels"
+                else:
                     raise UserError(
-                        f"{image.shape[-2]}x{image.shape[-1]} pixels do not fit into the memory of {self.device}, not "
+                        f"{height}x{width} pixels do not fit into the memory of {self.device}, not "
                         f"even in tiles of {tile}; use --device cpu, or close other programs"
                     ) from error
-                tile = self.tile = max(smallest, tile // 2 // 8 * 8)
             # outside of `except`, whose exception keeps the tensors of the failed run alive
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
-            warnings.warn(f"out of memory: going on with tiles of {tile} pixels", stacklevel=2)
+            warnings.warn(f"out of memory: going on with {less}", stacklevel=2)
 
-    def _tiles_at_once(self, tile: int) -> int:
-        """More than one tile keeps a GPU busy; a CPU gains nothing from it."""
+    def _at_once(self, height: int, width: int) -> int:
+        """How many tiles or pictures of (height, width) to run together."""
+        if self.batch != "auto":
+            return int(self.batch)
         if self.device.type != "cuda":
             return 1
-        room = free_memory(self.device) // max(1, image_memory(self.network, tile, tile))
-        return max(1, min(_MOST_TILES_AT_ONCE, room // 2))
+        room = free_memory(self.device) // max(1, image_memory(self.network, height, width))
+        return max(1, min(_MOST_AT_ONCE, room // 2))
 
     @torch.inference_mode()
     def _forward(self, image: Tensor) -> Tensor:
@@ -236,8 +305,24 @@ def _tiles(tile: int | str, overlap: int | None) -> tuple[int | str, int]:
     return int(tile), int(overlap)
 
 
-def _advance(progress: Progress, number: int, parts: int, pixels: int, share: float) -> None:
-    progress(round((number + share) * pixels), parts * pixels)
+def _batch(batch: int | str, device: torch.device) -> int | str:
+    """Check a batch. Raises UsageError; warns on a CPU, where it is 1."""
+    if batch != "auto" and (not is_whole_number(batch) or int(batch) < 1):
+        raise UsageError(f"batch is {batch!r}; it must be auto, or a whole number from 1 up")
+    if device.type != "cpu":
+        return batch if batch == "auto" else int(batch)
+    if batch not in ("auto", 1):
+        warnings.warn(f"batch {batch} has no effect on a CPU, where one at a time is as fast", stacklevel=3)
+    return 1
+
+
+def _advance(progress: Progress, first: int, count: int, pixels: int, total: int, share: float) -> None:
+    """Report a share of `count` pictures of `pixels`, from number `first` of `total` on."""
+    progress(round((first + share * count) * pixels), total * pixels)
+
+
+def _advance_part(advance: Callable[[float], None], number: int, parts: int, done: int, tiles: int) -> None:
+    advance((number + done / tiles) / parts)
 
 
 def _device(name: str) -> torch.device:

@@ -14,6 +14,7 @@ from PIL import Image
 from skimage import data
 
 from rgt_arch.errors import UsageError
+from rgt_arch.inference import batches
 from rgt_arch.inference import jobs as jobs_module
 from rgt_arch.inference.jobs import Outcome, run_jobs, upscale_files
 from rgt_arch.inference.pictures import writing
@@ -313,7 +314,7 @@ def test_an_error_of_the_system_is_a_failure_of_one_file(photos, tmp_path, monke
     def read_picture(path):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(jobs_module, "read_picture", read_picture)
+    monkeypatch.setattr(batches, "read_picture", read_picture)
     assert counts(upscale([photos], Output(tmp_path / "o"))) == (0, 0, 2)
 
 
@@ -435,6 +436,80 @@ def test_chosen_weights_are_loaded_once_and_named_in_one_line(kinds, tmp_path, c
     assert run(kinds) == ((9, 1, 1), ["RGT_T_x4_photo", "RGT_T_x4"], [photo, clean])
     assert run([kinds[0]]) == ((0, 6, 0), [], [])
     assert run(kinds, "RGT_T_x4") == ((10, 0, 1), ["RGT_T_x4"], [])
+
+
+# --- batches ---
+
+
+class Recording(Enlarge):
+    """Keeps the number of images of each call. An image whose first pixel is red becomes NaN."""
+
+    def __init__(self):
+        super().__init__()
+        self.batches = []
+
+    def forward(self, image):
+        self.batches.append(len(image))
+        is_red = (image[..., 0, 0] == torch.tensor([1, 0, 0])).all(1)
+        return super().forward(image).masked_fill(is_red[:, None, None, None], float("nan"))
+
+
+def upscale_in_batches(batch, inputs, output):
+    """As on a GPU; on a CPU a batch would be 1. Returns the outcome and the sizes of the network's batches."""
+    network = Recording()
+    running = Upscaler(network, device="cpu")
+    running.batch = batch
+    return run_jobs(plan_jobs(inputs, output, 2), lambda _: running, output), network.batches
+
+
+def folder_of(tmp_path, **pictures):
+    for name, pixels in pictures.items():
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+    return sorted(tmp_path.glob("*.png"))
+
+
+def test_pictures_of_equal_size_are_enlarged_together_with_the_results_of_single_ones(tmp_path):
+    cats = {f"a{n}": data.chelsea()[n : n + 20, 100:130] for n in range(5)}
+    grey, turned = data.camera()[:20, :30], data.chelsea()[:30, :20]
+    icons = {f"d{n}": np.dstack([cats[f"a{n}"], np.full((20, 30), 255, np.uint8)]) for n in range(3)}
+    icons["d1"][3:9, 5:12, 3] = 0  # only its alpha is enlarged by the network
+    inputs = folder_of(tmp_path, **cats, b0=grey, c0=turned, **icons)
+    names = {}
+    for batch, sizes in ((1, [1] * 11), (3, [3, 2, 1, 1, 3, 1])):
+        outcome, seen = upscale_in_batches(batch, inputs, Output(tmp_path / f"{batch}", compare=True))
+        assert (counts(outcome), seen) == ((10, 0, 0), sizes)
+        names[batch] = {path.name: path.read_bytes() for path in (tmp_path / f"{batch}").iterdir()}
+    assert len(names[1]) == 20
+    assert names[3] == names[1]
+
+
+def test_pictures_that_fail_in_a_batch_fail_alone(tmp_path, capsys):
+    cats = {f"{n}": data.chelsea()[n : n + 20, 100:130].copy() for n in range(9)}
+    cats["4"][0, 0] = 255, 0, 0
+    inputs = folder_of(tmp_path, **cats)
+    inputs[1].write_bytes(inputs[1].read_bytes()[:-200])  # truncated
+    Image.fromarray(cats["7"]).save(tmp_path / "7.png", exif=b"Exif\0\0nonsense")
+    outcome, seen = upscale_in_batches(4, inputs, Output(tmp_path / "o"))
+    assert counts(outcome) == (7, 0, 2)
+    assert [line.split(": ")[0] for line in outcome.failures] == [str(inputs[1]), str(inputs[4])]
+    assert "not finite" in outcome.failures[1]
+    assert seen == [4, 2, 4, 2, 1, 4, 2, 1, 4]  # halved three times until number 4 is alone
+    told = capsys.readouterr().err
+    assert told.count("EXIF data, which is damaged") == told.count(f"{inputs[7]}: ") == 1
+    assert told.count("4.20k/4.20k") == 1, "the bar ends with the pixels that were done"
+
+
+def test_interrupted_batch_leaves_no_output(tmp_path):
+    class Interrupted(Recording):
+        def forward(self, image):
+            raise KeyboardInterrupt
+
+    inputs = folder_of(tmp_path, a=data.chelsea()[:20, :30], b=data.chelsea()[:20, :30])
+    running = Upscaler(Interrupted(), device="cpu")
+    running.batch = 2
+    with pytest.raises(KeyboardInterrupt):
+        run_jobs(plan_jobs(inputs, Output(tmp_path / "o"), 2), lambda _: running, Output(tmp_path / "o"))
+    assert list((tmp_path / "o").iterdir()) == []
 
 
 # --- results ---

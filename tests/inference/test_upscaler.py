@@ -1,6 +1,7 @@
 """`Upscaler`: array types, tiles, alpha, precision, and devices that fail."""
 
 import itertools
+import math
 import warnings
 
 import numpy as np
@@ -112,8 +113,8 @@ def test_progress_counts_every_pixel_of_colour_and_alpha():
     Upscaler(Enlarge(), device="cpu", tile=16, overlap=4).upscale(
         picture("uint8", 40, 50, 4), progress=lambda *call: calls.append(call)
     )
-    assert calls[-1] == (4000, 4000)
-    assert {total for _, total in calls} == {4000}
+    assert calls[-1] == (2000, 2000)
+    assert {total for _, total in calls} == {2000}
     assert all(before < after for (before, _), (after, _) in itertools.pairwise(calls))
     assert len(calls) > 10
 
@@ -280,6 +281,118 @@ def test_free_memory_respects_control_groups_and_ignores_the_file_cache(tmp_path
     assert memory.free_memory(torch.device("cpu")) == 200
 
 
+# --- batches ---
+
+
+class Recording(Enlarge):
+    """Keeps the shapes of its inputs. The device can hold `pixels` input pixels of all images together."""
+
+    def __init__(self, pixels=math.inf):
+        super().__init__()
+        self.pixels, self.seen = pixels, []
+
+    def forward(self, image):
+        self.seen.append((len(image), *image.shape[-2:]))
+        if math.prod(self.seen[-1]) > self.pixels:
+            raise MemoryError
+        return super().forward(image)
+
+
+def running_in_batches(batch, network=None, **options):
+    """As on a GPU: on a CPU the batch is 1."""
+    running = Upscaler(network or Recording(), device="cpu", **options)
+    running.batch = batch
+    return running
+
+
+@pytest.mark.parametrize("mode", upscaler.ALPHA_MODES)
+@pytest.mark.parametrize("channels", [(), (2,), (3,), (4,)])
+def test_results_of_a_batch_are_those_of_single_pictures(mode, channels):
+    images = [picture("uint8", 9, 7, *channels) // (number + 1) for number in range(5)]
+    for image in images[2:4] if channels in ((2,), (4,)) else ():
+        image[..., -1] = 200  # constant alpha
+    network, calls = Recording(), []
+    running = running_in_batches(3, network, alpha=mode)
+    results = running.upscale_many(images, 1.5, lambda *call: calls.append(call))
+    colours = [(3, 9, 7), (2, 9, 7)]
+    with_alpha = mode == "rgt" and channels in ((2,), (4,))
+    assert network.seen == ([(3, 9, 7), (2, 9, 7), (2, 9, 7), (1, 9, 7)] if with_alpha else colours)
+    assert calls[-1] == (5 * 63, 5 * 63)
+    assert all(before < after for (before, _), (after, _) in itertools.pairwise(calls))
+    for image, result in zip(images, results, strict=True):
+        np.testing.assert_array_equal(result, Upscaler(Enlarge(), device="cpu", alpha=mode).upscale(image, 1.5))
+
+
+def test_a_grey_network_runs_the_channels_of_several_pictures_together():
+    network = Recording()
+    network.in_chans = 1
+    images = [picture("uint8", 9, 7, 3), picture("uint8", 9, 7, 3)[::-1]]
+    results = running_in_batches(2, network).upscale_many(images)
+    assert network.seen == [(2, 9, 7)] * 3
+    np.testing.assert_array_equal(results, [image.repeat(2, 0).repeat(2, 1) for image in images])
+
+
+def test_pictures_in_tiles_run_one_after_the_other_and_their_tiles_together():
+    network = Recording()
+    images = [picture("uint8", 50, 40, 3)] * 2
+    running = running_in_batches(3, network, tile=32, overlap=8)
+    results = running.upscale_many(images)
+    assert network.seen == [(3, 32, 32), (1, 32, 32)] * 2
+    np.testing.assert_array_equal(results, [image.repeat(2, 0).repeat(2, 1) for image in images])
+
+
+def test_out_of_memory_halves_the_batch_before_the_tiles():
+    network = Recording(3 * 80 * 70)
+    images = [picture("uint8", 80, 70, 3)] * 5
+    running = running_in_batches(5, network)
+    with pytest.warns(UserWarning, match="out of memory: going on with a batch of 2"):
+        results = running.upscale_many(images)
+    assert network.seen == [(5, 80, 70), (2, 80, 70), (2, 80, 70), (1, 80, 70)]
+    assert (running.used_tile, running.batch) == (0, 2)
+    np.testing.assert_array_equal(results, [image.repeat(2, 0).repeat(2, 1) for image in images])
+    with pytest.warns(UserWarning, match="out of memory") as told:
+        running.upscale_many([picture("uint8", 160, 140, 3)] * 2)
+    assert [str(warning.message).split()[-1] for warning in told] == ["1", "pixels"]
+    assert (running.used_tile, running.batch) == (80, 1)
+
+
+def test_a_cpu_runs_one_at_a_time_and_gives_the_same_bits(network):
+    images = [data.astronaut()[n : n + 30, 200:233] for n in range(3)]
+    with pytest.warns(UserWarning, match="batch 3 has no effect on a CPU"):
+        running = Upscaler(network, device="cpu", batch=3)
+    seen = []
+    hook = network.register_forward_pre_hook(lambda _, arguments: seen.append(len(arguments[0])))
+    results = running.upscale_many([image / np.float32(255) for image in images])
+    hook.remove()
+    assert seen == [1, 1, 1]
+    for image, result in zip(images, results, strict=True):
+        np.testing.assert_array_equal(result, Upscaler(network, device="cpu").upscale(image / np.float32(255)))
+
+
+def test_auto_runs_as_many_pictures_on_a_gpu_as_half_of_its_memory_holds(monkeypatch):
+    running = Upscaler(Enlarge(), device="cpu")
+    running.batch, running.device = "auto", torch.device("cuda")
+    one = memory.image_memory(running.network, 300, 400)
+    free = {"cuda": 100 * one, "cpu": 100 * one}
+    for module in (memory, upscaler):
+        monkeypatch.setattr(module, "free_memory", lambda device: free[device.type])
+    for kind, amount, expected in (
+        ("cuda", 100 * one, 8),
+        ("cuda", 7 * one, 3),
+        ("cuda", 1.5 * one, 1),
+        ("cpu", 2 * 5 * 4 * 3 * 600 * 800, 5),  # results are kept in main memory
+    ):
+        free |= {"cuda": 100 * one, "cpu": 100 * one, kind: int(amount)}
+        assert running.pictures_at_once(300, 400) == expected
+
+
+def test_pictures_of_different_kinds_are_not_a_batch():
+    for other in (picture("uint8", 9, 8, 3), picture("uint16", 9, 7, 3), picture("uint8", 9, 7)):
+        with pytest.raises(ValueError, match="images differ"):
+            Upscaler(Enlarge(), device="cpu").upscale_many([picture("uint8", 9, 7, 3), other])
+    assert Upscaler(Enlarge(), device="cpu").upscale_many([]) == []
+
+
 # --- precision ---
 
 
@@ -356,6 +469,8 @@ def test_grey_network_processes_colour_channels_separately():
         ({"tile": True}, "tile is True"),
         ({"tile": 32, "overlap": 32}, "overlap is 32"),
         ({"overlap": 1.5}, "overlap is 1.5"),
+        ({"batch": 0}, "batch is 0"),
+        ({"batch": "all"}, "batch is 'all'"),
         ({"weights": None}, "weights are None"),
         ({"weights": "no/such.pth"}, "no/such.pth"),
     ],

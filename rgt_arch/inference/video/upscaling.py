@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 from av.error import FFmpegError
 from av.packet import Packet
+from numpy.typing import NDArray
 
 from rgt_arch.errors import UserError
 from rgt_arch.files import written_whole
@@ -52,10 +55,21 @@ def upscale_video(
         usual_duration = max(1, round(1 / ((video.average_rate or video.guessed_rate or 25) * (video.time_base or 1))))
         done = late = 0
         last: int | None = None
+        waiting: list[tuple[NDArray[Any], tuple[Fraction, int, int]]] = []  # frames of one size, and how to write them
+        at_once = 1
 
         def advance(part: int, whole: int) -> None:
             if progress:
-                progress(round((done + part / whole) * pixels), max(frames, done + 1) * pixels)
+                count = len(waiting)
+                progress(round((done + count * part / whole) * pixels), max(frames, done + count) * pixels)
+
+        def flush() -> None:
+            nonlocal done
+            pictures = upscaler.upscale_many([picture for picture, _ in waiting], outscale, advance)
+            done += len(waiting)
+            for picture, (_, place) in zip(pictures, waiting, strict=True):
+                writer.write(picture, *place)
+            waiting.clear()
 
         if (kind := container.format.name) not in WRITTEN_KINDS:
             kind = source.suffix[1:].lower() if source.suffix.lower() in VIDEO_SUFFIXES else kind
@@ -77,10 +91,17 @@ def upscale_video(
                     if last is not None and time <= last:
                         late += 1
                         continue
-                    aspect = upright_aspect(part, parts.aspect)
-                    picture = upscaler.upscale(converter.to_upright_rgb(part), outscale=outscale, progress=advance)
-                    writer.write(picture, aspect, time, part.duration or usual_duration)
-                    last, done = time, done + 1
+                    last = time
+                    picture = converter.to_upright_rgb(part)
+                    if waiting and (picture.shape, picture.dtype) != (waiting[0][0].shape, waiting[0][0].dtype):
+                        flush()
+                    if not waiting:
+                        at_once = upscaler.pictures_at_once(*picture.shape[:2])
+                    place = upright_aspect(part, parts.aspect), time, part.duration or usual_duration
+                    waiting.append((picture, place))
+                    if len(waiting) >= at_once:
+                        flush()
+                flush()
                 writer.finish()
             for text in _losses(contents(container, video, survey.extras), beside):
                 notify(text)

@@ -25,8 +25,11 @@ class Same:
     def output_size(self, height: int, width: int, outscale: object = None) -> tuple[int, int]:
         return height, width
 
-    def upscale(self, image: np.ndarray, outscale: object = None, progress: object = None) -> np.ndarray:
-        return image
+    def upscale_many(self, images: list[np.ndarray], outscale: object, progress: object) -> list[np.ndarray]:
+        return images
+
+    def pictures_at_once(self, height: int, width: int) -> int:
+        return 1
 
 
 @pytest.mark.parametrize("name", ["source.mp4", "source.mkv"])

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import resource
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,12 @@ class Repeat:
             progress(1, 1)
         height, width = self.output_size(*image.shape[:2], outscale)
         return image.repeat(2, 0).repeat(2, 1)[:height, :width]
+
+    def upscale_many(self, images: Sequence[NDArray[Any]], *args: Any) -> list[NDArray[Any]]:
+        return [self.upscale(image, *args) for image in images]
+
+    def pictures_at_once(self, height: int, width: int) -> int:
+        return 1
 
 
 def run(source: Path, name: str = "out.mp4", upscaler: Any = None, **options: Any) -> tuple[Path, list[str]]:
@@ -335,6 +342,38 @@ def test_a_real_network_enlarges_frames_as_it_enlarges_pictures(make_video: Make
         for small, large in zip(before.decode(video=0), after.decode(video=0), strict=True):
             expected = converter.from_rgb(upscaler.upscale(rgb(small)), (128, 96), "yuv420p", 6, full=False)
             assert np.abs(rgb(large).astype(int) - rgb(expected)).mean() < 2
+
+
+def test_frames_in_batches_give_the_same_file(make_video: Make, tmp_path: Path) -> None:
+    batches: list[tuple[int, int]] = []
+    calls: list[tuple[int, int]] = []
+
+    class Recording(torch.nn.Module):
+        upscale, in_chans, embed_dim = 2, 3, 8
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            batches.append((len(image), image.shape[-1]))
+            return image.repeat_interleave(2, -2).repeat_interleave(2, -1)
+
+    options = {"time_base": Fraction(1, 25), "options": {"g": "10"}}  # as MPEG-TS needs it
+    wide = make_video("wide.ts", times=range(10), picture=disc(*WIDE, SQUARE), **options)
+    tall = make_video("tall.ts", times=range(25, 28), picture=disc(*TALL, SQUARE), **options)
+    changing = joined(tmp_path / "changing.ts", [wide, tall]), [(4, 64), (4, 64), (2, 64), (3, 48)]
+    with_sound = make_video("sound.mp4", audio="aac", times=range(0, 360, 40)), [(4, 64), (4, 64), (1, 64)]
+    for source, expected in (changing, with_sound):
+        results = []
+        for batch in (1, 4):
+            batches.clear()
+            calls.clear()
+            upscaler = Upscaler(Recording(), device="cpu")  # type: ignore[arg-type]
+            upscaler.batch = batch  # as on a GPU
+            target, notices = run(
+                source, f"{batch}{source.suffix}", upscaler, progress=lambda *call: calls.append(call)
+            )
+            assert all(before[0] <= after[0] for before, after in pairwise(calls))
+            results.append((target.read_bytes(), notices))
+        assert batches == expected
+        assert results[0] == results[1]
 
 
 def test_truncated_video_gives_its_remaining_frames(make_video: Make) -> None:
