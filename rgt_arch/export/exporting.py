@@ -61,6 +61,8 @@ def export_network(
     missing = [name for name in ("onnx", "onnxruntime", "onnxscript") if importlib.util.find_spec(name) is None]
     if missing and target.suffix.lower() == ".onnx":
         raise UsageError(f"ONNX files need {', '.join(missing)}; pip install 'rgt-arch[export]'")
+    if precision == "bf16" and target.suffix.lower() == ".onnx":
+        raise UsageError("--precision bf16: onnxruntime on CPUs, which checks ONNX files, lacks it; take fp16 or .pt2")
     source = resolve_path(weights)
     check_output("-o", target, [source], overwrite=overwrite)
     network = load_model(source)
@@ -83,7 +85,10 @@ def export_network(
             torch.export.save(program, beside, extra_files=facts)
         else:
             nodes = f"{_save_onnx(program, facts, beside)} nodes, "
-        lines, largest = _compare(network, beside, sizes)
+        try:
+            lines, largest = _compare(network, beside, sizes)
+        except UserError as error:
+            raise UserError(f"{target}: not written: {str(error).removeprefix(f'{beside}: ')}") from error
         if not largest <= _LARGEST_DIFFERENCE[precision]:
             raise UserError(
                 f"{target}: not written: its results differ from PyTorch's by {largest:.1e}, which is more than "

@@ -17,7 +17,6 @@ from rgt_arch.archs.rgt_arch import (
     RGB_MEAN,
     RGT,
     LocalAttention,
-    RecursiveGeneralizationAttention,
     convolve,
     relative_index,
     relative_offsets,
@@ -70,6 +69,8 @@ class GraphRGT(nn.Module):
 
     Takes over modules of `network` and converts them to `dtype`. Sizes up to LARGEST_SIDE.
     """
+
+    mean: Tensor
 
     def __init__(self, network: RGT, dtype: torch.dtype) -> None:
         super().__init__()
@@ -193,7 +194,10 @@ class _Block(nn.Module):
 
 
 class _Local(nn.Module):
-    def __init__(self, attn: LocalAttention) -> None:
+    table_0: Tensor
+    table_1: Tensor
+
+    def __init__(self, attn: Any) -> None:
         super().__init__()
         self.shifted, self.heads, self.head_dim = attn.shifted, attn.branch_heads, attn.head_dim
         self.qkv, self.proj, self.get_v = attn.qkv, attn.proj, attn.get_v
@@ -233,7 +237,10 @@ class _Local(nn.Module):
 
 
 class _Global(nn.Module):
-    def __init__(self, attn: RecursiveGeneralizationAttention) -> None:
+    kernel: Tensor
+    kernel_bias: Tensor
+
+    def __init__(self, attn: Any) -> None:
         super().__init__()
         self.heads, self.stride = attn.num_heads, attn.reduction1.stride[0]
         self.dwconv, self.conv, self.norm_act, self.cpe = attn.dwconv, attn.conv, attn.norm_act, attn.cpe

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -76,17 +76,16 @@ class Upscaler:
 
         Raises UsageError for other values, and for weights that cannot be loaded.
         """
-        network = weights
         if isinstance(weights, (str, Path)) and Path(weights).suffix.lower() == ".onnx":
-            network = OnnxNetwork(weights, device)
-            device, tile = "cpu", _tile_of_file(network, tile, precision)
+            file = OnnxNetwork(weights, device)
+            device, tile = "cpu", _tile_of_file(file, tile, precision)
+            weights = cast(RGT, file)  # it has what is used of an RGT here
         self.device = _device(device)
         self.dtype = _autocast_dtype(precision, self.device)
         if alpha not in ALPHA_MODES:
             raise UsageError(f"alpha is {alpha!r}; it must be one of {', '.join(ALPHA_MODES)}")
         self.tile, self.overlap, self.alpha = *_tiles(tile, overlap), alpha
-        if isinstance(network, (str, Path)):
-            network = load_model(network)
+        network = load_model(weights) if isinstance(weights, (str, Path)) else weights
         if not isinstance(network, nn.Module):
             raise UsageError(f"weights are {weights!r}; they must be a name, a file or a network")
         if network.in_chans not in (1, 3):
