@@ -28,15 +28,15 @@ LARGEST_SIDE = 65535
 class Windows(NamedTuple):
     """How a branch of L-SA cuts a map into windows of n positions and joins them again."""
 
-    index: Tensor
+    bias_index: Tensor
     """(n·n,) int64: `relative_index`."""
-    count: int
+    total: int
     cut: Tensor
-    """(count·n,) int64: the pixel of each window position; H·W, a row of zeros, for padding."""
+    """(total·n,) int64: the pixel of each window position; H·W, a row of zeros, for padding."""
     join: Tensor
     """(H·W,) int64: the window position of each pixel."""
     mask: Tensor | None
-    """(count, 1, n, n): the shift mask; None if the windows are not shifted."""
+    """(total, 1, n, n): the shift mask; None if the windows are not shifted."""
 
 
 class Round(NamedTuple):
@@ -225,14 +225,14 @@ class _Local(nn.Module):
     def _attend(self, qkv: Tensor, windows: Windows, table: Tensor, order: tuple[int, int, int]) -> Tensor:
         """(B, H·W + 1, 3·C/2) to (B, H·W, C/2); order: places of q, k and v."""
         batch, size = qkv.shape[0], self.heads * self.head_dim
-        length = round(windows.index.shape[0] ** 0.5)
+        length = round(windows.bias_index.shape[0] ** 0.5)
         cut = qkv.index_select(1, windows.cut)
-        cut = cut.reshape(batch, windows.count, length, 3, self.heads, self.head_dim).permute(3, 0, 1, 4, 2, 5)
+        cut = cut.reshape(batch, windows.total, length, 3, self.heads, self.head_dim).permute(3, 0, 1, 4, 2, 5)
         q, k, v = (cut[place] for place in order)
-        scores = q @ k.transpose(-2, -1) + table.index_select(1, windows.index).reshape(-1, length, length)
+        scores = q @ k.transpose(-2, -1) + table.index_select(1, windows.bias_index).reshape(-1, length, length)
         if windows.mask is not None:
             scores = scores + windows.mask
-        attended = (scores.softmax(-1) @ v).transpose(2, 3).reshape(batch, windows.count * length, size)
+        attended = (scores.softmax(-1) @ v).transpose(2, 3).reshape(batch, windows.total * length, size)
         return attended.index_select(1, windows.join)
 
 
