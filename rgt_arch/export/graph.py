@@ -1,276 +1,312 @@
-"""RGT's forward as one graph for all sizes: without slices, without branches, with few nodes.
+"""RGT as an ONNX graph, written node by node: the same few nodes for every size, in seconds.
 
-Heights and widths may be symbols of `torch.export`, so everything that depends on them is integer arithmetic. What
-depends on the weights alone (position biases; projections, reordered and scaled) is computed once, in float32.
+Window padding, cyclic shifts and recursion depth depend on the size, so that small integer arithmetic in the graph
+computes them once for all blocks. What depends on the weights alone (position biases, reordered and scaled
+projections) is computed here, in float32.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
+import onnx
 import torch
-import torch.nn.functional as F
+from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from rgt_arch.archs.rgt_arch import (
     MASK_VALUE,
-    RGB_MEAN,
     RGT,
     LocalAttention,
-    convolve,
     relative_index,
     relative_offsets,
 )
 
-LARGEST_SIDE = 65535
+OPSET = 20
+_CPU = torch.device("cpu")
 
 
-class Windows(NamedTuple):
-    """How a branch of L-SA cuts a map into windows of n positions and joins them again."""
+class _Windows(NamedTuple):
+    """How a branch of L-SA cuts a map into `count` windows of n positions and joins them; names of values."""
 
-    bias_index: Tensor
-    """(n·n,) int64: `relative_index`."""
-    total: int
-    cut: Tensor
-    """(total·n,) int64: the pixel of each window position; H·W, a row of zeros, for padding."""
-    join: Tensor
+    cut: str
+    """(count·n,) int64: the pixel of each window position; H·W, a row of zeros, for padding."""
+    join: str
     """(H·W,) int64: the window position of each pixel."""
-    mask: Tensor | None
-    """(total, 1, n, n): the shift mask; None if the windows are not shifted."""
+    mask: str | None
+    """(count, 1, n, n): the shift mask; None if the windows are not shifted."""
 
 
-class Round(NamedTuple):
-    """A round of RG-SA's recursion. For maps that are too small for it, it multiplies by one."""
+def onnx_model(
+    network: RGT, size: tuple[int, int] | None, dtype: torch.dtype, facts: dict[str, str]
+) -> onnx.ModelProto:
+    """Return a model from `image` to `result`, float32 (B, C, H, W) and upscale times as large, in `dtype` inside.
 
-    applies: int
-    """1 or 0."""
-    height: int
-    width: int
-    """Size of its result."""
-    side: int
-    """Pixels a side that become one."""
-    places: Tensor
-    """(side·side,): the weights of `_Global.kernel` that it multiplies by."""
-    rows: Tensor
-    cols: Tensor
-    """Pixels that it sees."""
-
-
-class Geometry(NamedTuple):
-    """What the blocks need to know of the size."""
-
-    windows: dict[bool, list[Windows]]
-    """By whether they are shifted: those of each branch."""
-    rounds: list[Round]
+    size: the only (height, width), with B = 1; None: any B, H and W from 1 up. facts: the file's metadata.
+    """
+    graph, scale = _Graph(network, size, dtype), network.upscale
+    shapes = [(1, network.in_chans, *(scale * side for side in size)) if size else (None,) * 4 for scale in (1, scale)]
+    names: list[Any] = ["batch", network.in_chans, "height", "width"]
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, shapes[0] if size else names)
+    out_names: list[Any] = ["batch", network.in_chans, f"height*{scale}", f"width*{scale}"]
+    result = helper.make_tensor_value_info("result", TensorProto.FLOAT, shapes[1] if size else out_names)
+    graph.write()
+    whole = helper.make_graph(graph.nodes, "RGT", [image], [result], list(graph.tensors.values()))
+    model = helper.make_model(whole, producer_name="rgt_arch", opset_imports=[helper.make_opsetid("", OPSET)])
+    model.ir_version = 10  # of that opset's release; onnxruntime refuses newer ones than it knows
+    helper.set_model_props(model, facts)
+    return model
 
 
-class GraphRGT(nn.Module):
-    """`network` in evaluation, rewritten: (B, in_chans, H, W) float32 to (B, in_chans, upscale·H, upscale·W) float32.
+class _Graph:
+    """Nodes by calls: `self.MatMul(x, weight)` adds one and returns the name of its result.
 
-    Takes over modules of `network` and converts them to `dtype`. Sizes up to LARGEST_SIDE.
+    Inputs are such names, tensors (in the dtype of the graph if they are floating-point) or integers. Features are
+    (B, H, W, C), as in the network.
     """
 
-    mean: Tensor
+    def __init__(self, network: RGT, size: tuple[int, int] | None, dtype: torch.dtype) -> None:
+        self.network, self.size, self.dtype = network, size, dtype
+        self.nodes: list[onnx.NodeProto] = []
+        self.tensors: dict[Any, TensorProto] = {}
 
-    def __init__(self, network: RGT, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.split_size, self.stride, self.recursion = network.split_size, network.reduction_stride, network.recursion
-        self.most_rounds = network.geometry(LARGEST_SIDE, LARGEST_SIDE, torch.device("cpu")).depth
-        self.first, self.norm_first = network.conv_first, network.before_RG[1]
-        self.groups = nn.ModuleList(_Group(group) for group in network.layers)
-        self.norm, self.conv_after_body = network.norm, network.conv_after_body
-        self.tail = nn.Sequential(network.conv_before_upsample, network.upsample, network.conv_last)
-        self.dtype, self.img_range = dtype, network.img_range
-        self.to(dtype)
-        mean = RGB_MEAN if network.in_chans == 3 else (0.0,)
-        self.register_buffer("mean", torch.tensor(mean).reshape(1, -1, 1, 1))
-        for number, window in enumerate(self._shapes()):
-            self.register_buffer(f"index_{number}", relative_index(window, torch.device("cpu")).flatten())
+    def __getattr__(self, operator: str) -> Callable[..., Any]:
+        return partial(self._node, operator)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Super-resolve images."""
-        height, width = image.shape[2:]
-        windows = {
-            shifted: [self._windows(number, height, width, shifted) for number in range(2)] for shifted in (False, True)
+    def _node(self, operator: str, *inputs: Any, results: int = 1, **attributes: Any) -> Any:
+        names = [f"{operator}_{len(self.nodes)}_{number}" for number in range(results)]
+        node = helper.make_node(operator, list(map(self._value, inputs)), names, names[0], **attributes)
+        self.nodes.append(node)
+        return names[0] if results == 1 else names
+
+    def _value(self, value: Any) -> str:
+        if isinstance(value, str):
+            return value
+        if isinstance(value, Tensor):
+            array = value.detach().to(self.dtype if value.is_floating_point() else value.dtype).contiguous().numpy()
+        else:
+            array = np.asarray(value)  # integers are int64; float32 arrays remain so
+        key = (array.dtype.str, array.shape, array.tobytes())
+        if key not in self.tensors:
+            self.tensors[key] = numpy_helper.from_array(array, f"constant_{len(self.tensors)}")
+        return self.tensors[key].name
+
+    def _float_type(self) -> int:
+        return TensorProto.FLOAT16 if self.dtype == torch.float16 else TensorProto.FLOAT
+
+    def write(self) -> None:
+        """Write the nodes of `RGT.forward`."""
+        network: Any = self.network
+        shape = self.Shape("image")
+        batch, height, width = (self.Gather(shape, axis) for axis in (0, 2, 3))
+        self.as_map = self._vector(batch, height, width, network.embed_dim)
+        self.as_half = self._vector(batch, -1, network.embed_dim // 2)
+        self.depth = self._recursion_depth(height, width)
+        shifts = {module.shifted for module in network.modules() if isinstance(module, LocalAttention)}
+        windows = (network.split_size, network.split_size[::-1])
+        self.windows = {
+            shifted: [self._windows(window, shifted, height, width) for window in windows] for shifted in shifts
         }
-        geometry = Geometry(windows, self._rounds(height, width))
-        shallow = self.first(((image - self.mean) * self.img_range).to(self.dtype)).permute(0, 2, 3, 1)
-        x = self.norm_first(shallow)
-        for group in self.groups:
-            x = group(x, geometry)
-        x = convolve(self.norm(x), self.conv_after_body) + shallow
-        return self.tail(x.permute(0, 3, 1, 2)).float() / self.img_range + self.mean
+        mean = np.array(network.rgb_mean if network.in_chans == 3 else (0,), np.float32).reshape(-1, 1, 1)
+        img_range = np.float32(network.img_range)
+        image = self.Cast(self.Mul(self.Sub("image", mean), img_range), to=self._float_type())
+        shallow = self._apply(network.conv_first, image)
+        x = self._apply(network.before_RG[1], self._nhwc(shallow))
+        for group in network.layers:
+            residual = x
+            for block in group.blocks:
+                x = self._block(block, x)
+            x = self.Add(residual, self._convolve(group.conv, x))
+        x = self._apply(network.conv_after_body, self._nchw(self._apply(network.norm, x)))
+        tail = nn.Sequential(network.conv_before_upsample, network.upsample, network.conv_last)
+        x = self.Cast(self._apply(tail, self.Add(x, shallow)), to=TensorProto.FLOAT)
+        self.Add(self.Div(x, img_range), mean)
+        self.nodes[-1].output[0] = "result"
 
-    def _shapes(self) -> tuple[tuple[int, int], tuple[int, int]]:
-        return self.split_size, self.split_size[::-1]
+    # -- modules -------------------------------------------------------------------------------------------------------
 
-    def _windows(self, number: int, height: int, width: int, shifted: bool) -> Windows:
-        (h, w), side = self._shapes()[number], max(self.split_size)
-        # both branches are padded to a multiple of the longer side
-        rows = _atom((height + side - 1) // side, 1, LARGEST_SIDE) * (side // h)
-        cols = _atom((width + side - 1) // side, 1, LARGEST_SIDE) * (side // w)
-        shift_h, shift_w = (h // 2, w // 2) if shifted else (0, 0)
-        row, col = torch.arange(rows * h), torch.arange(cols * w)
-        last_row, last_col = row >= _number(rows * h - shift_h), col >= _number(cols * w - shift_w)
+    def _apply(self, module: nn.Module, x: str) -> str:
+        """Any of the network's modules but attention; convolutions and shuffles on (B, C, H, W)."""
+        if isinstance(module, nn.Sequential):
+            for layer in module:
+                x = self._apply(layer, x)
+        elif isinstance(module, nn.Linear):
+            x = self._linear(x, module.weight, module.bias)
+        elif isinstance(module, nn.LayerNorm):
+            x = self.LayerNormalization(x, module.weight, module.bias, epsilon=module.eps)
+        elif isinstance(module, nn.Conv2d):
+            pads, strides = [*module.padding, *module.padding], list(module.stride)
+            x = self.Conv(x, module.weight, module.bias, pads=pads, strides=strides, group=module.groups)
+        elif isinstance(module, nn.PixelShuffle):
+            x = self.DepthToSpace(x, blocksize=module.upscale_factor, mode="CRD")
+        elif isinstance(module, nn.LeakyReLU):
+            x = self.LeakyRelu(x, alpha=module.negative_slope)
+        elif isinstance(module, nn.GELU):
+            x = self.Gelu(x)
+        else:
+            raise TypeError(f"{module} has no ONNX nodes here")
+        return x
 
-        def by_window(of_row: Tensor, of_col: Tensor) -> Tensor:
-            both = (of_row[:, None] + of_col).reshape(rows, h, cols, w)
-            return both.permute(0, 2, 1, 3).reshape(rows * cols, h * w)
+    def _linear(self, x: str, weight: Tensor, bias: Tensor | None) -> str:
+        x = self.MatMul(x, weight.t())
+        return x if bias is None else self.Add(x, bias)
 
-        from_row = row + shift_h - last_row * _number(rows * h)
-        from_col = col + shift_w - last_col * _number(cols * w)
-        # columns beyond the map get an index of H·W or more, as rows have without this
-        from_col = from_col + (from_col >= _number(width)) * _number(height * width)
-        cut = by_window(from_row * _number(width), from_col).minimum(_number(height * width))
-        to_row, to_col = torch.arange(height) - shift_h, torch.arange(width) - shift_w
-        to_row, to_col = to_row + (to_row < 0) * _number(rows * h), to_col + (to_col < 0) * _number(cols * w)
-        join = (to_row // h * _number(cols * h * w) + to_row % h * w)[:, None] + (to_col // w * (h * w) + to_col % w)
-        mask = None
-        if shifted:
-            part = by_window(last_row * 2, last_col * 1)
-            mask = ((part[:, None, :, None] != part[:, None, None]) * MASK_VALUE).to(self.dtype)
-        return Windows(getattr(self, f"index_{number}"), rows * cols, cut.flatten(), join.flatten(), mask)
+    def _nchw(self, x: str) -> str:
+        return self.Transpose(x, perm=(0, 3, 1, 2))
 
-    def _rounds(self, height: int, width: int) -> list[Round]:
-        """The rule of `recursion_depth` in evaluation, or a fixed depth, as one flag for each round."""
-        smaller, larger = torch.sym_min(height, width), torch.sym_max(height, width)
-        rounds = []
-        for number in range(1, self.most_rounds + 1):
-            applies = torch.sym_min(1, smaller // self.stride**number)
-            if self.recursion == "auto" and number > 2:
-                applies = torch.sym_min(applies, larger // self.stride ** (number + 2))
-            applies = _atom(applies, 0, 1)
-            side = 1 + (self.stride - 1) * applies
-            height, width = _atom(height // side, 1, LARGEST_SIDE), _atom(width // side, 1, LARGEST_SIDE)
-            places = torch.arange(side * side) + _number(self.stride**2 * (1 - applies))
-            # not slices, whose end `torch.export` would have to compare with the size
-            rows, cols = torch.arange(height * side), torch.arange(width * side)
-            rounds.append(Round(applies, height, width, side, places, rows, cols))
-        return rounds
+    def _nhwc(self, x: str) -> str:
+        return self.Transpose(x, perm=(0, 2, 3, 1))
 
+    def _convolve(self, module: nn.Module, x: str) -> str:
+        return self._nhwc(self._apply(module, self._nchw(x)))
 
-def _atom(value: int, least: int, most: int) -> int:
-    """Replace a symbolic expression by a new symbol: `torch.export` takes minutes to solve nested divisions."""
-    if isinstance(value, int):
-        return value
-    atom: Any = _number(value).item()
-    torch._check(atom >= least)
-    torch._check(atom <= most)
-    return atom
-
-
-def _number(value: int) -> Tensor:
-    """A tensor, because the ONNX exporter does not take symbols for numbers in all operations of tensors."""
-    return torch.full((), value, dtype=torch.int64)
-
-
-class _Group(nn.Module):
-    def __init__(self, group: Any) -> None:
-        super().__init__()
-        self.blocks, self.conv = nn.ModuleList(_Block(block) for block in group.blocks), group.conv
-
-    def forward(self, x: Tensor, geometry: Geometry) -> Tensor:
-        out = x
-        for block in self.blocks:
-            out = block(out, geometry)
-        return x + convolve(out, self.conv)
-
-
-class _Block(nn.Module):
-    def __init__(self, block: Any) -> None:
-        super().__init__()
-        self.norm1, self.norm2, self.mlp = block.norm1, block.norm2, block.mlp
-        self.attn = _Local(block.attn) if isinstance(block.attn, LocalAttention) else _Global(block.attn)
-        self.hai, self.gamma = block.hai, getattr(block, "gamma", None)
-
-    def forward(self, x: Tensor, geometry: Geometry) -> Tensor:
-        out = x + self.attn(self.norm1(x), geometry)
-        mlp = self.mlp
-        value, gate = mlp.act(mlp.fc1(self.norm2(out))).chunk(2, dim=-1)
-        out = out + mlp.fc2(value * convolve(mlp.sg.norm(gate), mlp.sg.conv))
-        if self.hai == "none":
+    def _block(self, block: Any, x: str) -> str:
+        attend = self._local if isinstance(block.attn, LocalAttention) else self._global
+        out = self.Add(x, attend(block.attn, self._apply(block.norm1, x)))
+        mlp = block.mlp
+        hidden = self._apply(mlp.act, self._apply(mlp.fc1, self._apply(block.norm2, out)))
+        value, gate = self.Split(hidden, axis=-1, num_outputs=2, results=2)
+        gated = self.Mul(value, self._convolve(mlp.sg.conv, self._apply(mlp.sg.norm, gate)))
+        out = self.Add(out, self._apply(mlp.fc2, gated))
+        if block.hai == "none":
             return out
-        return out + (x if self.gamma is None else x * self.gamma)
+        return self.Add(out, self.Mul(x, block.gamma) if block.hai == "learned" else x)
 
+    def _local(self, attn: Any, x: str) -> str:
+        channels = self.network.embed_dim
 
-class _Local(nn.Module):
-    table_0: Tensor
-    table_1: Tensor
+        def reordered(parameter: Tensor) -> Tensor:
+            """Each branch is one half, and the values of both are neighbours."""
+            (q0, q1), (k0, k1), (v0, v1) = parameter.unflatten(0, (3, 2, -1))
+            return torch.cat((q0 * attn.scale, k0, v0, v1, q1 * attn.scale, k1))
 
-    def __init__(self, attn: Any) -> None:
-        super().__init__()
-        self.shifted, self.heads, self.head_dim = attn.shifted, attn.branch_heads, attn.head_dim
-        self.qkv, self.proj, self.get_v = attn.qkv, attn.proj, attn.get_v
-        for parameter in self.qkv.parameters():
-            (q0, q1), (k0, k1), (v0, v1) = parameter.data.unflatten(0, (3, 2, -1))
-            # each branch is one half, and the values of both are neighbours
-            parameter.data = torch.cat((q0 * attn.scale, k0, v0, v1, q1 * attn.scale, k1))
-        for number, branch in enumerate(attn.attns):
-            table = branch.pos(relative_offsets(branch.window, torch.device("cpu")))
-            self.register_buffer(f"table_{number}", table.detach().t().contiguous())
+        bias = attn.qkv.bias
+        qkv = self._linear(x, reordered(attn.qkv.weight), None if bias is None else reordered(bias))
+        values = self.Slice(qkv, [channels], [2 * channels], [3])
+        flat = self.Pad(self.Reshape(qkv, [0, -1, 3 * channels]), [0, 0, 0, 0, 1, 0])  # a row of zeros, for padding
+        halves = self.Split(flat, axis=2, num_outputs=2, results=2)
+        attended = []
+        for half, windows, branch, order in zip(
+            halves, self.windows[attn.shifted], attn.attns, ((0, 1, 2), (1, 2, 0)), strict=True
+        ):
+            length = branch.window[0] * branch.window[1]
+            cut = self.Reshape(
+                self.Gather(half, windows.cut, axis=1), [0, -1, length, 3, attn.branch_heads, attn.head_dim]
+            )
+            parts = self.Split(self.Transpose(cut, perm=(3, 0, 1, 4, 2, 5)), axis=0, num_outputs=3, results=3)
+            q, k, v = (parts[place] for place in order)
+            table = branch.pos(relative_offsets(branch.window, _CPU)).t()
+            scores = self.Add(
+                self.MatMul(q, self.Transpose(k, perm=(0, 1, 2, 3, 5, 4))),
+                self.Gather(table, relative_index(branch.window, _CPU), axis=1),
+            )
+            if windows.mask is not None:
+                scores = self.Add(scores, windows.mask)
+            out = self.Transpose(self.MatMul(self.Softmax(scores), v), perm=(0, 1, 2, 4, 3, 5))
+            attended.append(self.Gather(self.Reshape(out, self.as_half), windows.join, axis=1))
+        out = self.Reshape(self.Concat(*attended, axis=2), self.as_map)
+        return self._apply(attn.proj, self.Add(out, self._convolve(attn.get_v, values)))
 
-    def forward(self, x: Tensor, geometry: Geometry) -> Tensor:
-        batch, height, width, channels = x.shape
-        qkv = self.qkv(x).reshape(batch, height * width, 3 * channels)
-        values = qkv[..., channels : 2 * channels].reshape(x.shape)
-        halves = F.pad(qkv, (0, 0, 0, 1)).chunk(2, dim=-1)  # a row of zeros for the windows' padding
-        windows = geometry.windows[self.shifted]
-        attended = (
-            self._attend(halves[0], windows[0], self.table_0, (0, 1, 2)),
-            self._attend(halves[1], windows[1], self.table_1, (1, 2, 0)),
+    def _global(self, attn: Any, x: str) -> str:
+        reduced = self._rounds(attn.reduction1, self._nchw(x))
+        representative = self._nhwc(self._apply(nn.Sequential(attn.dwconv, attn.conv), reduced))
+        representative = self._apply(attn.norm_act, representative)
+        value = self._apply(attn.v, representative)
+        if attn.cpe is not None:
+            value = self.Add(value, self._convolve(attn.cpe, value))
+        bias = attn.q.bias
+        query = self._linear(x, attn.q.weight * attn.scale, None if bias is None else bias * attn.scale)
+
+        def by_head(x: str, perm: tuple[int, ...], width: int) -> str:
+            return self.Transpose(self.Reshape(x, [0, -1, attn.num_heads, width // attn.num_heads]), perm=perm)
+
+        key = by_head(self._apply(attn.k, representative), (0, 2, 3, 1), attn.cr)
+        scores = self.MatMul(by_head(query, (0, 2, 1, 3), attn.cr), key)
+        out = self.MatMul(self.Softmax(scores), by_head(value, (0, 2, 1, 3), self.network.embed_dim))
+        return self._apply(attn.proj, self.Reshape(self.Transpose(out, perm=(0, 2, 1, 3)), self.as_map))
+
+    def _rounds(self, conv: nn.Conv2d, x: str) -> str:
+        """`depth` rounds of the strided convolution: one after the other for a fixed size, else a loop."""
+        if self.size:
+            for _ in range(self.network.geometry(*self.size, _CPU).depth):
+                x = self._apply(conv, x)
+            return x
+        outer, self.nodes = self.nodes, []
+        name = f"round_{len(outer)}"
+        self.nodes.append(helper.make_node("Identity", [f"{name}_on"], [f"{name}_still_on"]))
+        self._apply(conv, f"{name}_map")
+        self.nodes[-1].output[0] = f"{name}_reduced"
+        info = helper.make_tensor_value_info
+        body = helper.make_graph(
+            self.nodes,
+            name,
+            [
+                info(f"{name}_number", TensorProto.INT64, ()),
+                info(f"{name}_on", TensorProto.BOOL, ()),
+                info(f"{name}_map", self._float_type(), None),
+            ],
+            [
+                info(f"{name}_still_on", TensorProto.BOOL, ()),
+                info(f"{name}_reduced", self._float_type(), None),
+            ],
         )
-        out = torch.cat(attended, dim=-1).reshape(x.shape) + convolve(values, self.get_v)
-        return self.proj(out)
+        self.nodes = outer
+        return self.Loop(self.depth, "", x, body=body)
 
-    def _attend(self, qkv: Tensor, windows: Windows, table: Tensor, order: tuple[int, int, int]) -> Tensor:
-        """(B, H·W + 1, 3·C/2) to (B, H·W, C/2); order: places of q, k and v."""
-        batch, size = qkv.shape[0], self.heads * self.head_dim
-        length = round(windows.bias_index.shape[0] ** 0.5)
-        cut = qkv.index_select(1, windows.cut)
-        cut = cut.reshape(batch, windows.total, length, 3, self.heads, self.head_dim).permute(3, 0, 1, 4, 2, 5)
-        q, k, v = (cut[place] for place in order)
-        scores = q @ k.transpose(-2, -1) + table.index_select(1, windows.bias_index).reshape(-1, length, length)
-        if windows.mask is not None:
-            scores = scores + windows.mask
-        attended = (scores.softmax(-1) @ v).transpose(2, 3).reshape(batch, windows.total * length, size)
-        return attended.index_select(1, windows.join)
+    # -- size ----------------------------------------------------------------------------------------------------------
 
-
-class _Global(nn.Module):
-    kernel: Tensor
-    kernel_bias: Tensor
-
-    def __init__(self, attn: Any) -> None:
-        super().__init__()
-        self.heads, self.stride = attn.num_heads, attn.reduction1.stride[0]
-        self.dwconv, self.conv, self.norm_act, self.cpe = attn.dwconv, attn.conv, attn.norm_act, attn.cpe
-        self.q, self.k, self.v, self.proj = attn.q, attn.k, attn.v, attn.proj
-        for parameter in self.q.parameters():
-            parameter.data = parameter.data * attn.scale
-        # the convolution's weights, and behind them the one that a round without effect multiplies by
-        weight = attn.reduction1.weight.detach().flatten(1).t()
-        self.register_buffer("kernel", torch.cat((weight, torch.ones_like(weight[:1]))))
-        self.register_buffer("kernel_bias", attn.reduction1.bias.detach())
-
-    def forward(self, x: Tensor, geometry: Geometry) -> Tensor:
-        representative = self._representative_map(x, geometry.rounds)
-        value = self.v(representative)
-        if self.cpe is not None:
-            value = value + convolve(value, self.cpe)
-        q, k, v = (
-            part.reshape(part.shape[0], part.shape[1] * part.shape[2], self.heads, -1).transpose(1, 2)
-            for part in (self.q(x), self.k(representative), value)
+    def _vector(self, *values: str | int) -> str:
+        """Scalars, names or numbers, as one vector."""
+        return self.Concat(
+            *(self.Reshape(value, [1]) if isinstance(value, str) else [value] for value in values), axis=0
         )
-        attended = (q @ k.transpose(-2, -1)).softmax(-1) @ v
-        return self.proj(attended.transpose(1, 2).reshape(x.shape))
 
-    def _representative_map(self, x: Tensor, rounds: list[Round]) -> Tensor:
-        batch, channels = x.shape[0], x.shape[3]
-        for applies, height, width, side, places, rows, cols in rounds:
-            if isinstance(applies, int) and not applies:
-                continue
-            kernel = self.kernel.index_select(0, places).reshape(side, 1, side, channels)
-            x = x.index_select(1, rows).index_select(2, cols)
-            x = (x.reshape(batch, height, side, width, side, channels) * kernel).sum((2, 4))
-            x = x + self.kernel_bias * _number(applies)
-        return self.norm_act(convolve(convolve(x, self.dwconv), self.conv))
+    def _recursion_depth(self, height: str, width: str) -> str:
+        """`recursion_depth` in evaluation, or a fixed depth, capped where the map gets too small."""
+        stride, recursion = self.network.reduction_stride, self.network.recursion
+        powers = [stride**exponent for exponent in range(1, 31) if stride**exponent < 1 << 31]
+
+        def floor_log(value: str) -> str:
+            return self.ReduceSum(self.Cast(self.GreaterOrEqual(value, powers), to=TensorProto.INT64), keepdims=0)
+
+        wanted: Any = recursion
+        if recursion == "auto":
+            wanted = self.Max(2, floor_log(self.Div(self.Max(height, width), stride**2)))
+        return self.Min(wanted, floor_log(self.Min(height, width)))
+
+    def _windows(self, window: tuple[int, int], shifted: bool, height: str, width: str) -> _Windows:
+        """Cut and shift a map that holds the number of each pixel, as `LocalAttention` does with features."""
+        (h, w), side = window, max(window)
+        # both branches are padded to a multiple of the longer side
+        padded = [self.Mul(self.Div(self.Add(length, side - 1), side), side) for length in (height, width)]
+        grid = self._vector(self.Div(padded[0], h), h, self.Div(padded[1], w), w)
+
+        def partition(pixels: str) -> str:
+            return self.Reshape(self.Transpose(self.Reshape(pixels, grid), perm=(0, 2, 1, 3)), [-1, h * w])
+
+        pixels = self.Mul(height, width)
+        numbers = self.Reshape(self.Range(0, pixels, 1), self._vector(height, width))
+        pads = self._vector(0, 0, self.Sub(padded[0], height), self.Sub(padded[1], width))
+        numbers, mask = self.Pad(numbers, pads, pixels), None
+        if shifted:
+            shift = (h // 2, w // 2)
+            for axis in (0, 1):
+                first = self.Slice(numbers, [shift[axis]], [np.iinfo(np.int64).max], [axis])
+                numbers = self.Concat(first, self.Slice(numbers, [0], [shift[axis]], [axis]), axis=axis)
+            row, col = (
+                self.Cast(
+                    self.GreaterOrEqual(self.Range(0, length, 1), self.Sub(length, shift[axis])), to=TensorProto.INT64
+                )
+                for axis, length in enumerate(padded)
+            )
+            part = partition(self.Add(self.Reshape(self.Mul(row, 2), [-1, 1]), col))
+            pairs = self.Equal(self.Reshape(part, [-1, 1, 1, h * w]), self.Reshape(part, [-1, 1, h * w, 1]))
+            mask = self.Mul(self.Cast(self.Not(pairs), to=self._float_type()), torch.tensor(MASK_VALUE))
+        cut = self.Reshape(partition(numbers), [-1])
+        positions = self.Range(0, self.Mul(*padded), 1)
+        # all padding is written to a last place, which is not read
+        join = self.ScatterElements(self.Range(0, self.Add(pixels, 1), 1), cut, positions)
+        return _Windows(cut, self.Slice(join, [0], self._vector(pixels), [0]), mask)
