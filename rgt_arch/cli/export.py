@@ -19,18 +19,22 @@ def _size(text: str) -> tuple[int, int]:
 @command(
     "export",
     "write weights as an ONNX file or a torch.export program",
-    "Write a network for other programs: an ONNX file (.onnx) or a program of torch.export (.pt2). It takes images of "
-    "any size and number, float32 of shape (batch, channels, height, width) in [0, 1], RGB. The file is compared with "
-    "PyTorch at several sizes, and kept only if the results are equal. `rgt upscale -w` runs ONNX files.",
+    "Write a network for other programs: an ONNX file (.onnx) or a program of torch.export (.pt2). It takes "
+    "float32 images of shape (batch, channels, height, width) in [0, 1], RGB; ONNX files take any size and number. The "
+    "file is compared with PyTorch, and kept only if the results are equal. `rgt upscale -w` runs ONNX files.",
     """examples:
   rgt export RGT_T_x4 -o RGT_T_x4.onnx
   rgt export RGT_T_x4 -o tile.onnx --size 64x64      for browsers and TensorRT
-  rgt export net_g_latest.pth -o mine.pt2
+  rgt export net_g_latest.pth -o mine.pt2 --size 64x64
 """,
     flag("weights WEIGHTS", "a name that `rgt weights` lists, or a file"),
     flag("-o --output FILE", "file to write (.onnx, .pt2)", dest="target", required=True),
-    flag("--size HEIGHTxWIDTH", "the only size that the file takes, in batches of one (default: any size)", _size),
-    flag("--precision", "inside the network (default: fp32)", choices=("fp32", "fp16", "bf16")),
+    flag(
+        "--size HEIGHTxWIDTH",
+        "the only size that the file takes, in batches of one; required for .pt2 (default: any size)",
+        _size,
+    ),
+    flag("--precision", "inside the network; bf16 for .pt2 only (default: fp32)", choices=("fp32", "fp16", "bf16")),
     flag("--overwrite", "replace the output if it exists"),
 )
 def export(**given: Any) -> None:

@@ -7,6 +7,7 @@ projections) is computed here, in float32.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -30,14 +31,15 @@ _CPU = torch.device("cpu")
 
 
 class _Windows(NamedTuple):
-    """How a branch of L-SA cuts a map into `count` windows of n positions and joins them; names of values."""
+    """How a branch of L-SA cuts a map into `count` windows of n positions and joins them; names of values.
+
+    cut: (count·n,), the pixel of each window position, or H·W, a row of zeros, for padding. join: (H·W,), the window
+    position of each pixel. mask: (count, 1, n, n), the shift mask; None if the windows are not shifted.
+    """
 
     cut: str
-    """(count·n,) int64: the pixel of each window position; H·W, a row of zeros, for padding."""
     join: str
-    """(H·W,) int64: the window position of each pixel."""
     mask: str | None
-    """(count, 1, n, n): the shift mask; None if the windows are not shifted."""
 
 
 def onnx_model(
@@ -47,16 +49,22 @@ def onnx_model(
 
     size: the only (height, width), with B = 1; None: any B, H and W from 1 up. facts: the file's metadata.
     """
-    graph, scale = _Graph(network, size, dtype), network.upscale
-    shapes = [(1, network.in_chans, *(scale * side for side in size)) if size else (None,) * 4 for scale in (1, scale)]
-    names: list[Any] = ["batch", network.in_chans, "height", "width"]
-    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, shapes[0] if size else names)
-    out_names: list[Any] = ["batch", network.in_chans, f"height*{scale}", f"width*{scale}"]
-    result = helper.make_tensor_value_info("result", TensorProto.FLOAT, shapes[1] if size else out_names)
+    graph = _Graph(network, size, dtype)
     graph.write()
-    whole = helper.make_graph(graph.nodes, "RGT", [image], [result], list(graph.tensors.values()))
-    model = helper.make_model(whole, producer_name="rgt_arch", opset_imports=[helper.make_opsetid("", OPSET)])
-    model.ir_version = 10  # of that opset's release; onnxruntime refuses newer ones than it knows
+    ends = [
+        helper.make_tensor_value_info(
+            name,
+            TensorProto.FLOAT,
+            [1 if size else "batch", network.in_chans, *([scale * side for side in size] if size else names)],
+        )
+        for name, scale, names in (
+            ("image", 1, ("height", "width")),
+            ("result", network.upscale, ("result_height", "result_width")),
+        )
+    ]
+    whole = helper.make_graph(graph.nodes, "RGT", ends[:1], ends[1:], list(graph.tensors.values()))
+    # the version of the format is that of the opset's release: onnxruntime refuses versions that are newer than itself
+    model = helper.make_model(whole, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
     helper.set_model_props(model, facts)
     return model
 
@@ -70,14 +78,16 @@ class _Graph:
 
     def __init__(self, network: RGT, size: tuple[int, int] | None, dtype: torch.dtype) -> None:
         self.network, self.size, self.dtype = network, size, dtype
+        self.float = TensorProto.FLOAT16 if dtype == torch.float16 else TensorProto.FLOAT
         self.nodes: list[onnx.NodeProto] = []
+        self.numbers = itertools.count()  # names are unique, also between a graph and the bodies of its loops
         self.tensors: dict[Any, TensorProto] = {}
 
     def __getattr__(self, operator: str) -> Callable[..., Any]:
         return partial(self._node, operator)
 
     def _node(self, operator: str, *inputs: Any, results: int = 1, **attributes: Any) -> Any:
-        names = [f"{operator}_{len(self.nodes)}_{number}" for number in range(results)]
+        names = [f"{operator}_{next(self.numbers)}" for _ in range(results)]
         node = helper.make_node(operator, list(map(self._value, inputs)), names, names[0], **attributes)
         self.nodes.append(node)
         return names[0] if results == 1 else names
@@ -94,9 +104,6 @@ class _Graph:
             self.tensors[key] = numpy_helper.from_array(array, f"constant_{len(self.tensors)}")
         return self.tensors[key].name
 
-    def _float_type(self) -> int:
-        return TensorProto.FLOAT16 if self.dtype == torch.float16 else TensorProto.FLOAT
-
     def write(self) -> None:
         """Write the nodes of `RGT.forward`."""
         network: Any = self.network
@@ -112,7 +119,7 @@ class _Graph:
         }
         mean = np.array(network.rgb_mean if network.in_chans == 3 else (0,), np.float32).reshape(-1, 1, 1)
         img_range = np.float32(network.img_range)
-        image = self.Cast(self.Mul(self.Sub("image", mean), img_range), to=self._float_type())
+        image = self.Cast(self.Mul(self.Sub("image", mean), img_range), to=self.float)
         shallow = self._apply(network.conv_first, image)
         x = self._apply(network.before_RG[1], self._nhwc(shallow))
         for group in network.layers:
@@ -235,25 +242,14 @@ class _Graph:
                 x = self._apply(conv, x)
             return x
         outer, self.nodes = self.nodes, []
-        name = f"round_{len(outer)}"
-        self.nodes.append(helper.make_node("Identity", [f"{name}_on"], [f"{name}_still_on"]))
-        self._apply(conv, f"{name}_map")
-        self.nodes[-1].output[0] = f"{name}_reduced"
-        info = helper.make_tensor_value_info
-        body = helper.make_graph(
-            self.nodes,
-            name,
-            [
-                info(f"{name}_number", TensorProto.INT64, ()),
-                info(f"{name}_on", TensorProto.BOOL, ()),
-                info(f"{name}_map", self._float_type(), None),
-            ],
-            [
-                info(f"{name}_still_on", TensorProto.BOOL, ()),
-                info(f"{name}_reduced", self._float_type(), None),
-            ],
-        )
-        self.nodes = outer
+        name = f"round_{next(self.numbers)}"
+        types = ((TensorProto.INT64, ()), (TensorProto.BOOL, ()), (self.float, None))
+        inputs = [helper.make_tensor_value_info(f"{name}_{number}", *kind) for number, kind in enumerate(types)]
+        results = [self.Identity(inputs[1].name), self._apply(conv, inputs[2].name)]
+        outputs = [
+            helper.make_tensor_value_info(result, *kind) for result, kind in zip(results, types[1:], strict=True)
+        ]
+        body, self.nodes = helper.make_graph(self.nodes, name, inputs, outputs), outer
         return self.Loop(self.depth, "", x, body=body)
 
     # -- size ----------------------------------------------------------------------------------------------------------
@@ -304,7 +300,7 @@ class _Graph:
             )
             part = partition(self.Add(self.Reshape(self.Mul(row, 2), [-1, 1]), col))
             pairs = self.Equal(self.Reshape(part, [-1, 1, 1, h * w]), self.Reshape(part, [-1, 1, h * w, 1]))
-            mask = self.Mul(self.Cast(self.Not(pairs), to=self._float_type()), torch.tensor(MASK_VALUE))
+            mask = self.Mul(self.Cast(self.Not(pairs), to=self.float), torch.tensor(MASK_VALUE))
         cut = self.Reshape(partition(numbers), [-1])
         positions = self.Range(0, self.Mul(*padded), 1)
         # all padding is written to a last place, which is not read
