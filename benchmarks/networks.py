@@ -5,11 +5,9 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import inspect
-import logging
 import os
 import shutil
 import sys
-import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,7 +20,7 @@ import torch.nn.functional as F
 from common import device_of, make_parser, positive
 from torch import Tensor, nn
 
-from rgt_arch.archs.rgt_arch import PRESETS
+from rgt_arch.archs.rgt_arch import PRESETS, RGT
 from rgt_arch.errors import UsageError, UserError
 from rgt_arch.evaluation.complexity import Size, network_of, parse_sizes, with_defaults
 from rgt_arch.inference.precision import has_native_bfloat16
@@ -152,7 +150,7 @@ def network_cases(args: argparse.Namespace) -> tuple[str, list[list[Case]]]:
 
 def missing(engine: str, device: torch.device) -> str | None:
     """Return why an engine cannot run here, and the remedy; None if it can."""
-    packages = {"official": ["spandrel"], "openvino": ["openvino"], "onnxruntime": ["onnxruntime", "onnxscript"]}
+    packages = {"official": ["spandrel"], "openvino": ["openvino"], "onnxruntime": ["onnx", "onnxruntime"]}
     for package in packages.get(engine, ()):
         if importlib.util.find_spec(package) is None:
             return f"{package} is not installed: pip install 'rgt-arch[bench]'"
@@ -198,25 +196,20 @@ class OpenVino(nn.Module):
 
 
 class OnnxRuntime(nn.Module):
-    """A network exported to ONNX for each size at its first use and run by ONNX Runtime, in float32 on the CPU."""
+    """A network as `rgt export` writes it, for all sizes, run by ONNX Runtime in float32 on the CPU."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: RGT) -> None:
         super().__init__()
-        self.network = network
-        self._sessions: dict[torch.Size, Any] = {}
+        import onnxruntime
+
+        from rgt_arch.export.graph import onnx_model
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        with torch.no_grad():
+            file = onnx_model(network, None, torch.float32, {}).SerializeToString()
+        self.session = onnxruntime.InferenceSession(file, options, ["CPUExecutionProvider"])
 
     def forward(self, image: Tensor) -> Tensor:
         """image (B, C, H, W)."""
-        import onnxruntime
-
-        if image.shape not in self._sessions:
-            with torch.no_grad(), warnings.catch_warnings(), tempfile.TemporaryDirectory(prefix="rgt_bench_") as place:
-                warnings.simplefilter("ignore")  # of the exporter's own libraries
-                logging.getLogger("onnxscript").setLevel(logging.ERROR)
-                file = f"{place}/network.onnx"
-                torch.onnx.export(self.network, (image,), file, dynamo=True, verbose=False, external_data=False)
-                options = onnxruntime.SessionOptions()
-                options.intra_op_num_threads = torch.get_num_threads()
-                self._sessions[image.shape] = onnxruntime.InferenceSession(file, options, ["CPUExecutionProvider"])
-        session = self._sessions[image.shape]
-        return torch.from_numpy(session.run(None, {session.get_inputs()[0].name: image.numpy()})[0])
+        return torch.from_numpy(self.session.run(None, {"image": image.numpy()})[0])

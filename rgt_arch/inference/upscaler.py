@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from rgt_arch.inference.arrays import (
 )
 from rgt_arch.inference.ensemble import self_ensemble
 from rgt_arch.inference.memory import SMALLEST_AUTO_TILE, free_memory, image_memory, is_out_of_memory, largest_tile
+from rgt_arch.inference.onnx_network import OnnxNetwork
 from rgt_arch.inference.precision import has_native_bfloat16, instead_of_bfloat16
 from rgt_arch.inference.tiling import check_tile, is_whole_number, tile_starts, tiled_forward
 from rgt_arch.weights.building import load_model
@@ -64,7 +65,7 @@ class Upscaler:
         alpha: str = "rgt",
         batch: int | str = "auto",
     ) -> None:
-        """weights: a name that `rgt weights` lists, a checkpoint, or a network.
+        """weights: a name that `rgt weights` lists, a checkpoint, an ONNX file of `rgt export`, or a network.
 
         device: auto (CUDA, else Apple's GPU, else CPU), or a device of torch. precision: fp32, bf16, fp16 (inside the
         network; in and out stay float32), or auto: on CUDA bf16 if native to the GPU, else fp16; elsewhere fp32. Where
@@ -78,6 +79,10 @@ class Upscaler:
 
         Raises UsageError for other values, and for weights that cannot be loaded.
         """
+        if isinstance(weights, (str, Path)) and Path(weights).suffix.lower() == ".onnx":
+            file = OnnxNetwork(weights, device)
+            device, tile = "cpu", _tile_of_file(file, tile, precision)
+            weights = cast(RGT, file)  # it has what is used of an RGT here
         self.device = _device(device)
         self.dtype = _autocast_dtype(precision, self.device)
         if alpha not in ALPHA_MODES:
@@ -303,6 +308,15 @@ def _tiles(tile: int | str, overlap: int | None) -> tuple[int | str, int]:
     except ValueError as error:
         raise UsageError(f"{error} (a tile may also be auto, or 0 for whole images)") from error
     return int(tile), int(overlap)
+
+
+def _tile_of_file(network: OnnxNetwork, tile: int | str, precision: str) -> int | str:
+    """The tile for an ONNX file. Raises UsageError for a tile or precision that the file does not have."""
+    if precision != "auto":
+        raise UsageError(f"precision is {precision!r}; an ONNX file has its own: choose it at `rgt export`")
+    if tile != "auto" and network.size and tile != network.tile:
+        raise UsageError(f"tile is {tile!r}; {network.path} was exported for {network.tile} only: leave tile out")
+    return network.tile if tile == "auto" else tile
 
 
 def _batch(batch: int | str, device: torch.device) -> int | str:

@@ -37,6 +37,8 @@ from rgt_arch.evaluation.figures.features import PARTS, FeatureSettings
 from rgt_arch.evaluation.tables.measuring import TableSettings
 from rgt_arch.evaluation.tables.results import FORMATS as TABLE_FORMATS
 from rgt_arch.evaluation.tables.results import SCALES as TABLE_SCALES
+from rgt_arch.export.exporting import PRECISIONS as EXPORT_PRECISIONS
+from rgt_arch.export.exporting import export_network
 from rgt_arch.inference.planning import EXTENSIONS, Output
 from rgt_arch.inference.upscaler import ALPHA_MODES, PRECISIONS, Upscaler
 from rgt_arch.weights.writing import convert_checkpoint
@@ -155,6 +157,7 @@ LIBRARY: dict[str, list[Callable[..., Any]]] = {
     "prepare lr": [make_lr_images],
     "prepare subimages": [Cutting],
     "convert": [convert_checkpoint],
+    "export": [export_network],
 }
 OTHER_WORDS = {"parts": "all", "benchmarks": "the paper's five", "jobs": "as many as CPU cores"}
 CHOICES = {
@@ -163,6 +166,7 @@ CHOICES = {
     "figure features": {"parts": PARTS},
     "ablation": {"format": ABLATION_FORMATS},
     "prepare lr": {"scales": SCALES},
+    "export": {"precision": tuple(EXPORT_PRECISIONS)},
 }
 
 
