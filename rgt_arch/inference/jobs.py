@@ -62,8 +62,11 @@ def _place(files: Sequence[Path]) -> str:
     return f": {folder}" if folder != folder.parent else ""
 
 
-def run_jobs(plan: Plan, upscaler: Upscaler, output: Output) -> Outcome:
-    """Run all jobs with a progress bar in pixels. A failure is reported on stderr and does not stop the rest."""
+def run_jobs(plan: Plan, upscaler: Upscaler, output: Output, bar: Callable[..., Progress] = Progress) -> Outcome:
+    """Run all jobs with a progress bar in pixels. A failure is reported on stderr and does not stop the rest.
+
+    bar: makes the progress bar, with the arguments of `Progress`. Errors that it raises end the run.
+    """
     jobs = plan.jobs
     existing = {job.target for job in jobs if os.path.lexists(job.target)}
     todo = [job for job in jobs if output.overwrite or job.target not in existing]
@@ -71,7 +74,7 @@ def run_jobs(plan: Plan, upscaler: Upscaler, output: Output) -> Outcome:
     outcome.there += [] if output.overwrite else [job.target for job in jobs if job.target in existing]
     sizes = [_pixels(job) for job in todo]
     done = 0
-    with Progress(sum(sizes), "upscaling", "px", large=True) as progress:
+    with bar(sum(sizes), "upscaling", "px", large=True) as progress:
         for failure in plan.failures:
             progress.note(failure)
         for job, size in zip(todo, sizes, strict=True):

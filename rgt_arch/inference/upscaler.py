@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from rgt_arch.archs.rgt_arch import RGT
+from rgt_arch.archs.rgt_arch import RGT, ResidualGroup
 from rgt_arch.config.settings import SMALLEST_TILE, default_overlap
 from rgt_arch.errors import UsageError, UserError
 from rgt_arch.inference.arrays import (
@@ -30,7 +32,7 @@ from rgt_arch.inference.arrays import (
 from rgt_arch.inference.ensemble import self_ensemble
 from rgt_arch.inference.memory import SMALLEST_AUTO_TILE, free_memory, image_memory, is_out_of_memory, largest_tile
 from rgt_arch.inference.precision import has_native_bfloat16, instead_of_bfloat16
-from rgt_arch.inference.tiling import check_tile, tiled_forward
+from rgt_arch.inference.tiling import check_tile, tile_starts, tiled_forward
 from rgt_arch.weights.building import load_model
 
 ALPHA_MODES = ("rgt", "bicubic", "drop")
@@ -96,7 +98,8 @@ class Upscaler:
 
         image: (H, W) or (H, W, C): grey, grey and alpha, RGB or RGBA in this order; alpha is not premultiplied. uint8,
         uint16, or float32 or float64 in [0, 1]. progress(done, all) counts input pixels, twice if the network enlarges
-        alpha too; a constant alpha is copied without the network.
+        alpha too; a constant alpha is copied without the network. It is called after each block of the network, and an
+        exception that it raises ends the work.
         Returns an array of the same dtype and number of dimensions and, unless alpha is dropped, channels.
         Raises ValueError for other arrays and an outscale ≤ 0; UserError if the result or the smallest tile does not
         fit into memory, or the network's output is not finite.
@@ -173,16 +176,19 @@ class Upscaler:
         tile = max(tile, SMALLEST_TILE, 2 * self.overlap)
         while True:
             self.used_tile = tile if tile < longer else 0
+            batch = self._tiles_at_once(tile)
+            tiles = math.prod(len(tile_starts(side, tile, self.overlap)) for side in image.shape[-2:])
             try:
-                return tiled_forward(
-                    self._forward,
-                    image,
-                    self.scale,
-                    tile,
-                    self.overlap,
-                    batch=self._tiles_at_once(tile),
-                    progress=advance and (lambda done, tiles: advance(done / tiles)),
-                )
+                with _after_each_block(self.network, -(-tiles // batch) * (8 if self.self_ensemble else 1), advance):
+                    return tiled_forward(
+                        self._forward,
+                        image,
+                        self.scale,
+                        tile,
+                        self.overlap,
+                        batch=batch,
+                        progress=advance and (lambda done, tiles: advance(done / tiles)),
+                    )
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -234,6 +240,23 @@ def _tiles(tile: int | str, overlap: int | None) -> tuple[int | str, int]:
     except ValueError as error:
         raise UsageError(f"{error} (a tile may also be auto, or 0 for whole images)") from error
     return int(tile), int(overlap)
+
+
+@contextmanager
+def _after_each_block(network: nn.Module, runs: int, advance: Callable[[float], None] | None) -> Iterator[None]:
+    """Call advance(share) after each block of `runs` forward passes, so that one large tile shows progress too."""
+    groups = [module for module in network.modules() if isinstance(module, ResidualGroup)]
+    blocks = [block for group in groups for block in group.blocks]
+    done = count(1)
+    hooks = [
+        block.register_forward_hook(lambda *_: advance(min(1, next(done) / (runs * len(blocks)))))
+        for block in (blocks if advance else ())
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _advance(progress: Progress, number: int, parts: int, pixels: int, share: float) -> None:
