@@ -245,13 +245,15 @@ def _tiles(tile: int | str, overlap: int | None) -> tuple[int | str, int]:
 @contextmanager
 def _after_each_block(network: nn.Module, runs: int, advance: Callable[[float], None] | None) -> Iterator[None]:
     """Call advance(share) after each block of `runs` forward passes, so that one large tile shows progress too."""
-    groups = [module for module in network.modules() if isinstance(module, ResidualGroup)]
+    groups = [module for module in network.modules() if isinstance(module, ResidualGroup) and advance]
     blocks = [block for group in groups for block in group.blocks]
     done = count(1)
-    hooks = [
-        block.register_forward_hook(lambda *_: advance(min(1, next(done) / (runs * len(blocks)))))
-        for block in (blocks if advance else ())
-    ]
+
+    def report(*_: object) -> None:
+        assert advance is not None
+        advance(min(1, next(done) / (runs * len(blocks))))
+
+    hooks = [block.register_forward_hook(report) for block in blocks]
     try:
         yield
     finally:

@@ -24,7 +24,7 @@ def serve(weights: Sequence[str] = (), host: str = "127.0.0.1", port: int | None
     """
     if importlib.util.find_spec("gradio") is None:
         raise UserError("the page is made with Gradio, which is not installed; pip install 'rgt-arch[web]'")
-    local = [entry.name for entry in reversed(ZOO.values()) if local_file(entry)]  # begins with RGT_T_x4
+    local = [entry.name for entry in reversed([*ZOO.values()]) if local_file(entry)]  # begins with RGT_T_x4
     upscalers = {name: Upscaler(name) for name in weights or local}
     with tempfile.TemporaryDirectory(prefix="rgt-web-") as name:
         folder = Path(name).resolve()

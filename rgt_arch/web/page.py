@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from rgt_arch.errors import UserError
 from rgt_arch.inference.comparing import panels
-from rgt_arch.inference.jobs import Outcome, run_jobs
+from rgt_arch.inference.jobs import run_jobs
 from rgt_arch.inference.pictures import picture_pixels, read_picture
 from rgt_arch.inference.planning import Output, Plan, plan_jobs
 from rgt_arch.inference.upscaler import Upscaler
@@ -133,8 +133,8 @@ class Page:
                 with gr.Column(scale=3):
                     summary = gr.Textbox(label="report", lines=8, interactive=False, elem_id="summary")
                     archive = gr.DownloadButton(elem_id="archive")
-            self._connect(one, self._upscale_one, [picture, *settings], [slider, result, report])
-            self._connect(several, self._upscale_several, [files, *settings], [summary, archive])
+            self._connect(one, slider, [picture, *settings], [report, result, slider])
+            self._connect(several, summary, [files, *settings], [summary, archive])
             blocks.unload(self._cancel)
         return blocks
 
@@ -149,15 +149,15 @@ class Page:
                 gr.Button("Cancel", variant="stop", elem_id=f"{name}-cancel"),
             )
 
-    def _connect(self, buttons: tuple[gr.Button, gr.Button], work: Any, inputs: list[Any], outputs: list[Any]) -> None:
+    def _connect(self, buttons: Sequence[gr.Button], shown: Any, inputs: list[Any], outputs: list[Any]) -> None:
         start, cancel = buttons
         # without Gradio's preprocessing, which decodes and encodes pictures again; it has checked the paths before
         job = start.click(self._arm, queue=False, api_visibility="private").then(
-            work,
+            self._upscale,
             inputs,
             outputs,
             preprocess=False,
-            show_progress_on=outputs[0],
+            show_progress_on=shown,
             concurrency_limit=1,
             concurrency_id="job",  # of both tabs together
             api_visibility="private",
@@ -165,84 +165,63 @@ class Page:
         cancel.click(self._cancel, queue=False, cancels=[job], api_visibility="private")
 
     def _arm(self, request: gr.Request) -> None:
-        self._stops[request.session_hash] = threading.Event()
+        stop = self._stops.get(request.session_hash)
+        if stop is None or stop.is_set():
+            self._stops[request.session_hash] = threading.Event()
 
     def _cancel(self, request: gr.Request) -> None:
-        if stop := self._stops.pop(request.session_hash, None):
+        if stop := self._stops.get(request.session_hash):
             stop.set()
 
-    def _upscale_one(
+    def _upscale(
         self,
-        upload: Mapping[str, Any] | None,
+        chosen: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None,
         weights: str,
-        factor: float,
+        factor: float | None,
         form: str,
         request: gr.Request,
         show: gr.Progress = gr.Progress(),  # noqa: B008 - Gradio looks for it here
     ) -> tuple[Any, ...]:
+        """Upscale one upload, or a list of uploads. Returns report, file and, for one, pictures before and after."""
         start = time.monotonic()
-        outcome, notes = self._run([upload] if upload else [], weights, factor, form, request, show)
-        if not outcome.made:
-            raise self._error(outcome.failures[0])
-        assert upload is not None
-        before, after = panels(*(read_picture(file).pixels for file in (upload["path"], outcome.made[0])))
-        facts = f"{after.width}×{after.height} pixels in {time.monotonic() - start:.1f} s"
-        return (before, after), str(outcome.made[0]), self._plain("\n".join([facts, *notes]))
-
-    def _upscale_several(
-        self,
-        uploads: Sequence[Mapping[str, Any]] | None,
-        weights: str,
-        factor: float,
-        form: str,
-        request: gr.Request,
-        show: gr.Progress = gr.Progress(),  # noqa: B008
-    ) -> tuple[str, str]:
-        outcome, notes = self._run(uploads or [], weights, factor, form, request, show)
-        if not outcome.made:
-            raise self._error("\n".join(outcome.failures))
-        archive = outcome.made[0].with_name("upscaled.zip")
-        with zipfile.ZipFile(archive, "x") as file:
-            for made in outcome.made:
-                file.write(made, made.name)
-                made.unlink()
-        return self._plain("\n".join([f"{len(outcome.made)} made", *notes])), str(archive)
-
-    def _run(
-        self,
-        uploads: Sequence[Mapping[str, Any]],
-        weights: str,
-        factor: float,
-        form: str,
-        request: gr.Request,
-        show: gr.Progress,
-    ) -> tuple[Outcome, list[str]]:
-        """Upscale uploads into a new folder; also returns notices and failures."""
-        stop = self._stops.get(request.session_hash) or threading.Event()
+        uploads = [chosen] if isinstance(chosen, Mapping) else chosen or []
         notes: list[str] = []
         place = Path(tempfile.mkdtemp(dir=self._folder))
-        made = False
+        made: list[Path] = []
         try:
-            if not uploads:
-                raise UserError("there is no picture yet: drop, paste or choose one")
-            upscaler = self._upscalers[weights]
-            output = Output(place=place, outscale=factor, **_FORMATS[form])
-            with self._at_work:
-                plan = plan_jobs([upload["path"] for upload in uploads], output, upscaler.scale)
-                _check_bounds(plan, upscaler, output)
-                outcome = run_jobs(plan, upscaler, output, partial(_Bar, stop, show, notes))
-            made = bool(outcome.made)
-            return outcome, notes
+            bar = partial(_Bar, self._stops[request.session_hash], show, notes)
+            made = self._made([upload["path"] for upload in uploads], weights, factor, form, place, bar)
+            if not made:
+                raise UserError("\n".join(notes))
+            if chosen is uploads:
+                archive = place / "upscaled.zip"
+                with zipfile.ZipFile(archive, "x") as file:
+                    for picture in made:
+                        file.write(picture, picture.name)
+                        picture.unlink()
+                return self._plain("\n".join([f"{len(made)} made", *notes])), str(archive)
+            before, after = panels(*(read_picture(file).pixels for file in (uploads[0]["path"], made[0])))
+            facts = f"{after.width}×{after.height} pixels in {time.monotonic() - start:.1f} s"
+            return self._plain("\n".join([facts, *notes])), str(made[0]), (before, after)
         except UserError as error:
-            raise self._error(str(error)) from error
+            raise gr.Error(self._plain(str(error)), duration=None, print_exception=False) from error
         except _CancelledError:
             raise gr.Error("cancelled", print_exception=False) from None
         finally:
             if not made:
                 shutil.rmtree(place)
 
-    def _error(self, text: str) -> gr.Error:
-        return gr.Error(self._plain(text), duration=None, print_exception=False)
+    def _made(
+        self, files: Sequence[str], weights: str, factor: float | None, form: str, place: Path, bar: Any
+    ) -> list[Path]:
+        """Upscale files into the folder `place` as `rgt upscale` does, and return the results."""
+        if not files:
+            raise UserError("there is no picture yet: drop, paste or choose one")
+        upscaler, output = self._upscalers[weights], Output(place=place, outscale=factor, **_FORMATS[form])
+        with self._at_work:
+            plan = plan_jobs(files, output, upscaler.scale)
+            _check_bounds(plan, upscaler, output)
+            return run_jobs(plan, upscaler, output, bar).made
 
     def _plain(self, text: str) -> str:
         """Remove the folders of uploads and results, which mean nothing to visitors."""
