@@ -151,7 +151,7 @@ class Page:
 
     def _connect(self, buttons: Sequence[gr.Button], shown: Any, inputs: list[Any], outputs: list[Any]) -> None:
         start, cancel = buttons
-        # without Gradio's preprocessing, which decodes and encodes pictures again; it has checked the paths before
+        # without Gradio's preprocessing, which decodes and encodes pictures again
         job = start.click(self._arm, queue=False, api_visibility="private").then(
             self._upscale,
             inputs,
@@ -189,7 +189,8 @@ class Page:
         place = Path(tempfile.mkdtemp(dir=self._folder))
         made: list[Path] = []
         try:
-            bar = partial(_Bar, self._stops[request.session_hash], show, notes)
+            stop = self._stops.setdefault(request.session_hash, threading.Event())
+            bar = partial(_Bar, stop, show, notes)
             made = self._made([upload["path"] for upload in uploads], weights, factor, form, place, bar)
             if not made:
                 raise UserError("\n".join(notes))
@@ -217,6 +218,9 @@ class Page:
         """Upscale files into the folder `place` as `rgt upscale` does, and return the results."""
         if not files:
             raise UserError("there is no picture yet: drop, paste or choose one")
+        # Gradio 6.31 checks the path of a picture only if the request has the field `meta`
+        if not all(Path(file).resolve().is_relative_to(self._folder) for file in files):
+            raise UserError("only uploaded files are read")
         upscaler, output = self._upscalers[weights], Output(place=place, outscale=factor, **_FORMATS[form])
         with self._at_work:
             plan = plan_jobs(files, output, upscaler.scale)

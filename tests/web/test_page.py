@@ -271,11 +271,33 @@ def test_two_visitors_take_turns_and_one_of_them_leaves_the_queue(visit, tmp_pat
     assert first.report().startswith("400×300 pixels")
 
 
-def test_files_outside_of_the_folder_cannot_be_read(address, tmp_path):
+def request(url, content=None, kind="application/json"):
+    return urllib.request.urlopen(urllib.request.Request(url, content, {"Content-Type": kind}), timeout=LIMIT).read()
+
+
+def test_files_outside_of_the_folder_cannot_be_read(address, weights, tmp_path):
     secret = photograph(tmp_path / "secret.png", 20, 30)
     for file in ("/etc/passwd", secret, "pyproject.toml", "/proc/self/environ"):
         with pytest.raises(urllib.error.HTTPError, match="403"):
-            urllib.request.urlopen(f"{address}gradio_api/file={file}", timeout=LIMIT)
+            request(f"{address}gradio_api/file={file}")
+
+    def job(path, number):
+        """Send a crafted request for a job, with and without the field that Gradio looks at."""
+        picture = {"path": path} | ({"meta": {"_type": "gradio.FileData"}} if number % 2 else {})
+        call = {"fn_index": one, "session_hash": f"s{number}", "data": [picture, str(weights), 2, "PNG, lossless"]}
+        request(f"{address}gradio_api/queue/join", json.dumps(call).encode())
+        return request(f"{address}gradio_api/queue/data?session_hash=s{number}").decode()
+
+    one = next(
+        each["id"] for each in json.loads(request(f"{address}config"))["dependencies"] if len(each["inputs"]) == 4
+    )
+    form = b'--b\r\nContent-Disposition: form-data; name="files"; filename="own.png"\r\n\r\n%b\r\n--b--\r\n'
+    upload = request(f"{address}gradio_api/upload", form % secret.read_bytes(), "multipart/form-data; boundary=b")
+    assert "own_x2.png" in job(*json.loads(upload), 0)
+    for number, path in enumerate((secret, secret, f"{json.loads(upload)[0]}/../../../{secret}"), 2):
+        answer = job(str(path), number)
+        assert '"success":false' in answer
+        assert "secret_x2" not in answer
 
 
 def test_the_server_listens_at_this_computer_only(address):
