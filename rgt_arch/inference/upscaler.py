@@ -245,15 +245,15 @@ def _tiles(tile: int | str, overlap: int | None) -> tuple[int | str, int]:
 @contextmanager
 def _after_each_block(network: nn.Module, runs: int, advance: Callable[[float], None] | None) -> Iterator[None]:
     """Call advance(share) after each block of `runs` forward passes, so that one large tile shows progress too."""
-    groups = [module for module in network.modules() if isinstance(module, ResidualGroup) and advance]
-    blocks = [block for group in groups for block in group.blocks]
-    done = count(1)
+    blocks = [block for group in network.modules() if isinstance(group, ResidualGroup) for block in group.blocks]
+    steps = count(1)
 
-    def report(*_: object) -> None:
-        assert advance is not None
-        advance(min(1, next(done) / (runs * len(blocks))))
+    def end_step(module: nn.Module, *_: object) -> None:
+        share = next(steps) / (runs * (len(blocks) + 1))
+        if advance and module is not network:  # its end is reported with the tile
+            advance(min(1, share))
 
-    hooks = [block.register_forward_hook(report) for block in blocks]
+    hooks = [module.register_forward_hook(end_step) for module in (network, *blocks)]
     try:
         yield
     finally:

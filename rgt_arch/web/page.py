@@ -52,8 +52,10 @@ class _Bar(Progress):
             raise _CancelledError
         super().reach(done)
         share = done / max(1, self._total)
-        left = (time.monotonic() - self._start) * (1 / share - 1) if share else 0.0
-        self._show(share, f"{tqdm.format_interval(round(left))} left" if share else "starting")
+        text = "starting" if not share else "finishing"
+        if 0 < share < 1:
+            text = f"{tqdm.format_interval(round((time.monotonic() - self._start) * (1 / share - 1)))} left"
+        self._show(share, text)
 
     def note(self, text: str) -> None:
         super().note(text)
@@ -100,7 +102,7 @@ class Page:
 
     def _build(self) -> gr.Blocks:
         example = self._folder / "cat.png"
-        Image.fromarray(skimage.data.chelsea()).save(example)
+        Image.fromarray(skimage.data.chelsea()).reduce(2).save(example)
         with gr.Blocks(title="RGT", analytics_enabled=False, delete_cache=(_KEPT // 6, _KEPT)) as blocks:
             gr.Markdown(
                 f"# RGT: larger pictures\nFiles of up to {_LARGEST_FILE >> 20} MB, results of up to "
