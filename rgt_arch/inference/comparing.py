@@ -19,18 +19,23 @@ def comparison_path(target: Path) -> Path:
     return target.with_name(f"{target.stem}_compare.png")
 
 
-def write_comparison(path: Path, before: NDArray[Any], after: NDArray[Any]) -> None:
-    """Write `before`, enlarged by Pillow's bicubic, to the left of `after`, as an 8-bit RGB PNG over white.
+def panels(before: NDArray[Any], after: NDArray[Any]) -> tuple[Image.Image, Image.Image]:
+    """Return `before`, enlarged by Pillow's bicubic, and `after`, of one size: 8-bit RGB over white.
 
-    before, after: (H, W) or (H, W, 2 to 4), uint8 or uint16. Raises UserError if the file cannot be written.
+    before, after: (H, W) or (H, W, 2 to 4), uint8 or uint16.
     """
+    result = _rgb(after)
+    return _rgb(before).resize(result.size, Image.Resampling.BICUBIC), result
+
+
+def write_comparison(path: Path, before: NDArray[Any], after: NDArray[Any]) -> None:
+    """Write the `panels` side by side as a PNG. Raises UserError if the file cannot be written."""
     height, width = after.shape[:2]
-    panels = [_rgb(before).resize((width, height), Image.Resampling.BICUBIC), _rgb(after)]
     gap = max(4, width // 100)
     font = ImageFont.load_default(size=max(12, width // 40))
     caption = font.getbbox("g")[3] + gap
     sheet = Image.new("RGB", (2 * width + gap, height + round(caption)), "white")
-    for number, (panel, label) in enumerate(zip(panels, _LABELS, strict=True)):
+    for number, (panel, label) in enumerate(zip(panels(before, after), _LABELS, strict=True)):
         left = number * (width + gap)
         sheet.paste(panel, (left, 0))
         ImageDraw.Draw(sheet).text((left + width / 2, height), label, fill="black", font=font, anchor="ma")

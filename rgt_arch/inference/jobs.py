@@ -136,12 +136,18 @@ def upscale_files(
         raise UserError(f"{error}; not made so far: {few(missing) or 'nothing'}") from error
 
 
-def run_jobs(plan: Plan, upscaler_of: Callable[[str | Path], Upscaler], output: Output) -> Outcome:
+def run_jobs(
+    plan: Plan,
+    upscaler_of: Callable[[str | Path], Upscaler],
+    output: Output,
+    bar: Callable[..., Progress] = Progress,
+) -> Outcome:
     """Run all jobs with a progress bar in pixels. A failure is reported on stderr and does not stop the rest.
 
-    upscaler_of: returns the Upscaler for the weights of a job. What it raises ends the run.
+    upscaler_of: returns the Upscaler for the weights of a job. bar: makes the progress bar, with the arguments of
+    `Progress`. What they raise ends the run.
     """
-    return _run_all(_prepared(plan, output), upscaler_of, output)
+    return _run_all(_prepared(plan, output), upscaler_of, output, bar=bar)
 
 
 def _prepared(plan: Plan, output: Output) -> _Work:
@@ -155,13 +161,17 @@ def _prepared(plan: Plan, output: Output) -> _Work:
 
 
 def _run_all(
-    work: _Work, upscaler_of: Callable[[str | Path], Upscaler], output: Output, crew: Crew | None = None
+    work: _Work,
+    upscaler_of: Callable[[str | Path], Upscaler],
+    output: Output,
+    crew: Crew | None = None,
+    bar: Callable[..., Progress] = Progress,
 ) -> Outcome:
     """Run the jobs, or with a crew this process's share of them; then only rank 0 returns."""
     jobs, sizes, outcome, done = work.jobs, work.sizes, work.outcome, 0
     leads = crew is None or crew.rank == 0
     title = "upscaling" if crew is None else f"upscaling ({crew.size} processes)"
-    with Progress(sum(sizes), title, "px", large=True, shown=leads) as progress:
+    with bar(sum(sizes), title, "px", large=True, shown=leads) as progress:
 
         def note(text: str) -> None:
             if leads:

@@ -76,23 +76,13 @@ def blend_weights(length: int, tile: int, overlap: int, scale: int) -> list[tupl
     ]
 
 
-def tiled_forward(
-    network: Network,
-    image: Tensor,
-    scale: int,
-    tile: int,
-    overlap: int,
-    *,
-    batch: int = 1,
-    progress: Callable[[int, int], None] | None = None,
-) -> Tensor:
+def tiled_forward(network: Network, image: Tensor, scale: int, tile: int, overlap: int, *, batch: int = 1) -> Tensor:
     """Run a network on overlapping tiles and blend the results without seams.
 
     network: (B, C, h, w) -> (B, C', h * scale, w * scale); it sees tiles of one size, min(tile, H) × min(tile, W).
     image: (B, C, H, W), any device; results are gathered on it, so the network may move tiles to another device and
     a large image can stay in main memory. tile, overlap: see `check_tile`. batch: tiles run together, which keeps a GPU
-    busy. progress(done, tiles) is called after each batch. Returns (B, C', H * scale, W * scale), added up in float32
-    (float64 if the network's output is).
+    busy. Returns (B, C', H * scale, W * scale), added up in float32 (float64 if the network's output is).
 
     Guarantee: a network that looks at most overlap // 4 pixels far in each direction gives the same output as without
     tiles, to rounding: a tile has no weight that near to an inner edge. Tiles are blended over half of the overlap,
@@ -105,8 +95,6 @@ def tiled_forward(
     height, width = image.shape[-2:]
     if max(height, width) <= tile:
         result = _checked_call(network, image, scale).to(image.device)
-        if progress:
-            progress(1, 1)
         return result.to(torch.promote_types(result.dtype, torch.float32))
     rows, columns = (blend_weights(length, tile, overlap, scale) for length in (height, width))
     places = list(product(rows, columns))
@@ -121,8 +109,6 @@ def tiled_forward(
                 output = result.new_zeros((*result.shape[:-2], height * scale, width * scale), dtype=dtype)
             place = output[..., top * scale : (top + tile) * scale, left * scale : (left + tile) * scale]
             place.addcmul_(result.to(dtype) * row_weight.to(place)[:, None], column_weight.to(place))
-        if progress:
-            progress(first + len(group), len(places))
     assert output is not None  # there is at least one tile
     return output
 

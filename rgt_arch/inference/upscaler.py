@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from rgt_arch.archs.rgt_arch import RGT
+from rgt_arch.archs.rgt_arch import RGT, ResidualGroup
 from rgt_arch.config.settings import SMALLEST_TILE, default_overlap
 from rgt_arch.errors import UsageError, UserError
 from rgt_arch.inference.arrays import (
@@ -105,7 +107,8 @@ class Upscaler:
 
         image: (H, W) or (H, W, C): grey, grey and alpha, RGB or RGBA in this order; alpha is not premultiplied. uint8,
         uint16, or float32 or float64 in [0, 1]. A constant alpha is copied without the network. progress(done, all)
-        counts input pixels.
+        counts input pixels. It is called after each block of the network, and an exception that it raises ends the
+        work.
         Returns an array of the same dtype and number of dimensions and, unless alpha is dropped, channels.
         Raises ValueError for other arrays and an outscale ≤ 0; UserError if the result or the smallest tile does not
         fit into memory, or the network's output is not finite.
@@ -236,19 +239,13 @@ class Upscaler:
             tiles = math.prod(len(tile_starts(length, tile, self.overlap)) for length in (height, width))
             at_once = min(self._at_once(min(tile, height), min(tile, width)), len(images) if is_whole else tiles)
             parts = images.split(at_once if is_whole else 1)
+            runs = len(parts) * (1 if is_whole else -(-tiles // at_once)) * (8 if self.self_ensemble else 1)
             try:
-                results = [
-                    tiled_forward(
-                        self._forward,
-                        part,
-                        self.scale,
-                        tile,
-                        self.overlap,
-                        batch=at_once,
-                        progress=advance and partial(_advance_part, advance, number, len(parts)),
-                    )
-                    for number, part in enumerate(parts)
-                ]
+                with _after_each_block(self.network, runs, advance):
+                    results = [
+                        tiled_forward(self._forward, part, self.scale, tile, self.overlap, batch=at_once)
+                        for part in parts
+                    ]
                 return results[0] if len(results) == 1 else torch.cat(results)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
@@ -310,6 +307,25 @@ def _tiles(tile: int | str, overlap: int | None) -> tuple[int | str, int]:
     return int(tile), int(overlap)
 
 
+@contextmanager
+def _after_each_block(network: nn.Module, runs: int, advance: Callable[[float], None] | None) -> Iterator[None]:
+    """Call advance(share) after each block of `runs` forward passes, so that one large tile shows progress too."""
+    blocks = [block for group in network.modules() if isinstance(group, ResidualGroup) for block in group.blocks]
+    steps = count(1)
+
+    def end_step(*_: object) -> None:
+        share = next(steps) / (runs * (len(blocks) + 1))
+        if advance:
+            advance(min(1, share))  # a result that is not finite is computed again
+
+    hooks = [module.register_forward_hook(end_step) for module in (network, *blocks)]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
 def _tile_of_file(network: OnnxNetwork, tile: int | str, precision: str) -> int | str:
     """The tile for an ONNX file. Raises UsageError for a tile or precision that the file does not have."""
     if precision != "auto":
@@ -333,10 +349,6 @@ def _batch(batch: int | str, device: torch.device) -> int | str:
 def _advance(progress: Progress, first: int, count: int, pixels: int, total: int, share: float) -> None:
     """Report a share of `count` pictures of `pixels`, from number `first` of `total` on."""
     progress(round((first + share * count) * pixels), total * pixels)
-
-
-def _advance_part(advance: Callable[[float], None], number: int, parts: int, done: int, tiles: int) -> None:
-    advance((number + done / tiles) / parts)
 
 
 def _device(name: str) -> torch.device:

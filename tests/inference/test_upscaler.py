@@ -119,6 +119,29 @@ def test_progress_counts_every_pixel_of_colour_and_alpha():
     assert len(calls) > 10
 
 
+@pytest.mark.parametrize(("options", "steps"), [({}, 3), ({"self_ensemble": True}, 24), ({"tile": 16}, 18)])
+def test_progress_is_reported_after_each_block_and_may_end_the_work(network, options, steps):
+    running, image = Upscaler(network, device="cpu", **options), picture("uint8", 20, 30, 3)
+    calls = []
+    running.upscale(image, progress=lambda *call: calls.append(call))
+    assert calls[:2] == [(round(600 / steps), 600), (round(1200 / steps), 600)]
+    assert calls[-2:] == [(round(600 - 600 / steps), 600), (600, 600)]
+    assert len(calls) == (17 if options.get("self_ensemble") else steps)
+
+    class EndError(Exception):
+        pass
+
+    def end(done, total):
+        calls.append((done, total))
+        raise EndError
+
+    calls.clear()
+    with pytest.raises(EndError):
+        running.upscale(image, progress=end)
+    running.upscale(image)
+    assert calls == [(round(600 / steps), 600)]
+
+
 # --- alpha ---
 
 
