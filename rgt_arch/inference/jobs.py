@@ -75,7 +75,7 @@ def run_jobs(plan: Plan, upscaler: Upscaler, output: Output) -> Outcome:
     with Progress(sum(sizes), "upscaling", "px", large=True) as progress:
         for failure in plan.failures:
             progress.note(failure)
-        batches = Batches(range(len(todo)), todo, sizes, output)
+        batches = Batches(range(len(todo)), todo, sizes, [upscaler] * len(todo), output)
         for number in batches:
             job, size = todo[number], sizes[number]
             try:
@@ -148,7 +148,7 @@ def _run(
     upscaler: Upscaler,
     output: Output,
     advance: Callable[[int, int], None],
-    enlarged: Callable[..., Enlarged],
+    enlarged: Callable[[Callable[[int, int], None]], Enlarged],
 ) -> list[str]:
     """Upscale one file and return notices for the user."""
     notices: list[str] = []
@@ -159,7 +159,7 @@ def _run(
         options = {"outscale": output.scaling(), "crf": output.crf, "progress": advance, "notify": notices.append}
         upscale_video(job.source, job.target, upscaler, **options)  # type: ignore[arg-type]
         return notices
-    picture, notices, pixels = enlarged(upscaler, advance)
+    picture, notices, pixels = enlarged(advance)
     notices += write_picture(job.target, picture.enlarged(pixels), quality=output.quality)
     comparison = comparison_path(job.target)
     if output.compare and os.path.lexists(comparison) and not output.overwrite:
