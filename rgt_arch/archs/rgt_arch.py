@@ -271,7 +271,7 @@ def _slices_allowed() -> bool:
     return not (torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing())
 
 
-def _slice_pixels(device: torch.device) -> int:
+def slice_pixels(device: torch.device) -> int:
     """The pixels of a slice: `SLICE_PIXELS` for each thread of a CPU, up to those of other devices."""
     if device.type not in SLICE_PIXELS:
         return SLICE_PIXELS_DEFAULT
@@ -281,7 +281,7 @@ def _slice_pixels(device: torch.device) -> int:
 def _slice_rows(x: Tensor, halo: int = 0) -> Iterator[tuple[int, int, int, int]]:
     """Row bands of (B, H, W, C): (start, stop) to produce and (from, to) to read, `halo` rows more on each side."""
     batch, height, width, _ = x.shape
-    budget = _slice_pixels(x.device)
+    budget = slice_pixels(x.device)
     # a multiple of 16 so that halos stay cheap on wide images and strided convolutions fit
     rows = max(16, budget // max(1, batch * width) // 16 * 16)
     for start in range(0, height, rows):
@@ -663,7 +663,7 @@ class _Cell(NamedTuple):
 def _cells(x: Tensor, step: tuple[int, int], shift: tuple[int, int], size: tuple[int, int]) -> Iterator[_Cell]:
     """Cells that cover the shifted map of padded `size`: multiples of `step`, those that wrap one step wide."""
     batch, height, width, _ = x.shape
-    budget = max(1, _slice_pixels(x.device) // batch)
+    budget = max(1, slice_pixels(x.device) // batch)
     # as wide as the map and the budget allow, then as many rows as still fit
     cell_width = max(step[1], min(size[1], budget // step[0]) // step[1] * step[1])
     cell_height = max(step[0], budget // cell_width // step[0] * step[0])

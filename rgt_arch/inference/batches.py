@@ -26,9 +26,17 @@ class Enlarged(NamedTuple):
 class Batches:
     """Iterates over the numbers of jobs; `enlarged` returns a job's picture, and prepares those of the next jobs."""
 
-    def __init__(self, numbers: Iterable[int], jobs: Sequence[Job], sizes: Sequence[int], output: Output) -> None:
+    def __init__(
+        self,
+        numbers: Iterable[int],
+        jobs: Sequence[Job],
+        sizes: Sequence[int],
+        upscalers: Sequence[Upscaler],
+        output: Output,
+    ) -> None:
         """numbers: of the jobs to do, taken as late as possible. sizes: input pixels of each job."""
-        self._numbers, self._jobs, self._sizes, self._output = iter(numbers), jobs, sizes, output
+        self._numbers, self._output = iter(numbers), output
+        self._jobs, self._sizes, self._upscalers = jobs, sizes, upscalers
         self._taken: deque[int] = deque()
         self._ready: dict[int, Enlarged] = {}
 
@@ -44,14 +52,14 @@ class Batches:
         """Check whether pictures of later jobs are enlarged already."""
         return not self._ready.keys().isdisjoint(self._taken)
 
-    def enlarged(self, number: int, upscaler: Upscaler, advance: Progress) -> Enlarged:
+    def enlarged(self, number: int, advance: Progress) -> Enlarged:
         """Read and enlarge the picture of a job, if that has not happened together with an earlier one.
 
         advance: as `progress` of `Upscaler.upscale`; `done` exceeds `all` while several pictures are enlarged.
         Raises the errors of `read_picture`, `check_writable` and `Upscaler.upscale` for this job only: pictures for
         which they are raised are left out of the batches of other jobs.
         """
-        group = {} if number in self._ready else self._read_alike(number, upscaler)
+        group = {} if number in self._ready else self._read_alike(number)
 
         def advance_all(done: int, total: int) -> None:
             advance(len(group) * done, total)
@@ -59,7 +67,7 @@ class Batches:
         while number not in self._ready:
             pixels = [picture.pixels for picture, _ in group.values()]
             try:
-                results = upscaler.upscale_many(pixels, self._output.scaling(), advance_all)
+                results = self._upscalers[number].upscale_many(pixels, self._output.scaling(), advance_all)
                 for (other, read), result in zip(group.items(), results, strict=True):
                     self._ready[other] = Enlarged(*read, result)
             except (UserError, MemoryError, RuntimeError):
@@ -68,18 +76,18 @@ class Batches:
                 group = dict(list(group.items())[: len(group) // 2])  # the others are done in their own turn
         return self._ready.pop(number)
 
-    def _read_alike(self, number: int, upscaler: Upscaler) -> dict[int, tuple[Picture, list[str]]]:
+    def _read_alike(self, number: int) -> dict[int, tuple[Picture, list[str]]]:
         """Read the picture of a job and those of the next jobs that can be enlarged together with it."""
-        group = {number: self._read(number, upscaler)}
+        upscaler = self._upscalers[number]
+        group = {number: self._read(number)}
         pixels = group[number][0].pixels
         at_once = upscaler.pictures_at_once(*pixels.shape[:2])
         for other in self._next() if at_once > 1 else ():
-            job = self._jobs[other]
-            same = job.weights == self._jobs[number].weights and self._sizes[other] == self._sizes[number]
-            if job.is_video or not same:
+            is_alike = self._sizes[other] == self._sizes[number] and self._upscalers[other] is upscaler
+            if self._jobs[other].is_video or not is_alike:
                 break
             with suppress(UserError, OSError, MemoryError):  # raised again in that job's own turn
-                picture, notices = self._read(other, upscaler)
+                picture, notices = self._read(other)
                 if (picture.pixels.shape, picture.pixels.dtype) != (pixels.shape, pixels.dtype):
                     break
                 group[other] = picture, notices
@@ -94,9 +102,9 @@ class Batches:
             self._taken.append(number)
             yield number
 
-    def _read(self, number: int, upscaler: Upscaler) -> tuple[Picture, list[str]]:
+    def _read(self, number: int) -> tuple[Picture, list[str]]:
         """Read the picture of a job, and check before any work is done that its result can be written."""
-        picture = read_picture(self._jobs[number].source)
+        upscaler, picture = self._upscalers[number], read_picture(self._jobs[number].source)
         height, width = picture.pixels.shape[:2]
         channels = picture.channels - (upscaler.alpha == "drop" and picture.has_alpha)
         size = upscaler.output_size(height, width, self._output.scaling())

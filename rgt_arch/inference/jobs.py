@@ -144,8 +144,8 @@ def run_jobs(
 ) -> Outcome:
     """Run all jobs with a progress bar in pixels. A failure is reported on stderr and does not stop the rest.
 
-    upscaler_of: returns the Upscaler for the weights of a job. bar: makes the progress bar, with the arguments of
-    `Progress`. What they raise ends the run.
+    upscaler_of: returns the Upscaler for the weights of a job, the same for equal weights. bar: makes the progress bar,
+    with the arguments of `Progress`. What they raise ends the run.
     """
     return _run_all(_prepared(plan, output), upscaler_of, output, bar=bar)
 
@@ -207,14 +207,14 @@ def _run_all(
             numbers, finish = crew.sharing(len(jobs), tell, progress.reach, end), crew.finish
             reach = crew.reach
         with numbers as own:
-            upscalers = {job.weights: upscaler_of(job.weights) for job in jobs}
-            batches = Batches(own, jobs, sizes, output)
+            upscalers = [upscaler_of(job.weights) for job in jobs]
+            batches = Batches(own, jobs, sizes, upscalers, output)
             for number in batches:
                 job, size = jobs[number], sizes[number]
                 enlarged = partial(batches.enlarged, number)
                 advance = partial(_advance, reach, done, size)
                 may_replace = job.target in work.existing
-                failure, notices = _attempt(job, upscalers[job.weights], output, may_replace, advance, enlarged)
+                failure, notices = _attempt(job, upscalers[number], output, may_replace, advance, enlarged)
                 finish(number, (failure, notices))
                 done += 0 if failure else size
                 if not batches.is_ahead():  # the bar is not moved back
@@ -231,7 +231,7 @@ def _attempt(
     output: Output,
     may_replace: bool,
     advance: Callable[[int, int], None],
-    enlarged: Callable[..., Enlarged],
+    enlarged: Callable[[Callable[[int, int], None]], Enlarged],
 ) -> tuple[str, list[str]]:
     """Upscale one file. Returns the failure, or an empty text, and notices; both name the file."""
     try:
@@ -294,7 +294,7 @@ def _run(
     upscaler: Upscaler,
     output: Output,
     advance: Callable[[int, int], None],
-    enlarged: Callable[..., Enlarged],
+    enlarged: Callable[[Callable[[int, int], None]], Enlarged],
 ) -> list[str]:
     """Upscale one file and return notices for the user."""
     notices: list[str] = []
@@ -305,7 +305,7 @@ def _run(
         options = {"outscale": output.scaling(), "crf": output.crf, "progress": advance, "notify": notices.append}
         upscale_video(job.source, job.target, upscaler, **options)  # type: ignore[arg-type]
         return notices
-    picture, notices, pixels = enlarged(upscaler, advance)
+    picture, notices, pixels = enlarged(advance)
     notices += write_picture(job.target, picture.enlarged(pixels), quality=output.quality)
     comparison = comparison_path(job.target)
     if output.compare and os.path.lexists(comparison) and not output.overwrite:

@@ -9,15 +9,18 @@ from pathlib import Path
 import psutil
 import torch
 
-from rgt_arch.archs.rgt_arch import RGT
+from rgt_arch.archs.rgt_arch import RGT, slice_pixels
 from rgt_arch.errors import UserError
 from rgt_arch.launchers import processes_here
 from rgt_arch.machine import control_groups
 
-# Peak memory above the loaded network, per input pixel: copies of the features and of the output, in float32.
-# Measured at 256² to 750×1000 pixels, ×2 and ×4, 96 and 180 channels: the estimate is 1.1 to 1.7 times the peak.
+# Peak memory above the loaded network: float32 copies of the features and of the output per input pixel, and of the
+# features of a slice, which on a CPU grows with the number of threads.
+# Measured at 128² to 384² pixels, ×2 and ×4, 96 and 180 channels, 1 to 16 threads: the estimate is 0.9 to 1.6 times the
+# peak.
 _FEATURE_COPIES = 6.0
 _OUTPUT_COPIES = 4.0
+_SLICE_COPIES = 8.0
 _BASE = 64 << 20  # used for any image: threads' scratch memory, libraries
 _SHARE = 0.8  # of the free memory: other processes need some
 _TILE_STEP = 16  # the windows' and the recursion's grid
@@ -29,10 +32,18 @@ _MEMORY_FILES = {
 """By version of control groups: limit, usage, and the prefix of keys in memory.stat."""
 
 
-def image_memory(network: RGT, height: int, width: int) -> int:
+def image_memory(network: RGT, height: int, width: int, device: torch.device) -> int:
     """Estimate the peak bytes above the loaded network for a float32 image of (height, width) input pixels."""
-    per_pixel = 4 * (_FEATURE_COPIES * network.embed_dim + _OUTPUT_COPIES * network.in_chans * network.upscale**2)
-    return int(_BASE + height * width * per_pixel)
+    return _fixed_memory(network, device) + height * width * _memory_per_pixel(network)
+
+
+def _fixed_memory(network: RGT, device: torch.device) -> int:
+    slices = slice_pixels(device) if device.type == "cpu" else 0
+    return int(_BASE + 4 * _SLICE_COPIES * network.embed_dim * slices)
+
+
+def _memory_per_pixel(network: RGT) -> int:
+    return int(4 * (_FEATURE_COPIES * network.embed_dim + _OUTPUT_COPIES * network.in_chans * network.upscale**2))
 
 
 def free_memory(device: torch.device) -> int:
@@ -53,14 +64,14 @@ def largest_tile(network: RGT, height: int, width: int, device: torch.device) ->
     """
     free = free_memory(device)
     usable = int(free * _SHARE)
-    if image_memory(network, height, width) <= usable:
+    if image_memory(network, height, width, device) <= usable:
         return max(height, width)
     # tiles of a GPU are joined in main memory
     output = 0 if device.type == "cuda" else 4 * network.in_chans * network.upscale**2 * height * width
-    per_pixel = image_memory(network, 1, 1) - _BASE
-    side = math.isqrt(max(0, usable - _BASE - output) // per_pixel) // _TILE_STEP * _TILE_STEP
+    fixed, per_pixel = _fixed_memory(network, device), _memory_per_pixel(network)
+    side = math.isqrt(max(0, usable - fixed - output) // per_pixel) // _TILE_STEP * _TILE_STEP
     if side < SMALLEST_AUTO_TILE:
-        needed = _BASE + output + per_pixel * SMALLEST_AUTO_TILE**2
+        needed = fixed + output + per_pixel * SMALLEST_AUTO_TILE**2
         raise UserError(
             f"{height}x{width} pixels at x{network.upscale} need about {needed >> 20} MiB, {free >> 20} MiB are free; "
             "use --device cpu, close other programs, or cut the picture"

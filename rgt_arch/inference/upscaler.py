@@ -272,7 +272,7 @@ class Upscaler:
             return int(self.batch)
         if self.device.type != "cuda":
             return 1
-        room = free_memory(self.device) // max(1, image_memory(self.network, height, width))
+        room = free_memory(self.device) // max(1, image_memory(self.network, height, width, self.device))
         return max(1, min(_MOST_AT_ONCE, room // 2))
 
     @torch.inference_mode()

@@ -162,3 +162,14 @@ def test_upscaler_halves_the_tiles_when_memory_runs_out(device: torch.device, mo
     assert 64 <= running.used_tile < side
     expected = Upscaler(net, device=device.type, precision="fp32", tile=running.used_tile).upscale(picture)
     np.testing.assert_allclose(result.astype(int), expected.astype(int), atol=1)
+
+
+def test_a_gpu_runs_equal_pictures_together_with_equal_results(device: torch.device) -> None:
+    net = strong_network(device).eval()
+    pictures = list(np.random.default_rng(0).integers(0, 256, (3, 40, 56, 3), dtype=np.uint8))
+    running, batches = Upscaler(net, device=device.type, precision="fp32"), []
+    net.register_forward_pre_hook(lambda _, arguments: batches.append(len(arguments[0])))
+    results = running.upscale_many(pictures)
+    assert batches == ([3] if device.type == "cuda" else [1, 1, 1])
+    for result, picture in zip(results, pictures, strict=True):
+        np.testing.assert_allclose(result.astype(int), running.upscale(picture).astype(int), atol=1)

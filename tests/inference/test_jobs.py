@@ -499,6 +499,17 @@ def test_pictures_that_fail_in_a_batch_fail_alone(tmp_path, capsys):
     assert told.count("4.20k/4.20k") == 1, "the bar ends with the pixels that were done"
 
 
+def test_pictures_of_different_upscalers_are_not_a_batch(tmp_path):
+    inputs = folder_of(tmp_path, **{f"{n}": data.chelsea()[n : n + 20, 100:130] for n in range(4)})
+    jobs = plan_jobs(inputs, Output(), 2).jobs
+    one, two = (Upscaler(Recording(), device="cpu") for _ in range(2))
+    one.batch = two.batch = 4
+    prepared = batches.Batches(range(4), jobs, [600] * 4, [one, one, two, two], Output())
+    for number in prepared:
+        prepared.enlarged(number, lambda *_: None)
+    assert one.network.batches == two.network.batches == [2]
+
+
 def test_interrupted_batch_leaves_no_output(tmp_path):
     class Interrupted(Recording):
         def forward(self, image):

@@ -244,6 +244,16 @@ def test_tiles_on_a_gpu_need_no_gpu_memory_for_the_whole_result(monkeypatch):
     assert memory.largest_tile(Enlarge(), 20000, 20000, torch.device("cuda")) > 1000
 
 
+def test_memory_of_a_cpu_grows_with_its_threads(network, monkeypatch):
+    estimates = {"cpu": [], "cuda": []}
+    for threads, (kind, values) in itertools.product((1, 16), estimates.items()):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        values.append(memory.image_memory(network, 256, 256, torch.device(kind)))
+    # in MiB; with 96 channels at ×4, the peak was 208 with 1 thread and 389 with 16
+    assert 150 << 20 < estimates["cpu"][1] - estimates["cpu"][0] < 250 << 20
+    assert estimates["cuda"][1] == estimates["cuda"][0]
+
+
 @pytest.mark.parametrize("outscale", [None, 3])
 def test_result_too_large_for_memory_is_refused_before_upscaling(monkeypatch, outscale):
     monkeypatch.setattr(upscaler, "free_memory", lambda device: 3 << 20)
@@ -267,7 +277,7 @@ def test_other_errors_are_not_treated_as_out_of_memory():
 def test_auto_uses_the_whole_image_if_it_fits_else_the_largest_tile(monkeypatch):
     image = picture("uint8", 300, 400, 3)
     running = Upscaler(Enlarge(), device="cpu")
-    needed = memory.image_memory(running.network, 300, 400) / memory._SHARE
+    needed = memory.image_memory(running.network, 300, 400, running.device) / memory._SHARE
     for free, whole in ((needed * 1.01, True), (needed * 0.99, False)):
         monkeypatch.setattr(memory, "free_memory", lambda device, free=free: int(free))
         running.upscale(image)
@@ -395,7 +405,7 @@ def test_a_cpu_runs_one_at_a_time_and_gives_the_same_bits(network):
 def test_auto_runs_as_many_pictures_on_a_gpu_as_half_of_its_memory_holds(monkeypatch):
     running = Upscaler(Enlarge(), device="cpu")
     running.batch, running.device = "auto", torch.device("cuda")
-    one = memory.image_memory(running.network, 300, 400)
+    one = memory.image_memory(running.network, 300, 400, running.device)
     free = {"cuda": 100 * one, "cpu": 100 * one}
     for module in (memory, upscaler):
         monkeypatch.setattr(module, "free_memory", lambda device: free[device.type])
