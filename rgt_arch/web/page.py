@@ -8,7 +8,7 @@ import tempfile
 import threading
 import time
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ class _Bar(Progress):
     def __init__(self, stop: threading.Event, show: gr.Progress, notes: list[str], total: int, *how: Any, **named: Any):
         super().__init__(total, *how, **named)
         self._stop, self._show, self._notes = stop, show, notes
+        self.reach(0)
 
     def reach(self, done: int) -> None:
         if self._stop.is_set():
@@ -70,7 +71,7 @@ class Page:
         self._upscalers, self._folder = upscalers, folder
         self._stops: dict[str | None, threading.Event] = {}
         """By session: set when the visitor cancels."""
-        self._at_work = threading.Lock()  # a cancelled job may run on for the time of one block
+        self._at_work = threading.Lock()  # Gradio starts the next job while a cancelled one is still inside a block
         self._blocks = self._build()
 
     def launch(self, host: str, port: int | None, share: bool) -> str:
@@ -95,10 +96,12 @@ class Page:
         return str(self._blocks.share_url or self._blocks.local_url)
 
     def close(self) -> None:
-        """End all jobs and the server."""
+        """End all jobs and the server, and wait for the end of the block in which a job is."""
         for stop in self._stops.values():
             stop.set()
         self._blocks.close(verbose=False)
+        with self._at_work:  # a thread inside torch would abort the process
+            pass
 
     def _build(self) -> gr.Blocks:
         example = self._folder / "cat.png"
@@ -185,49 +188,55 @@ class Page:
         show: gr.Progress = gr.Progress(),  # noqa: B008 - Gradio looks for it here
     ) -> tuple[Any, ...]:
         """Upscale one upload, or a list of uploads. Returns report, file and, for one, pictures before and after."""
+        stop = self._stops.setdefault(request.session_hash, threading.Event())
+        notes: list[str] = []
+        bar = partial(_Bar, stop, show, notes)
+        place = Path(tempfile.mkdtemp(dir=self._folder))
+        with self._at_work:
+            try:
+                return self._results(chosen, weights, factor, form, place, bar, notes)
+            except UserError as error:
+                failure = self._plain(str(error))
+            except _CancelledError:
+                failure = "cancelled"
+            shutil.rmtree(place)
+        # outside of `except`, whose exception keeps the network's tensors alive
+        raise gr.Error(failure, duration=None, print_exception=False)
+
+    def _results(
+        self,
+        chosen: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None,
+        weights: str,
+        factor: float | None,
+        form: str,
+        place: Path,
+        bar: Callable[..., Progress],
+        notes: list[str],
+    ) -> tuple[Any, ...]:
         start = time.monotonic()
         uploads = [chosen] if isinstance(chosen, Mapping) else chosen or []
-        notes: list[str] = []
-        place = Path(tempfile.mkdtemp(dir=self._folder))
-        made: list[Path] = []
-        try:
-            stop = self._stops.setdefault(request.session_hash, threading.Event())
-            bar = partial(_Bar, stop, show, notes)
-            made = self._made([upload["path"] for upload in uploads], weights, factor, form, place, bar)
-            if not made:
-                raise UserError("\n".join(notes))
-            if chosen is uploads:
-                archive = place / "upscaled.zip"
-                with zipfile.ZipFile(archive, "x") as file:
-                    for picture in made:
-                        file.write(picture, picture.name)
-                        picture.unlink()
-                return self._plain("\n".join([f"{len(made)} made", *notes])), str(archive)
-            before, after = panels(*(read_picture(file).pixels for file in (uploads[0]["path"], made[0])))
-            facts = f"{after.width}×{after.height} pixels in {time.monotonic() - start:.1f} s"
-            return self._plain("\n".join([facts, *notes])), str(made[0]), (before, after)
-        except UserError as error:
-            raise gr.Error(self._plain(str(error)), duration=None, print_exception=False) from error
-        except _CancelledError:
-            raise gr.Error("cancelled", print_exception=False) from None
-        finally:
-            if not made:
-                shutil.rmtree(place)
-
-    def _made(
-        self, files: Sequence[str], weights: str, factor: float | None, form: str, place: Path, bar: Any
-    ) -> list[Path]:
-        """Upscale files into the folder `place` as `rgt upscale` does, and return the results."""
+        files = [upload["path"] for upload in uploads]
         if not files:
             raise UserError("there is no picture yet: drop, paste or choose one")
         # Gradio 6.31 checks the path of a picture only if the request has the field `meta`
         if not all(Path(file).resolve().is_relative_to(self._folder) for file in files):
             raise UserError("only uploaded files are read")
         upscaler, output = self._upscalers[weights], Output(place=place, outscale=factor, **_FORMATS[form])
-        with self._at_work:
-            plan = plan_jobs(files, output, upscaler.scale, weights)
-            _check_bounds(plan, upscaler, output)
-            return run_jobs(plan, lambda _: upscaler, output, bar).made
+        plan = plan_jobs(files, output, upscaler.scale, weights)
+        _check_bounds(plan, upscaler, output)
+        made = run_jobs(plan, lambda _: upscaler, output, bar).made
+        if not made:
+            raise UserError("\n".join(notes))
+        if chosen is uploads:
+            archive = place / "upscaled.zip"
+            with zipfile.ZipFile(archive, "x") as file:
+                for picture in made:
+                    file.write(picture, picture.name)
+                    picture.unlink()
+            return self._plain("\n".join([f"{len(made)} made", *notes])), str(archive)
+        before, after = panels(*(read_picture(file).pixels for file in (files[0], made[0])))
+        facts = f"{after.width}×{after.height} pixels in {time.monotonic() - start:.1f} s"
+        return self._plain("\n".join([facts, *notes])), str(made[0]), (before, after)
 
     def _plain(self, text: str) -> str:
         """Remove the folders of uploads and results, which mean nothing to visitors."""

@@ -251,9 +251,9 @@ def test_cancelled_job_leaves_no_files_and_the_next_one_runs(visit, temporary, t
     wait(lambda: page.report().startswith("452×300 pixels"))
 
 
-def test_two_visitors_take_turns_and_one_of_them_leaves_the_queue(visit, tmp_path):
+def test_two_visitors_take_turns_and_cancel_their_own_jobs_only(visit, tmp_path):
     first = visit()
-    first.upload(photograph(tmp_path / "first.png", 150, 200))
+    first.upload(photograph(tmp_path / "first.png", 300, 451))
     second = visit()
     second.upload(photograph(tmp_path / "second.png", 20, 30))
     first.come_back()
@@ -266,10 +266,13 @@ def test_two_visitors_take_turns_and_one_of_them_leaves_the_queue(visit, tmp_pat
     wait(lambda: "queue" not in second.text())
     second.click("one-start")
     second.says("queue: 1/1")
+    first.come_back()
+    first.click("one-cancel")
+    second.come_back()
     wait(second.report)
     assert second.report().startswith("60×40 pixels")
     first.come_back()
-    assert first.report().startswith("400×300 pixels")
+    assert first.report() == ""
 
 
 def request(url, content=None, kind="application/json"):
