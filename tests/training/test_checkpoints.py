@@ -72,6 +72,37 @@ def test_resumed_training_equals_uninterrupted_training(begin, go_on, batch, loa
             assert torch.equal(mine, other)
 
 
+@pytest.mark.parametrize(
+    ("kind", "short", "longer"),
+    [
+        (
+            "CosineAnnealingRestartLR",
+            {"periods": [2], "restart_weights": [1]},
+            {"periods": [2, 3], "restart_weights": [1, 0.5]},
+        ),
+        ("MultiStepLR", {"milestones": [1], "gamma": 0.5}, {"milestones": [1, 3], "gamma": 0.5}),
+    ],
+)
+def test_run_that_is_made_longer_follows_the_new_schedule(begin, go_on, batch, kind, short, longer):
+    """BasicSR restores the old periods and milestones too: it fails beyond them, or leaves out the new ones."""
+
+    def rates(model, iterations):
+        found = []
+        for iteration in iterations:
+            step(model, batch, iteration)
+            found += model.get_current_learning_rate()
+        return found
+
+    train = {"optim_g": {"type": "Adam", "lr": 1e-2}}
+    unbroken, _ = begin(train={**train, "scheduler": {"type": kind, **longer}})
+    expected = rates(unbroken, range(1, 6))
+    begun, manager = begin(train={**train, "scheduler": {"type": kind, **short}})
+    assert rates(begun, (1, 2)) == expected[:2]
+    assert save(manager, 2)
+    resumed, _ = go_on(2, train={**train, "scheduler": {"type": kind, **longer}})
+    assert rates(resumed, (3, 4, 5)) == expected[2:]
+
+
 def test_patches_that_real_esrgan_models_keep_are_restored(begin, tmp_path):
     """Models of Real-ESRGAN draw batches from such a pool; a pool of other patches is filled again. 8-bit values are
     saved as such, others as they are: BasicSR's model sharpens its HR images before."""
