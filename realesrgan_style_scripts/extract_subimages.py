@@ -16,7 +16,8 @@ from rgt_arch.errors import UsageError
 def extract(args: argparse.Namespace) -> int:
     """Cut, and print the counts; 1 if an image failed. As in Real-ESRGAN, x2 in DIV2K's LR names is left out."""
     from rgt_arch.data.outputs import Cutting, Target, Task, images_by_name, make_all
-    from rgt_arch.data.parallel import Summary, default_jobs
+    from rgt_arch.data.parallel import Summary
+    from rgt_arch.machine import cores
 
     target = Target(
         args.output, "{name}_s{number:03d}.png", args.input, 1,
@@ -27,7 +28,7 @@ def extract(args: argparse.Namespace) -> int:
         task = Task((file,), name.with_name(re.sub("x[2348]$", "", name.name)))
         if (other := tasks.setdefault(task.name, task)) is not task:
             raise UsageError(f"{other.source} and {file} would have the same output name; move one of them away")
-    jobs = args.n_thread or default_jobs()
+    jobs = args.n_thread or cores()
     make_all([*tasks.values()], [target], summary, "sub-images", jobs=jobs, overwrite=args.overwrite)
     print(summary.text())
     return int(bool(summary.failures))

@@ -17,8 +17,8 @@ def list_folders(args: argparse.Namespace) -> int:
     """Write one list of all folders, and print the counts of each; 1 if an image failed."""
     from rgt_arch.data.meta_info import write_meta_info
     from rgt_arch.data.outputs import refuse_overlap
-    from rgt_arch.data.parallel import default_jobs
     from rgt_arch.files import write_text
+    from rgt_arch.machine import cores
 
     roots = args.root or [Path(folder, "..") for folder in args.input]
     if len(roots) != len(args.input):
@@ -28,7 +28,7 @@ def list_folders(args: argparse.Namespace) -> int:
     for folder, root in zip(args.input, roots, strict=True):
         with tempfile.TemporaryDirectory() as place:
             part = Path(place, args.meta_info.name)
-            summary = write_meta_info(folder, part, root=root, names_only=True, jobs=default_jobs())
+            summary = write_meta_info(folder, part, root=root, names_only=True, jobs=cores())
             text += part.read_text("utf-8")
         print(f"{folder}: {summary.text()}")
         failed |= bool(summary.failures)

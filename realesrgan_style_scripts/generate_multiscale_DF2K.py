@@ -44,12 +44,13 @@ def shrink(task: Task) -> int:
 def make(args: argparse.Namespace) -> int:
     """Make the images, and print the counts; 1 if one failed."""
     from rgt_arch.data.outputs import images_by_name, refuse_overlap
-    from rgt_arch.data.parallel import Summary, default_jobs, successes
+    from rgt_arch.data.parallel import Summary, successes
+    from rgt_arch.machine import cores
 
     refuse_overlap([args.input], [args.output])
     summary = Summary()
     tasks = [Task(file, args.output / name) for name, file in images_by_name(args.input, summary).items()]
-    jobs = args.num_threads or default_jobs()
+    jobs = args.num_threads or cores()
     for _, made in successes(shrink, tasks, summary, jobs=jobs, title="smaller images"):
         summary.made, summary.kept = summary.made + bool(made), summary.kept + (not made)
     print(summary.text())

@@ -32,9 +32,9 @@ _HR_OUT = flag(
 
 def _run(make: Callable[..., Any], **given: Any) -> int:
     """Call `make`, print its summary, and return the exit code: 1 if a file failed."""
-    from rgt_arch.data.parallel import default_jobs
+    from rgt_arch.machine import cores
 
-    summary = make(**{"jobs": default_jobs(), **given})
+    summary = make(**{"jobs": cores(), **given})
     print(summary.text())
     return int(bool(summary.failures))
 
@@ -200,9 +200,9 @@ def lmdb(**given: Any) -> int:
 def check(target: Path, lr: Path | None = None, all: bool = False, **given: Any) -> int:
     """Print the report; 1 if there is a problem."""
     from rgt_arch.data.inspect import LINES_SHOWN, check_target, summary
-    from rgt_arch.data.parallel import default_jobs
+    from rgt_arch.machine import cores
 
-    sections = check_target(target, lr, **{"jobs": default_jobs(), **given})
+    sections = check_target(target, lr, **{"jobs": cores(), **given})
     print("\n\n".join([*(section.text(None if all else LINES_SHOWN) for section in sections), summary(sections)]))
     return int(any(section.problems for section in sections))
 

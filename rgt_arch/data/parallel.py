@@ -69,11 +69,6 @@ class Summary:
         return "\n".join([*lines, *filter(None, [passed_over_by_suffix(self.passed_over)]), *self.notes])
 
 
-def default_jobs() -> int:
-    """Return the number of CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def successes(
     work: Callable[[T], R],
     tasks: Sequence[T],

@@ -36,7 +36,7 @@ from rgt_arch.weights.reading import read_checkpoint
 Options = dict[str, Any]
 
 STATE_KEYS = ("epoch", "iter", "optimizers", "schedulers")
-_OF_SCHEDULES = ("base_lrs", "last_epoch", "_step_count", "_last_lr")
+_OF_OPTIONS = {"milestones", "gamma", "periods", "cumulative_period", "restarts", "restart_weights", "eta_min"}
 
 
 @dataclass(frozen=True)
@@ -118,8 +118,10 @@ class Snapshot:
                     load_weights(averaged, content.get("params_ema", content["params"]), strict=True)
             except UsageError as error:
                 raise UserError(f"{self.files[label]}: {error}; resume with the options it was trained with") from error
-        # periods and milestones are the option file's: a run that is made longer has more of them
-        schedules = [{key: saved[key] for key in _OF_SCHEDULES if key in saved} for saved in self.state["schedulers"]]
+        # a run that is made longer has more periods or milestones than the saved one
+        schedules = [
+            {key: value for key, value in saved.items() if key not in _OF_OPTIONS} for saved in self.state["schedulers"]
+        ]
         try:
             model.resume_training({**self.state, "schedulers": schedules})
         except (AssertionError, KeyError, ValueError) as error:
