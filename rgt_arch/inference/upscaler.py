@@ -90,7 +90,7 @@ class Upscaler:
         if alpha not in ALPHA_MODES:
             raise UsageError(f"alpha is {alpha!r}; it must be one of {', '.join(ALPHA_MODES)}")
         self.tile, self.overlap, self.alpha = *_tiles(tile, overlap), alpha
-        self.batch = _batch(batch, self.device)
+        self.batch = _batch(batch, self.device, isinstance(weights, OnnxNetwork))
         network = load_model(weights) if isinstance(weights, (str, Path)) else weights
         if not isinstance(network, nn.Module):
             raise UsageError(f"weights are {weights!r}; they must be a name, a file or a network")
@@ -335,14 +335,15 @@ def _tile_of_file(network: OnnxNetwork, tile: int | str, precision: str) -> int 
     return network.tile if tile == "auto" else tile
 
 
-def _batch(batch: int | str, device: torch.device) -> int | str:
-    """Check a batch. Raises UsageError; warns on a CPU, where it is 1."""
+def _batch(batch: int | str, device: torch.device, is_onnx: bool) -> int | str:
+    """Check a batch. Raises UsageError; warns on a CPU and for ONNX files, where it is 1."""
     if batch != "auto" and (not is_whole_number(batch) or int(batch) < 1):
         raise UsageError(f"batch is {batch!r}; it must be auto, or a whole number from 1 up")
     if device.type != "cpu":
         return batch if batch == "auto" else int(batch)
     if batch not in ("auto", 1):
-        warnings.warn(f"batch {batch} has no effect on a CPU, where one at a time is as fast", stacklevel=3)
+        alone = "an ONNX file" if is_onnx else "a CPU"
+        warnings.warn(f"batch {batch} has no effect on {alone}, which runs one at a time", stacklevel=3)
     return 1
 
 

@@ -19,7 +19,7 @@ from rgt_arch.inference.onnx_network import OnnxNetwork
 from rgt_arch.weights.writing import save_checkpoint
 
 onnx = pytest.importorskip("onnx", reason="needs the extra [export]")
-pytest.importorskip("onnxruntime", reason="needs the extra [export]")
+onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra [export]")
 graph = pytest.importorskip("rgt_arch.export.graph")
 
 
@@ -203,3 +203,38 @@ def test_a_picture_that_is_too_large_is_a_lack_of_memory(file: Path, monkeypatch
     network.session = Session("[ONNXRuntimeError] another fault\nmore")
     with pytest.raises(UserError, match=r"another fault$"):
         network(torch.rand(1, 3, 8, 8))
+
+
+@pytest.mark.parametrize(
+    ("device", "current", "expected"),
+    [
+        ("auto", 3, [("CUDAExecutionProvider", 3), ("CPUExecutionProvider", None)]),
+        ("auto", None, [("CUDAExecutionProvider", 0), ("CPUExecutionProvider", None)]),
+        ("cuda", 3, [("CUDAExecutionProvider", 3), ("CPUExecutionProvider", None)]),
+        ("cuda:1", 3, [("CUDAExecutionProvider", 1), ("CPUExecutionProvider", None)]),
+        ("cpu", 3, [("CPUExecutionProvider", None)]),
+    ],
+)
+def test_a_file_runs_on_the_gpu_of_the_process_or_on_that_of_the_device(
+    file: Path, monkeypatch: pytest.MonkeyPatch, device: str, current: int | None, expected: object
+) -> None:
+    seen, real = [], onnxruntime.InferenceSession
+
+    def recorded(path: Path, options: object, providers: list[str], settings: list[dict[str, int]]) -> object:
+        seen.extend(zip(providers, (setting.get("device_id") for setting in settings), strict=True))
+        return real(path, options, ["CPUExecutionProvider"])
+
+    installed = [f"{name}ExecutionProvider" for name in ("Tensorrt", "CUDA", "CPU")]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: installed)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", recorded)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: current is not None)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: current)
+    OnnxNetwork(file, device)
+    assert seen == expected
+    with pytest.raises(UsageError, match="device cuda:x is not available"):
+        OnnxNetwork(file, "cuda:x")
+
+
+def test_a_batch_has_no_effect_on_a_file(file: Path) -> None:
+    with pytest.warns(UserWarning, match="batch 4 has no effect on an ONNX file, which runs one at a time"):
+        assert Upscaler(file, batch=4).batch == 1
