@@ -23,7 +23,15 @@ import torch
 import torch.distributed as dist
 
 from rgt_arch.errors import UsageError, UserError
-from rgt_arch.launchers import finding_each_other, gpu_here, launcher_here, meeting, processes_here, ranks_here
+from rgt_arch.launchers import (
+    SEPARATELY,
+    finding_each_other,
+    gpu_here,
+    launcher_here,
+    meeting,
+    processes_here,
+    ranks_here,
+)
 from rgt_arch.machine import cores
 
 _PATIENCE = timedelta(minutes=5)  # until all processes have started
@@ -97,7 +105,7 @@ class Crew:
         if answer["call"] != call:
             raise UsageError(
                 f"rank {self.rank} has other inputs or flags than rank 0, but the processes of a run share its files; "
-                "for separate runs, unset RANK and SLURM_STEP_ID"
+                f"{SEPARATELY}"
             )
         if answer["code"]:
             time.sleep(2)  # torchrun ends the others as soon as one has ended; rank 0 has to print its error
