@@ -33,9 +33,13 @@ class Batches:
         sizes: Sequence[int],
         upscalers: Sequence[Upscaler],
         output: Output,
+        most: int,
     ) -> None:
-        """numbers: of the jobs to do, taken as late as possible. sizes: input pixels of each job."""
-        self._numbers, self._output = iter(numbers), output
+        """numbers: of the jobs to do, taken as late as possible. sizes: input pixels of each job.
+
+        most: how many pictures to enlarge together at most, so that other processes have their share.
+        """
+        self._numbers, self._output, self._most = iter(numbers), output, most
         self._jobs, self._sizes, self._upscalers = jobs, sizes, upscalers
         self._taken: deque[int] = deque()
         self._ready: dict[int, Enlarged] = {}
@@ -81,7 +85,7 @@ class Batches:
         upscaler = self._upscalers[number]
         group = {number: self._read(number)}
         pixels = group[number][0].pixels
-        at_once = upscaler.pictures_at_once(*pixels.shape[:2])
+        at_once = min(self._most, upscaler.pictures_at_once(*pixels.shape[:2]))
         for other in self._next() if at_once > 1 else ():
             is_alike = self._sizes[other] == self._sizes[number] and self._upscalers[other] is upscaler
             if self._jobs[other].is_video or not is_alike:

@@ -208,8 +208,11 @@ def _run_all(
             reach = crew.reach
         with numbers as own:
             upscalers = [upscaler_of(job.weights) for job in jobs]
-            batches = Batches(own, jobs, sizes, upscalers, output)
+            most = max(1, len(jobs) // crew.size) if crew else len(jobs)
+            batches = Batches(own, jobs, sizes, upscalers, output, most)
             for number in batches:
+                if crew and crew.is_ended:  # `number` was taken earlier, with a batch
+                    break
                 job, size = jobs[number], sizes[number]
                 enlarged = partial(batches.enlarged, number)
                 advance = partial(_advance, reach, done, size)

@@ -75,7 +75,9 @@ class Crew:
         """outlives: whether the store outlives rank 0."""
         self.rank, self.size, self._store, self._outlives = rank, size, store, outlives
         self._reached = self._looks = 0
-        self._is_ended, self._watched = False, threading.Event()
+        self._watched = threading.Event()
+        self.is_ended = False
+        """Whether a signal or an error has ended the run, so that no further work may begin."""
         self._told: set[int] = set()
         self._signs = {other: ("", 0) for other in range(size) if other != rank}
 
@@ -140,12 +142,12 @@ class Crew:
         finally:
             self._watched.wait()
             signal.set_wakeup_fd(before)
-        if self._is_ended:
+        if self.is_ended:
             raise SystemExit(1)
 
     def _numbers(self) -> Iterator[int]:
         # checked, because a signal's exception is lost in a callback from C, as of libvips
-        while not self._is_ended and (number := self._store.add("taken", 1) - 1) < self._count:
+        while not self.is_ended and (number := self._store.add("taken", 1) - 1) < self._count:
             yield number
 
     def finish(self, number: int, result: Any) -> None:
@@ -181,7 +183,7 @@ class Crew:
                 self._looks += 1
                 self._store.set(f"sign {self.rank}", f"{self._looks} {self._reached}")
                 if heard.strip(_FINISHED):
-                    self._is_ended = True
+                    self.is_ended = True
                     self._end(end)
                     break
                 if self.rank == 0:
