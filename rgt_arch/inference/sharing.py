@@ -125,7 +125,7 @@ class Crew:
         """Yield an iterator over this process's share of the numbers below `count`. Rank 0 leaves last.
 
         In a thread: tell(number, result) for each `finish`, and reach(sum of the processes' units) on rank 0; both
-        before end(), in one process, if a signal or an error ends the run.
+        before end(), in one process, if a signal or an error ends the run. An OSError of these functions also ends it.
         """
         self._count, self._tell = count, tell
         receiver, self._sender = socket.socketpair()
@@ -193,6 +193,8 @@ class Crew:
             self._store.set(f"left {self.rank}", "")
         except dist.DistError:  # rank 0 is gone; the main thread finds out too
             pass
+        except OSError:  # nobody reads what is printed, as with `| head`
+            self.is_ended = True
         finally:
             self._watched.set()
 
