@@ -130,8 +130,9 @@ class Upscaler:
                     f"images differ: {images[0].shape} {images[0].dtype} and {image.shape} {image.dtype}; "
                     "upscale those of one shape and dtype together"
                 )
-        pixels = math.prod(images[0].shape[:2]) if images else 0
-        step = self.pictures_at_once(*images[0].shape[:2]) if len(images) > 1 else 1
+        pixels, step = (math.prod(images[0].shape[:2]) if images else 0), 1
+        if len(images) > 1 and images[0].ndim > 1 and pixels:  # `split_alpha` refuses other arrays
+            step = self.pictures_at_once(*images[0].shape[:2])
         results: list[NDArray[Any]] = []
         for first in range(0, len(images), step):
             group = images[first : first + step]

@@ -539,8 +539,11 @@ def test_a_gpu_of_a_number_that_does_not_exist_is_named():
     ],
 )
 def test_arrays_that_are_not_pictures_are_refused(image):
-    with pytest.raises(ValueError, match="image"):
-        Upscaler(Enlarge(), device="cpu").upscale(image)
+    running = Upscaler(Enlarge(), device="cpu")
+    running.batch = 2  # as on a GPU
+    for call in (running.upscale, lambda image: running.upscale_many([image, image])):
+        with pytest.raises(ValueError, match="image"):
+            call(image)
 
 
 @pytest.mark.parametrize("outscale", [0, -1, float("nan"), float("inf")])
