@@ -9,14 +9,14 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from rgt_arch.data.images import passed_over_by_suffix
 from rgt_arch.errors import UserError, few, printable
 from rgt_arch.files import check_place
-from rgt_arch.inference.batches import Batches, Enlarged
+from rgt_arch.inference.batches import Batches
 from rgt_arch.inference.comparing import comparison_path, write_comparison
 from rgt_arch.inference.memory import is_out_of_memory
 from rgt_arch.inference.pictures import picture_pixels, write_picture
@@ -199,6 +199,9 @@ def _run_all(
             name_unfinished()
             print(outcome.line(), flush=True)
 
+        def advance(pixels: int, _all: int) -> None:
+            reach(done + pixels)
+
         for text in work.notes:
             note(text)
         numbers: AbstractContextManager[Iterable[int]] = nullcontext(range(len(jobs)))
@@ -213,13 +216,9 @@ def _run_all(
             for number in batches:
                 if crew and crew.is_ended:  # `number` was taken earlier, with a batch
                     break
-                job, size = jobs[number], sizes[number]
-                enlarged = partial(batches.enlarged, number)
-                advance = partial(_advance, reach, done, size)
-                may_replace = job.target in work.existing
-                failure, notices = _attempt(job, upscalers[number], output, may_replace, advance, enlarged)
+                failure, notices = _attempt(batches, number, jobs[number].target in work.existing, advance)
                 finish(number, (failure, notices))
-                done += 0 if failure else size
+                done += 0 if failure else sizes[number]
                 if not batches.is_ahead():  # the bar is not moved back
                     reach(done)
         if not leads:
@@ -229,14 +228,10 @@ def _run_all(
 
 
 def _attempt(
-    job: Job,
-    upscaler: Upscaler,
-    output: Output,
-    may_replace: bool,
-    advance: Callable[[int, int], None],
-    enlarged: Callable[[Callable[[int, int], None]], Enlarged],
+    batches: Batches, number: int, may_replace: bool, advance: Callable[[int, int], None]
 ) -> tuple[str, list[str]]:
     """Upscale one file. Returns the failure, or an empty text, and notices; both name the file."""
+    job = batches.jobs[number]
     try:
         # written by another process, or an earlier target under another name on a disk that ignores case
         if not may_replace and os.path.lexists(job.target):
@@ -244,7 +239,7 @@ def _attempt(
         _make_folder(job)
         with warnings.catch_warnings(record=True) as told, _no_wider_than(job.source):
             warnings.simplefilter("default", UserWarning)  # each text once: a video has thousands of frames
-            notices = _run(job, upscaler, output, advance, enlarged)
+            notices = _run(batches, number, advance)
         notices = list(dict.fromkeys([*notices, *(str(warning.message) for warning in told)]))
         return "", [_named(job, notice) for notice in notices]
     except (UserError, OSError, MemoryError, RuntimeError) as error:
@@ -256,11 +251,6 @@ def _attempt(
 
 def _named(job: Job, text: str) -> str:
     return text if str(job.source) in text else f"{job.source}: {text}"
-
-
-def _advance(reach: Callable[[int], None], before: int, size: int, done: int, total: int) -> None:
-    """Report a file's (done, total) as pixels of all files."""
-    reach(before + size * done // max(1, total))
 
 
 def _pixels(job: Job) -> int:
@@ -292,23 +282,25 @@ def _make_folder(job: Job) -> None:
         raise UserError(f"{error.filename}: cannot be made ({error.strerror}); name another place with -o") from error
 
 
-def _run(
-    job: Job,
-    upscaler: Upscaler,
-    output: Output,
-    advance: Callable[[int, int], None],
-    enlarged: Callable[[Callable[[int, int], None]], Enlarged],
-) -> list[str]:
+def _run(batches: Batches, number: int, advance: Callable[[int, int], None]) -> list[str]:
     """Upscale one file and return notices for the user."""
+    job, size, output = batches.jobs[number], batches.sizes[number], batches.output
     notices: list[str] = []
     check_place(job.target)
     if job.is_video:
         if output.compare:
             notices.append("--compare works for pictures only, not for videos")
-        options = {"outscale": output.scaling(), "crf": output.crf, "progress": advance, "notify": notices.append}
-        upscale_video(job.source, job.target, upscaler, **options)  # type: ignore[arg-type]
+        upscale_video(
+            job.source,
+            job.target,
+            batches.upscalers[number],
+            outscale=output.scaling(),
+            crf=output.crf,
+            progress=lambda done, total: advance(size * done // max(1, total), size),  # `size` is an estimate
+            notify=notices.append,
+        )
         return notices
-    picture, notices, pixels = enlarged(advance)
+    picture, notices, pixels = batches.enlarged(number, advance)
     notices += write_picture(job.target, picture.enlarged(pixels), quality=output.quality)
     comparison = comparison_path(job.target)
     if output.compare and os.path.lexists(comparison) and not output.overwrite:
