@@ -20,14 +20,12 @@ from rgt_arch.inference.batches import Batches
 from rgt_arch.inference.comparing import comparison_path, write_comparison
 from rgt_arch.inference.memory import is_out_of_memory
 from rgt_arch.inference.pictures import picture_pixels, write_picture
-from rgt_arch.inference.planning import Job, Output, Plan, plan_jobs
+from rgt_arch.inference.planning import CHOSEN_FOR, Job, Output, Plan, plan_jobs
 from rgt_arch.inference.sharing import Crew, LostContactError, joined_crew
 from rgt_arch.inference.upscaler import Upscaler
 from rgt_arch.inference.video import upscale_video, video_pixels
 from rgt_arch.progress import Progress
-from rgt_arch.weights.zoo import DEFAULT_WEIGHTS, PHOTO_WEIGHTS, ZOO
-
-_CHOSEN_FOR = {PHOTO_WEIGHTS: "JPEG, lossy WebP, AVIF and videos", DEFAULT_WEIGHTS: "PNG and other pictures"}
+from rgt_arch.weights.zoo import DEFAULT_WEIGHTS, ZOO
 
 
 @dataclass
@@ -156,7 +154,7 @@ def _prepared(plan: Plan, output: Output) -> _Work:
     outcome = Outcome(failures=plan.failures, passed_over=passed_over_by_suffix(plan.passed_over))
     outcome.there += [] if output.overwrite else [job.target for job in plan.jobs if job.target in existing]
     chosen = dict.fromkeys(str(job.weights) for job in todo) if plan.weights_are_chosen else ()
-    names = [f"weights for {_CHOSEN_FOR[weights]}: {weights}; -w chooses others" for weights in chosen]
+    names = [f"weights for {CHOSEN_FOR[weights]}: {weights}; -w chooses others" for weights in chosen]
     return _Work(todo, [_pixels(job) for job in todo], existing, outcome, [*plan.failures, *names])
 
 
