@@ -32,14 +32,11 @@ from rgt_arch.inference.arrays import (
 from rgt_arch.inference.ensemble import self_ensemble
 from rgt_arch.inference.memory import SMALLEST_AUTO_TILE, free_memory, image_memory, is_out_of_memory, largest_tile
 from rgt_arch.inference.onnx_network import OnnxNetwork
-from rgt_arch.inference.precision import has_native_bfloat16, instead_of_bfloat16
+from rgt_arch.inference.precision import autocast_dtype, usable_device
 from rgt_arch.inference.tiling import check_tile, is_whole_number, tile_starts, tiled_forward
 from rgt_arch.weights.building import load_model
 
 ALPHA_MODES = ("rgt", "bicubic", "drop")
-DEVICES = ("auto", "cpu", "cuda", "mps")
-_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
-PRECISIONS = ("auto", "fp32", *_AUTOCAST)
 _MOST_AT_ONCE = 8
 
 Progress = Callable[[int, int], None]
@@ -85,8 +82,8 @@ class Upscaler:
             file = OnnxNetwork(weights, device)
             device, tile = "cpu", _tile_of_file(file, tile, precision)
             weights = cast(RGT, file)  # it has what is used of an RGT here
-        self.device = _device(device)
-        self.dtype = _autocast_dtype(precision, self.device)
+        self.device = usable_device(device)
+        self.dtype = autocast_dtype(precision, self.device)
         if alpha not in ALPHA_MODES:
             raise UsageError(f"alpha is {alpha!r}; it must be one of {', '.join(ALPHA_MODES)}")
         self.tile, self.overlap, self.alpha = *_tiles(tile, overlap), alpha
@@ -351,34 +348,3 @@ def _batch(batch: int | str, device: torch.device, is_onnx: bool) -> int | str:
 def _advance(progress: Progress, first: int, count: int, pixels: int, total: int, share: float) -> None:
     """Report a share of `count` pictures of `pixels`, from number `first` of `total` on."""
     progress(round((first + share * count) * pixels), total * pixels)
-
-
-def _device(name: str) -> torch.device:
-    """The device of a name; raises UsageError if it is unknown or not available."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UsageError(f"device is {name!r}; it must be one of {', '.join(DEVICES)}") from None
-    available = {
-        "cpu": True,
-        "cuda": (device.index or 0) < torch.cuda.device_count(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    if not available.get(device.type, False):
-        raise UsageError(f"device {name} is not available to torch {torch.__version__}; use auto or cpu")
-    return device
-
-
-def _autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
-    if precision not in PRECISIONS:
-        raise UsageError(f"precision is {precision!r}; it must be one of {', '.join(PRECISIONS)}")
-    if precision == "auto":
-        if device.type != "cuda":
-            return None
-        return torch.bfloat16 if has_native_bfloat16(device) else torch.float16
-    if precision == "bf16" and not has_native_bfloat16(device):
-        warnings.warn(instead_of_bfloat16("precision bf16", device), stacklevel=3)
-        return None
-    return _AUTOCAST.get(precision)
