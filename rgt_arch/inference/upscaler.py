@@ -308,13 +308,15 @@ def _tiles(tile: int | str, overlap: int | None) -> tuple[int | str, int]:
 @contextmanager
 def _after_each_block(network: nn.Module, runs: int, advance: Callable[[float], None] | None) -> Iterator[None]:
     """Call advance(share) after each block of `runs` forward passes, so that one large tile shows progress too."""
+    if not advance:
+        yield
+        return
     blocks = [block for group in network.modules() if isinstance(group, ResidualGroup) for block in group.blocks]
     steps = count(1)
 
     def end_step(*_: object) -> None:
         share = next(steps) / (runs * (len(blocks) + 1))
-        if advance:
-            advance(min(1, share))  # a result that is not finite is computed again
+        advance(min(1, share))  # a result that is not finite is computed again
 
     hooks = [module.register_forward_hook(end_step) for module in (network, *blocks)]
     try:
