@@ -143,7 +143,7 @@ def run_jobs(
     """Run all jobs with a progress bar in pixels. A failure is reported on stderr and does not stop the rest.
 
     upscaler_of: returns the Upscaler for the weights of a job, the same for equal weights. bar: makes the progress bar,
-    with the arguments of `Progress`. What they raise ends the run.
+    with the arguments of `Progress`. Their exceptions end the run.
     """
     return _run_all(_prepared(plan, output), upscaler_of, output, bar=bar)
 

@@ -59,7 +59,7 @@ class OnnxNetwork(nn.Module):
         """Side of the tiles that suit the file."""
 
     def forward(self, image: Tensor) -> Tensor:
-        """Raise UserError if onnxruntime fails, MemoryError if that is for want of memory."""
+        """Raise UserError if onnxruntime fails, MemoryError if memory ran out."""
         height, width = image.shape[-2:]
         batches = [image]
         if self.size:
