@@ -17,18 +17,22 @@ import torch.distributed as dist
 from rgt_arch.errors import UsageError, UserError
 
 DEFAULT_PORT = 29500  # torch.distributed's default
+SEPARATELY = "for separate runs, unset RANK and SLURM_STEP_ID"
 _NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_FIRST_SPECIAL_STEP = 0xFFFFFFF0  # Slurm's slurm.h: an interactive shell, a batch script and the like
 
 
 def launcher_here(srun: bool = False) -> str:
     """Return the default launcher: "pytorch" in one of several processes with torchrun's variables, else "none".
 
     srun: also "slurm" in a step of several processes. A training does not guess it, because the processes of a step can
-    be separate runs. Slurm's other variables are also set in an interactive shell and in a batch script.
+    be separate runs. Slurm's other variables are also set in an interactive shell and in a batch script; the shell can
+    be a step with a special number.
     """
     if os.environ.get("WORLD_SIZE") != "1" and all(name in os.environ for name in _NEEDED):
         return "pytorch"
-    in_step = srun and "SLURM_STEP_ID" in os.environ and "WORLD_SIZE" not in os.environ
+    in_step = srun and environment_number("SLURM_STEP_ID", _FIRST_SPECIAL_STEP) < _FIRST_SPECIAL_STEP
+    in_step &= "WORLD_SIZE" not in os.environ
     return "slurm" if in_step and environment_number("SLURM_NTASKS", 1) > 1 else "none"
 
 
@@ -60,7 +64,7 @@ def finding_each_other(world_size: int) -> Iterator[None]:
         raise UserError(
             f"the {world_size} processes did not find each other at MASTER_ADDR {os.environ['MASTER_ADDR']}, "
             f"MASTER_PORT {os.environ['MASTER_PORT']} ({reason}); start all of them with the same address of rank 0 "
-            "and a free port"
+            f"and a free port; {SEPARATELY}"
         ) from error
 
 

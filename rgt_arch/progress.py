@@ -18,9 +18,10 @@ class Progress:
     def __init__(self, total: int, title: str, unit: str, *, large: bool = False, shown: bool = True) -> None:
         """total: number of units. title: name of the work. unit: name of one unit, such as "image" or "it".
 
-        large: show thousands as k, millions as M. shown: False in a process whose progress another one shows.
+        large: show thousands as k, millions as M. shown: False in a process whose progress another one shows; it prints
+        only what `note` is given.
         """
-        self._terminal = sys.stderr.isatty()
+        self._terminal, self._shown = sys.stderr.isatty(), shown
         self._bar = tqdm(total=total, desc=title, unit=unit, unit_scale=large, disable=not (shown and self._terminal))
         self._large = large
         self._start = self._printed = time.monotonic()
@@ -39,7 +40,7 @@ class Progress:
 
     def reach(self, done: int) -> None:
         """Show that `done` units are done."""
-        if done == self._done:
+        if done == self._done or not self._shown:
             return
         self._done = done
         if self._terminal:

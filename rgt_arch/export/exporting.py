@@ -24,8 +24,8 @@ from rgt_arch.weights.building import load_model
 from rgt_arch.weights.inspecting import preset_name
 from rgt_arch.weights.zoo import find_entry, resolve_path
 
-PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-_LARGEST_DIFFERENCE = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 1e-1}
+PRECISIONS = {"fp32": (torch.float32, 1e-4), "fp16": (torch.float16, 2e-2), "bf16": (torch.bfloat16, 1e-1)}
+"""The dtype inside the network, and the largest difference from PyTorch's float32."""
 # (batch, height, width): smaller than a window, thin, whole windows and one pixel more on each side, odd, and three
 # rounds of the recursion
 _SHAPES = ((2, 3, 2), (1, 5, 9), (1, 17, 100), (2, 32, 64), (1, 33, 65), (1, 47, 41), (1, 1024, 64))
@@ -70,6 +70,7 @@ def export_network(
     source = resolve_path(weights)
     check_output("-o", target, [source], overwrite=overwrite)
     network = load_model(source)
+    dtype, most = PRECISIONS[precision]
     facts = {
         "rgt_arch": __version__,
         "network": preset_name(network.config) or "RGT",
@@ -86,19 +87,19 @@ def export_network(
     images = [torch.rand(batch, network.in_chans, *sides, generator=draw) for batch, *sides in shapes]
     with torch.no_grad(), written_whole(target) as beside:
         if suffix == ".pt2":
-            _save_program(network, images[0], PRECISIONS[precision], facts, beside)
-            nodes, results = "", iter(_run_program(beside, images))
+            _save_program(network, images[0], dtype, facts, beside)
+            nodes, results = "", iter(_run_program(beside, images, target))
         else:
             from rgt_arch.export.graph import onnx_model  # needs the extra
 
-            model = onnx_model(network, size, PRECISIONS[precision], facts)
+            model = onnx_model(network, size, dtype, facts)
             beside.write_bytes(model.SerializeToString())
             nodes, results = f"{len(model.graph.node)} nodes, ", map(OnnxNetwork(beside, "cpu"), images)
         lines, largest = _compare(network, images, results)
-        if not largest <= _LARGEST_DIFFERENCE[precision]:
+        if not largest <= most:
             raise UserError(
                 f"{target}: not written: its results differ from PyTorch's by {largest:.1e}, which is more than "
-                f"{_LARGEST_DIFFERENCE[precision]:g} ({'; '.join(lines)})"
+                f"{most:g} ({'; '.join(lines)})"
             )
     size_text = f"{nodes}{target.stat().st_size / 1e6:.1f} MB"
     first = f"{target}: {facts['network']} ×{network.upscale}, {precision}, {facts['sizes']}, {size_text}"
@@ -138,12 +139,13 @@ def _save_program(network: RGT, image: Tensor, dtype: torch.dtype, facts: dict[s
     torch.export.save(program, path, extra_files=facts)
 
 
-def _run_program(path: Path, images: list[Tensor]) -> list[Tensor]:
-    """Run a `torch.export` program in a new process that cannot import this package."""
+def _run_program(path: Path, images: list[Tensor], target: Path) -> list[Tensor]:
+    """Run a `torch.export` program in a new process that cannot import this package. target: named if that fails."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "images.pt")
         torch.save(images, file)
         ended = subprocess.run([sys.executable, "-c", _RUN_PROGRAM, path, file], capture_output=True, text=True)
         if ended.returncode:
-            raise UserError(f"the program does not run: {ended.stderr.strip().splitlines()[-1]}")
+            reason = (ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"])[-1]
+            raise UserError(f"{target}: not written: the exported program does not run: {reason}")
         return torch.load(file, weights_only=True)

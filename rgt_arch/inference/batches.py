@@ -33,10 +33,14 @@ class Batches:
         sizes: Sequence[int],
         upscalers: Sequence[Upscaler],
         output: Output,
+        most: int,
     ) -> None:
-        """numbers: of the jobs to do, taken as late as possible. sizes: input pixels of each job."""
-        self._numbers, self._output = iter(numbers), output
-        self._jobs, self._sizes, self._upscalers = jobs, sizes, upscalers
+        """numbers: of the jobs to do, taken as late as possible. sizes: input pixels of each job.
+
+        most: how many pictures to enlarge together at most, so that other processes have their share.
+        """
+        self.jobs, self.sizes, self.upscalers, self.output = jobs, sizes, upscalers, output
+        self._numbers, self._most = iter(numbers), most
         self._taken: deque[int] = deque()
         self._ready: dict[int, Enlarged] = {}
 
@@ -55,19 +59,15 @@ class Batches:
     def enlarged(self, number: int, advance: Progress) -> Enlarged:
         """Read and enlarge the picture of a job, if that has not happened together with an earlier one.
 
-        advance: as `progress` of `Upscaler.upscale`; `done` exceeds `all` while several pictures are enlarged.
+        advance: as `progress` of `Upscaler.upscale_many`, for all pictures that are enlarged together.
         Raises the errors of `read_picture`, `check_writable` and `Upscaler.upscale` for this job only: pictures for
         which they are raised are left out of the batches of other jobs.
         """
         group = {} if number in self._ready else self._read_alike(number)
-
-        def advance_all(done: int, total: int) -> None:
-            advance(len(group) * done, total)
-
         while number not in self._ready:
             pixels = [picture.pixels for picture, _ in group.values()]
             try:
-                results = self._upscalers[number].upscale_many(pixels, self._output.scaling(), advance_all)
+                results = self.upscalers[number].upscale_many(pixels, self.output.scaling(), advance)
                 for (other, read), result in zip(group.items(), results, strict=True):
                     self._ready[other] = Enlarged(*read, result)
             except (UserError, MemoryError, RuntimeError):
@@ -78,13 +78,13 @@ class Batches:
 
     def _read_alike(self, number: int) -> dict[int, tuple[Picture, list[str]]]:
         """Read the picture of a job and those of the next jobs that can be enlarged together with it."""
-        upscaler = self._upscalers[number]
+        upscaler = self.upscalers[number]
         group = {number: self._read(number)}
         pixels = group[number][0].pixels
-        at_once = upscaler.pictures_at_once(*pixels.shape[:2])
+        at_once = min(self._most, upscaler.pictures_at_once(*pixels.shape[:2]))
         for other in self._next() if at_once > 1 else ():
-            is_alike = self._sizes[other] == self._sizes[number] and self._upscalers[other] is upscaler
-            if self._jobs[other].is_video or not is_alike:
+            is_alike = self.sizes[other] == self.sizes[number] and self.upscalers[other] is upscaler
+            if self.jobs[other].is_video or not is_alike:
                 break
             with suppress(UserError, OSError, MemoryError):  # raised again in that job's own turn
                 picture, notices = self._read(other)
@@ -104,16 +104,16 @@ class Batches:
 
     def _read(self, number: int) -> tuple[Picture, list[str]]:
         """Read the picture of a job, and check before any work is done that its result can be written."""
-        upscaler, picture = self._upscalers[number], read_picture(self._jobs[number].source)
+        upscaler, picture = self.upscalers[number], read_picture(self.jobs[number].source)
         height, width = picture.pixels.shape[:2]
         channels = picture.channels - (upscaler.alpha == "drop" and picture.has_alpha)
-        size = upscaler.output_size(height, width, self._output.scaling())
+        size = upscaler.output_size(height, width, self.output.scaling())
         losses = check_writable(
-            self._jobs[number].target,
+            self.jobs[number].target,
             size,
             channels,
             picture.pixels.dtype,
-            quality=self._output.quality,
+            quality=self.output.quality,
             bits=picture.bits,
         )
         return picture, [*picture.notices, *losses]

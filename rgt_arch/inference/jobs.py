@@ -9,25 +9,23 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from rgt_arch.data.images import passed_over_by_suffix
 from rgt_arch.errors import UserError, few, printable
 from rgt_arch.files import check_place
-from rgt_arch.inference.batches import Batches, Enlarged
+from rgt_arch.inference.batches import Batches
 from rgt_arch.inference.comparing import comparison_path, write_comparison
 from rgt_arch.inference.memory import is_out_of_memory
 from rgt_arch.inference.pictures import picture_pixels, write_picture
-from rgt_arch.inference.planning import Job, Output, Plan, plan_jobs
+from rgt_arch.inference.planning import CHOSEN_FOR, Job, Output, Plan, plan_jobs
 from rgt_arch.inference.sharing import Crew, LostContactError, joined_crew
 from rgt_arch.inference.upscaler import Upscaler
 from rgt_arch.inference.video import upscale_video, video_pixels
 from rgt_arch.progress import Progress
-from rgt_arch.weights.zoo import DEFAULT_WEIGHTS, PHOTO_WEIGHTS, ZOO
-
-_CHOSEN_FOR = {PHOTO_WEIGHTS: "JPEG, lossy WebP, AVIF and videos", DEFAULT_WEIGHTS: "PNG and other pictures"}
+from rgt_arch.weights.zoo import DEFAULT_WEIGHTS, ZOO
 
 
 @dataclass
@@ -145,7 +143,7 @@ def run_jobs(
     """Run all jobs with a progress bar in pixels. A failure is reported on stderr and does not stop the rest.
 
     upscaler_of: returns the Upscaler for the weights of a job, the same for equal weights. bar: makes the progress bar,
-    with the arguments of `Progress`. What they raise ends the run.
+    with the arguments of `Progress`. Their exceptions end the run.
     """
     return _run_all(_prepared(plan, output), upscaler_of, output, bar=bar)
 
@@ -156,7 +154,7 @@ def _prepared(plan: Plan, output: Output) -> _Work:
     outcome = Outcome(failures=plan.failures, passed_over=passed_over_by_suffix(plan.passed_over))
     outcome.there += [] if output.overwrite else [job.target for job in plan.jobs if job.target in existing]
     chosen = dict.fromkeys(str(job.weights) for job in todo) if plan.weights_are_chosen else ()
-    names = [f"weights for {_CHOSEN_FOR[weights]}: {weights}; -w chooses others" for weights in chosen]
+    names = [f"weights for {CHOSEN_FOR[weights]}: {weights}; -w chooses others" for weights in chosen]
     return _Work(todo, [_pixels(job) for job in todo], existing, outcome, [*plan.failures, *names])
 
 
@@ -199,6 +197,9 @@ def _run_all(
             name_unfinished()
             print(outcome.line(), flush=True)
 
+        def advance(pixels: int, _all: int) -> None:
+            reach(done + pixels)
+
         for text in work.notes:
             note(text)
         numbers: AbstractContextManager[Iterable[int]] = nullcontext(range(len(jobs)))
@@ -208,15 +209,14 @@ def _run_all(
             reach = crew.reach
         with numbers as own:
             upscalers = [upscaler_of(job.weights) for job in jobs]
-            batches = Batches(own, jobs, sizes, upscalers, output)
+            most = max(1, len(jobs) // crew.size) if crew else len(jobs)
+            batches = Batches(own, jobs, sizes, upscalers, output, most)
             for number in batches:
-                job, size = jobs[number], sizes[number]
-                enlarged = partial(batches.enlarged, number)
-                advance = partial(_advance, reach, done, size)
-                may_replace = job.target in work.existing
-                failure, notices = _attempt(job, upscalers[number], output, may_replace, advance, enlarged)
+                if crew and crew.is_ended:  # `number` was taken earlier, with a batch
+                    break
+                failure, notices = _attempt(batches, number, jobs[number].target in work.existing, advance)
                 finish(number, (failure, notices))
-                done += 0 if failure else size
+                done += 0 if failure else sizes[number]
                 if not batches.is_ahead():  # the bar is not moved back
                     reach(done)
         if not leads:
@@ -226,14 +226,10 @@ def _run_all(
 
 
 def _attempt(
-    job: Job,
-    upscaler: Upscaler,
-    output: Output,
-    may_replace: bool,
-    advance: Callable[[int, int], None],
-    enlarged: Callable[[Callable[[int, int], None]], Enlarged],
+    batches: Batches, number: int, may_replace: bool, advance: Callable[[int, int], None]
 ) -> tuple[str, list[str]]:
     """Upscale one file. Returns the failure, or an empty text, and notices; both name the file."""
+    job = batches.jobs[number]
     try:
         # written by another process, or an earlier target under another name on a disk that ignores case
         if not may_replace and os.path.lexists(job.target):
@@ -241,7 +237,7 @@ def _attempt(
         _make_folder(job)
         with warnings.catch_warnings(record=True) as told, _no_wider_than(job.source):
             warnings.simplefilter("default", UserWarning)  # each text once: a video has thousands of frames
-            notices = _run(job, upscaler, output, advance, enlarged)
+            notices = _run(batches, number, advance)
         notices = list(dict.fromkeys([*notices, *(str(warning.message) for warning in told)]))
         return "", [_named(job, notice) for notice in notices]
     except (UserError, OSError, MemoryError, RuntimeError) as error:
@@ -253,11 +249,6 @@ def _attempt(
 
 def _named(job: Job, text: str) -> str:
     return text if str(job.source) in text else f"{job.source}: {text}"
-
-
-def _advance(reach: Callable[[int], None], before: int, size: int, done: int, total: int) -> None:
-    """Report a file's (done, total) as pixels of all files."""
-    reach(before + size * done // max(1, total))
 
 
 def _pixels(job: Job) -> int:
@@ -289,23 +280,25 @@ def _make_folder(job: Job) -> None:
         raise UserError(f"{error.filename}: cannot be made ({error.strerror}); name another place with -o") from error
 
 
-def _run(
-    job: Job,
-    upscaler: Upscaler,
-    output: Output,
-    advance: Callable[[int, int], None],
-    enlarged: Callable[[Callable[[int, int], None]], Enlarged],
-) -> list[str]:
+def _run(batches: Batches, number: int, advance: Callable[[int, int], None]) -> list[str]:
     """Upscale one file and return notices for the user."""
+    job, size, output = batches.jobs[number], batches.sizes[number], batches.output
     notices: list[str] = []
     check_place(job.target)
     if job.is_video:
         if output.compare:
             notices.append("--compare works for pictures only, not for videos")
-        options = {"outscale": output.scaling(), "crf": output.crf, "progress": advance, "notify": notices.append}
-        upscale_video(job.source, job.target, upscaler, **options)  # type: ignore[arg-type]
+        upscale_video(
+            job.source,
+            job.target,
+            batches.upscalers[number],
+            outscale=output.scaling(),
+            crf=output.crf,
+            progress=lambda done, total: advance(size * done // max(1, total), size),  # `size` is an estimate
+            notify=notices.append,
+        )
         return notices
-    picture, notices, pixels = enlarged(advance)
+    picture, notices, pixels = batches.enlarged(number, advance)
     notices += write_picture(job.target, picture.enlarged(pixels), quality=output.quality)
     comparison = comparison_path(job.target)
     if output.compare and os.path.lexists(comparison) and not output.overwrite:

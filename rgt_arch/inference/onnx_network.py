@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from rgt_arch.errors import UsageError, UserError, printable
 
 _AUTO_TILE = 192  # a graph does not work in slices: its memory grows faster than the pixels
-_PROVIDERS = {"cpu": ("CPU",), "cuda": ("CUDA", "Tensorrt"), "mps": ("CoreML",)}
+_PROVIDERS = {"cpu": "CPU", "cuda": "CUDA", "mps": "CoreML"}
 
 
 class OnnxNetwork(nn.Module):
@@ -22,8 +22,9 @@ class OnnxNetwork(nn.Module):
     """
 
     def __init__(self, path: str | Path, device: str = "auto") -> None:
-        """device: auto for every provider that the installed onnxruntime has, its own order; cpu, cuda or mps.
+        """device: auto for the providers of the installed onnxruntime, in its own order; cpu, cuda or mps.
 
+        The GPU is that of cuda:1, or torch's current one. TensorRT is not used: it builds an engine for each shape.
         Raises UsageError for files that `rgt export` has not written, and without onnxruntime or the device's provider.
         """
         super().__init__()
@@ -37,14 +38,15 @@ class OnnxNetwork(nn.Module):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3  # errors; a warning for each provider that is not used
-        kind, installed = device.partition(":")[0], onnxruntime.get_available_providers()
-        wanted = _PROVIDERS.get(kind, ())
-        providers = [name for name in installed if device == "auto" or name.startswith(wanted)]
-        if not providers:
+        kind, _, index = device.partition(":")
+        installed = [name for name in onnxruntime.get_available_providers() if "tensorrt" not in name.lower()]
+        providers = [name for name in installed if device == "auto" or name.startswith(_PROVIDERS.get(kind, ()))]
+        if not providers or not (index or "0").isdecimal():
             raise UsageError(f"device {device} is not available to onnxruntime (installed: {', '.join(installed)})")
         providers += [name for name in installed if name == "CPUExecutionProvider" and name not in providers]
+        settings = [{"device_id": _gpu(index)} if name == "CUDAExecutionProvider" else {} for name in providers]
         try:
-            self.session = onnxruntime.InferenceSession(self.path, options, providers)
+            self.session = onnxruntime.InferenceSession(self.path, options, providers, settings)
         except Exception as error:  # its exceptions have no public base class
             raise UsageError(f"{path}: onnxruntime cannot run it: {_line(error)}") from error
         facts = self.session.get_modelmeta().custom_metadata_map
@@ -57,7 +59,7 @@ class OnnxNetwork(nn.Module):
         """Side of the tiles that suit the file."""
 
     def forward(self, image: Tensor) -> Tensor:
-        """Raise UserError if onnxruntime fails, MemoryError if that is for want of memory."""
+        """Raise UserError if onnxruntime fails, MemoryError if memory ran out."""
         height, width = image.shape[-2:]
         batches = [image]
         if self.size:
@@ -73,6 +75,10 @@ class OnnxNetwork(nn.Module):
             if "alloc" in str(error):
                 raise MemoryError(str(error)) from error
             raise UserError(f"{self.path}: onnxruntime failed: {_line(error)}") from error
+
+
+def _gpu(index: str) -> int:
+    return int(index or (torch.cuda.current_device() if torch.cuda.is_available() else 0))
 
 
 def _line(error: Exception) -> str:

@@ -27,6 +27,8 @@ _SIDES: dict[str, Callable[[int, int], int]] = {
     "long_side": max,
 }
 EXTENSIONS = ("auto", "png", "jpg", "webp", "avif", "tif")
+CHOSEN_FOR = {PHOTO_WEIGHTS: "JPEG, lossy WebP, AVIF and videos", DEFAULT_WEIGHTS: "PNG and other pictures"}
+"""The weights that `plan_jobs` chooses, and for which files."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +167,7 @@ def plan_jobs(inputs: Sequence[str | Path], output: Output, scale: int, weights:
     return plan
 
 
-def _weights_for(job: Job) -> str:
+def _weights_for(job: Job) -> str:  # CHOSEN_FOR says the same in words
     return PHOTO_WEIGHTS if job.is_video or is_lossy(job.source) else DEFAULT_WEIGHTS
 
 

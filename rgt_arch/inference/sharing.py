@@ -23,7 +23,15 @@ import torch
 import torch.distributed as dist
 
 from rgt_arch.errors import UsageError, UserError
-from rgt_arch.launchers import finding_each_other, gpu_here, launcher_here, meeting, processes_here, ranks_here
+from rgt_arch.launchers import (
+    SEPARATELY,
+    finding_each_other,
+    gpu_here,
+    launcher_here,
+    meeting,
+    processes_here,
+    ranks_here,
+)
 from rgt_arch.machine import cores
 
 _PATIENCE = timedelta(minutes=5)  # until all processes have started
@@ -67,7 +75,9 @@ class Crew:
         """outlives: whether the store outlives rank 0."""
         self.rank, self.size, self._store, self._outlives = rank, size, store, outlives
         self._reached = self._looks = 0
-        self._is_ended, self._watched = False, threading.Event()
+        self._watched = threading.Event()
+        self.is_ended = False
+        """Whether a signal or an error has ended the run, so that no further work may begin."""
         self._told: set[int] = set()
         self._signs = {other: ("", 0) for other in range(size) if other != rank}
 
@@ -97,7 +107,7 @@ class Crew:
         if answer["call"] != call:
             raise UsageError(
                 f"rank {self.rank} has other inputs or flags than rank 0, but the processes of a run share its files; "
-                "for separate runs, unset RANK and SLURM_STEP_ID"
+                f"{SEPARATELY}"
             )
         if answer["code"]:
             time.sleep(2)  # torchrun ends the others as soon as one has ended; rank 0 has to print its error
@@ -115,7 +125,7 @@ class Crew:
         """Yield an iterator over this process's share of the numbers below `count`. Rank 0 leaves last.
 
         In a thread: tell(number, result) for each `finish`, and reach(sum of the processes' units) on rank 0; both
-        before end(), in one process, if a signal or an error ends the run.
+        before end(), in one process, if a signal or an error ends the run. An OSError of these functions also ends it.
         """
         self._count, self._tell = count, tell
         receiver, self._sender = socket.socketpair()
@@ -132,12 +142,12 @@ class Crew:
         finally:
             self._watched.wait()
             signal.set_wakeup_fd(before)
-        if self._is_ended:
+        if self.is_ended:
             raise SystemExit(1)
 
     def _numbers(self) -> Iterator[int]:
         # checked, because a signal's exception is lost in a callback from C, as of libvips
-        while not self._is_ended and (number := self._store.add("taken", 1) - 1) < self._count:
+        while not self.is_ended and (number := self._store.add("taken", 1) - 1) < self._count:
             yield number
 
     def finish(self, number: int, result: Any) -> None:
@@ -173,7 +183,7 @@ class Crew:
                 self._looks += 1
                 self._store.set(f"sign {self.rank}", f"{self._looks} {self._reached}")
                 if heard.strip(_FINISHED):
-                    self._is_ended = True
+                    self.is_ended = True
                     self._end(end)
                     break
                 if self.rank == 0:
@@ -183,6 +193,8 @@ class Crew:
             self._store.set(f"left {self.rank}", "")
         except dist.DistError:  # rank 0 is gone; the main thread finds out too
             pass
+        except OSError:  # nobody reads what is printed, as with `| head`
+            self.is_ended = True
         finally:
             self._watched.set()
 

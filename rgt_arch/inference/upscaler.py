@@ -32,14 +32,11 @@ from rgt_arch.inference.arrays import (
 from rgt_arch.inference.ensemble import self_ensemble
 from rgt_arch.inference.memory import SMALLEST_AUTO_TILE, free_memory, image_memory, is_out_of_memory, largest_tile
 from rgt_arch.inference.onnx_network import OnnxNetwork
-from rgt_arch.inference.precision import has_native_bfloat16, instead_of_bfloat16
+from rgt_arch.inference.precision import autocast_dtype, usable_device
 from rgt_arch.inference.tiling import check_tile, is_whole_number, tile_starts, tiled_forward
 from rgt_arch.weights.building import load_model
 
 ALPHA_MODES = ("rgt", "bicubic", "drop")
-DEVICES = ("auto", "cpu", "cuda", "mps")
-_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
-PRECISIONS = ("auto", "fp32", *_AUTOCAST)
 _MOST_AT_ONCE = 8
 
 Progress = Callable[[int, int], None]
@@ -85,12 +82,12 @@ class Upscaler:
             file = OnnxNetwork(weights, device)
             device, tile = "cpu", _tile_of_file(file, tile, precision)
             weights = cast(RGT, file)  # it has what is used of an RGT here
-        self.device = _device(device)
-        self.dtype = _autocast_dtype(precision, self.device)
+        self.device = usable_device(device)
+        self.dtype = autocast_dtype(precision, self.device)
         if alpha not in ALPHA_MODES:
             raise UsageError(f"alpha is {alpha!r}; it must be one of {', '.join(ALPHA_MODES)}")
         self.tile, self.overlap, self.alpha = *_tiles(tile, overlap), alpha
-        self.batch = _batch(batch, self.device)
+        self.batch = _batch(batch, self.device, isinstance(weights, OnnxNetwork))
         network = load_model(weights) if isinstance(weights, (str, Path)) else weights
         if not isinstance(network, nn.Module):
             raise UsageError(f"weights are {weights!r}; they must be a name, a file or a network")
@@ -130,8 +127,9 @@ class Upscaler:
                     f"images differ: {images[0].shape} {images[0].dtype} and {image.shape} {image.dtype}; "
                     "upscale those of one shape and dtype together"
                 )
-        pixels = math.prod(images[0].shape[:2]) if images else 0
-        step = self.pictures_at_once(*images[0].shape[:2]) if len(images) > 1 else 1
+        pixels, step = (math.prod(images[0].shape[:2]) if images else 0), 1
+        if len(images) > 1 and images[0].ndim > 1 and pixels:  # `split_alpha` refuses other arrays
+            step = self.pictures_at_once(*images[0].shape[:2])
         results: list[NDArray[Any]] = []
         for first in range(0, len(images), step):
             group = images[first : first + step]
@@ -310,13 +308,15 @@ def _tiles(tile: int | str, overlap: int | None) -> tuple[int | str, int]:
 @contextmanager
 def _after_each_block(network: nn.Module, runs: int, advance: Callable[[float], None] | None) -> Iterator[None]:
     """Call advance(share) after each block of `runs` forward passes, so that one large tile shows progress too."""
+    if not advance:
+        yield
+        return
     blocks = [block for group in network.modules() if isinstance(group, ResidualGroup) for block in group.blocks]
     steps = count(1)
 
     def end_step(*_: object) -> None:
         share = next(steps) / (runs * (len(blocks) + 1))
-        if advance:
-            advance(min(1, share))  # a result that is not finite is computed again
+        advance(min(1, share))  # a result that is not finite is computed again
 
     hooks = [module.register_forward_hook(end_step) for module in (network, *blocks)]
     try:
@@ -335,48 +335,18 @@ def _tile_of_file(network: OnnxNetwork, tile: int | str, precision: str) -> int 
     return network.tile if tile == "auto" else tile
 
 
-def _batch(batch: int | str, device: torch.device) -> int | str:
-    """Check a batch. Raises UsageError; warns on a CPU, where it is 1."""
+def _batch(batch: int | str, device: torch.device, is_onnx: bool) -> int | str:
+    """Check a batch. Raises UsageError; warns on a CPU and for ONNX files, where it is 1."""
     if batch != "auto" and (not is_whole_number(batch) or int(batch) < 1):
         raise UsageError(f"batch is {batch!r}; it must be auto, or a whole number from 1 up")
     if device.type != "cpu":
         return batch if batch == "auto" else int(batch)
     if batch not in ("auto", 1):
-        warnings.warn(f"batch {batch} has no effect on a CPU, where one at a time is as fast", stacklevel=3)
+        alone = "an ONNX file" if is_onnx else "a CPU"
+        warnings.warn(f"batch {batch} has no effect on {alone}, which runs one at a time", stacklevel=3)
     return 1
 
 
 def _advance(progress: Progress, first: int, count: int, pixels: int, total: int, share: float) -> None:
     """Report a share of `count` pictures of `pixels`, from number `first` of `total` on."""
     progress(round((first + share * count) * pixels), total * pixels)
-
-
-def _device(name: str) -> torch.device:
-    """The device of a name; raises UsageError if it is unknown or not available."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UsageError(f"device is {name!r}; it must be one of {', '.join(DEVICES)}") from None
-    available = {
-        "cpu": True,
-        "cuda": (device.index or 0) < torch.cuda.device_count(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    if not available.get(device.type, False):
-        raise UsageError(f"device {name} is not available to torch {torch.__version__}; use auto or cpu")
-    return device
-
-
-def _autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
-    if precision not in PRECISIONS:
-        raise UsageError(f"precision is {precision!r}; it must be one of {', '.join(PRECISIONS)}")
-    if precision == "auto":
-        if device.type != "cuda":
-            return None
-        return torch.bfloat16 if has_native_bfloat16(device) else torch.float16
-    if precision == "bf16" and not has_native_bfloat16(device):
-        warnings.warn(instead_of_bfloat16("precision bf16", device), stacklevel=3)
-        return None
-    return _AUTOCAST.get(precision)

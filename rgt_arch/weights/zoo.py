@@ -26,7 +26,7 @@ BUNDLED = Path(__file__).parent / "bundled"
 SUMS = "SHA256SUMS"
 """File beside the weights in BUNDLED and in the cache, with a line of `sha256sum` for each."""
 DEFAULT_WEIGHTS, PHOTO_WEIGHTS = "RGT_T_x4", "RGT_T_x4_photo"
-"""Weights for lossless pictures, and for JPEG, lossy WebP, AVIF and videos, where nobody names others."""
+"""Default weights of `rgt upscale`; `inference/planning` chooses."""
 
 _HUB = "https://github.com/OpenModelDB/model-hub/releases/download/rgt"
 _MIRROR = "https://huggingface.co/ViperYX/RGT/resolve/main/RGT_S"  # its RGT_S_x4 is the authors' file, byte for byte

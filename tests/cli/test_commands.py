@@ -40,7 +40,8 @@ from rgt_arch.evaluation.tables.results import SCALES as TABLE_SCALES
 from rgt_arch.export.exporting import PRECISIONS as EXPORT_PRECISIONS
 from rgt_arch.export.exporting import export_network
 from rgt_arch.inference.planning import EXTENSIONS, Output
-from rgt_arch.inference.upscaler import ALPHA_MODES, PRECISIONS, Upscaler
+from rgt_arch.inference.precision import PRECISIONS
+from rgt_arch.inference.upscaler import ALPHA_MODES, Upscaler
 from rgt_arch.weights.writing import convert_checkpoint
 
 CONSOLE = [(main, cli.MAIN, cli.COMMANDS), (basicsr_command.main, basicsr_command.MAIN, basicsr_command.COMMANDS)]

@@ -15,11 +15,12 @@ from PIL import Image
 from rgt_arch import RGT, Upscaler, rgt_t
 from rgt_arch.cli import main
 from rgt_arch.errors import UsageError, UserError
+from rgt_arch.export import exporting
 from rgt_arch.inference.onnx_network import OnnxNetwork
 from rgt_arch.weights.writing import save_checkpoint
 
 onnx = pytest.importorskip("onnx", reason="needs the extra [export]")
-pytest.importorskip("onnxruntime", reason="needs the extra [export]")
+onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra [export]")
 graph = pytest.importorskip("rgt_arch.export.graph")
 
 
@@ -166,6 +167,19 @@ def test_a_program_runs_without_the_package(tmp_path: Path, capsys: pytest.Captu
         assert not any(str(Path(__file__).parents[2]).encode() in archive.read(name) for name in archive.namelist())
 
 
+def test_a_program_that_does_not_run_is_not_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = save_checkpoint(tmp_path / "mine.safetensors", rgt_t(2, depth=[1], num_heads=[6]))
+    monkeypatch.setattr(exporting, "_save_program", lambda *arguments: arguments[-1].write_bytes(b""))
+    for program, reason in (("raise ValueError(7)", "ValueError: 7"), ("raise SystemExit(3)", "exit code 3")):
+        monkeypatch.setattr(exporting, "_RUN_PROGRAM", program)
+        assert export(weights, "-o", tmp_path / "mine.pt2", "--size", "16x24") == 1
+        words = f"mine.pt2: not written: the exported program does not run: {reason}\n"
+        assert words in capsys.readouterr().err
+        assert not (tmp_path / "mine.pt2").exists()
+
+
 def test_other_files_are_refused_in_one_line(tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "a.onnx").write_bytes(b"no graph")
     with pytest.raises(UsageError, match=r"a\.onnx: onnxruntime cannot run it"):
@@ -203,3 +217,38 @@ def test_a_picture_that_is_too_large_is_a_lack_of_memory(file: Path, monkeypatch
     network.session = Session("[ONNXRuntimeError] another fault\nmore")
     with pytest.raises(UserError, match=r"another fault$"):
         network(torch.rand(1, 3, 8, 8))
+
+
+@pytest.mark.parametrize(
+    ("device", "current", "expected"),
+    [
+        ("auto", 3, [("CUDAExecutionProvider", 3), ("CPUExecutionProvider", None)]),
+        ("auto", None, [("CUDAExecutionProvider", 0), ("CPUExecutionProvider", None)]),
+        ("cuda", 3, [("CUDAExecutionProvider", 3), ("CPUExecutionProvider", None)]),
+        ("cuda:1", 3, [("CUDAExecutionProvider", 1), ("CPUExecutionProvider", None)]),
+        ("cpu", 3, [("CPUExecutionProvider", None)]),
+    ],
+)
+def test_a_file_runs_on_the_gpu_of_the_process_or_on_that_of_the_device(
+    file: Path, monkeypatch: pytest.MonkeyPatch, device: str, current: int | None, expected: object
+) -> None:
+    seen, real = [], onnxruntime.InferenceSession
+
+    def recorded(path: Path, options: object, providers: list[str], settings: list[dict[str, int]]) -> object:
+        seen.extend(zip(providers, (setting.get("device_id") for setting in settings), strict=True))
+        return real(path, options, ["CPUExecutionProvider"])
+
+    installed = [f"{name}ExecutionProvider" for name in ("Tensorrt", "CUDA", "CPU")]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: installed)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", recorded)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: current is not None)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: current)
+    OnnxNetwork(file, device)
+    assert seen == expected
+    with pytest.raises(UsageError, match="device cuda:x is not available"):
+        OnnxNetwork(file, "cuda:x")
+
+
+def test_a_batch_has_no_effect_on_a_file(file: Path) -> None:
+    with pytest.warns(UserWarning, match="batch 4 has no effect on an ONNX file, which runs one at a time"):
+        assert Upscaler(file, batch=4).batch == 1

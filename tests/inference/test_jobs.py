@@ -1,7 +1,9 @@
 """Which files are upscaled, where results are written, and that no file of the user is lost."""
 
 import os
+import signal
 import sys
+import time
 import warnings
 import zlib
 from pathlib import Path
@@ -14,7 +16,7 @@ from PIL import Image
 from skimage import data
 
 from rgt_arch.errors import UsageError
-from rgt_arch.inference import batches
+from rgt_arch.inference import batches, sharing
 from rgt_arch.inference import jobs as jobs_module
 from rgt_arch.inference.jobs import Outcome, run_jobs, upscale_files
 from rgt_arch.inference.pictures import writing
@@ -504,7 +506,7 @@ def test_pictures_of_different_upscalers_are_not_a_batch(tmp_path):
     jobs = plan_jobs(inputs, Output(), 2).jobs
     one, two = (Upscaler(Recording(), device="cpu") for _ in range(2))
     one.batch = two.batch = 4
-    prepared = batches.Batches(range(4), jobs, [600] * 4, [one, one, two, two], Output())
+    prepared = batches.Batches(range(4), jobs, [600] * 4, [one, one, two, two], Output(), 4)
     for number in prepared:
         prepared.enlarged(number, lambda *_: None)
     assert one.network.batches == two.network.batches == [2]
@@ -521,6 +523,30 @@ def test_interrupted_batch_leaves_no_output(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run_jobs(plan_jobs(inputs, Output(tmp_path / "o"), 2), lambda _: running, Output(tmp_path / "o"))
     assert list((tmp_path / "o").iterdir()) == []
+
+
+def test_a_batch_leaves_other_processes_their_share_and_ends_with_the_run(tmp_path, capsys):
+    class Ending(Recording):
+        def forward(self, image):
+            signal.raise_signal(signal.SIGUSR1)
+            while not crew.is_ended:
+                time.sleep(0.01)
+            return super().forward(image)
+
+    inputs = folder_of(tmp_path, **{f"{n}": data.chelsea()[n : n + 20, 100:130] for n in range(6)})
+    running, output = Upscaler(Ending(), device="cpu"), Output(tmp_path / "o")
+    running.batch = 8
+    crew = sharing.Crew(torch.distributed.HashStore(), 0, 2, outlives=False)
+    before = signal.signal(signal.SIGUSR1, lambda *_: None)  # as one whose exception is lost
+    try:
+        work = jobs_module._prepared(plan_jobs(inputs, output, 2), output)
+        with pytest.raises(SystemExit):
+            jobs_module._run_all(work, lambda _: running, output, crew)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert running.network.batches == [3]
+    assert len(list((tmp_path / "o").iterdir())) == 1
+    assert "0 made, 0 already there, 3 failed, 3 not begun" in capsys.readouterr().out
 
 
 # --- results ---

@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +128,21 @@ def test_a_signal_to_the_run_names_the_files_in_work(root):
     begun, _ = shares(root, "log")
     assert begun[0][1] in named(first.stdout)
     assert re.search(r"\d made, 0 already there, \d failed, \d not begun", first.stdout)
+
+
+def test_a_run_that_cannot_print_ends():
+    def tell(_number, _result):
+        raise BrokenPipeError
+
+    def work():
+        with crew.sharing(500, tell, lambda _: None, lambda: None) as numbers:
+            for number in numbers:
+                crew.finish(number, "")
+                time.sleep(0.01)
+
+    crew = sharing.Crew(torch.distributed.HashStore(), 0, 1, outlives=False)
+    with pytest.raises(SystemExit):
+        work()
 
 
 def test_a_wrong_command_is_reported_once(root):

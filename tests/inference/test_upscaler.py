@@ -11,7 +11,7 @@ from skimage import data
 
 from rgt_arch import rgt_t
 from rgt_arch.errors import UsageError, UserError
-from rgt_arch.inference import memory, upscaler
+from rgt_arch.inference import memory, precision, upscaler
 from rgt_arch.inference.arrays import fill_transparent, keep_flat
 from rgt_arch.inference.precision import has_native_bfloat16
 from rgt_arch.inference.upscaler import Upscaler
@@ -439,7 +439,7 @@ class Overflowing(Enlarge):
 
 def test_float32_replaces_bfloat16_that_is_not_native(monkeypatch):
     for native, expected in ((True, torch.bfloat16), (False, None)):
-        monkeypatch.setattr(upscaler, "has_native_bfloat16", lambda device, native=native: native)
+        monkeypatch.setattr(precision, "has_native_bfloat16", lambda device, native=native: native)
         with warnings.catch_warnings(record=True) as told:
             assert Upscaler(Enlarge(), device="cpu", precision="bf16").dtype is expected
         assert ["float32 is used" in str(warning.message) for warning in told] == [True] * (not native)
@@ -462,7 +462,7 @@ def test_bfloat16_is_native_only_with_instructions_for_it(monkeypatch):
 
 
 def test_nan_in_reduced_precision_is_computed_again_in_float32(monkeypatch):
-    monkeypatch.setattr(upscaler, "has_native_bfloat16", lambda device: True)
+    monkeypatch.setattr(precision, "has_native_bfloat16", lambda device: True)
     image = np.zeros((64, 64, 3), np.float32)
     image[40:, 40:] = 0.75
     with pytest.warns(UserWarning, match="computed again in float32") as told:
@@ -539,8 +539,11 @@ def test_a_gpu_of_a_number_that_does_not_exist_is_named():
     ],
 )
 def test_arrays_that_are_not_pictures_are_refused(image):
-    with pytest.raises(ValueError, match="image"):
-        Upscaler(Enlarge(), device="cpu").upscale(image)
+    running = Upscaler(Enlarge(), device="cpu")
+    running.batch = 2  # as on a GPU
+    for call in (running.upscale, lambda image: running.upscale_many([image, image])):
+        with pytest.raises(ValueError, match="image"):
+            call(image)
 
 
 @pytest.mark.parametrize("outscale", [0, -1, float("nan"), float("inf")])

@@ -26,13 +26,13 @@ def record(rank):
     return Path(WATCH["log"]) / str(rank)
 
 
-def recorded(job, *arguments):
-    begun.append(job)
+def recorded(batches, number, *arguments):
+    begun.append(number)
     with record(RANK).open("a") as file:
-        file.write(f"{job.source.name}\n")
+        file.write(f"{batches.jobs[number].source.name}\n")
     while RANK != VICTIM and len(begun) > 1 and files_of_victim() < FILE:
         time.sleep(0.01)
-    return attempt(job, *arguments)
+    return attempt(batches, number, *arguments)
 
 
 def files_of_victim():
