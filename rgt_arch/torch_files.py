@@ -110,6 +110,10 @@ def load_data_only(path: str | os.PathLike[str], map_location: Any = "cpu", *, m
             # An explicit weights_only overrides TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD (torch/serialization.py, load).
             return torch.load(path, map_location=map_location, weights_only=True, mmap=mmap and kind == TORCH_ZIP)
     except Exception as error:  # a damaged or malicious pickle may raise nearly anything
+        if path.suffix.lower() in (".onnx", ".pt2"):
+            raise UsageError(
+                f"{path}: is a program, not a checkpoint; name the weights it was made from (`rgt upscale` runs ONNX)"
+            ) from error
         if asked := re.search(r"(?:GLOBAL|function|class) ([\w.]+)", str(error)):
             raise UsageError(
                 f"{path}: refused, because loading it would run code ({asked[1].rstrip('.')}); get the weights "

@@ -10,9 +10,9 @@ from rgt_arch.cli.commands import command, flag
 
 
 def _size(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d+)x(\d+)", text)
-    if not match or min(map(int, match.groups())) < 16:
-        raise argparse.ArgumentTypeError(f"{text} is not HEIGHTxWIDTH of 16 pixels or more, such as 64x64")
+    match = re.fullmatch(r"(\d+)[xX×](\d+)", text)
+    if not match or not all(16 <= int(side) <= 4096 for side in match.groups()):
+        raise argparse.ArgumentTypeError(f"{text} is not HEIGHTxWIDTH of 16 to 4096 pixels, such as 64x64")
     return int(match[1]), int(match[2])
 
 

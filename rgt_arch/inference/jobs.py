@@ -114,7 +114,11 @@ def upscale_files(
 
     @cache
     def upscaler_of(weights: str | Path) -> Upscaler:
-        return Upscaler(weights, **options)
+        with warnings.catch_warnings(record=True) as told:
+            upscaler = Upscaler(weights, **options)
+        for warning in told:
+            print(warning.message, file=sys.stderr)
+        return upscaler
 
     def plan() -> _Work:
         scale = ZOO[DEFAULT_WEIGHTS].scale if weights is None else upscaler_of(weights).scale

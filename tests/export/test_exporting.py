@@ -193,9 +193,13 @@ def test_other_files_are_refused_in_one_line(tmp_path: Path, weights: Path, caps
         ((weights, "-o", tmp_path / "c.onnx", "--precision", "bf16"), "--precision bf16: onnxruntime does not run"),
         ((weights, "-o", tmp_path / "c.pt2"), "takes one size; name it, such as --size 64x64"),
         (("nothing", "-o", tmp_path / "c.onnx"), "nothing: no such file"),
+        ((tmp_path / "a.onnx", "-o", tmp_path / "c.onnx"), "a.onnx: is a program, not a checkpoint"),
     ):
         assert export(*arguments) == 2
         assert words in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        export(weights, "-o", tmp_path / "c.onnx", "--size", "5000x64")
+    assert "5000x64 is not HEIGHTxWIDTH of 16 to 4096 pixels" in capsys.readouterr().err
 
 
 def test_a_picture_that_is_too_large_is_a_lack_of_memory(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
