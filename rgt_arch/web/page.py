@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import tempfile
@@ -218,8 +219,9 @@ class Page:
         files = [upload["path"] for upload in uploads]
         if not files:
             raise UserError("there is no picture yet: drop, paste or choose one")
-        # Gradio 6.31 checks the path of a picture only if the request has the field `meta`
-        if not all(Path(file).resolve().is_relative_to(self._folder) for file in files):
+        # Gradio 6.31 checks the path of a picture only if the request has the field `meta`; `plan_jobs` would also take
+        # a folder or a pattern, and with it the files of other visitors
+        if not all(os.path.isfile(file) and Path(file).resolve().is_relative_to(self._folder) for file in files):
             raise UserError("only uploaded files are read")
         upscaler, output = self._upscalers[weights], Output(place=place, outscale=factor, **_FORMATS[form])
         plan = plan_jobs(files, output, upscaler.scale, weights)

@@ -1,6 +1,7 @@
 """`rgt web` in a real browser: headless Chromium, driven through selenium."""
 
 import io
+import itertools
 import json
 import re
 import shutil
@@ -9,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 import zipfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -279,29 +281,34 @@ def request(url, content=None, kind="application/json"):
     return urllib.request.urlopen(urllib.request.Request(url, content, {"Content-Type": kind}), timeout=LIMIT).read()
 
 
-def test_files_outside_of_the_folder_cannot_be_read(address, weights, tmp_path):
+def test_files_outside_of_the_folder_cannot_be_read(address, weights, temporary, tmp_path):
     secret = photograph(tmp_path / "secret.png", 20, 30)
     for file in ("/etc/passwd", secret, "pyproject.toml", "/proc/self/environ"):
         with pytest.raises(urllib.error.HTTPError, match="403"):
             request(f"{address}gradio_api/file={file}")
 
-    def job(path, number):
-        """Send a crafted request for a job, with and without the field that Gradio looks at."""
-        picture = {"path": path} | ({"meta": {"_type": "gradio.FileData"}} if number % 2 else {})
-        call = {"fn_index": one, "session_hash": f"s{number}", "data": [picture, str(weights), 2, "PNG, lossless"]}
-        request(f"{address}gradio_api/queue/join", json.dumps(call).encode())
-        return request(f"{address}gradio_api/queue/data?session_hash=s{number}").decode()
+    def answers(path):
+        """Send crafted requests for jobs of both tabs, for a picture also without the field that Gradio looks at."""
+        bare, picture = {"path": str(path)}, {"path": str(path), "meta": {"_type": "gradio.FileData"}}
+        for job, chosen in ((one, bare), (one, picture), (several, [picture])):
+            session = f"s{next(counter)}"
+            inputs = [chosen, str(weights), 2, "PNG, lossless"]
+            call = {"fn_index": job, "session_hash": session, "data": inputs}
+            request(f"{address}gradio_api/queue/join", json.dumps(call).encode())
+            yield request(f"{address}gradio_api/queue/data?session_hash={session}").decode()
 
-    one = next(
-        each["id"] for each in json.loads(request(f"{address}config"))["dependencies"] if len(each["inputs"]) == 4
-    )
+    counter = itertools.count()
+    dependencies = json.loads(request(f"{address}config"))["dependencies"]
+    one, several = (each["id"] for each in dependencies if len(each["inputs"]) == 4)
     form = b'--b\r\nContent-Disposition: form-data; name="files"; filename="own.png"\r\n\r\n%b\r\n--b--\r\n'
     upload = request(f"{address}gradio_api/upload", form % secret.read_bytes(), "multipart/form-data; boundary=b")
-    assert "own_x2.png" in job(*json.loads(upload), 0)
-    for number, path in enumerate((secret, secret, f"{json.loads(upload)[0]}/../../../{secret}"), 2):
-        answer = job(str(path), number)
-        assert '"success":false' in answer
-        assert "secret_x2" not in answer
+    (own,) = json.loads(upload)
+    for answer in answers(own):
+        assert '"success":true' in answer
+    (folder,) = temporary.iterdir()
+    for path in (secret, f"{own}/../../../{secret}", folder, Path(own).parent, f"{folder}/*/own.png"):
+        for answer in answers(path):
+            assert '"success":false' in answer
 
 
 def test_the_server_listens_at_this_computer_only(address):
