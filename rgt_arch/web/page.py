@@ -9,6 +9,7 @@ import tempfile
 import threading
 import time
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -93,12 +94,12 @@ class Page:
             )
         except OSError as error:
             place = f"--host {host}" if port is None else f"--host {host} --port {port}"
-            raise UserError(f"{place}: cannot be listened at; another program may do so, name another port") from error
+            raise UserError(f"{place}: cannot be used; another program may use it: choose another --port") from error
         return str(self._blocks.share_url or self._blocks.local_url)
 
     def close(self) -> None:
         """End all jobs and the server, and wait for the end of the block in which a job is."""
-        for stop in self._stops.values():
+        for stop in list(self._stops.values()):  # visitors may still arrive
             stop.set()
         self._blocks.close(verbose=False)
         with self._at_work:  # a thread inside torch would abort the process
@@ -141,7 +142,7 @@ class Page:
                     archive = gr.DownloadButton(elem_id="archive")
             self._connect(one, slider, [picture, *settings], [report, result, slider])
             self._connect(several, summary, [files, *settings], [summary, archive])
-            blocks.unload(self._cancel)
+            blocks.unload(self._leave)
         return blocks
 
     def _scale(self, weights: str) -> int:
@@ -179,6 +180,10 @@ class Page:
         if stop := self._stops.get(request.session_hash):
             stop.set()
 
+    def _leave(self, request: gr.Request) -> None:
+        if stop := self._stops.pop(request.session_hash, None):
+            stop.set()
+
     def _upscale(
         self,
         chosen: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None,
@@ -200,6 +205,9 @@ class Page:
                 failure = self._plain(str(error))
             except _CancelledError:
                 failure = "cancelled"
+            except BaseException:
+                shutil.rmtree(place)
+                raise
             shutil.rmtree(place)
         # outside of `except`, whose exception keeps the network's tensors alive
         raise gr.Error(failure, duration=None, print_exception=False)
@@ -223,6 +231,11 @@ class Page:
         # a folder or a pattern, and with it the files of other visitors
         if not all(os.path.isfile(file) and Path(file).resolve().is_relative_to(self._folder) for file in files):
             raise UserError("only uploaded files are read")
+        for name, count in Counter(Path(file).name for file in set(files)).items():
+            if count > 1:
+                raise UserError(
+                    f"{name}: {count} files have this name; rename them, or upscale them one after the other"
+                )
         upscaler, output = self._upscalers[weights], Output(place=place, outscale=factor, **_FORMATS[form])
         plan = plan_jobs(files, output, upscaler.scale, weights)
         _check_bounds(plan, upscaler, output)

@@ -199,6 +199,13 @@ def test_several_files_become_a_zip_and_failures_are_reported(visit, weights, do
     broken.write_bytes(photos[0].read_bytes()[:300])
     page = visit()
     next(tab for tab in page.find("button[role=tab]") if tab.text == "Several files").click()
+    (tmp_path / "other").mkdir()
+    page.choose("files", photos[0], photograph(tmp_path / "other" / "a.png", 20, 40))
+    page.says("a.*a")
+    page.click("several-start")
+    page.says(r"a\.png: 2 files have this name; rename them")
+    page.reload()
+    next(tab for tab in page.find("button[role=tab]") if tab.text == "Several files").click()
     page.choose("files", *photos, broken)
     page.says("broken")
     page.click("several-start")
@@ -246,7 +253,10 @@ def test_cancelled_job_leaves_no_files_and_the_next_one_runs(visit, temporary, t
     page.click("one-cancel")
     wait(lambda: set(temporary.glob("*/tmp*")) == folders)
     assert page.report() == ""
+    page.click("one-start")
+    wait(lambda: set(temporary.glob("*/tmp*")) > folders)
     page.reload()
+    wait(lambda: set(temporary.glob("*/tmp*")) == folders)
     page.find(".gallery-item")[0].click()  # the example
     wait(lambda: page.find("#picture img[src*='/file=']"))
     page.click("one-start")
@@ -291,11 +301,14 @@ def test_files_outside_of_the_folder_cannot_be_read(address, weights, temporary,
         """Send crafted requests for jobs of both tabs, for a picture also without the field that Gradio looks at."""
         bare, picture = {"path": str(path)}, {"path": str(path), "meta": {"_type": "gradio.FileData"}}
         for job, chosen in ((one, bare), (one, picture), (several, [picture])):
-            session = f"s{next(counter)}"
-            inputs = [chosen, str(weights), 2, "PNG, lossless"]
-            call = {"fn_index": job, "session_hash": session, "data": inputs}
-            request(f"{address}gradio_api/queue/join", json.dumps(call).encode())
-            yield request(f"{address}gradio_api/queue/data?session_hash={session}").decode()
+            yield answer(job, chosen)
+
+    def answer(job, chosen, form="PNG, lossless"):
+        session = f"s{next(counter)}"
+        inputs = [chosen, str(weights), 2, form]
+        call = {"fn_index": job, "session_hash": session, "data": inputs}
+        request(f"{address}gradio_api/queue/join", json.dumps(call).encode())
+        return request(f"{address}gradio_api/queue/data?session_hash={session}").decode()
 
     counter = itertools.count()
     dependencies = json.loads(request(f"{address}config"))["dependencies"]
@@ -303,18 +316,29 @@ def test_files_outside_of_the_folder_cannot_be_read(address, weights, temporary,
     form = b'--b\r\nContent-Disposition: form-data; name="files"; filename="own.png"\r\n\r\n%b\r\n--b--\r\n'
     upload = request(f"{address}gradio_api/upload", form % secret.read_bytes(), "multipart/form-data; boundary=b")
     (own,) = json.loads(upload)
-    for answer in answers(own):
-        assert '"success":true' in answer
+    for text in answers(own):
+        assert '"success":true' in text
+    made = set(temporary.glob("*/tmp*"))
     (folder,) = temporary.iterdir()
     for path in (secret, f"{own}/../../../{secret}", folder, Path(own).parent, f"{folder}/*/own.png"):
-        for answer in answers(path):
-            assert '"success":false' in answer
+        for text in answers(path):
+            assert '"success":false' in text
+    assert '"success":false' in answer(one, {"path": own}, "an unknown format")
+    assert set(temporary.glob("*/tmp*")) == made
 
 
 def test_the_server_listens_at_this_computer_only(address):
     port = int(address.rsplit(":", 1)[1].strip("/"))
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.2", port), timeout=5)
+
+
+def test_a_port_in_use_is_named_with_its_remedy(address, weights):
+    port = address.rsplit(":", 1)[1].strip("/")
+    ended = warm.run("-m", "rgt_arch.cli", "web", "-w", weights, "--port", port)
+    assert ended.returncode == 1
+    text = f"--host 127.0.0.1 --port {port}: cannot be used; another program may use it: choose another --port"
+    assert ended.stderr.splitlines()[-1] == f"rgt web: error: {text}"
 
 
 def test_the_browser_asks_nobody_else(visit, address):
