@@ -19,7 +19,8 @@ from rgt_arch.cli.commands import command, flag
 """,
     flag(
         "-w --weights WEIGHTS",
-        "names or files to choose from (default: the names that need no download)",
+        "names or files to choose from; the first is preset (default: as `rgt upscale` does, or a name that needs no "
+        "download)",
         nargs="+",
     ),
     flag("--host ADDRESS", "address to listen at (default: 127.0.0.1, this computer only)"),

@@ -41,6 +41,7 @@ from rgt_arch.export.exporting import PRECISIONS as EXPORT_PRECISIONS
 from rgt_arch.export.exporting import export_network
 from rgt_arch.inference.planning import EXTENSIONS, Output
 from rgt_arch.inference.upscaler import ALPHA_MODES, PRECISIONS, Upscaler
+from rgt_arch.web import serve
 from rgt_arch.weights.writing import convert_checkpoint
 
 CONSOLE = [(main, cli.MAIN, cli.COMMANDS), (basicsr_command.main, basicsr_command.MAIN, basicsr_command.COMMANDS)]
@@ -158,6 +159,7 @@ LIBRARY: dict[str, list[Callable[..., Any]]] = {
     "prepare subimages": [Cutting],
     "convert": [convert_checkpoint],
     "export": [export_network],
+    "web": [serve],
 }
 OTHER_WORDS = {"parts": "all", "benchmarks": "the paper's five", "jobs": "as many as CPU cores"}
 CHOICES = {
