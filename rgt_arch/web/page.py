@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import tempfile
 import threading
 import time
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -25,6 +27,7 @@ from rgt_arch.inference.pictures import picture_pixels, read_picture
 from rgt_arch.inference.planning import Output, Plan, plan_jobs
 from rgt_arch.inference.upscaler import Upscaler
 from rgt_arch.progress import Progress
+from rgt_arch.weights.zoo import DEFAULT_WEIGHTS
 
 _LARGEST_FILE = 100 << 20  # bytes of an upload
 _MOST_PIXELS = 100_000_000  # of a result: browsers hold it twice for the comparison
@@ -60,15 +63,17 @@ class _Bar(Progress):
 
     def note(self, text: str) -> None:
         super().note(text)
-        self._notes.append(text)
+        self._notes.append(text.removesuffix("; -w chooses others"))
 
 
 class Page:
     """The page and its server."""
 
-    def __init__(self, upscalers: Mapping[str, Upscaler], folder: Path) -> None:
-        """upscalers: by the names that visitors choose from. folder: Gradio's, for uploads and results."""
-        self._upscalers, self._folder = upscalers, folder
+    def __init__(self, upscalers: Mapping[str, Upscaler], choices: Mapping[str, str | None], folder: Path) -> None:
+        """upscalers: by weights. choices: weights by the texts that visitors choose from, the first is preset; None:
+        those for the kind of each file. folder: Gradio's, for uploads and results.
+        """
+        self._upscalers, self._choices, self._folder = upscalers, choices, folder
         self._stops: dict[str | None, threading.Event] = {}
         """By session: set when the visitor cancels."""
         self._at_work = threading.Lock()  # Gradio starts the next job while a cancelled one is still inside a block
@@ -92,12 +97,12 @@ class Page:
             )
         except OSError as error:
             place = f"--host {host}" if port is None else f"--host {host} --port {port}"
-            raise UserError(f"{place}: cannot be listened at; another program may do so, name another port") from error
+            raise UserError(f"{place}: cannot be used; another program may use it: choose another --port") from error
         return str(self._blocks.share_url or self._blocks.local_url)
 
     def close(self) -> None:
         """End all jobs and the server, and wait for the end of the block in which a job is."""
-        for stop in self._stops.values():
+        for stop in list(self._stops.values()):  # visitors may still arrive
             stop.set()
         self._blocks.close(verbose=False)
         with self._at_work:  # a thread inside torch would abort the process
@@ -112,7 +117,7 @@ class Page:
                 f"{_MOST_PIXELS // 10**6} million pixels. Files are deleted after an hour, and when the program ends."
             )
             with gr.Row():
-                names = list(self._upscalers)
+                names = list(self._choices)
                 weights = gr.Dropdown(names, value=names[0], label="weights", elem_id="weights")
                 factor = gr.Number(self._scale(names[0]), label="factor", elem_id="factor")
                 weights.change(self._scale, weights, factor, queue=False, api_visibility="private")
@@ -140,11 +145,11 @@ class Page:
                     archive = gr.DownloadButton(elem_id="archive")
             self._connect(one, slider, [picture, *settings], [report, result, slider])
             self._connect(several, summary, [files, *settings], [summary, archive])
-            blocks.unload(self._cancel)
+            blocks.unload(self._leave)
         return blocks
 
-    def _scale(self, weights: str) -> int:
-        return self._upscalers[weights].scale
+    def _scale(self, choice: str) -> int:
+        return self._upscalers[self._choices[choice] or DEFAULT_WEIGHTS].scale
 
     @staticmethod
     def _buttons(name: str) -> tuple[gr.Button, gr.Button]:
@@ -178,6 +183,10 @@ class Page:
         if stop := self._stops.get(request.session_hash):
             stop.set()
 
+    def _leave(self, request: gr.Request) -> None:
+        if stop := self._stops.pop(request.session_hash, None):
+            stop.set()
+
     def _upscale(
         self,
         chosen: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None,
@@ -199,6 +208,9 @@ class Page:
                 failure = self._plain(str(error))
             except _CancelledError:
                 failure = "cancelled"
+            except BaseException:
+                shutil.rmtree(place)
+                raise
             shutil.rmtree(place)
         # outside of `except`, whose exception keeps the network's tensors alive
         raise gr.Error(failure, duration=None, print_exception=False)
@@ -218,15 +230,19 @@ class Page:
         files = [upload["path"] for upload in uploads]
         if not files:
             raise UserError("there is no picture yet: drop, paste or choose one")
-        # Gradio 6.31 checks the path of a picture only if the request has the field `meta`
-        if not all(Path(file).resolve().is_relative_to(self._folder) for file in files):
+        # Gradio 6.31 checks the path of a picture only if the request has the field `meta`; `plan_jobs` would also take
+        # a folder or a pattern, and with it the files of other visitors
+        if not all(os.path.isfile(file) and Path(file).resolve().is_relative_to(self._folder) for file in files):
             raise UserError("only uploaded files are read")
-        upscaler, output = self._upscalers[weights], Output(place=place, outscale=factor, **_FORMATS[form])
-        plan = plan_jobs(files, output, upscaler.scale, weights)
-        _check_bounds(plan, upscaler, output)
-        made = run_jobs(plan, lambda _: upscaler, output, bar).made
-        if not made:
-            raise UserError("\n".join(notes))
+        for name, count in Counter(Path(file).name for file in set(files)).items():
+            if count > 1:
+                raise UserError(f"{name}: {count} files have this name; rename them, or upscale one after the other")
+        scale, output = self._scale(weights), Output(place=place, outscale=factor, **_FORMATS[form])
+        plan = plan_jobs(files, output, scale, self._choices[weights])
+        _check_bounds(plan, max(scale, factor or 0))
+        outcome = run_jobs(plan, lambda name: self._upscalers[str(name)], output, bar)
+        if not (made := outcome.made):
+            raise UserError("\n".join(outcome.failures))
         if chosen is uploads:
             archive = place / "upscaled.zip"
             with zipfile.ZipFile(archive, "x") as file:
@@ -243,9 +259,8 @@ class Page:
         return re.sub(rf"{re.escape(str(self._folder))}\S*[/\\]", "", text)
 
 
-def _check_bounds(plan: Plan, upscaler: Upscaler, output: Output) -> None:
+def _check_bounds(plan: Plan, factor: float) -> None:
     """Raise UserError for videos, and for results of too many pixels."""
-    factor = max(upscaler.scale, output.outscale or 0)
     for job in plan.jobs:
         if job.is_video:
             raise UserError(f"{job.source}: is a video; this page takes pictures, and `rgt upscale` takes videos")

@@ -42,6 +42,7 @@ from rgt_arch.export.exporting import export_network
 from rgt_arch.inference.planning import EXTENSIONS, Output
 from rgt_arch.inference.precision import PRECISIONS
 from rgt_arch.inference.upscaler import ALPHA_MODES, Upscaler
+from rgt_arch.web import serve
 from rgt_arch.weights.writing import convert_checkpoint
 
 CONSOLE = [(main, cli.MAIN, cli.COMMANDS), (basicsr_command.main, basicsr_command.MAIN, basicsr_command.COMMANDS)]
@@ -159,6 +160,7 @@ LIBRARY: dict[str, list[Callable[..., Any]]] = {
     "prepare subimages": [Cutting],
     "convert": [convert_checkpoint],
     "export": [export_network],
+    "web": [serve],
 }
 OTHER_WORDS = {"parts": "all", "benchmarks": "the paper's five", "jobs": "as many as CPU cores"}
 CHOICES = {

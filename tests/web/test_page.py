@@ -1,6 +1,8 @@
 """`rgt web` in a real browser: headless Chromium, driven through selenium."""
 
+import contextlib
 import io
+import itertools
 import json
 import re
 import shutil
@@ -9,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 import zipfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -44,23 +47,28 @@ def temporary(tmp_path_factory):
     return tmp_path_factory.mktemp("temporary")
 
 
-@pytest.fixture(scope="module")
-def address(weights, temporary):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    script = weights.with_name("web.py")  # the process is forked from one that has read TMPDIR
+@contextlib.contextmanager
+def serving(temporary, *flags):
+    """Serve the page, and yield its address."""
+    port = warm.free_port()
+    script = temporary.with_name("web.py")  # the process is forked from one that has read TMPDIR
     script.write_text(
         "import tempfile\nfrom rgt_arch.cli import main\n"
         f"tempfile.tempdir = {str(temporary)!r}\nraise SystemExit(main())"
     )
-    server = warm.start(script, "web", "-w", weights, "--port", port)
+    server = warm.start(script, "web", *flags, "--port", port)
     wait(lambda: "the page is at" in server.stdout or server.poll() is not None)
     assert server.poll() is None, server.stderr
     yield f"http://127.0.0.1:{port}/"
     server.send_signal(15)
     assert server.wait(LIMIT) == 143
     assert list(temporary.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def address(weights, temporary):
+    with serving(temporary, "-w", weights) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +142,7 @@ def wait(condition):
 def visit(browser, address):
     tabs = browser.window_handles
 
-    def begin():
+    def begin(address=address):
         return Visitor(browser, address)
 
     yield begin
@@ -152,9 +160,9 @@ def photograph(path, height, width, mode="RGB"):
     return path
 
 
-def by_command(weights, file, folder, *flags):
-    """Return the bytes that `rgt upscale` writes."""
-    assert main(["upscale", str(file), "-w", str(weights), "-o", f"{folder}/", *flags]) == 0
+def by_command(file, folder, *flags):
+    """Return the bytes that `rgt upscale --ext png` writes."""
+    assert main(["upscale", str(file), "-o", f"{folder}/", "--ext", "png", *map(str, flags)]) == 0
     (made,) = folder.iterdir()
     return made.read_bytes()
 
@@ -188,7 +196,20 @@ def test_a_picture_is_upscaled_compared_and_downloaded_as_by_the_command(visit, 
 
     page.click("result")
     content = downloaded(downloads, "Katze (süß)_x2.png")
-    assert content == by_command(weights, photo, tmp_path / "made", "--ext", "png")
+    assert content == by_command(photo, tmp_path / "made", "-w", weights)
+
+
+def test_weights_are_preset_as_by_the_command(visit, downloads, tmp_path, tmp_path_factory):
+    with serving(tmp_path_factory.mktemp("temporary")) as address:
+        page = visit(address)
+        assert page.find("#weights input")[0].get_property("value") == "by the kind of file"
+        photo = photograph(tmp_path / "photo.jpg", 16, 20)
+        page.upload(photo)
+        page.click("one-start")
+        wait(page.report)
+        assert page.report().endswith("\nweights for JPEG, lossy WebP, AVIF and videos: RGT_T_x4_photo")
+        page.click("result")
+        assert downloaded(downloads, "photo_x4.png") == by_command(photo, tmp_path / "made")
 
 
 def test_several_files_become_a_zip_and_failures_are_reported(visit, weights, downloads, tmp_path):
@@ -196,6 +217,13 @@ def test_several_files_become_a_zip_and_failures_are_reported(visit, weights, do
     broken = tmp_path / "broken.png"
     broken.write_bytes(photos[0].read_bytes()[:300])
     page = visit()
+    next(tab for tab in page.find("button[role=tab]") if tab.text == "Several files").click()
+    (tmp_path / "other").mkdir()
+    page.choose("files", photos[0], photograph(tmp_path / "other" / "a.png", 20, 40))
+    wait(lambda: len(page.find("#files tr.file")) == 2)
+    page.click("several-start")
+    page.says(r"a\.png: 2 files have this name; rename them")
+    page.reload()
     next(tab for tab in page.find("button[role=tab]") if tab.text == "Several files").click()
     page.choose("files", *photos, broken)
     page.says("broken")
@@ -205,8 +233,7 @@ def test_several_files_become_a_zip_and_failures_are_reported(visit, weights, do
     page.click("archive")
     with zipfile.ZipFile(io.BytesIO(downloaded(downloads, "upscaled.zip"))) as archive:
         assert {name: archive.read(name) for name in archive.namelist()} == {
-            f"{photo.stem}_x2.png": by_command(weights, photo, tmp_path / photo.stem, "--ext", "png")
-            for photo in photos
+            f"{photo.stem}_x2.png": by_command(photo, tmp_path / photo.stem, "-w", weights) for photo in photos
         }
 
 
@@ -244,7 +271,10 @@ def test_cancelled_job_leaves_no_files_and_the_next_one_runs(visit, temporary, t
     page.click("one-cancel")
     wait(lambda: set(temporary.glob("*/tmp*")) == folders)
     assert page.report() == ""
+    page.click("one-start")
+    wait(lambda: set(temporary.glob("*/tmp*")) > folders)
     page.reload()
+    wait(lambda: set(temporary.glob("*/tmp*")) == folders)
     page.find(".gallery-item")[0].click()  # the example
     wait(lambda: page.find("#picture img[src*='/file=']"))
     page.click("one-start")
@@ -279,29 +309,40 @@ def request(url, content=None, kind="application/json"):
     return urllib.request.urlopen(urllib.request.Request(url, content, {"Content-Type": kind}), timeout=LIMIT).read()
 
 
-def test_files_outside_of_the_folder_cannot_be_read(address, weights, tmp_path):
+def test_files_outside_of_the_folder_cannot_be_read(address, weights, temporary, tmp_path):
     secret = photograph(tmp_path / "secret.png", 20, 30)
     for file in ("/etc/passwd", secret, "pyproject.toml", "/proc/self/environ"):
         with pytest.raises(urllib.error.HTTPError, match="403"):
             request(f"{address}gradio_api/file={file}")
 
-    def job(path, number):
-        """Send a crafted request for a job, with and without the field that Gradio looks at."""
-        picture = {"path": path} | ({"meta": {"_type": "gradio.FileData"}} if number % 2 else {})
-        call = {"fn_index": one, "session_hash": f"s{number}", "data": [picture, str(weights), 2, "PNG, lossless"]}
-        request(f"{address}gradio_api/queue/join", json.dumps(call).encode())
-        return request(f"{address}gradio_api/queue/data?session_hash=s{number}").decode()
+    def answers(path):
+        """Send crafted requests for jobs of both tabs, for a picture also without the field that Gradio looks at."""
+        bare, picture = {"path": str(path)}, {"path": str(path), "meta": {"_type": "gradio.FileData"}}
+        for job, chosen in ((one, bare), (one, picture), (several, [picture])):
+            yield answer(job, chosen)
 
-    one = next(
-        each["id"] for each in json.loads(request(f"{address}config"))["dependencies"] if len(each["inputs"]) == 4
-    )
+    def answer(job, chosen, form="PNG, lossless"):
+        session = f"s{next(counter)}"
+        inputs = [chosen, str(weights), 2, form]
+        call = {"fn_index": job, "session_hash": session, "data": inputs}
+        request(f"{address}gradio_api/queue/join", json.dumps(call).encode())
+        return request(f"{address}gradio_api/queue/data?session_hash={session}").decode()
+
+    counter = itertools.count()
+    dependencies = json.loads(request(f"{address}config"))["dependencies"]
+    one, several = (each["id"] for each in dependencies if len(each["inputs"]) == 4)
     form = b'--b\r\nContent-Disposition: form-data; name="files"; filename="own.png"\r\n\r\n%b\r\n--b--\r\n'
     upload = request(f"{address}gradio_api/upload", form % secret.read_bytes(), "multipart/form-data; boundary=b")
-    assert "own_x2.png" in job(*json.loads(upload), 0)
-    for number, path in enumerate((secret, secret, f"{json.loads(upload)[0]}/../../../{secret}"), 2):
-        answer = job(str(path), number)
-        assert '"success":false' in answer
-        assert "secret_x2" not in answer
+    (own,) = json.loads(upload)
+    for text in answers(own):
+        assert '"success":true' in text
+    made = set(temporary.glob("*/tmp*"))
+    (folder,) = temporary.iterdir()
+    for path in (secret, f"{own}/../../../{secret}", folder, Path(own).parent, f"{folder}/*/own.png"):
+        for text in answers(path):
+            assert '"success":false' in text
+    assert '"success":false' in answer(one, {"path": own}, "an unknown format")
+    assert set(temporary.glob("*/tmp*")) == made
 
 
 def test_the_server_listens_at_this_computer_only(address):
@@ -310,17 +351,18 @@ def test_the_server_listens_at_this_computer_only(address):
         socket.create_connection(("127.0.0.2", port), timeout=5)
 
 
-def test_the_browser_asks_nobody_else(visit, address):
-    page = visit()
-    events = [json.loads(entry["message"])["message"] for entry in page.browser.get_log("performance")]
+def test_a_port_in_use_is_named_with_its_remedy(address, weights):
+    port = address.rsplit(":", 1)[1].strip("/")
+    ended = warm.run("-m", "rgt_arch.cli", "web", "-w", weights, "--port", port)
+    assert ended.returncode == 1
+    text = f"--host 127.0.0.1 --port {port}: cannot be used; another program may use it: choose another --port"
+    assert ended.stderr.splitlines()[-1] == f"rgt web: error: {text}"
+
+
+def test_the_browser_asks_nobody_else(visit, address, browser):
+    browser.get_log("performance")  # removes the entries of other tests
+    visit()
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     urls = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
     assert address in urls
     assert [url for url in urls if not url.startswith((address, "data:", "blob:", "chrome:", "about:"))] == []
-
-
-def test_missing_gradio_is_named_with_its_remedy(monkeypatch, capsys):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert main(["web"]) == 1
-    assert capsys.readouterr().err == (
-        "rgt web: error: the page is made with Gradio, which is not installed; pip install 'rgt-arch[web]'\n"
-    )
