@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from rgt_arch.errors import UsageError, UserError, printable
 
 _AUTO_TILE = 192  # a graph does not work in slices: its memory grows faster than the pixels
-_PROVIDERS = {"cpu": "CPU", "cuda": "CUDA", "mps": "CoreML"}
+_PROVIDERS = {"cpu": "CPU", "cuda": "CUDA", "mps": "CoreML", "directml": "Dml", "tensorrt": ("Tensorrt", "CUDA")}
 
 
 class OnnxNetwork(nn.Module):
@@ -22,9 +22,9 @@ class OnnxNetwork(nn.Module):
     """
 
     def __init__(self, path: str | Path, device: str = "auto") -> None:
-        """device: auto for the providers of the installed onnxruntime, in its own order; cpu, cuda or mps.
+        """device: auto for the installed providers in their order; cpu, cuda, mps, directml, tensorrt.
 
-        The GPU is that of cuda:1, or torch's current one. TensorRT is not used: it builds an engine for each shape.
+        The GPU is that of cuda:1, or the current one. Only tensorrt takes TensorRT, with an engine for each shape.
         Raises UsageError for files that `rgt export` has not written, and without onnxruntime or the device's provider.
         """
         super().__init__()
@@ -39,12 +39,16 @@ class OnnxNetwork(nn.Module):
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3  # errors; a warning for each provider that is not used
         kind, _, index = device.partition(":")
-        installed = [name for name in onnxruntime.get_available_providers() if "tensorrt" not in name.lower()]
-        providers = [name for name in installed if device == "auto" or name.startswith(_PROVIDERS.get(kind, ()))]
+        installed = onnxruntime.get_available_providers()
+        providers = [name for name in installed if name.startswith(_PROVIDERS.get(kind, ()))]
+        if device == "auto":
+            providers = [name for name in installed if "tensorrt" not in name.lower()]
         if not providers or not (index or "0").isdecimal():
             raise UsageError(f"device {device} is not available to onnxruntime (installed: {', '.join(installed)})")
         providers += [name for name in installed if name == "CPUExecutionProvider" and name not in providers]
-        settings = [{"device_id": _gpu(index)} if name == "CUDAExecutionProvider" else {} for name in providers]
+        settings = [
+            {"device_id": _gpu(index)} if name.startswith(("CUDA", "Tensorrt", "Dml")) else {} for name in providers
+        ]
         try:
             self.session = onnxruntime.InferenceSession(self.path, options, providers, settings)
         except Exception as error:  # its exceptions have no public base class

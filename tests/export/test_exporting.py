@@ -231,6 +231,11 @@ def test_a_picture_that_is_too_large_is_a_lack_of_memory(file: Path, monkeypatch
         ("cuda", 3, [("CUDAExecutionProvider", 3), ("CPUExecutionProvider", None)]),
         ("cuda:1", 3, [("CUDAExecutionProvider", 1), ("CPUExecutionProvider", None)]),
         ("cpu", 3, [("CPUExecutionProvider", None)]),
+        (
+            "tensorrt:2",
+            3,
+            [("TensorrtExecutionProvider", 2), ("CUDAExecutionProvider", 2), ("CPUExecutionProvider", None)],
+        ),
     ],
 )
 def test_a_file_runs_on_the_gpu_of_the_process_or_on_that_of_the_device(
