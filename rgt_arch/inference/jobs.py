@@ -135,7 +135,7 @@ def upscale_files(
             return _run_all(work, upscaler_of, output, crew)
     except LostContactError as error:
         missing = [str(job.source) for job in work.jobs if not os.path.lexists(job.target)] if work else []
-        raise UserError(f"{error}; not made so far: {few(missing) or 'nothing'}") from error
+        raise UserError(f"{error}{'; not made so far: ' if missing else ''}{few(missing)}") from error
 
 
 def run_jobs(
@@ -204,8 +204,6 @@ def _run_all(
         def advance(pixels: int, _all: int) -> None:
             reach(done + pixels)
 
-        for text in work.notes:
-            note(text)
         numbers: AbstractContextManager[Iterable[int]] = nullcontext(range(len(jobs)))
         reach, finish = progress.reach, tell
         if crew:
@@ -213,6 +211,8 @@ def _run_all(
             reach = crew.reach
         with numbers as own:
             upscalers = [upscaler_of(job.weights) for job in jobs]
+            for text in work.notes:
+                note(text)
             most = max(1, len(jobs) // crew.size) if crew else len(jobs)
             batches = Batches(own, jobs, sizes, upscalers, output, most)
             for number in batches:

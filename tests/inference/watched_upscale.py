@@ -1,8 +1,8 @@
 """`rgt`, with a record of each process's files, and with a signal to itself in the middle of a file.
 
 WATCH, a JSON object: log, a folder for the records; blow: rank, file and signal, where the rank sends itself the signal
-before it writes the result of that file, counted from 1. The other ranks wait in their second file until it has begun
-that file. patience: looks at a process without a sign of life.
+before it writes the result of that file, counted from 1, when each rank has begun a file. The other ranks wait in their
+second file until it has begun that file. patience: looks at a process without a sign of life.
 """
 
 import json
@@ -17,6 +17,7 @@ from rgt_arch.launchers import environment_rank
 
 WATCH = json.loads(os.environ["WATCH"])
 RANK = environment_rank()
+SIZE = int(os.environ.get("WORLD_SIZE") or os.environ["SLURM_NTASKS"])
 VICTIM, FILE, SIGNAL = WATCH.get("blow", (RANK, 0, 0))
 attempt, write_picture = jobs._attempt, jobs.write_picture
 begun = []
@@ -41,6 +42,8 @@ def files_of_victim():
 
 def blown(*arguments, **keywords):
     if (RANK, len(begun)) == (VICTIM, FILE):
+        while not all(record(rank).exists() for rank in range(SIZE)):
+            time.sleep(0.01)
         os.kill(os.getpid(), SIGNAL)
     return write_picture(*arguments, **keywords)
 
