@@ -18,37 +18,60 @@ from .. import warm
 ITERATIONS = 5
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def run(tmp_path_factory, *flags):
     folder = tmp_path_factory.mktemp("demo") / "rgt_demo"
-    process = warm.run("-m", "rgt_arch.cli", "demo", "-o", folder, "--iterations", ITERATIONS)
+    process = warm.run("-m", "rgt_arch.cli", "demo", "-o", folder, "--iterations", ITERATIONS, *flags)
     assert process.returncode == 0, process.stdout + process.stderr
     return folder, process
 
 
-def test_the_last_validation_is_a_decibel_above_the_first(finished):
-    folder, process = finished
-    scores = list(read_metrics(folder / "experiments/demo_RGT_T_x2/metrics.csv")["psnr", "validation"].values())
-    assert len(scores) >= 2
-    assert scores[-1] >= scores[0] + 1
-    assert re.search(rf"training: 100%.*{ITERATIONS}/{ITERATIONS}", process.stderr)
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    return run(tmp_path_factory)
 
 
-def test_table_has_the_results_of_basicsr_test_and_known_scores_of_bicubic(finished):
-    folder, process = finished
+@pytest.fixture(scope="module")
+def from_scratch(tmp_path_factory):
+    return run(tmp_path_factory, "--from-scratch")
+
+
+def table_of(demo):
+    """The table as printed, after a check that its last columns are what `basicsr test` measured."""
+    folder, process = demo
     table = {
         words[0]: [float(word) for word in words[1:]]
         for words in (line.split() for line in process.stdout.splitlines())
-        if words and words[0] in {*TEST, "mean"} and len(words) == 5
+        if words and words[0] in {*TEST, "mean"} and len(words) > 4
     }
     assert set(table) == {*TEST, "mean"}
     assert table["chelsea"][:2] == [35.25, 0.9158]
     np.testing.assert_allclose(table["mean"], (np.array(table["chelsea"]) + table["coffee"]) / 2, atol=0.006)
     output = (folder / "test_output.txt").read_text()
-    for column, metric in ((2, "psnr"), (3, "ssim")):
+    for column, metric in ((-2, "psnr"), (-1, "ssim")):
         measured = float(re.search(rf"# {metric}: ([\d.]+)", output)[1])
         assert table["mean"][column] == pytest.approx(measured, abs=0.006)
-    assert re.search(r"RGT-T is \d+\.\d\d dB behind bicubic", process.stdout)
+    return table
+
+
+def test_it_starts_from_the_weights_that_ship_and_is_as_far_ahead_of_bicubic(finished):
+    bicubic, _, shipped, _, trained, _ = table_of(finished)["mean"]
+    assert shipped > bicubic + 1.5
+    assert trained == pytest.approx(shipped, abs=0.1)
+    ahead = float(re.search(r"trained from RGT_T_x2, is (\d+\.\d\d) dB ahead", finished[1].stdout)[1])
+    assert ahead == pytest.approx(trained - bicubic, abs=0.011)
+    assert re.search(rf"training: 100%.*{ITERATIONS}/{ITERATIONS}", finished[1].stderr)
+
+
+def test_from_scratch_the_last_validation_is_a_decibel_above_the_first(from_scratch):
+    folder, process = from_scratch
+    scores = list(read_metrics(folder / "experiments/demo_RGT_T_x2/metrics.csv")["psnr", "validation"].values())
+    assert len(scores) >= 2
+    assert scores[-1] >= scores[0] + 1
+    bicubic, _, trained, _ = table_of(from_scratch)["mean"]
+    assert trained < bicubic
+    assert re.search(r"trained from scratch, is \d+\.\d\d dB behind bicubic", process.stdout)
+    command = re.search(r"basicsr (train -opt train\.yml --force_yml .*?)  ", process.stdout)[1]
+    assert "pretrain_network_g=~" in command
 
 
 def test_pictures_are_whole_and_show_the_test_photographs(finished):
