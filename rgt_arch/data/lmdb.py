@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import itertools
 import os
 import shutil
 from collections.abc import Iterable, Sequence
@@ -13,17 +12,15 @@ from pathlib import Path
 import cv2
 import lmdb
 import psutil
-from tqdm import tqdm
 
 from rgt_arch.data import lmdb_reader
 from rgt_arch.data.images import PNG_SIGNATURE, decode, read_bytes
 from rgt_arch.data.outputs import images_by_name, refuse_overlap
-from rgt_arch.data.pairing import MetaLine, check_keys, lmdb_key
+from rgt_arch.data.pairing import MetaLine, lmdb_key
 from rgt_arch.data.parallel import Summary, successes
 from rgt_arch.errors import UsageError, UserError
 
-_META_INFO = "meta_info.txt"
-_FILES = {"data.mdb", "lock.mdb", _META_INFO}
+_FILES = {"data.mdb", "lock.mdb", lmdb_reader.META_INFO}
 _MAP_SIZE = 1 << 40  # BasicSR's (utils/lmdb_util.py:175): address space, not bytes on the disk
 _TRANSACTION_BYTES = 64 << 20  # of images, which stay in memory until the transaction ends
 
@@ -34,33 +31,10 @@ class LmdbImage:
 
     source: Path
     key: str
-    level: int = 1
-    """Compression of PNG, by default BasicSR's (utils/lmdb_util.py:12)."""
-    encode_anew: bool = False
+    level: int
+    """Compression of PNG."""
+    encode_anew: bool
     """Whether PNG files are encoded again with this compression, as other formats are; else their bytes are kept."""
-
-
-def create_lmdb(images: Sequence[Path], path: Path, keys: Sequence[str] | None = None, progress: bool = True) -> None:
-    """Write image files into a new LMDB folder with a `meta_info.txt`, as BasicSR's datasets expect it.
-
-    images: PNG files are stored byte for byte. Other formats are stored as the 8-bit colour image that BasicSR reads
-    from the file (utils/img_util.py:142), with its EXIF orientation applied.
-    path: the new folder; its name must end with `.lmdb`. It appears once it is complete.
-    keys: one per image, by default `lmdb_key` of the file names. GT and LQ of a data set need the same keys.
-    BasicSR cuts keys at the first dot and names at the first space (data/data_util.py:98, :149): keys may have neither.
-
-    Raises UsageError for a path that exists or lacks the ending, and for a key that BasicSR would not read back;
-    UserError for a damaged image, or if writing fails, for instance on a full disk.
-    """
-    path = _target(path)
-    if path.exists():
-        raise UsageError(f"{path} exists already; remove it or choose another name")
-    if not images:
-        raise UsageError(f"{path}: there are no images to store")
-    names = [lmdb_key(Path(image.name)) for image in images] if keys is None else list(keys)
-    check_keys(images, names)
-    bar = tqdm(zip(images, names, strict=True), f"writing {path.name}", len(names), disable=not progress)
-    _write(path, ((image, encode(image)) for image in itertools.starmap(LmdbImage, bar)))
 
 
 def create_lmdb_of_folder(
@@ -77,16 +51,22 @@ def create_lmdb_of_folder(
     path: by default the folder's path plus `.lmdb`. It appears once it is complete; the same images give the same
     bytes. An existing LMDB that is newer than all images and has exactly their keys is kept.
     ending: removed from the end of file names to make keys (`lmdb_key`), such as "x2". compression: 0 to 9 encodes all
-    images anew; None keeps the bytes of PNG files. overwrite: replace an existing LMDB once the new one is complete.
+    images anew. None stores PNG files byte for byte, and other formats as the 8-bit colour image that BasicSR reads
+    from the file (utils/img_util.py:142), with its EXIF orientation applied.
+    overwrite: replace an existing LMDB once the new one is complete.
     Files that cannot be stored are left out, one line each on stderr and in the failures of the result. Raises
     UsageError for two images with one key, and for a path that has other contents or overlaps the folder; UserError if
     no image can be stored or writing fails.
     """
     if compression is not None and not 0 <= compression <= 9:
         raise UsageError(f"--compression is {compression}; it must be 0 (large, fast) to 9 (small, slow)")
-    path = _target(Path(f"{os.path.abspath(folder)}.lmdb") if path is None else path)
+    path = Path(f"{os.path.abspath(folder)}.lmdb" if path is None else path)
+    if path.suffix != ".lmdb":
+        raise UsageError(f"{path}: the name of an LMDB folder must end with .lmdb")
+    path = Path(os.path.realpath(path))
     refuse_overlap([folder], [path])
-    level, summary, images = 1 if compression is None else compression, Summary(), []
+    level = 1 if compression is None else compression  # BasicSR's (utils/lmdb_util.py:12)
+    summary, images = Summary(), []
     named = images_by_name(folder, summary)
     if not any(name.name.endswith(ending) for name in named):
         raise UsageError(f"{folder}: no image's name ends with {ending!r}, as --ending asks")
@@ -105,16 +85,10 @@ def create_lmdb_of_folder(
     return summary
 
 
-def _target(path: Path) -> Path:
-    if Path(path).suffix != ".lmdb":
-        raise UsageError(f"{path}: the name of an LMDB folder must end with .lmdb")
-    return Path(os.path.realpath(path))
-
-
 def _check_unchanged(path: Path, images: Sequence[LmdbImage], summary: Summary, jobs: int) -> None:
     """Raise UsageError unless `path` is a complete LMDB of these images, except damaged ones, and newer than them."""
     try:
-        lines = map(MetaLine.parse, (path / _META_INFO).read_text("ascii").splitlines())
+        lines = map(MetaLine.parse, (path / lmdb_reader.META_INFO).read_text("ascii").splitlines())
         listed = {line.key: line.compression for line in lines}
         states = [os.stat(image.source) for image in images if image.key in listed]
         newest = max(max(state.st_mtime_ns, state.st_ctime_ns) for state in states)
@@ -163,7 +137,7 @@ def _write(path: Path, images: Iterable[tuple[LmdbImage, tuple[bytes, str]]]) ->
         beside.mkdir(parents=True)
         with (
             lmdb.open(str(beside), map_size=_MAP_SIZE) as environment,
-            (beside / _META_INFO).open("w", encoding="ascii", newline="\n") as lines,
+            (beside / lmdb_reader.META_INFO).open("w", encoding="ascii", newline="\n") as lines,
         ):
             transaction = environment.begin(write=True)
             for image, (content, line) in images:

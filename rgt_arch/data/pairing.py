@@ -285,19 +285,5 @@ def lmdb_key(name: PurePath, ending: str = "") -> str:
     return key[: MAX_KEY_BYTES - len(digest)] + digest
 
 
-def check_keys(images: Sequence[PurePath], keys: Sequence[str]) -> None:
-    """Raise UsageError unless each image has one valid LMDB key and all keys differ."""
-    if len(images) != len(keys):
-        raise UsageError(f"{len(images)} images were given with {len(keys)} keys; each image needs one")
-    owners: dict[str, PurePath] = {}
-    for image, key in zip(images, keys, strict=True):
-        if not key.isascii() or not key.isprintable() or {".", " "} & {*key} or not 0 < len(key) <= MAX_KEY_BYTES:
-            limits = f"ASCII without dots and spaces, at most {MAX_KEY_BYTES} characters"
-            raise UsageError(f"{image}: LMDB key {key!r} ({len(key)} characters) must be {limits}; rename the file")
-        if key in owners:
-            raise UsageError(f"{image} and {owners[key]} have the same LMDB key {key!r}; rename one of them")
-        owners[key] = image
-
-
 def _stem(name: str) -> str:
     return os.path.splitext(name)[0]

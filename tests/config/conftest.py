@@ -18,7 +18,7 @@ from rgt_arch.config.classes import find_class
 from rgt_arch.config.loading import read_written
 from rgt_arch.config.problems import Report
 from rgt_arch.config.validation import check_options
-from rgt_arch.data.lmdb import create_lmdb
+from rgt_arch.data.lmdb import create_lmdb_of_folder
 from rgt_arch.data.option_checks import validate_options
 from rgt_arch.errors import UsageError
 
@@ -47,9 +47,9 @@ def make_data(opt: dict[str, Any], root: Path) -> None:
             folder, is_lq = root / data[key], key == "dataroot_lq"
             if data["io_backend"]["type"] == "lmdb":
                 if not folder.exists():
-                    create_lmdb(
-                        [write_image(root / f"{size}/{n}.png", size, size) for n in NAMES], folder, progress=False
-                    )
+                    for name in NAMES:
+                        write_image(root / f"{size}/{name}.png", size, size)
+                    create_lmdb_of_folder(root / f"{size}", folder)
                 continue
             for name in NAMES:
                 write_image(folder / f"{template.format(name) if is_lq else name}.png", size, size)

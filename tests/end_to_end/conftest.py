@@ -18,7 +18,7 @@ import yaml
 from skimage import data
 
 from rgt_arch.cli.basicsr_command import main
-from rgt_arch.data.lmdb import create_lmdb
+from rgt_arch.data.lmdb import create_lmdb_of_folder
 
 from .. import warm
 
@@ -31,11 +31,10 @@ def _pairs(folder: Path, count: int, size: int) -> None:
     """`count` crops of a photograph as HR images of size×size, and their halves as LR images, as files and as LMDBs."""
     for kind, side in (("hr", size), ("lr", size // SCALE)):
         (folder / kind).mkdir(parents=True)
-        files = [folder / kind / f"img{index}.png" for index in range(count)]
-        for index, file in enumerate(files):
+        for index in range(count):
             crop = data.astronaut()[40 * index : 40 * index + size, 100 : 100 + size, ::-1]
-            cv2.imwrite(str(file), cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA))
-        create_lmdb(files, folder / f"{kind}.lmdb", progress=False)
+            cv2.imwrite(f"{folder}/{kind}/img{index}.png", cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA))
+        create_lmdb_of_folder(folder / kind)
 
 
 def _dataset(folder: str, **options: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from rgt_arch.data.bicubic import hr_lr_pair
 from rgt_arch.data.images import header_size
-from rgt_arch.data.lmdb import create_lmdb
+from rgt_arch.data.lmdb import create_lmdb_of_folder
 
 from ..image_files import save
 from .conftest import noise
@@ -22,8 +22,7 @@ from .conftest import noise
 
 def use_lmdbs(option_file):
     for name, ending in (("HR", ""), ("LR", "x2")):
-        files = sorted(Path(name).iterdir())
-        create_lmdb(files, Path(f"{name}.lmdb"), keys=[file.stem.removesuffix(ending) for file in files])
+        create_lmdb_of_folder(Path(name), ending=ending)
     option_file.train.update(dataroot_gt="HR.lmdb", dataroot_lq="LR.lmdb", io_backend={"type": "lmdb"})
 
 
@@ -172,7 +171,7 @@ def use_photographs(option_file):
 def test_hr_images_alone_pass_both_checks_with_their_own_type(option_file, run, in_lmdb):
     use_photographs(option_file)
     if in_lmdb:
-        create_lmdb(sorted(Path("photos").rglob("*.png")), Path("photos.lmdb"))
+        create_lmdb_of_folder(Path("photos"))
         option_file.train.update(dataroot_gt="photos.lmdb", io_backend={"type": "lmdb"})
     assert option_file.errors() == []
     code, text = run(option_file.write())
