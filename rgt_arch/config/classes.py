@@ -8,10 +8,9 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, Literal
 
-from rgt_arch.config.loading import KeyPath
+from rgt_arch.config.loading import KeyPath, value_at
 from rgt_arch.config.schema import Key
 from rgt_arch.config.tables import ANY_DATASET, ARGUMENTS, KNOWN_OWNERS, TABLES
-from rgt_arch.config.tree import value_at
 
 # The RGT constructor accepts it, because official option files have it, and ignores it with a notice.
 _IGNORED_ARGUMENTS = {"RGT": {"upsampler": Key(Any, "accepted and ignored")}}

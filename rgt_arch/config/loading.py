@@ -1,4 +1,4 @@
-"""Reading option files as plain data: safe YAML, with the line of every key and one-line errors.
+"""Reading option files as plain data (safe YAML, the line of every key, one-line errors), and access to their sections.
 
 BasicSR's own loader (utils/options.py:12) is yaml.CLoader, which runs `!!python/object/apply` tags, silently keeps the
 last of two equal keys, and reads `lr: 2e-4` as text, because YAML 1.1 wants a dot in a number with an exponent.
@@ -7,7 +7,7 @@ last of two equal keys, and reads `lr: 2e-4` as text, because YAML 1.1 wants a d
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -159,3 +159,25 @@ def load_options(path: str | Path) -> dict[str, Any]:
     that is not YAML, tags except those of plain values (such as `!!float`), and duplicate keys.
     """
     return cast(dict[str, Any], read_written(path).options)
+
+
+# --- access ---
+
+
+def value_at(opt: Mapping[str, Any], path: KeyPath) -> Any:
+    """Return the value at `path`, or None if it is missing."""
+    value: Any = opt
+    for key in path:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def subsection(opt: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return the section `name`, or {} if it is missing or not a section."""
+    section = opt.get(name)
+    return section if isinstance(section, dict) else {}
+
+
+def sections(value: Any) -> list[tuple[str, dict[str, Any]]]:
+    """Return (key, section) for the sections in `value`."""
+    return [(k, v) for k, v in value.items() if isinstance(v, dict)] if isinstance(value, dict) else []

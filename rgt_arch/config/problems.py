@@ -6,8 +6,7 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
-from rgt_arch.config.loading import KeyPath, WrittenOptions
-from rgt_arch.config.tree import value_at
+from rgt_arch.config.loading import KeyPath, WrittenOptions, value_at
 from rgt_arch.errors import UsageError
 
 

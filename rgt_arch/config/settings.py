@@ -6,10 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
-from rgt_arch.config.loading import KeyPath
+from rgt_arch.config.loading import KeyPath, value_at
 from rgt_arch.config.problems import key_name, short
 from rgt_arch.config.schema import Key, WrongValueError, all_keys, convert, key
-from rgt_arch.config.tree import value_at
 from rgt_arch.errors import UsageError
 
 S = TypeVar("S")

@@ -10,9 +10,9 @@ import torch
 from rgt_arch.config.checks.networks import check_network
 from rgt_arch.config.checks.structure import check_structure
 from rgt_arch.config.checks.training import check_training, check_validation
+from rgt_arch.config.loading import sections, subsection
 from rgt_arch.config.problems import Report
 from rgt_arch.config.tables import INSTEAD
-from rgt_arch.config.tree import sections, subsection
 
 # Characters that are invalid in parts of paths, and in run names, which other operating systems must accept.
 _NOT_IN_PATHS = "/\\\n\0"

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from rgt_arch.config.checks.networks import check_files
-from rgt_arch.config.loading import WrittenOptions
+from rgt_arch.config.loading import WrittenOptions, sections
 from rgt_arch.config.problems import Report
-from rgt_arch.config.tree import sections
 from rgt_arch.config.validation import check_options
 from rgt_arch.data.inspect.datasets import DataSet
 

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from rgt_arch.config.checks.networks import unfit
 from rgt_arch.config.classes import find_class, is_known
-from rgt_arch.config.tree import value_at
+from rgt_arch.config.loading import value_at
 from rgt_arch.data.pair_pool import restore_pool
 from rgt_arch.errors import UsageError, UserError
 from rgt_arch.torch_files import load_data_only

@@ -16,9 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from rgt_arch.config.classes import find_class, is_known, is_rgt, parents, signature_section
-from rgt_arch.config.loading import KeyPath
+from rgt_arch.config.loading import KeyPath, sections, subsection
 from rgt_arch.config.problems import Report, suggestion
-from rgt_arch.config.tree import sections, subsection
 from rgt_arch.errors import UsageError
 from rgt_arch.torch_files import SAFETENSORS
 from rgt_arch.weights.building import misfits

@@ -10,11 +10,10 @@ from typing import Any
 import torch
 
 from rgt_arch.config.classes import Section, class_names, find_class, makes_lr, section_at, signature_section
-from rgt_arch.config.loading import KeyPath
+from rgt_arch.config.loading import KeyPath, sections, subsection
 from rgt_arch.config.problems import Report, key_name, nearest, suggestion
 from rgt_arch.config.schema import WrongValueError, convert
 from rgt_arch.config.tables import ANY_DATASET, INSTEAD, RENAMED, SET_BY_BASICSR, place_of
-from rgt_arch.config.tree import sections, subsection
 from rgt_arch.errors import UserError
 
 _UNKNOWN = {

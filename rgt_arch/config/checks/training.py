@@ -8,12 +8,11 @@ from typing import Any
 import torch
 
 from rgt_arch.config.classes import find_class, is_known, is_rgt, makes_lr, parents, patch_key
-from rgt_arch.config.loading import KeyPath
+from rgt_arch.config.loading import KeyPath, sections, subsection, value_at
 from rgt_arch.config.metrics import PYIQA, needs_gt, pyiqa_metrics
 from rgt_arch.config.problems import Report, suggestion
 from rgt_arch.config.settings import tile_problems
 from rgt_arch.config.tables import KERNELS, QUEUE, REAL_ONLY
-from rgt_arch.config.tree import sections, subsection, value_at
 from rgt_arch.errors import UsageError
 
 _TRAIN = ("datasets", "train")

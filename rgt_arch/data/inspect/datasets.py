@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from rgt_arch.config.classes import find_class, is_known, parents
+from rgt_arch.config.loading import subsection
 from rgt_arch.config.problems import Report
-from rgt_arch.config.tree import subsection
 from rgt_arch.data.inspect.looks import Images, Look, Stored, is_coloured, look
 from rgt_arch.data.inspect.pairs import check_pairs, header_faults, mismatches, size_faults
 from rgt_arch.data.inspect.sections import Section, counted, stopped

@@ -6,9 +6,8 @@ import copy
 from collections.abc import Sequence
 from pathlib import Path
 
-from rgt_arch.config.loading import read_written
+from rgt_arch.config.loading import read_written, sections, subsection
 from rgt_arch.config.problems import Report
-from rgt_arch.config.tree import sections, subsection
 from rgt_arch.data.inspect.datasets import DataSet
 from rgt_arch.data.inspect.looks import Images, is_lmdb
 from rgt_arch.data.inspect.pairs import check_pairs
