@@ -21,8 +21,9 @@ from common import device_of, make_parser, positive
 from torch import Tensor, nn
 
 from rgt_arch.archs.rgt_arch import PRESETS, RGT
+from rgt_arch.config.loading import load_options
 from rgt_arch.errors import UsageError, UserError
-from rgt_arch.evaluation.complexity import Size, network_of, parse_sizes, with_defaults
+from rgt_arch.evaluation.complexity import Size, network_config, parse_sizes, with_defaults
 from rgt_arch.inference.precision import has_native_bfloat16
 from rgt_arch.weights.building import build_network
 
@@ -114,7 +115,10 @@ def network_cases(args: argparse.Namespace) -> tuple[str, list[list[Case]]]:
     """
     sizes, device = parse_sizes(args.sizes), device_of(args.device)
     name = NETWORKS.get(args.network, Path(args.network).stem)
-    config = with_defaults({"upscale": 4, **PRESETS[name]} if args.network in NETWORKS else network_of(args.network))
+    if args.network in NETWORKS:
+        config = with_defaults({"upscale": 4, **PRESETS[name]})
+    else:
+        config = with_defaults(network_config(load_options(args.network), args.network))
     del config["unknown"]  # the constructor's name for arguments it refuses
     config["upscale"] = args.scale or config["upscale"]
     if args.groups is not None:

@@ -45,21 +45,14 @@ def open_lmdb(path: str, **options: Any) -> Any:
             raise UsageError(
                 f"{path}: cannot be opened as an LMDB ({reason}); name another one, or make it with `rgt prepare lmdb`"
             ) from error
-        if (problem := truncation(path, environment)) is not None:
+        # The tree of a truncated data.mdb has more pages than the file. Like opening, this reads only the first two.
+        size = os.stat(os.path.join(path, "data.mdb")).st_size
+        needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+        if size < needed:
             environment.close()
-            raise UsageError(f"{path}/data.mdb: {problem}")
+            raise UsageError(f"{path}/data.mdb: is truncated: {size} of {needed} bytes; copy or make it again")
         _environments[path] = (os.getpid(), environment)
         return environment
-
-
-def truncation(path: str | os.PathLike[str], environment: Any) -> str | None:
-    """Describe the fault of an opened LMDB folder whose data.mdb is shorter than its tree needs; else None.
-
-    Like opening, this reads only the first two pages.
-    """
-    size = os.stat(os.path.join(path, "data.mdb")).st_size
-    needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
-    return f"is truncated: {size} of {needed} bytes; copy or make it again" if size < needed else None
 
 
 def read_keys(path: Path, sample: int) -> dict[str, tuple[int, int] | None]:

@@ -180,13 +180,8 @@ def _part(path: str, network: arch.RGT) -> str:
 # --- option files and the paper ---
 
 
-def network_of(file: str | Path) -> dict[str, Any]:
-    """Return the constructor arguments of the RGT in an option file. Raises UsageError that names the file."""
-    return network_config(load_options(file), file)
-
-
 def network_config(options: Mapping[str, Any], file: str | Path) -> dict[str, Any]:
-    """`network_of` for options that were read from `file`."""
+    """Return the constructor arguments of the RGT in the options of `file`. Raises UsageError that names the file."""
     section = options.get("network_g")
     kind = section.get("type") if isinstance(section, dict) else None
     if kind != "RGT":
@@ -229,7 +224,7 @@ def run_complexity(
     """
     if json not in (None, "-"):
         check_output("--json", Path(json), [Path(file)], overwrite=overwrite)
-    parsed, config = parse_sizes(sizes), network_of(file)
+    parsed, config = parse_sizes(sizes), network_config(load_options(file), file)
     counted = [count(config, size) for size in parsed]
     full = with_defaults(config)
     name = (

@@ -52,18 +52,14 @@ class RealRGTModel(RGTModel):
             super().feed_data(data)
             return
         gt = data["gt"].to(self.device, non_blocking=True)
-        lq = self._degrade(self._source(gt), data)
+        sharpened = any(self._sharpened.values())  # if the images of a loss are (models/realesrgan_model.py:85)
+        lq = self._degrade(self._usm_sharpener(gt) if sharpened else gt, data)
         if self._gt_size is not None:
             gt, lq = paired_random_crop(gt, lq, self._gt_size, self._scale)
         names = () if self.queue_size else data.get("gt_path", ())  # the pool gives other images
         super().feed_data({"lq": lq, "gt": gt, "lq_path": names})
         if self.queue_size:
             exchange_with_pool(self)
-
-    def _source(self, gt: Tensor) -> Tensor:
-        """The images that are degraded: sharpened if those of a loss are (models/realesrgan_model.py:85)."""
-        sharpened = any(self._sharpened.values())
-        return self._usm_sharpener(gt) if sharpened else gt
 
     def _target(self, gt: Tensor, loss: str) -> Tensor:
         return self._usm_sharpener(gt) if self._sharpened[loss] else gt
