@@ -20,7 +20,7 @@ from rgt_arch.config.loading import WrittenOptions, read_written
 from rgt_arch.config.problems import Report, suggestion
 from rgt_arch.config.validation import check_options
 from rgt_arch.data.images import walk_files
-from rgt_arch.data.option_checks import validate_options
+from rgt_arch.data.inspect.targets import validate_options
 from rgt_arch.errors import UsageError, UserError
 from rgt_arch.evaluation.complexity import PAPER_SIZE, Part, count, network_config
 from rgt_arch.evaluation.reports import ABSENT, ResultTable, number

@@ -19,7 +19,7 @@ import torch
 
 from rgt_arch.config import apply_overrides
 from rgt_arch.config.loading import read_written
-from rgt_arch.data.option_checks import validate_options
+from rgt_arch.data.inspect.targets import validate_options
 from rgt_arch.errors import UsageError
 from rgt_arch.training import ranks
 from rgt_arch.weights.zoo import resolve_path

@@ -18,8 +18,8 @@ from rgt_arch.config.classes import find_class
 from rgt_arch.config.loading import read_written
 from rgt_arch.config.problems import Report
 from rgt_arch.config.validation import check_options
+from rgt_arch.data.inspect.targets import validate_options
 from rgt_arch.data.lmdb import create_lmdb_of_folder
-from rgt_arch.data.option_checks import validate_options
 from rgt_arch.errors import UsageError
 
 OPTIONS = Path(__file__).parents[2] / "options"

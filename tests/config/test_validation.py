@@ -16,7 +16,7 @@ from rgt_arch.config import load_options
 from rgt_arch.config.checks.networks import check_files
 from rgt_arch.config.metrics import pyiqa_metrics
 from rgt_arch.config.problems import Report
-from rgt_arch.data.option_checks import validate_options
+from rgt_arch.data.inspect.targets import validate_options
 from rgt_arch.errors import UsageError
 
 from .conftest import GONE, LAYOUTS, OPTIONS, OptionFile

@@ -16,7 +16,7 @@ import yaml
 from rgt_arch.config.classes import section_at
 from rgt_arch.config.schema import Key
 from rgt_arch.config.tables import TABLES, Table, table_title
-from rgt_arch.data.option_checks import validate_options
+from rgt_arch.data.inspect.targets import validate_options
 from rgt_arch.errors import UsageError
 
 from .conftest import Project, edsr_options

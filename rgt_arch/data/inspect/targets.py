@@ -1,12 +1,13 @@
-"""`check_target`: find out what a path is, and report on all its images."""
+"""`check_target` reports on all images of a path; `validate_options` checks an option file and its data quickly."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from rgt_arch.config.loading import read_written, sections, subsection
+from rgt_arch.config.loading import WrittenOptions, read_written, sections, subsection
 from rgt_arch.config.problems import Report
 from rgt_arch.data.inspect.datasets import DataSet
 from rgt_arch.data.inspect.looks import Images, is_lmdb
@@ -146,7 +147,7 @@ def _check_options(file: Path, *, bicubic: bool, jobs: int) -> list[Section]:
     Relative paths are relative to the current directory, as in `basicsr train`. Raises UsageError for a file that
     cannot be read or has no data set.
     """
-    from rgt_arch.config.checks.networks import check_files  # torch, which no other check needs
+    from rgt_arch.config.checks.networks import check_files  # torch, which most checks do not need
     from rgt_arch.config.validation import check_options
 
     written = read_written(file)
@@ -177,3 +178,34 @@ def _check_options(file: Path, *, bicubic: bool, jobs: int) -> list[Section]:
     head.problem(f"{{n}} mistake{{s}} at which {command} stops", report.errors, stops="everything")
     head.note(f"{{n}} file{{s}} beside the data that {command} needs and that cannot be used", weights)
     return result
+
+
+def validate_options(
+    opt: dict[str, Any],
+    *,
+    file: str | Path,
+    is_train: bool,
+    root: str | Path,
+    resume_root: str | Path | None = None,
+    written: WrittenOptions | None = None,
+) -> list[str]:
+    """Check the options of a training or test run and return warnings, one line each.
+
+    opt: from `load_options` and `apply_overrides`, before BasicSR adds its own keys; `check_options` changes it in
+    place. file: its name for messages. root: the folder that relative paths start from. resume_root: with
+    --auto_resume, the folder that contains experiments/ (a resumed run needs no initial weights); else None.
+    written: the result of `read_written`, for line numbers in messages.
+
+    Raises one UsageError with all problems, one line each: file, line, key, value, remedy. Reads names, at most 64
+    image headers and 8 pairs of images per data set, and meta-info files; creates nothing.
+    """
+    from rgt_arch.config.checks.networks import check_files  # as above
+    from rgt_arch.config.validation import check_options
+
+    report = Report(str(file), written)
+    check_options(opt, report, is_train=is_train)
+    check_files(opt, report, Path(root), None if resume_root is None else Path(resume_root))
+    for phase, data in sections(opt.get("datasets")):
+        DataSet(opt, phase, data, report, Path(root)).check_headers()
+    report.raise_errors()
+    return report.warnings

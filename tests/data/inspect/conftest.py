@@ -13,7 +13,7 @@ import yaml
 
 from rgt_arch.cli import main
 from rgt_arch.data.bicubic import hr_lr_pair
-from rgt_arch.data.option_checks import validate_options
+from rgt_arch.data.inspect.targets import validate_options
 from rgt_arch.errors import UsageError
 
 from ..image_files import save
