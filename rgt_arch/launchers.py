@@ -110,16 +110,16 @@ def environment_number(name: str, default: int) -> int:
         raise UsageError(f"{name} in the environment: {error}; unset it, or start with torchrun") from error
 
 
-def gpu_here(rank: int, local_rank: int | None = None, *, wrapping: bool) -> int:
-    """Return the GPU of this process. local_rank: from an old launcher that does not set LOCAL_RANK.
+def gpu_here(rank: int, *, wrapping: bool) -> int:
+    """Return the GPU of this process.
 
     wrapping: take the index modulo the GPUs, because Slurm may show a process only its own GPU. Raises UsageError for
     an index without a GPU.
     """
     devices = torch.cuda.device_count()
-    if "LOCAL_RANK" not in os.environ and local_rank is None:
+    if "LOCAL_RANK" not in os.environ:
         return rank % devices  # as BasicSR; right if each machine has as many processes as GPUs
-    device = environment_number("LOCAL_RANK", local_rank or 0)
+    device = environment_number("LOCAL_RANK", 0)
     if wrapping:
         return device % devices
     if device >= devices:

@@ -156,6 +156,7 @@ def _run(name: str, launcher: str | None = None, **given: Any) -> int:
     from rgt_arch.training.signals import StopRequest
 
     failure: Exception | None
+    given.pop("local_rank", None)  # torch.distributed.launch sets LOCAL_RANK too
     flags = Flags(launcher=launcher or launchers.launcher_here(), **given)
     rank = launchers.environment_rank() if flags.launcher != "none" else 0
     notices, stop, failure = [*prefer_ours(), *_folder_not_used()], StopRequest(), None

@@ -40,7 +40,6 @@ class Flags:
     force_yml: Sequence[str] = ()
     modules: Sequence[str] = ()
     """The user's own modules to import (`--import`)."""
-    local_rank: int | None = None
 
 
 def read_options(flags: Flags, root: str, notices: list[str], *, is_train: bool) -> Options:
@@ -62,9 +61,7 @@ def read_options(flags: Flags, root: str, notices: list[str], *, is_train: bool)
         opt, file=flags.opt, is_train=is_train, root=os.getcwd(), resume_root=resume_root, written=written
     )
     if flags.launcher != "none":
-        ranks.init_dist(
-            flags.launcher, cpu=opt["num_gpu"] == 0, local_rank=flags.local_rank, **(opt.get("dist_params") or {})
-        )
+        ranks.init_dist(flags.launcher, cpu=opt["num_gpu"] == 0, **(opt.get("dist_params") or {}))
     _complete(opt, flags, root, is_train)
     return opt
 

@@ -39,14 +39,12 @@ def init_dist(
     port: int | None = None,
     timeout: float | None = None,
     cpu: bool = False,
-    local_rank: int | None = None,
 ) -> None:
     """Join the process group that the variables of `launcher` ("pytorch" for torchrun, "slurm") describe.
 
     backend: default nccl on GPUs and gloo on CPUs; nccl without a GPU becomes gloo. port: of the first machine, for
-    Slurm without MASTER_PORT. timeout: of collectives, in seconds. cpu: do not use GPUs. local_rank: from an old
-    launcher that does not set LOCAL_RANK. Raises UsageError for wrong environment variables, and UserError if the
-    processes do not find each other.
+    Slurm without MASTER_PORT. timeout: of collectives, in seconds. cpu: do not use GPUs. Raises UsageError for wrong
+    environment variables, and UserError if the processes do not find each other.
     """
     if dist.is_initialized():
         return  # an earlier run in this process
@@ -55,7 +53,7 @@ def init_dist(
     rank, world_size = ranks_here(launcher, port)
     on_gpu = torch.cuda.is_available() and not cpu
     if on_gpu:
-        torch.cuda.set_device(gpu_here(rank, local_rank, wrapping=launcher == "slurm"))
+        torch.cuda.set_device(gpu_here(rank, wrapping=launcher == "slurm"))
     if backend is None or (backend == "nccl" and not on_gpu):
         backend = "nccl" if on_gpu else "gloo"
     patience = None if timeout is None else timedelta(seconds=timeout)

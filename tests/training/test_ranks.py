@@ -48,8 +48,6 @@ def test_gpu_and_backend_follow_the_machine_and_the_options(join):
         (TORCHRUN, 0, {"backend": "nccl"}, "gloo", None),
         (TORCHRUN, 2, {}, "nccl", 1),
         (TORCHRUN, 2, {"cpu": True}, "gloo", None),
-        ({**TORCHRUN, "LOCAL_RANK": "3"}, 4, {"local_rank": 1}, "nccl", 3),
-        ({**TORCHRUN, "LOCAL_RANK": None}, 4, {"local_rank": 2}, "nccl", 2),  # from the flag of an old launcher
         ({**TORCHRUN, "LOCAL_RANK": None, "RANK": "7"}, 4, {}, "nccl", 3),
     ):
         joined = join("pytorch", variables, gpus, **arguments)
