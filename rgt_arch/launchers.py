@@ -1,4 +1,4 @@
-"""Ranks, addresses and GPUs of the processes that torchrun or Slurm started, from the environment."""
+"""Ranks, addresses and GPUs of the processes that torchrun or Slurm started, and values of all of them."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 
 from rgt_arch.errors import UsageError, UserError
+
+T = TypeVar("T")
 
 DEFAULT_PORT = 29500  # torch.distributed's default
 SEPARATELY = "for separate runs, unset RANK and SLURM_STEP_ID"
@@ -151,3 +153,20 @@ def _first_node(nodes: str) -> str:
 def environment_rank() -> int:
     """Return the rank from torchrun or Slurm, 0 without either; valid before the process group exists."""
     return environment_number("RANK", environment_number("SLURM_PROCID", 0))
+
+
+def are_several() -> bool:
+    """Return whether this process has joined a group with other processes."""
+    return dist.is_initialized() and dist.get_world_size() > 1
+
+
+def gathered(value: T, group: dist.ProcessGroup | None = None) -> list[T]:
+    """Return the values of all ranks, in rank order; all ranks must call it at the same place.
+
+    group: all ranks, with another timeout.
+    """
+    if not are_several():
+        return [value]
+    values: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value, group=group)
+    return values

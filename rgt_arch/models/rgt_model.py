@@ -21,6 +21,7 @@ from rgt_arch.archs.rgt_arch import RGT
 from rgt_arch.config import train_settings, val_settings
 from rgt_arch.errors import UsageError, UserError, few
 from rgt_arch.inference.precision import has_native_bfloat16, instead_of_bfloat16
+from rgt_arch.launchers import gathered
 from rgt_arch.models.initialisation import start_from_interpolation
 from rgt_arch.models.optimisation import (
     GRAD_NORMS,
@@ -184,11 +185,7 @@ class RGTModel(SRModel):
 
     def _image_names(self) -> str:
         """Return the image names of the batch on all ranks; all ranks must call it."""
-        paths = [self._lq_paths]
-        if self.opt["dist"]:
-            paths = [[]] * self.opt["world_size"]
-            torch.distributed.all_gather_object(paths, self._lq_paths)
-        return ", ".join(path for rank_paths in paths for path in rank_paths)
+        return ", ".join(path for rank_paths in gathered(self._lq_paths) for path in rank_paths)
 
     # --- validation ---
 

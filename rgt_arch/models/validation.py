@@ -25,6 +25,7 @@ from rgt_arch.errors import UsageError, naming
 from rgt_arch.files import written_whole
 from rgt_arch.inference.ensemble import self_ensemble
 from rgt_arch.inference.tiling import chop_forward, tiled_forward
+from rgt_arch.launchers import gathered
 from rgt_arch.models.pyiqa_metric import prepare
 
 _SECONDS_BETWEEN_LINES = 60.0
@@ -118,9 +119,7 @@ def measure(
     if world_size > 1:
         table = table.to(model.device)
         torch.distributed.all_reduce(table)
-        everyone: list[Any] = [None] * world_size
-        torch.distributed.all_gather_object(everyone, failures)
-        failures = [failure for those in everyone for failure in those]
+        failures = [failure for those in gathered(failures) for failure in those]
     (*values, stopped), (*computed, _) = table.tolist()
     if any(stopped):
         return None

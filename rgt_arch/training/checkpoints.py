@@ -16,9 +16,10 @@ from torch import nn
 from rgt_arch.config import logger_settings
 from rgt_arch.data.pair_pool import pool_state
 from rgt_arch.errors import UserError
+from rgt_arch.launchers import gathered
 from rgt_arch.models.rgt_model import RGTModel
 from rgt_arch.torch_files import load_data_only, save_whole
-from rgt_arch.training.ranks import gathered, on_rank_zero
+from rgt_arch.training.ranks import on_rank_zero
 from rgt_arch.training.run_folder import saved_iterations
 from rgt_arch.training.snapshots import Snapshot, digest, generator_states, network_labels
 

@@ -22,8 +22,9 @@ from torch.utils.data import DataLoader
 from rgt_arch.data.loading import UNREADABLE, NamingDataset, TrainingDataset
 from rgt_arch.data.sampling import IterationSampler
 from rgt_arch.errors import UserError
+from rgt_arch.launchers import gathered
 from rgt_arch.training.failures import as_user_error
-from rgt_arch.training.ranks import gathered, lost_contact
+from rgt_arch.training.ranks import lost_contact
 from rgt_arch.training.run_folder import FolderLock
 from rgt_arch.training.signals import StopRequest, ignore_in_worker
 

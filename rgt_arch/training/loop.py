@@ -16,6 +16,7 @@ import torch.distributed as dist
 from basicsr.models import build_model
 
 from rgt_arch.config import train_settings
+from rgt_arch.launchers import gathered
 from rgt_arch.models.optimisation import GRAD_NORM, FiniteGuard
 from rgt_arch.models.rgt_model import RGTModel
 from rgt_arch.training import ranks, run_folder
@@ -214,7 +215,7 @@ def _allow_step(guard: FiniteGuard, model: Any, iteration: int, batch: Any) -> N
     def images() -> str:
         is_used = isinstance(batch, dict) and not hasattr(model, "queue_lr")  # the pool gives other images
         paths: Any = (batch.get("lq_path") or batch.get("gt_path")) if is_used else None
-        return ", ".join(path for rank_paths in ranks.gathered(list(paths or ())) for path in rank_paths)
+        return ", ".join(path for rank_paths in gathered(list(paths or ())) for path in rank_paths)
 
     losses = model.get_current_log() if norm else {}
     guard.allows(iteration, {**losses, GRAD_NORM: norm}, images, 1, "lower train.optim_g.lr")

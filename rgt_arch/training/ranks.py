@@ -20,7 +20,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from rgt_arch.errors import UserError
-from rgt_arch.launchers import environment_number, finding_each_other, gpu_here, meeting, ranks_here
+from rgt_arch.launchers import are_several, environment_number, finding_each_other, gpu_here, meeting, ranks_here
 from rgt_arch.training.signals import StopRequest
 
 T = TypeVar("T")
@@ -93,11 +93,7 @@ def trying_since() -> float | None:
 
 def lost_contact(error: BaseException) -> bool:
     """Return whether an error of a distributed run means that another process is gone."""
-    return _are_several() and isinstance(error, RuntimeError) and _LOST.search(str(error)) is not None
-
-
-def _are_several() -> bool:
-    return dist.is_initialized() and dist.get_world_size() > 1
+    return are_several() and isinstance(error, RuntimeError) and _LOST.search(str(error)) is not None
 
 
 def let_others_speak(stop: StopRequest | None = None) -> None:
@@ -112,20 +108,11 @@ def let_others_speak(stop: StopRequest | None = None) -> None:
 
 def greatest(values: list[int], device: torch.device) -> list[int]:
     """Return the maximum of each value over all ranks; all ranks must call it at the same place."""
-    if not _are_several():
+    if not are_several():
         return values
     shared = torch.tensor(values, device=device)
     dist.all_reduce(shared, op=dist.ReduceOp.MAX)
     return [int(value) for value in shared.tolist()]
-
-
-def gathered(value: T) -> list[T]:
-    """Return the values of all ranks, in rank order; all ranks must call it at the same place."""
-    if not _are_several():
-        return [value]
-    values: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(values, value)
-    return values
 
 
 def on_rank_zero(work: Callable[[], T], group: dist.ProcessGroup | None = None) -> T:
@@ -133,7 +120,7 @@ def on_rank_zero(work: Callable[[], T], group: dist.ProcessGroup | None = None) 
 
     group: all ranks, with another timeout. A UserError is raised on rank 0; the other ranks exit with its code.
     """
-    if not _are_several():
+    if not are_several():
         return work()
     outcome: list[Any] = [None, 0]
     failure: UserError | None = None

@@ -37,7 +37,7 @@ from rgt_arch.evaluation.tables.methods import (
 from rgt_arch.evaluation.tables.results import BENCHMARKS, SCALES, Result, Score, Table, software
 from rgt_arch.evaluation.tables.scoring import build_data, build_model, score_image
 from rgt_arch.files import check_output, check_place, file_digest, written_whole
-from rgt_arch.launchers import launcher_here
+from rgt_arch.launchers import gathered, launcher_here
 from rgt_arch.progress import Progress
 from rgt_arch.training.ranks import init_dist, leave, let_others_speak, lost_contact, on_rank_zero
 
@@ -114,10 +114,7 @@ def make_table(settings: TableSettings) -> Table | None:
             print(f"{known} ({settings.keep}; --fresh measures them again)", file=sys.stderr)
         title = "measuring" if count == 1 else f"measuring (1 of {count} processes)"
         _measure(pending[rank::count], settings, title if rank == 0 else None)
-        shares = [[task.score for task in pending[rank::count]]]
-        if count > 1:
-            shares *= count
-            dist.all_gather_object(shares, shares[0], group=group)
+        shares = gathered([task.score for task in pending[rank::count]], group)
     for first, scores in enumerate(shares if rank == 0 else ()):
         for task, score in zip(pending[first::count], scores, strict=True):
             task.score = score
