@@ -26,7 +26,7 @@ from rgt_arch.evaluation.complexity import PAPER_SIZE, Part, count, network_conf
 from rgt_arch.evaluation.reports import ABSENT, ResultTable, number
 from rgt_arch.evaluation.tables.results import software
 from rgt_arch.evaluation.training_runs import METRICS_FILE, basicsr_train, read_metrics
-from rgt_arch.files import check_output, file_digest, written_whole
+from rgt_arch.files import check_output, file_digest, write_text
 from rgt_arch.progress import Progress
 
 FORMATS = ("markdown", "latex", "csv", "json")
@@ -266,8 +266,7 @@ def _train(run: Run, ablation: Ablation, files: Mapping[str, Path], data: Mappin
     run.folder.mkdir(parents=True, exist_ok=True)
     if not record.is_file():
         facts = {**_flat(run.variant.options), **data}
-        with written_whole(record) as beside:
-            beside.write_text(json.dumps({"facts": facts, "software": software()}, indent=1) + "\n", "utf-8")
+        write_text(json.dumps({"facts": facts, "software": software()}, indent=1) + "\n", record)
     absolute = [f"{key}={path}" for key, path in files.items()]
     overrides = [*run.variant.overrides, *absolute, f"manual_seed={run.seed}", "path:resume_state=~"]
     basicsr_train(ablation.base, run.folder, run.variant.slug, ablation.total_iter, overrides)

@@ -12,7 +12,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from rgt_arch.files import written_whole
+from rgt_arch.files import write_text
 
 ABSENT = "–"
 _TEX = str.maketrans(
@@ -100,8 +100,7 @@ def deliver(report: dict[str, Any], text: str, target: str | None) -> None:
         print(json_text(report), end="")
         return
     if target is not None:  # first, because stdout may be closed
-        with written_whole(Path(target)) as beside:
-            beside.write_text(json_text(report), encoding="utf-8")
+        write_text(json_text(report), Path(target))
     print(text)
 
 

@@ -27,7 +27,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from rgt_arch.config import logger_settings
 from rgt_arch.errors import UserError
-from rgt_arch.files import written_whole
+from rgt_arch.files import write_text
 from rgt_arch.training.metrics_csv import MetricsCsv
 
 Options = dict[str, Any]
@@ -147,8 +147,7 @@ def _join_wandb(opt: Options, start_iter: int) -> None:
     settings, kept = opt["logger"]["wandb"], Path(opt["path"]["experiments_root"], WANDB_ID)
     known = kept.read_text().strip() if start_iter and kept.is_file() else ""
     settings["resume_id"] = settings.get("resume_id") or known or uuid.uuid4().hex[:8]
-    with written_whole(kept) as beside:
-        beside.write_text(settings["resume_id"])
+    write_text(settings["resume_id"], kept)
     try:
         init_wandb_logger(opt)
     except wandb.Error as error:

@@ -16,7 +16,7 @@ from filelock import FileLock
 
 from rgt_arch.archs.rgt_arch import PRESETS
 from rgt_arch.errors import UsageError, UserError, naming
-from rgt_arch.files import file_digest, written_whole
+from rgt_arch.files import file_digest, write_text, written_whole
 from rgt_arch.torch_files import CHECKPOINT_SUFFIXES
 from rgt_arch.weights.inspecting import infer_config
 from rgt_arch.weights.reading import read_checkpoint
@@ -225,8 +225,8 @@ def fetch(entry: ZooEntry) -> Path:
     if not entry.bundled and file.name not in known:
         _check_content(entry, file)
         known[file.name] = digest
-        with suppress(UserError), written_whole(sums) as beside:  # another user's cache may be read-only
-            beside.write_text("".join(f"{known[name]}  {name}\n" for name in sorted(known)), "utf-8")
+        with suppress(UserError):  # another user's cache may be read-only
+            write_text("".join(f"{known[name]}  {name}\n" for name in sorted(known)), sums)
     if known.get(file.name) != digest:
         remedy = "install rgt-arch again"
         if not entry.bundled:

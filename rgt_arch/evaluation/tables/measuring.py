@@ -36,7 +36,7 @@ from rgt_arch.evaluation.tables.methods import (
 )
 from rgt_arch.evaluation.tables.results import BENCHMARKS, SCALES, Result, Score, Table, software
 from rgt_arch.evaluation.tables.scoring import build_data, build_model, score_image
-from rgt_arch.files import check_output, check_place, file_digest, written_whole
+from rgt_arch.files import check_output, check_place, file_digest, write_text
 from rgt_arch.launchers import gathered, launcher_here
 from rgt_arch.progress import Progress
 from rgt_arch.training.ranks import init_dist, leave, let_others_speak, lost_contact, on_rank_zero
@@ -262,9 +262,8 @@ def _measure(tasks: Sequence[Task], settings: TableSettings, title: str | None) 
                 on_grey = cell.method.kind == "bicubic" and task.pair.name in images.grey
                 task.score = score_image(model, data, task.pair, on_grey=on_grey)
                 task.file.parent.mkdir(parents=True, exist_ok=True)
-                with written_whole(task.file) as beside:
-                    content = {"score": task.score.flat(), "facts": task.facts}
-                    beside.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+                content = {"score": task.score.flat(), "facts": task.facts}
+                write_text(json.dumps(content, indent=1) + "\n", task.file)
                 done += 1
                 if progress:
                     progress.reach(sum(work[:done]))
