@@ -19,7 +19,7 @@ from rgt_arch.evaluation.reports import number, text_table
 from rgt_arch.evaluation.tables.results import mean_score
 from rgt_arch.evaluation.tables.scoring import score_pair
 from rgt_arch.evaluation.training_runs import METRICS_FILE, basicsr_test, basicsr_train, read_metrics
-from rgt_arch.inference.comparing import write_comparison
+from rgt_arch.inference.pictures.writing import write_comparison
 from rgt_arch.inference.upscaler import Upscaler
 
 SCALE = 2

@@ -17,9 +17,9 @@ from rgt_arch.data.images import passed_over_by_suffix
 from rgt_arch.errors import UserError, few, printable
 from rgt_arch.files import check_place
 from rgt_arch.inference.batches import Batches
-from rgt_arch.inference.comparing import comparison_path, write_comparison
 from rgt_arch.inference.memory import is_out_of_memory
 from rgt_arch.inference.pictures import picture_pixels, write_picture
+from rgt_arch.inference.pictures.writing import comparison_path, write_comparison
 from rgt_arch.inference.planning import CHOSEN_FOR, Job, Output, Plan, plan_jobs
 from rgt_arch.inference.sharing import Crew, LostContactError, joined_crew
 from rgt_arch.inference.upscaler import Upscaler

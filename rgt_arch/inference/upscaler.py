@@ -29,11 +29,10 @@ from rgt_arch.inference.arrays import (
     to_array,
     to_tensor,
 )
-from rgt_arch.inference.ensemble import self_ensemble
 from rgt_arch.inference.memory import SMALLEST_AUTO_TILE, free_memory, image_memory, is_out_of_memory, largest_tile
 from rgt_arch.inference.onnx_network import OnnxNetwork
 from rgt_arch.inference.precision import autocast_dtype, usable_device
-from rgt_arch.inference.tiling import check_tile, is_whole_number, tile_starts, tiled_forward
+from rgt_arch.inference.tiling import check_tile, is_whole_number, self_ensemble, tile_starts, tiled_forward
 from rgt_arch.weights.building import load_model
 
 ALPHA_MODES = ("rgt", "bicubic", "drop")

@@ -23,8 +23,7 @@ from rgt_arch.config.metrics import needs_gt
 from rgt_arch.config.settings import ValSettings
 from rgt_arch.errors import UsageError, naming
 from rgt_arch.files import written_whole
-from rgt_arch.inference.ensemble import self_ensemble
-from rgt_arch.inference.tiling import chop_forward, tiled_forward
+from rgt_arch.inference.tiling import chop_forward, self_ensemble, tiled_forward
 from rgt_arch.launchers import gathered
 from rgt_arch.models.pyiqa_metric import prepare
 

@@ -21,9 +21,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from rgt_arch.errors import UserError
-from rgt_arch.inference.comparing import panels
 from rgt_arch.inference.jobs import run_jobs
 from rgt_arch.inference.pictures import picture_pixels, read_picture
+from rgt_arch.inference.pictures.writing import panels
 from rgt_arch.inference.planning import Output, Plan, plan_jobs
 from rgt_arch.inference.upscaler import Upscaler
 from rgt_arch.progress import Progress

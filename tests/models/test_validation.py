@@ -11,8 +11,7 @@ import pytest
 import torch
 
 from rgt_arch.errors import UsageError, UserError
-from rgt_arch.inference.ensemble import self_ensemble
-from rgt_arch.inference.tiling import chop_forward, tiled_forward
+from rgt_arch.inference.tiling import chop_forward, self_ensemble, tiled_forward
 from rgt_arch.models import validation
 
 from .conftest import RGT

@@ -1,4 +1,4 @@
-"""Write picture files whole: 8 bits by Pillow, 16 bits and TIFF by libvips; losses of a format are reported."""
+"""Write picture files whole (8 bits by Pillow, 16 bits and TIFF by libvips), and comparisons of bicubic and RGT."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyvips
 from numpy.typing import DTypeLike, NDArray
-from PIL import Image, PngImagePlugin
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from rgt_arch.errors import UsageError, UserError
 from rgt_arch.files import written_whole
@@ -60,6 +60,7 @@ _SUFFIXES = {
 _ICC_SPACES = {b"GRAY": (1, 2), b"RGB ": (3, 4)}  # the colour space of a profile, and the channels it can describe
 _FIELDS = {PROFILE: "icc-profile-data", EXIF: "exif-data", XMP: "xmp-data"}  # in libvips
 WRITABLE_SUFFIXES = tuple(_SUFFIXES)
+_LABELS = ("bicubic", "RGT")  # of a comparison
 _SMALL_TIFF = 2**32 - 2**25  # bytes of pixels in a TIFF with 32-bit offsets; the rest is for tags
 
 
@@ -197,3 +198,42 @@ def on_white(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     colour, opacity = pixels[..., :-1].astype(np.uint16), pixels[..., -1:].astype(np.uint16)
     seen = ((colour * opacity + 255 * (255 - opacity) + 127) // 255).astype(np.uint8)
     return seen[..., 0] if seen.shape[2] == 1 else seen
+
+
+# --- comparisons ---
+
+
+def comparison_path(target: Path) -> Path:
+    """Return the path of an output's comparison: photo_x4_compare.png for photo_x4.jpg."""
+    return target.with_name(f"{target.stem}_compare.png")
+
+
+def panels(before: NDArray[Any], after: NDArray[Any]) -> tuple[Image.Image, Image.Image]:
+    """Return `before`, enlarged by Pillow's bicubic, and `after`, of one size: 8-bit RGB over white.
+
+    before, after: (H, W) or (H, W, 2 to 4), uint8 or uint16.
+    """
+    result = _rgb(after)
+    return _rgb(before).resize(result.size, Image.Resampling.BICUBIC), result
+
+
+def write_comparison(path: Path, before: NDArray[Any], after: NDArray[Any]) -> None:
+    """Write the `panels` side by side as a PNG. Raises UserError if the file cannot be written."""
+    height, width = after.shape[:2]
+    gap = max(4, width // 100)
+    font = ImageFont.load_default(size=max(12, width // 40))
+    caption = font.getbbox("g")[3] + gap
+    sheet = Image.new("RGB", (2 * width + gap, height + round(caption)), "white")
+    for number, (panel, label) in enumerate(zip(panels(before, after), _LABELS, strict=True)):
+        left = number * (width + gap)
+        sheet.paste(panel, (left, 0))
+        ImageDraw.Draw(sheet).text((left + width / 2, height), label, fill="black", font=font, anchor="ma")
+    with written_whole(path) as beside:
+        sheet.save(beside)
+
+
+def _rgb(pixels: NDArray[Any]) -> Image.Image:
+    pixels = rounded(pixels)
+    if pixels.ndim == 3 and pixels.shape[2] in (2, 4):
+        pixels = on_white(pixels)
+    return Image.fromarray(pixels).convert("RGB")
