@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
-from rgt_arch.cli import evaluation, export, prepare, upscale, web, weights
+from rgt_arch.cli import evaluation, prepare, upscale, weights
 from rgt_arch.cli.commands import Command, parse
 from rgt_arch.errors import UserError
 from rgt_arch.machine import set_up_threads
@@ -32,11 +32,9 @@ Training and testing from option files: basicsr --help
 )
 COMMANDS = (
     *upscale.COMMANDS,
-    *web.COMMANDS,
     *evaluation.COMMANDS,
     *prepare.COMMANDS,
     *weights.COMMANDS,
-    *export.COMMANDS,
 )
 """In the order in which `rgt --help` lists them."""
 
