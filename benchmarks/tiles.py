@@ -18,7 +18,7 @@ from PIL import Image
 
 from rgt_arch.data.bicubic import hr_lr_pair
 from rgt_arch.errors import UsageError
-from rgt_arch.inference.pictures import PICTURE_SUFFIXES
+from rgt_arch.inference.pictures.writing import PICTURE_SUFFIXES
 from rgt_arch.inference.upscaler import Upscaler
 from rgt_arch.progress import Progress
 

@@ -13,14 +13,14 @@ from rgt_arch.version import __version__
 if TYPE_CHECKING:
     from rgt_arch.archs.rgt_arch import RGT, rgt, rgt_s, rgt_t
     from rgt_arch.inference.upscaler import Upscaler
-    from rgt_arch.weights import load_model
+    from rgt_arch.weights.building import load_model
 
 __all__ = ["RGT", "Upscaler", "__version__", "load_model", "rgt", "rgt_s", "rgt_t"]
 
 _HOMES = {
     **dict.fromkeys(("RGT", "rgt", "rgt_s", "rgt_t"), "rgt_arch.archs.rgt_arch"),
     "Upscaler": "rgt_arch.inference.upscaler",
-    "load_model": "rgt_arch.weights",
+    "load_model": "rgt_arch.weights.building",
 }
 
 basicsr_compat.install()

@@ -123,7 +123,7 @@ def test(**given: Any) -> int:
     "examples:\n  basicsr options > keys.md\n",
 )
 def options() -> None:
-    from rgt_arch.config import describe_options
+    from rgt_arch.config.tables import describe_options
 
     print(describe_options())
 

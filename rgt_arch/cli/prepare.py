@@ -199,7 +199,8 @@ def lmdb(**given: Any) -> int:
 )
 def check(target: Path, lr: Path | None = None, all: bool = False, **given: Any) -> int:
     """Print the report; 1 if there is a problem."""
-    from rgt_arch.data.inspect import LINES_SHOWN, check_target, summary
+    from rgt_arch.data.inspect.sections import LINES_SHOWN, summary
+    from rgt_arch.data.inspect.targets import check_target
     from rgt_arch.machine import cores
 
     sections = check_target(target, lr, **{"jobs": cores(), **given})

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from rgt_arch.config import apply_overrides, load_options
-from rgt_arch.config.loading import WrittenOptions, read_written
+from rgt_arch.config.loading import WrittenOptions, load_options, read_written
+from rgt_arch.config.overrides import apply_overrides
 from rgt_arch.config.problems import Report, suggestion
 from rgt_arch.config.validation import check_options
 from rgt_arch.data.images import walk_files

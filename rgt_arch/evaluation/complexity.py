@@ -13,7 +13,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from rgt_arch.archs import rgt_arch as arch
-from rgt_arch.config import load_options
+from rgt_arch.config.loading import load_options
 from rgt_arch.errors import UsageError
 from rgt_arch.evaluation.reports import ABSENT, deliver, number, text_table
 from rgt_arch.evaluation.tables.results import paper

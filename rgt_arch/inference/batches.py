@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 from numpy.typing import NDArray
 
 from rgt_arch.errors import UserError
-from rgt_arch.inference.pictures import Picture, check_writable, read_picture
+from rgt_arch.inference.pictures.picture import Picture
+from rgt_arch.inference.pictures.reading import read_picture
+from rgt_arch.inference.pictures.writing import check_writable
 from rgt_arch.inference.planning import Job, Output
 from rgt_arch.inference.upscaler import Progress, Upscaler
 

@@ -18,12 +18,13 @@ from rgt_arch.errors import UserError, few, printable
 from rgt_arch.files import check_place
 from rgt_arch.inference.batches import Batches
 from rgt_arch.inference.memory import is_out_of_memory
-from rgt_arch.inference.pictures import picture_pixels, write_picture
-from rgt_arch.inference.pictures.writing import comparison_path, write_comparison
+from rgt_arch.inference.pictures.reading import picture_pixels
+from rgt_arch.inference.pictures.writing import comparison_path, write_comparison, write_picture
 from rgt_arch.inference.planning import CHOSEN_FOR, Job, Output, Plan, plan_jobs
 from rgt_arch.inference.sharing import Crew, LostContactError, joined_crew
 from rgt_arch.inference.upscaler import Upscaler
-from rgt_arch.inference.video import upscale_video, video_pixels
+from rgt_arch.inference.video.reading import video_pixels
+from rgt_arch.inference.video.upscaling import upscale_video
 from rgt_arch.progress import Progress
 from rgt_arch.weights.zoo import DEFAULT_WEIGHTS, ZOO
 

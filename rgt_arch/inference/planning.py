@@ -13,10 +13,11 @@ from pathlib import Path
 
 from rgt_arch.data.images import passed_over_by_suffix, walk_files
 from rgt_arch.errors import UsageError, UserError
-from rgt_arch.inference.pictures import PICTURE_SUFFIXES, WRITABLE_SUFFIXES, is_lossy
-from rgt_arch.inference.pictures.writing import comparison_path
+from rgt_arch.inference.pictures.reading import is_lossy
+from rgt_arch.inference.pictures.writing import PICTURE_SUFFIXES, WRITABLE_SUFFIXES, comparison_path
 from rgt_arch.inference.upscaler import Outscale
-from rgt_arch.inference.video import TARGET_SUFFIXES, VIDEO_SUFFIXES, is_video, target_suffix
+from rgt_arch.inference.video.reading import VIDEO_SUFFIXES, is_video
+from rgt_arch.inference.video.writing import TARGET_SUFFIXES, target_suffix
 from rgt_arch.weights.zoo import DEFAULT_WEIGHTS, PHOTO_WEIGHTS
 
 _READABLE = PICTURE_SUFFIXES | frozenset(VIDEO_SUFFIXES)

@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from rgt_arch.archs.rgt_arch import RGT
-from rgt_arch.config import train_settings, val_settings
+from rgt_arch.config.settings import train_settings, val_settings
 from rgt_arch.errors import UsageError, UserError, few
 from rgt_arch.inference.precision import has_native_bfloat16, instead_of_bfloat16
 from rgt_arch.launchers import gathered

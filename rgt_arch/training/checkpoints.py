@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from rgt_arch.config import logger_settings
+from rgt_arch.config.settings import logger_settings
 from rgt_arch.data.pair_pool import pool_state
 from rgt_arch.errors import UserError
 from rgt_arch.launchers import gathered

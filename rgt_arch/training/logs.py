@@ -25,7 +25,7 @@ from basicsr.utils.options import dict2str
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from rgt_arch.config import logger_settings
+from rgt_arch.config.settings import logger_settings
 from rgt_arch.errors import UserError
 from rgt_arch.files import write_text
 from rgt_arch.training.metrics_csv import MetricsCsv

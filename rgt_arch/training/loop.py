@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from basicsr.models import build_model
 
-from rgt_arch.config import train_settings
+from rgt_arch.config.settings import train_settings
 from rgt_arch.launchers import gathered
 from rgt_arch.models.optimisation import GRAD_NORM, FiniteGuard
 from rgt_arch.models.rgt_model import RGTModel

@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 
-from rgt_arch.config import apply_overrides
 from rgt_arch.config.loading import read_written
+from rgt_arch.config.overrides import apply_overrides
 from rgt_arch.data.inspect.targets import validate_options
 from rgt_arch.errors import UsageError
 from rgt_arch.training import ranks

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from rgt_arch.errors import UserError
 from rgt_arch.inference.jobs import run_jobs
-from rgt_arch.inference.pictures import picture_pixels, read_picture
+from rgt_arch.inference.pictures.reading import picture_pixels, read_picture
 from rgt_arch.inference.pictures.writing import panels
 from rgt_arch.inference.planning import Output, Plan, plan_jobs
 from rgt_arch.inference.upscaler import Upscaler

@@ -23,7 +23,7 @@ from skimage import data
 from rgt_arch import cli, rgt_t
 from rgt_arch.cli import basicsr_command, main, run_guarded
 from rgt_arch.cli.commands import Command, build_parser
-from rgt_arch.config import describe_options
+from rgt_arch.config.tables import describe_options
 from rgt_arch.data.downsampling import SCALES, make_lr_images
 from rgt_arch.data.outputs import Cutting
 from rgt_arch.errors import UsageError, UserError

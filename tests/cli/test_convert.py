@@ -10,8 +10,9 @@ from spandrel import ModelLoader
 
 from rgt_arch import RGT, rgt_t
 from rgt_arch.cli import main
-from rgt_arch.weights import load_model, read_checkpoint
+from rgt_arch.weights.building import load_model
 from rgt_arch.weights.inspecting import is_derived
+from rgt_arch.weights.reading import read_checkpoint
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
-from rgt_arch.config import apply_overrides, load_options
 from rgt_arch.config.classes import find_class
-from rgt_arch.config.loading import read_written
+from rgt_arch.config.loading import load_options, read_written
+from rgt_arch.config.overrides import apply_overrides
 from rgt_arch.config.problems import Report
 from rgt_arch.config.validation import check_options
 from rgt_arch.data.inspect.targets import validate_options

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rgt_arch.config import load_options
-from rgt_arch.config.loading import read_written
+from rgt_arch.config.loading import load_options, read_written
 from rgt_arch.errors import UsageError
 
 

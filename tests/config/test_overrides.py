@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from rgt_arch.config import apply_overrides, load_options
-from rgt_arch.config.loading import read_written
+from rgt_arch.config.loading import load_options, read_written
+from rgt_arch.config.overrides import apply_overrides
 from rgt_arch.config.problems import Report
 from rgt_arch.config.validation import check_options
 from rgt_arch.errors import UsageError

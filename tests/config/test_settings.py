@@ -6,8 +6,16 @@ from typing import Any
 
 import pytest
 
-from rgt_arch.config import load_options, logger_settings, train_settings, val_settings
-from rgt_arch.config.settings import LoggerSettings, Tile, TrainSettings, ValSettings
+from rgt_arch.config.loading import load_options
+from rgt_arch.config.settings import (
+    LoggerSettings,
+    Tile,
+    TrainSettings,
+    ValSettings,
+    logger_settings,
+    train_settings,
+    val_settings,
+)
 from rgt_arch.errors import UsageError
 
 from .conftest import OPTIONS

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import rgt_arch
-from rgt_arch.config import load_options
+from rgt_arch.config.loading import load_options
 
 SHIPPED = sorted((Path(__file__).parents[2] / "options").glob("*.yml"))
 LAYOUTS = sorted((Path(__file__).parent / "layouts").glob("*.yml"))

@@ -6,7 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from rgt_arch.config import describe_options, load_options
+from rgt_arch.config.loading import load_options
+from rgt_arch.config.tables import describe_options
 
 from .conftest import OPTIONS
 
@@ -42,7 +43,9 @@ def test_reference_needs_neither_pytorch_nor_basicsr() -> None:
 import sys, types
 sys.modules["rgt_arch"] = package = types.ModuleType("rgt_arch")
 package.__path__ = [{str(ROOT / "rgt_arch")!r}]
-from rgt_arch.config import describe_options, load_options, train_settings
+from rgt_arch.config.loading import load_options
+from rgt_arch.config.settings import train_settings
+from rgt_arch.config.tables import describe_options
 assert "total_iter" in describe_options()
 assert not {{"torch", "basicsr", "numpy"}} & set(sys.modules)
 """

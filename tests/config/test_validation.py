@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from rgt_arch.archs.rgt_arch import recursion_depth, rgt_t
-from rgt_arch.config import load_options
 from rgt_arch.config.checks.networks import check_files
+from rgt_arch.config.loading import load_options
 from rgt_arch.config.metrics import pyiqa_metrics
 from rgt_arch.config.problems import Report
 from rgt_arch.data.inspect.targets import validate_options

@@ -17,7 +17,7 @@ from skimage import data
 
 from rgt_arch import RGT, rgt_s, rgt_t
 from rgt_arch.cli import main
-from rgt_arch.config import load_options
+from rgt_arch.config.loading import load_options
 from rgt_arch.data.bicubic import hr_lr_pair
 from rgt_arch.errors import UserError
 from rgt_arch.evaluation import ablation

@@ -21,8 +21,9 @@ from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin, features
 from PIL.TiffImagePlugin import IFDRational
 
 from rgt_arch.errors import UsageError, UserError
-from rgt_arch.inference.pictures import Picture, check_writable, picture_pixels, read_picture, write_picture
-from rgt_arch.inference.pictures.picture import DPI, EXIF, PROFILE, TEXT, XMP
+from rgt_arch.inference.pictures.picture import DPI, EXIF, PROFILE, TEXT, XMP, Picture
+from rgt_arch.inference.pictures.reading import picture_pixels, read_picture
+from rgt_arch.inference.pictures.writing import check_writable, write_picture
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 GREY_ICC = SRGB[:16] + b"GRAY" + SRGB[20:]  # enough of a profile where it is only copied

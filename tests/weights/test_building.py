@@ -13,8 +13,8 @@ from torch import Tensor
 
 from rgt_arch import RGT
 from rgt_arch.errors import UsageError
-from rgt_arch.weights import load_model, save_checkpoint
-from rgt_arch.weights.writing import convert_checkpoint
+from rgt_arch.weights.building import load_model
+from rgt_arch.weights.writing import convert_checkpoint, save_checkpoint
 
 IMAGE = torch.rand(1, 3, 20, 24, generator=torch.Generator().manual_seed(1))
 SMALL = {"embed_dim": 96, "depth": [2], "num_heads": [6], "split_size": [4, 8]}

@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from rgt_arch import RGT
 from rgt_arch.archs import rgt_arch as arch
 from rgt_arch.errors import UsageError
-from rgt_arch.weights import infer_config
-from rgt_arch.weights.inspecting import PUBLISHED, assumed_arguments, is_derived, preset_name
+from rgt_arch.weights.inspecting import PUBLISHED, assumed_arguments, infer_config, is_derived, preset_name
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 

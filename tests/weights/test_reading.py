@@ -19,7 +19,7 @@ from torch import Tensor
 
 from rgt_arch.errors import UsageError
 from rgt_arch.torch_files import load_data_only
-from rgt_arch.weights import read_checkpoint
+from rgt_arch.weights.reading import read_checkpoint
 
 WEIGHTS = {
     key: torch.arange(6.0).view(2, 3)

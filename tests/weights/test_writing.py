@@ -16,8 +16,9 @@ from torch import Tensor
 
 from rgt_arch import RGT
 from rgt_arch.errors import UsageError, UserError
-from rgt_arch.weights import read_checkpoint, save_checkpoint
 from rgt_arch.weights.inspecting import PUBLISHED, is_derived, readers
+from rgt_arch.weights.reading import read_checkpoint
+from rgt_arch.weights.writing import save_checkpoint
 
 
 def assert_equal(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:

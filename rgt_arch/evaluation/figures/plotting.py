@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from rgt_arch.errors import UsageError, UserError
 from rgt_arch.files import check_output, written_whole
-from rgt_arch.inference.pictures import read_picture
+from rgt_arch.inference.pictures.reading import read_picture
 from rgt_arch.inference.pictures.writing import on_white, rounded
 
 if TYPE_CHECKING:

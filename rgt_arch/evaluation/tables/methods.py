@@ -14,7 +14,7 @@ from PIL import Image
 
 from rgt_arch.archs.rgt_arch import PRESETS
 from rgt_arch.data.images import header_size
-from rgt_arch.data.inspect import header_faults
+from rgt_arch.data.inspect.pairs import header_faults
 from rgt_arch.data.pairing import Pair, PairingError, guess_template, list_images, pairs_from_folders
 from rgt_arch.errors import UsageError, UserError, naming, printable
 from rgt_arch.evaluation.tables.results import SCALES

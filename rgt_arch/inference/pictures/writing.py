@@ -60,6 +60,8 @@ _SUFFIXES = {
 _ICC_SPACES = {b"GRAY": (1, 2), b"RGB ": (3, 4)}  # the colour space of a profile, and the channels it can describe
 _FIELDS = {PROFILE: "icc-profile-data", EXIF: "exif-data", XMP: "xmp-data"}  # in libvips
 WRITABLE_SUFFIXES = tuple(_SUFFIXES)
+# Files with these suffixes are pictures when a folder is searched.
+PICTURE_SUFFIXES = frozenset({*WRITABLE_SUFFIXES, ".gif", ".jp2", ".pnm", ".ppm", ".pgm", ".pbm"})
 _LABELS = ("bicubic", "RGT")  # of a comparison
 _SMALL_TIFF = 2**32 - 2**25  # bytes of pixels in a TIFF with 32-bit offsets; the rest is for tags
 

@@ -14,7 +14,9 @@ from PIL import Image
 
 from rgt_arch.errors import UserError
 from rgt_arch.inference.planning import Output, plan_jobs
-from rgt_arch.inference.video import is_video, target_suffix, upscale_video, video_pixels
+from rgt_arch.inference.video.reading import is_video, video_pixels
+from rgt_arch.inference.video.upscaling import upscale_video
+from rgt_arch.inference.video.writing import target_suffix
 
 Make = Callable[..., Path]
 

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from rgt_arch.archs.rgt_arch import RGT
 from rgt_arch.errors import UsageError, UserError
 from rgt_arch.inference.upscaler import Upscaler
-from rgt_arch.inference.video import upscale_video
 from rgt_arch.inference.video.frames import Converter
+from rgt_arch.inference.video.upscaling import upscale_video
 
 Make = Callable[..., Path]
 
