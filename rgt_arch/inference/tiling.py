@@ -4,34 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import product
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from rgt_arch.config.settings import SMALLEST_TILE, largest_overlap
-
 Network = Callable[[Tensor], Tensor]
-
-
-def check_tile(size: int, overlap: int) -> None:
-    """Raise ValueError unless tiles of `size` pixels, overlap included, can share `overlap` pixels.
-
-    The bounds are those of option files: size from 16 up, overlap from 0 to half of it; both whole numbers.
-    """
-    if not is_whole_number(size) or size < SMALLEST_TILE:
-        raise ValueError(f"tile is {size!r}; it must be a whole number of pixels from {SMALLEST_TILE} up")
-    most = largest_overlap(size)
-    if not is_whole_number(overlap) or not 0 <= overlap <= most:
-        raise ValueError(
-            f"overlap is {overlap!r}; it must be a whole number of pixels from 0 to half of the tile ({most})"
-        )
-
-
-def is_whole_number(value: Any) -> bool:
-    """Check whether a value is an integer of any type, numpy's too, but not a bool."""
-    return hasattr(value, "__index__") and not isinstance(value, bool)
-
 
 # The official RGTModel.test (use_chop): pieces of at most 200 pixels, 16 more on each inner side.
 CHOP_SIZE = 200
@@ -81,17 +58,17 @@ def tiled_forward(network: Network, image: Tensor, scale: int, tile: int, overla
 
     network: (B, C, h, w) -> (B, C', h * scale, w * scale); it sees tiles of one size, min(tile, H) × min(tile, W).
     image: (B, C, H, W), any device; results are gathered on it, so the network may move tiles to another device and
-    a large image can stay in main memory. tile, overlap: see `check_tile`. batch: tiles run together, which keeps a GPU
-    busy. Returns (B, C', H * scale, W * scale), added up in float32 (float64 if the network's output is).
+    a large image can stay in main memory. tile: side in pixels, overlap included; overlap: pixels that neighbours
+    share, at most half of a tile. batch: tiles run together, which keeps a GPU busy. Returns
+    (B, C', H * scale, W * scale), added up in float32 (float64 if the network's output is).
 
     Guarantee: a network that looks at most overlap // 4 pixels far in each direction gives the same output as without
     tiles, to rounding: a tile has no weight that near to an inner edge. Tiles are blended over half of the overlap,
     which hides the seams of networks that look further, as RGT does.
     Memory: the output, one batch of tiles, and one weight per row and column.
 
-    Raises ValueError if tile or overlap is out of range, or the network's output has another size.
+    Raises ValueError if the network's output has another size.
     """
-    check_tile(tile, overlap)
     height, width = image.shape[-2:]
     if max(height, width) <= tile:
         result = _checked_call(network, image, scale).to(image.device)

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from rgt_arch.archs.rgt_arch import RGT, ResidualGroup
-from rgt_arch.config.settings import SMALLEST_TILE, default_overlap
+from rgt_arch.config.settings import SMALLEST_TILE, default_overlap, largest_overlap
 from rgt_arch.errors import UsageError, UserError
 from rgt_arch.inference.arrays import (
     clamp_corners,
@@ -32,7 +32,7 @@ from rgt_arch.inference.arrays import (
 from rgt_arch.inference.memory import SMALLEST_AUTO_TILE, free_memory, image_memory, is_out_of_memory, largest_tile
 from rgt_arch.inference.onnx_network import OnnxNetwork
 from rgt_arch.inference.precision import autocast_dtype, usable_device
-from rgt_arch.inference.tiling import check_tile, is_whole_number, self_ensemble, tile_starts, tiled_forward
+from rgt_arch.inference.tiling import self_ensemble, tile_starts, tiled_forward
 from rgt_arch.weights.building import load_model
 
 ALPHA_MODES = ("rgt", "bicubic", "drop")
@@ -290,18 +290,22 @@ class Upscaler:
 
 
 def _tiles(tile: int | str, overlap: int | None) -> tuple[int | str, int]:
-    """Size (0: whole, or auto) and overlap of the tiles. Raises UsageError where `check_tile` raises ValueError."""
-    try:
-        if tile in ("auto", 0):
-            overlap = default_overlap(SMALLEST_AUTO_TILE) if overlap is None else overlap
-            check_tile(max(SMALLEST_AUTO_TILE, 2 * int(overlap)), overlap)
-            return tile, int(overlap)
-        check_tile(tile, 0)  # type: ignore[arg-type]
-        overlap = default_overlap(int(tile)) if overlap is None else overlap
-        check_tile(int(tile), overlap)
-    except ValueError as error:
-        raise UsageError(f"{error} (a tile may also be auto, or 0 for whole images)") from error
-    return int(tile), int(overlap)
+    """Return the size (0: whole, or auto) and the overlap of tiles. Raises UsageError; the bounds are option files'."""
+    is_fixed, other = tile not in ("auto", 0), "(a tile may also be auto, or 0 for whole images)"
+    if is_fixed and (not _is_whole_number(tile) or int(tile) < SMALLEST_TILE):
+        raise UsageError(f"tile is {tile!r}; it must be a whole number of pixels from {SMALLEST_TILE} up {other}")
+    size = int(tile) if is_fixed else SMALLEST_AUTO_TILE
+    overlap, most = default_overlap(size) if overlap is None else overlap, largest_overlap(size)
+    if not _is_whole_number(overlap) or overlap < 0 or (is_fixed and overlap > most):  # other tiles grow with it
+        raise UsageError(
+            f"overlap is {overlap!r}; it must be a whole number of pixels from 0 to half of the tile ({most}) {other}"
+        )
+    return size if is_fixed else tile, int(overlap)
+
+
+def _is_whole_number(value: Any) -> bool:
+    """Check whether a value is an integer of any type, numpy's too, but not a bool."""
+    return hasattr(value, "__index__") and not isinstance(value, bool)
 
 
 @contextmanager
@@ -336,7 +340,7 @@ def _tile_of_file(network: OnnxNetwork, tile: int | str, precision: str) -> int 
 
 def _batch(batch: int | str, device: torch.device, is_onnx: bool) -> int | str:
     """Check a batch. Raises UsageError; warns on a CPU and for ONNX files, where it is 1."""
-    if batch != "auto" and (not is_whole_number(batch) or int(batch) < 1):
+    if batch != "auto" and (not _is_whole_number(batch) or int(batch) < 1):
         raise UsageError(f"batch is {batch!r}; it must be auto, or a whole number from 1 up")
     if device.type != "cpu":
         return batch if batch == "auto" else int(batch)

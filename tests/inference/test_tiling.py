@@ -112,21 +112,9 @@ def test_half_precision_outputs_are_summed_in_float32_and_channels_may_change():
     torch.testing.assert_close(output, image[:, :1].half().float(), rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("tile", "overlap", "scale", "message"),
-    [
-        (16, 9, 1, "overlap is 9; it must be a whole number of pixels from 0 to half of the tile \\(8\\)"),
-        (64, 33, 1, "overlap"),  # also where the tile exceeds the image
-        (16, -1, 1, "overlap"),
-        (16, 1.5, 1, "overlap"),
-        (15, 0, 1, "tile is 15; it must be a whole number of pixels from 16 up"),
-        (True, 0, 1, "tile is True"),
-        (16, 8, 2, "expected"),
-    ],
-)
-def test_wrong_arguments_are_value_errors(tile, overlap, scale, message):
-    with pytest.raises(ValueError, match=message):
-        tiled_forward(lambda x: x, torch.rand(1, 1, 40, 40), scale, tile, overlap)
+def test_output_of_another_scale_is_a_value_error():
+    with pytest.raises(ValueError, match="expected"):
+        tiled_forward(lambda x: x, torch.rand(1, 1, 40, 40), 2, 16, 8)
 
 
 def official_chop(network, image: Tensor, scale: int) -> Tensor:
