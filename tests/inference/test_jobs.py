@@ -23,14 +23,7 @@ from rgt_arch.inference.pictures import writing
 from rgt_arch.inference.planning import Job, Output, Plan, plan_jobs
 from rgt_arch.inference.upscaler import Upscaler
 
-
-class Enlarge(torch.nn.Module):
-    """Repeats pixels."""
-
-    upscale, in_chans, embed_dim = 2, 3, 8
-
-    def forward(self, image):
-        return image.repeat_interleave(2, -2).repeat_interleave(2, -1)
+from .conftest import Enlarge
 
 
 class Never(Enlarge):

@@ -16,6 +16,8 @@ from rgt_arch.inference.arrays import fill_transparent, keep_flat
 from rgt_arch.inference.precision import has_native_bfloat16
 from rgt_arch.inference.upscaler import Upscaler
 
+from .conftest import Enlarge
+
 LARGEST = {"uint8": 255, "uint16": 65535, "float32": 1.0, "float64": 1.0}
 
 
@@ -23,15 +25,6 @@ LARGEST = {"uint8": 255, "uint16": 65535, "float32": 1.0, "float64": 1.0}
 def network():
     torch.manual_seed(3)
     return rgt_t(2, depth=[2], num_heads=[6]).eval()
-
-
-class Enlarge(torch.nn.Module):
-    """Repeats pixels, for tests that do not depend on the network."""
-
-    upscale, in_chans, embed_dim = 2, 3, 8
-
-    def forward(self, image):
-        return image.repeat_interleave(2, -2).repeat_interleave(2, -1)
 
 
 def but_corners(result: np.ndarray, scale: int = 2) -> np.ndarray:

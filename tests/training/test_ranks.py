@@ -68,12 +68,13 @@ def test_invalid_environment_is_a_usage_error(join, launcher, variables, message
         join(launcher, variables, gpus=2)
 
 
-def test_error_of_processes_that_do_not_meet_names_the_address(join, monkeypatch):
+def test_processes_that_do_not_meet_are_told_the_address_and_how_to_run_alone(join, monkeypatch):
     def fail(_device):
         raise torch.distributed.DistNetworkError("timed out\nafter 5 s")
 
     monkeypatch.setattr(ranks, "meeting", lambda *_arguments: fail(0))
-    with pytest.raises(UserError, match=r"the 8 processes .* MASTER_ADDR a, MASTER_PORT 1 \(timed out\); start all"):
+    words = r"the 8 processes .* MASTER_ADDR a, MASTER_PORT 1 \(timed out\); start all .* unset RANK and SLURM_STEP_ID$"
+    with pytest.raises(UserError, match=words):
         join("pytorch", TORCHRUN)
 
 

@@ -9,8 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import pytest
 import torch
 from skimage import data
@@ -18,6 +16,8 @@ from skimage import data
 from rgt_arch import RGT
 from rgt_arch.cli import main
 from rgt_arch.data.bicubic import hr_lr_pair
+
+from ...data.image_files import save
 
 NETWORK = {"depth": [2], "embed_dim": 96, "num_heads": [6], "mlp_ratio": 1, "split_size": [8, 16]}
 Write = Callable[..., Path]
@@ -36,17 +36,12 @@ def write_set(tmp_path: Path) -> Write:
         }
         folder = tmp_path / "benchmark" / name
         for stem, hr in pictures.items():
-            _write(folder / "HR" / f"{stem}.png", hr)
+            save(folder / "HR" / f"{stem}.png", hr)
             for scale in scales:
-                _write(folder / f"LR_bicubic/X{scale}/{stem}{ending}{scale}.png", hr_lr_pair(hr, scale)[1])
+                save(folder / f"LR_bicubic/X{scale}/{stem}{ending}{scale}.png", hr_lr_pair(hr, scale)[1])
         return tmp_path / "benchmark"
 
     return write
-
-
-def _write(path: Path, image: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    assert cv2.imwrite(str(path), image)
 
 
 @pytest.fixture
