@@ -129,6 +129,22 @@ def run(*arguments: Any, **keywords: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess(process.args, process.wait(), process.stdout, process.stderr)
 
 
+def start_ranks(*arguments: Any, **keywords: Any) -> list[Process]:
+    """Call `start(…)` once for each rank. A keyword whose value is a list has one value per rank."""
+    count = max((len(values) for values in keywords.values() if isinstance(values, list)), default=1)
+    of_ranks = (
+        {name: value[rank] if isinstance(value, list) else value for name, value in keywords.items()}
+        for rank in range(count)
+    )
+    return [start(*arguments, **own) for own in of_ranks]
+
+
+def two_ranks(**variables: str) -> dict[str, str | list[str]]:
+    """Environment variables that torchrun sets for two processes, and `variables` for both, for `start_ranks`."""
+    meeting = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    return {"RANK": ["0", "1"], "LOCAL_RANK": ["0", "1"], **meeting, **variables}
+
+
 def end_together(processes: list[Process]) -> int:
     """Return the exit code of the first process that fails, after SIGTERM to the others as by torchrun; else 0."""
     ending = time.monotonic() + LIMIT

@@ -47,13 +47,6 @@ def _dataset(folder: str, **options: Any) -> dict[str, Any]:
     }
 
 
-def two_ranks(**variables: str) -> dict[str, list[str]]:
-    """Environment variables that torchrun sets for two processes, and `variables` for both."""
-    meeting = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(warm.free_port())}
-    ranks = {"RANK": ["0", "1"], "LOCAL_RANK": ["0", "1"]}
-    return {**ranks, **{name: [value] * 2 for name, value in {**meeting, **variables}.items()}}
-
-
 def edsr_options() -> dict[str, Any]:
     """Options like those of BasicSR's own EDSR files, for a GPU."""
     return {
@@ -128,15 +121,8 @@ class Project:
 
         variables: environment variables. A list holds one value per process.
         """
-        ranks = max((len(values) for values in variables.values() if isinstance(values, list)), default=1)
-        return [
-            warm.start(
-                *("-m", "rgt_arch.cli", *arguments),
-                **{"cwd": self.root, "merged": True, "PYTHONPATH": HERE},
-                **{name: value if isinstance(value, str) else value[rank] for name, value in variables.items()},
-            )
-            for rank in range(ranks)
-        ]
+        settings: dict[str, Any] = {"cwd": self.root, "merged": True, "PYTHONPATH": HERE}
+        return warm.start_ranks("-m", "rgt_arch.cli", *arguments, **settings, **variables)
 
     def start(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run `basicsr …` or `rgt …` in the project and wait. `stdout` of the result includes stderr."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 import sys
 
-from ..warm import end_together
-from .conftest import two_ranks
+from ..warm import end_together, two_ranks
 
 BASICSR = (sys.executable, "-m", "rgt_arch.cli")
 ASCII_ONLY = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}

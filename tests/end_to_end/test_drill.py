@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 import torch
 
-from ..warm import end_together
+from ..warm import end_together, two_ranks
 from .comparisons import assert_same_curves, assert_same_runs
-from .conftest import TRAIN, two_ranks
+from .conftest import TRAIN
 from .phases import Watch
 
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)

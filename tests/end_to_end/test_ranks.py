@@ -18,7 +18,7 @@ from rgt_arch.training import ranks
 
 from .. import warm
 from .comparisons import assert_same_content
-from .conftest import HERE, TRAIN, Project, two_ranks
+from .conftest import HERE, TRAIN, Project
 
 NETWORK = {"type": "RGT", "upscale": 2, "depth": [2], "embed_dim": 96, "num_heads": [6], "mlp_ratio": 1}
 METRICS = {name: {"type": f"calculate_{name}", "crop_border": 2} for name in ("psnr", "ssim")}
@@ -88,7 +88,7 @@ def test_two_ranks_equal_one_process_of_twice_the_batch(make, kind, optimizer, b
     """After 12 steps, with accumulation on the two ranks, and without --launcher."""
     two, one = make("two", batch=2), make("one", batch=4)
     two.options["train"]["accumulate"] = 2
-    for project, variables in ((two, two_ranks()), (one, {})):
+    for project, variables in ((two, warm.two_ranks()), (one, {})):
         project.options["train"]["optim_g"] = optimizer
         project.write()
         outputs(project, *TRAIN, FLOAT64="1" if kind == "float64" else "", **variables)
@@ -122,7 +122,7 @@ def test_interrupted_runs_of_two_ranks_end_as_an_uninterrupted_one_bit_for_bit(m
         project.options["network_g"]["drop_path_rate"] = 0.5
         project.use_lmdb()
         project.write()
-    outputs(unbroken, *TRAIN, "--launcher", "pytorch", **two_ranks())
+    outputs(unbroken, *TRAIN, "--launcher", "pytorch", **warm.two_ranks())
 
     def torchrun(*arguments: str, blows: list[dict]) -> str:
         launch = ("-m", "torch.distributed.run", "--nproc_per_node=2", f"--master_port={warm.free_port()}")
@@ -165,7 +165,7 @@ def test_interrupted_runs_of_two_ranks_end_as_an_uninterrupted_one_bit_for_bit(m
     single = Project(shutil.copytree(broken.root, broken.root.with_name("single")))
 
     # to the end, started as by torch.distributed.launch: --local-rank before everything else
-    outputs(broken, "--local-rank=0", *TRAIN, "--auto_resume", **two_ranks())
+    outputs(broken, "--local-rank=0", *TRAIN, "--auto_resume", **warm.two_ranks())
     for name in ("models/net_g_latest.pth", "models/net_g_12.pth", "training_states/12.state"):
         assert_same_content(broken.run_folder / name, unbroken.run_folder / name)
     assert samples(broken).keys() == samples(unbroken).keys()
@@ -188,10 +188,10 @@ def test_killed_ranks_of_a_model_for_real_pictures_resume_each_with_its_own_pool
             gan_opt={"type": "GANLoss", "gan_type": "vanilla", "loss_weight": 0.1},
         )
         project.write()
-    outputs(unbroken, *TRAIN, **two_ranks())
+    outputs(unbroken, *TRAIN, **warm.two_ranks())
     death = {"signal": signal.SIGKILL, "rank": 1, "iteration": 5, "before": "optimize_parameters"}
-    assert all(process.wait() for process in broken.begin(*TRAIN, BLOWS=json.dumps([death]), **two_ranks()))
-    printed, _ = outputs(broken, *TRAIN, "--auto_resume", **two_ranks())
+    assert all(process.wait() for process in broken.begin(*TRAIN, BLOWS=json.dumps([death]), **warm.two_ranks()))
+    printed, _ = outputs(broken, *TRAIN, "--auto_resume", **warm.two_ranks())
     assert re.search(r"Resuming training from epoch: \d, iter: 3\.", printed)
     for name in ("models/net_g_6.pth", "models/net_d_6.pth", "training_states/6.state"):
         assert_same_content(broken.run_folder / name, unbroken.run_folder / name)
@@ -206,7 +206,7 @@ def test_two_ranks_divide_a_test_and_get_the_means_of_one_process(make):
     datasets = project.options["datasets"]
     project.options["datasets"] = {"test_3": datasets["val_three"], "test_1": datasets["val_one"]}
     test, found = ("test", "-opt", project.write()), []
-    for variables in ({}, two_ranks()):
+    for variables in ({}, warm.two_ranks()):
         printed = outputs(project, *test, **variables)
         means = [re.findall(r"# (?:psnr|ssim): .*", text) for text in printed]
         found.append((means[0], pictures(project.root / "results")))

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 
 import cv2
 import numpy as np
@@ -20,9 +17,8 @@ from rgt_arch.data.bicubic import crop_to_multiple, imresize
 from rgt_arch.evaluation.tables import measuring
 from rgt_arch.evaluation.training_runs import basicsr_test
 
+from ... import warm
 from .conftest import NETWORK
-
-QUIET = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture
@@ -203,21 +199,15 @@ def test_two_ranks_print_one_table_with_the_numbers_of_one_process(table, write_
     arguments = ["bicubic", str(write_weights()), "--scales", "2", "4", "--sets", "Set5"]
     alone = table(*arguments, "--keep", "elsewhere")
     of_all = work(table.said)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
-    ranks = subprocess.run(
-        [*launch, "rgt_arch.cli", "table", *arguments, "--data", "benchmark", "--device", "cpu", "--format", "json"],
-        cwd=tmp_path,
-        env=QUIET,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ranks.returncode == 0, ranks.stderr
-    results = json.loads(ranks.stdout)["results"]  # two tables would not be valid JSON
+    command = ["-m", "rgt_arch.cli", "table", *arguments, "--data", "benchmark", "--device", "cpu", "--format", "json"]
+    first, second = warm.start_ranks(*command, cwd=tmp_path, **warm.two_ranks())
+    for rank in (first, second):
+        assert rank.wait() == 0, rank.stderr
+    results = json.loads(first.stdout + second.stdout)["results"]  # two tables would not be valid JSON
     assert {(result["method"], result["scale"], result["set"]): result for result in results} == alone
     assert len(list((tmp_path / "results/table").rglob("*.json"))) == 9
-    assert "(1 of 2 processes)" in ranks.stderr
-    assert 0.2 < work(ranks.stderr) / of_all < 0.8
+    assert "(1 of 2 processes)" in first.stderr
+    assert 0.2 < work(first.stderr) / of_all < 0.8
 
 
 def test_super_resolved_images_are_found_in_every_folder_layout(table, write_set, tmp_path):
