@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
+from importlib.util import find_spec
 from typing import Any, Literal
 
 from rgt_arch.config.loading import KeyPath, value_at
@@ -21,7 +22,7 @@ _EXAMPLES = {
 }  # fmt: skip
 _SUFFIX = "_basicsr"  # ends some names in BasicSR's registries; Registry.get finds them without it
 # They do not fit a training loop over convolutions: LBFGS calls the loss again by itself, SparseAdam needs sparse
-# gradients, Muon takes matrices only.
+# gradients, torch's Muon takes matrices only.
 _UNFIT_OPTIMIZERS = ("LBFGS", "SparseAdam", "Muon")
 
 
@@ -50,11 +51,29 @@ class Section:
 
 @cache
 def optimizers() -> Mapping[str, Any]:
-    """Return the optimisers of torch.optim that fit `train:optim_g`, by name."""
+    """Return the optimisers of torch.optim that fit `train:optim_g`, and `muon` if timm is installed, by name."""
     import torch  # takes a second, and `basicsr options` does not need it
 
     base, members = torch.optim.Optimizer, inspect.getmembers(torch.optim, inspect.isclass)
-    return {n: c for n, c in members if issubclass(c, base) and c is not base and n not in _UNFIT_OPTIMIZERS}
+    found = {n: c for n, c in members if issubclass(c, base) and c is not base and n not in _UNFIT_OPTIMIZERS}
+    return {**found, "Muon": muon} if find_spec("timm") else found
+
+
+def muon(
+    params: Iterable[Any],
+    lr: float,
+    weight_decay: float = 0,
+    momentum: float = 0.95,
+    betas: Sequence[float] = (0.9, 0.99),
+) -> Any:
+    """Return timm's Muon with Nesterov momentum for matrices and kernels of convolutions, NAdamW for other weights.
+
+    betas: of NAdamW. Steps have about the size of AdamW's at the same lr. Source: Jordan et al., 2024,
+    kellerjordan.github.io/posts/muon; the size of a step: Liu et al., 2025, arXiv 2502.16982.
+    """
+    from timm.optim.muon import Muon  # its package takes seconds
+
+    return Muon(params, lr, weight_decay, momentum, nesterov=True, betas=tuple(betas))
 
 
 def registry(kind: str) -> Mapping[str, Any]:

@@ -48,11 +48,11 @@ def add_losses(totals: dict[str, Tensor], losses: Mapping[str, Tensor]) -> None:
 
 
 def build_optimizer(name: str, params: Iterable[nn.Parameter], lr: float, **kwargs: Any) -> Optimizer:
-    """Build an optimiser of torch.optim by class name. Raises UsageError for an unknown name or wrong arguments."""
+    """Build an optimiser of `optimizers` by name. Raises UsageError for an unknown name or wrong arguments."""
     known = optimizers()
     if name not in known:
         raise UsageError(
-            f"train.optim_g.type: {name!r} is not an optimiser of torch.optim; {suggestion(str(name), known)}"
+            f"train.optim_g.type: {name!r} is not an optimiser of torch.optim, nor Muon; {suggestion(str(name), known)}"
         )
     try:
         return known[name](params, lr=lr, **kwargs)

@@ -44,8 +44,8 @@ class RGTModel(SRModel):
 
     In addition to SRModel: `val.tile: {size, overlap}`, `val.use_chop`, `val.self_ensemble`;
     `train.amp: auto|bf16|fp16`, `train.grad_clip`, `train.accumulate`, `train.init: interpolation`,
-    `train.nan_patience`, any optimiser of torch.optim; validation on all ranks; reads network files of any published
-    layout, and writes them atomically.
+    `train.nan_patience`, any optimiser of torch.optim, and Muon; validation on all ranks; reads network files of any
+    published layout, and writes them atomically.
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
@@ -87,7 +87,7 @@ class RGTModel(SRModel):
         super().init_training_settings()
 
     def get_optimizer(self, optim_type: str, params: list[nn.Parameter], lr: float, **kwargs: Any) -> Optimizer:
-        """As in SRModel, with any optimiser of torch.optim."""
+        """As in SRModel, with any optimiser of torch.optim, and Muon."""
         return build_optimizer(optim_type, params, lr, **kwargs)
 
     def feed_data(self, data: Mapping[str, Any]) -> None:

@@ -48,7 +48,7 @@ def test_resumed_training_equals_uninterrupted_training(begin, go_on, batch, loa
     """With drop path and a validation after the state is saved; each network loads its own weights."""
     network = {**RGT, "drop_path_rate": 0.5}
     options = {
-        "train": {"ema_decay": ema, "optim_g": {"type": "AdamW", "lr": 1e-2}},
+        "train": {"ema_decay": ema, "optim_g": {"type": "AdamW" if ema else "Muon", "lr": 1e-2}},
         "path": {"param_key_g": param_key},
     }
     unbroken, manager = begin(network, **options)

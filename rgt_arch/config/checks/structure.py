@@ -19,7 +19,7 @@ from rgt_arch.errors import UserError
 _UNKNOWN = {
     "arch": "no such network class",
     "dataset": "no such data set class",
-    "optimizer": "no optimiser of torch.optim that fits training step by step",
+    "optimizer": "no optimiser of torch.optim that fits training step by step, nor Muon (pip install 'rgt-arch[muon]')",
     "scheduler": "no such scheduler",
 }
 
