@@ -45,7 +45,12 @@ MISTAKES: list[tuple[str, Any, str]] = [
     ("model_type", "RGTModle", "no such model class; did you mean RGTModel?"),
     ("network_g:type", "RGTT", "no such network class; did you mean RGT?"),
     ("train:pixel_opt:type", "L1Los", "no such loss class; did you mean L1Loss?"),
-    ("train:optim_g:type", "Adm", "nor Muon (pip install 'rgt-arch[muon]'); did you mean Adam"),
+    (
+        "train:optim_g:type",
+        "Adm",
+        "no optimiser of torch.optim that fits training step by step, nor Muon (pip install 'rgt-arch[muon]'); "
+        "did you mean Adam",
+    ),
     ("train:optim_g:type", "LBFGS", "no optimiser of torch.optim"),  # it calls the loss itself
     ("train:optim_g:type", "SparseAdam", "no optimiser of torch.optim"),
     ("train:scheduler:type", "MultiStep", "no such scheduler; did you mean MultiStepLR?"),
