@@ -62,6 +62,14 @@ class OnnxNetwork(nn.Module):
         self.tile = min(self.size) if self.size else _AUTO_TILE
         """Side of the tiles that suit the file."""
 
+    def tile_for(self, tile: int | str, precision: str) -> int | str:
+        """Return the tile for `Upscaler`. Raises UsageError for a tile or precision that the file does not have."""
+        if precision != "auto":
+            raise UsageError(f"precision is {precision!r}; an ONNX file has its own: choose it at `rgt export`")
+        if tile != "auto" and self.size and tile != self.tile:
+            raise UsageError(f"tile is {tile!r}; {self.path} was exported for {self.tile} only: leave tile out")
+        return self.tile if tile == "auto" else tile
+
     def forward(self, image: Tensor) -> Tensor:
         """Raise UserError if onnxruntime fails, MemoryError if memory ran out."""
         height, width = image.shape[-2:]

@@ -79,7 +79,7 @@ class Upscaler:
         """
         if isinstance(weights, (str, Path)) and Path(weights).suffix.lower() == ".onnx":
             file = OnnxNetwork(weights, device)
-            device, tile = "cpu", _tile_of_file(file, tile, precision)
+            device, tile = "cpu", file.tile_for(tile, precision)
             weights = cast(RGT, file)  # it has what is used of an RGT here
         self.device = usable_device(device)
         self.dtype = autocast_dtype(precision, self.device)
@@ -327,15 +327,6 @@ def _after_each_block(network: nn.Module, runs: int, advance: Callable[[float], 
     finally:
         for hook in hooks:
             hook.remove()
-
-
-def _tile_of_file(network: OnnxNetwork, tile: int | str, precision: str) -> int | str:
-    """The tile for an ONNX file. Raises UsageError for a tile or precision that the file does not have."""
-    if precision != "auto":
-        raise UsageError(f"precision is {precision!r}; an ONNX file has its own: choose it at `rgt export`")
-    if tile != "auto" and network.size and tile != network.tile:
-        raise UsageError(f"tile is {tile!r}; {network.path} was exported for {network.tile} only: leave tile out")
-    return network.tile if tile == "auto" else tile
 
 
 def _batch(batch: int | str, device: torch.device, is_onnx: bool) -> int | str:
