@@ -1,4 +1,4 @@
-"""The table of patches of BasicSR 1.4.2, and the import hook that applies them and registers our classes.
+"""The tables of patches and of fallbacks for BasicSR 1.4.2, and the import hook for them and for our classes.
 
 The patches make BasicSR's own pipelines run RGT safely. They do not change loops, loggers, folders or signals of the
 host program. A patch is skipped if the host's BasicSR lacks its name.
@@ -12,6 +12,20 @@ import sys
 import types
 from importlib.machinery import ModuleSpec
 from typing import Any, NamedTuple
+
+FALLBACKS: dict[str, tuple[str, dict[str, str]]] = {
+    # data/degradations.py:8; gone since torchvision 0.17; BasicSR's git HEAD no longer imports it
+    "torchvision.transforms.functional_tensor": (
+        "torchvision.transforms.functional",
+        {"rgb_to_grayscale": "rgb_to_grayscale"},
+    ),
+    # archs/arch_util.py:6; gone since Python 3.12. TorchVersion is a str that compares as a version, also with +cpu
+    "distutils": ("", {}),
+    "distutils.version": ("torch.torch_version", {"LooseVersion": "TorchVersion"}),
+    # metrics/niqe.py:5, data/data_util.py:275; gone in SciPy 2
+    "scipy.ndimage.filters": ("scipy.ndimage", {"convolve": "convolve", "gaussian_filter": "gaussian_filter"}),
+}
+"""Removed module that BasicSR imports -> the module that has its names today, and {name: name there}."""
 
 
 class Patch(NamedTuple):
@@ -80,14 +94,17 @@ REGISTRATIONS = {
 _MODULES = {patch.module for patch in PATCHES} | REGISTRATIONS.keys()
 
 
-class PatchFinder(importlib.abc.MetaPathFinder):
-    """The first finder on sys.meta_path: the others find BasicSR's modules, this one patches each after execution."""
+class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """The first finder on sys.meta_path: patches the modules that the others find, and loads a fallback for others."""
 
     def find_spec(self, fullname: str, path: Any, target: Any = None) -> ModuleSpec | None:
-        if fullname not in _MODULES:
+        if fullname not in _MODULES and fullname not in FALLBACKS:
             return None
         others = (finder.find_spec(fullname, path, target) for finder in sys.meta_path if finder is not self)
         spec = next((spec for spec in others if spec is not None), None)
+        if fullname in FALLBACKS:
+            is_package = any(name.startswith(f"{fullname}.") for name in FALLBACKS)
+            return spec or ModuleSpec(fullname, self, is_package=is_package)
         if spec is None or spec.loader is None:
             return None
         execute = spec.loader.exec_module
@@ -99,12 +116,17 @@ class PatchFinder(importlib.abc.MetaPathFinder):
         spec.loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec
 
+    def exec_module(self, module: types.ModuleType) -> None:
+        """Fill a fallback."""
+        home, names = FALLBACKS[module.__name__]
+        vars(module).update({name: getattr(importlib.import_module(home), there) for name, there in names.items()})
 
-def install_patches() -> None:
-    """Add the finder to the import system, once, and patch the modules that are already imported."""
-    if any(isinstance(finder, PatchFinder) for finder in sys.meta_path):
+
+def install() -> None:
+    """Make BasicSR importable; patch it and register our classes when it is imported. Cheap to call again."""
+    if any(isinstance(finder, Finder) for finder in sys.meta_path):
         return
-    sys.meta_path.insert(0, PatchFinder())
+    sys.meta_path.insert(0, Finder())
     for name in _MODULES:
         module = sys.modules.get(name)
         # a file of the host's own BasicSR may import us while BasicSR's packages are half imported

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 
 import rgt_arch
 from rgt_arch import basicsr_compat
-from rgt_arch.basicsr_compat import fallbacks, patches
+from rgt_arch.basicsr_compat import patches
 from rgt_arch.basicsr_compat.patches import prefer_ours
 
 from .. import warm
@@ -85,18 +86,22 @@ def test_importing_the_package_imports_neither_torch_nor_basicsr(python):
 
 def test_existing_modules_are_not_replaced_and_missing_ones_are_made_once(monkeypatch):
     calls = []
-    monkeypatch.setitem(fallbacks.FALLBACKS, "wave", lambda: {"replaced": True})
-    monkeypatch.setitem(fallbacks.FALLBACKS, "rgt_gone.module", lambda: calls.append(1) or {"answer": 42})
-    monkeypatch.setitem(fallbacks.FALLBACKS, "rgt_gone", dict)  # its parent package
+    home = types.ModuleType("home")
+    home.__getattr__ = lambda name: calls.append(name) or 42
+    monkeypatch.setitem(sys.modules, "home", home)
+    monkeypatch.setitem(patches.FALLBACKS, "wave", ("home", {"replaced": "replaced"}))
+    monkeypatch.setitem(patches.FALLBACKS, "rgt_gone.module", ("home", {"answer": "there"}))
+    monkeypatch.setitem(patches.FALLBACKS, "rgt_gone", ("", {}))  # its parent package
+    monkeypatch.delitem(sys.modules, "wave", raising=False)
     import wave
 
     assert not hasattr(wave, "replaced")
-    assert [type(finder) for finder in sys.meta_path].index(fallbacks.FallbackFinder) == len(sys.meta_path) - 1
+    assert wave.open
     assert not calls
     for _ in range(2):
         import rgt_gone.module  # type: ignore[import-not-found]
     assert rgt_gone.module.answer == 42
-    assert calls == [1]
+    assert calls == ["there"]
 
 
 def test_install_is_idempotent_and_skips_missing_names():

@@ -13,12 +13,12 @@ import pytest
 TRAIN = """
 import sys
 import rgt_arch, basicsr
-from rgt_arch.basicsr_compat.fallbacks import FALLBACKS, FallbackFinder
+from rgt_arch.basicsr_compat.patches import FALLBACKS, Finder
 from rgt_arch.cli.basicsr_command import main
 assert "basicsr-fixed" in basicsr.__file__, basicsr.__file__
 code = main(sys.argv[1:])
 provided = [name for name in FALLBACKS
-            if isinstance(getattr(getattr(sys.modules.get(name), "__spec__", None), "loader", None), FallbackFinder)]
+            if isinstance(getattr(getattr(sys.modules.get(name), "__spec__", None), "loader", None), Finder)]
 assert not provided, provided
 sys.exit(code)
 """
