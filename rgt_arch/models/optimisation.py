@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from itertools import chain
 from typing import Any
 
 from basicsr.utils import get_root_logger
@@ -13,6 +14,7 @@ from torch.optim import Optimizer
 from rgt_arch.config.classes import optimizers
 from rgt_arch.config.problems import suggestion
 from rgt_arch.errors import UsageError, UserError
+from rgt_arch.launchers import gathered
 
 GRAD_NORM = "grad_norm"
 GRAD_NORMS = (GRAD_NORM, f"{GRAD_NORM}_d")
@@ -83,12 +85,10 @@ class FiniteGuard:
             for param in params:
                 param.grad = None  # the step then changes neither the weights nor the optimiser's state
 
-    def allows(
-        self, iteration: int, values: Mapping[str, float], images: Callable[[], str], scale: float, remedy: str
-    ) -> bool:
+    def allows(self, iteration: int, values: Mapping[str, float], images: list[str], scale: float, remedy: str) -> bool:
         """Return whether the optimiser may make the step of `iteration`.
 
-        values: losses and GRAD_NORMS. images: returns the image names of the batch; called for bad steps only. scale:
+        values: losses and GRAD_NORMS. images: names of this rank's images; bad steps gather those of all ranks. scale:
         the loss scale of fp16, else 1; above 1, overflowing gradients are expected, and the scaler lowers it.
         Raises UserError at the last of `patience` bad steps in a row.
         """
@@ -100,7 +100,7 @@ class FiniteGuard:
             return False
         self.in_a_row += 1
         value = "norm of the gradients" if bad in GRAD_NORMS else f"loss {bad}"
-        named = images()
+        named = ", ".join(chain(*gathered(images)))
         text = f"iteration {iteration}: the {value} is {values[bad]}{f' on {named}' if named else ''}"
         if self.in_a_row >= self.patience:
             raise UserError(

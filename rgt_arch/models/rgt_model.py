@@ -21,7 +21,6 @@ from rgt_arch.archs.rgt_arch import RGT
 from rgt_arch.config.settings import train_settings, val_settings
 from rgt_arch.errors import UsageError, UserError, few
 from rgt_arch.inference.precision import has_native_bfloat16, instead_of_bfloat16
-from rgt_arch.launchers import gathered
 from rgt_arch.models.initialisation import start_from_interpolation
 from rgt_arch.models.optimisation import (
     GRAD_NORMS,
@@ -122,7 +121,7 @@ class RGTModel(SRModel):
                 nn.utils.clip_grads_with_norm_(params, self.step_settings.grad_clip, loss_dict[name])
         self.log_dict = self.reduce_loss_dict(loss_dict)
         remedy = "set train.amp: bf16" if self.scaler.is_enabled() else "lower train.optim_g.lr or set train.grad_clip"
-        if self.guard.allows(current_iter, self.log_dict, self._image_names, scale, remedy):
+        if self.guard.allows(current_iter, self.log_dict, self._lq_paths, scale, remedy):
             for optimizer in norms.values():
                 self.scaler.step(optimizer)
             if self.ema_decay > 0:
@@ -182,10 +181,6 @@ class RGTModel(SRModel):
                 torch.distributed.all_reduce(values)
                 values /= self.opt["world_size"]
             return OrderedDict(zip(loss_dict, values.tolist(), strict=True))
-
-    def _image_names(self) -> str:
-        """Return the image names of the batch on all ranks; all ranks must call it."""
-        return ", ".join(path for rank_paths in gathered(self._lq_paths) for path in rank_paths)
 
     # --- validation ---
 

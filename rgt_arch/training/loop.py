@@ -16,7 +16,6 @@ import torch.distributed as dist
 from basicsr.models import build_model
 
 from rgt_arch.config.settings import train_settings
-from rgt_arch.launchers import gathered
 from rgt_arch.models.optimisation import GRAD_NORM, FiniteGuard
 from rgt_arch.models.rgt_model import RGTModel
 from rgt_arch.training import ranks, run_folder
@@ -211,14 +210,10 @@ def _try_validation(opt: Options, model: Any, loaders: list[Any], logger: loggin
 def _allow_step(guard: FiniteGuard, model: Any, iteration: int, batch: Any) -> None:
     """Warn of a step that was left out, because a loss or gradient is not finite; UserError for too many in a row."""
     norm, guard.norm = guard.norm, 0.0  # equal on all ranks
-
-    def images() -> str:
-        is_used = isinstance(batch, dict) and not hasattr(model, "queue_lr")  # the pool gives other images
-        paths: Any = (batch.get("lq_path") or batch.get("gt_path")) if is_used else None
-        return ", ".join(path for rank_paths in gathered(list(paths or ())) for path in rank_paths)
-
+    is_used = norm and isinstance(batch, dict) and not hasattr(model, "queue_lr")  # the pool gives other images
+    images: Any = (batch.get("lq_path") or batch.get("gt_path")) if is_used else None
     losses = model.get_current_log() if norm else {}
-    guard.allows(iteration, {**losses, GRAD_NORM: norm}, images, 1, "lower train.optim_g.lr")
+    guard.allows(iteration, {**losses, GRAD_NORM: norm}, list(images or ()), 1, "lower train.optim_g.lr")
 
 
 def _find_snapshot(opt: Options, flags: Flags, lock: run_folder.FolderLock, notices: list[str]) -> Snapshot | None:
