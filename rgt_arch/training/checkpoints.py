@@ -41,8 +41,7 @@ class CheckpointManager:
         self.saved = 0 if snapshot is None else snapshot.iteration
         """The last saved iteration."""
         last = snapshot.state if snapshot is not None and snapshot.in_run else {}
-        self._epoch, self._digests = int(last.get("epoch", 0)), last.get("networks", {})
-        self._generators, self._pools = last.get("generators", []), last.get("pools", [])
+        self._of_save = {key: last[key] for key in ("epoch", "generators", "pools", "networks") if key in last}
         self._failures, self._failed_at = 0, -1
 
     def save(self, epoch: int, iteration: int, *, owes_validation: bool) -> None:
@@ -57,8 +56,8 @@ class CheckpointManager:
         def write() -> None:
             files = {label: self._models / f"net_{label}_{iteration}.pth" for label in network_labels(self._opt)}
             self._save_networks(epoch, iteration, list(files.values()))
-            self._epoch, self._generators, self._pools = epoch, list(generators), list(pools)
-            self._digests = {f"network_{label}": digest(load_data_only(file)) for label, file in files.items()}
+            digests = {f"network_{label}": digest(load_data_only(file)) for label, file in files.items()}
+            self._of_save = {"epoch": epoch, "generators": [*generators], "pools": [*pools], "networks": digests}
             self._save_state(iteration, owes_validation)
 
         def save() -> bool:
@@ -79,7 +78,7 @@ class CheckpointManager:
 
         def save() -> None:
             self._keep_best(iteration)
-            if self.saved == iteration and self._digests:
+            if self.saved == iteration and self._of_save.get("networks"):
                 self._attempt(lambda: self._save_state(iteration, owes_validation=False), iteration)
 
         on_rank_zero(save)
@@ -115,18 +114,15 @@ class CheckpointManager:
     def _save_state(self, iteration: int, owes_validation: bool) -> None:
         model = self._model
         state = {
-            "epoch": self._epoch,
+            **self._of_save,
             "iter": iteration,
             "optimizers": [optimizer.state_dict() for optimizer in model.optimizers],
             "schedulers": [scheduler.state_dict() for scheduler in model.schedulers],
             **getattr(model, "extra_state", dict)(),
             # as Python numbers: `weights_only` loading refuses NumPy's
             "best_metric_results": json.loads(json.dumps(getattr(model, "best_metric_results", {}), default=float)),
-            "generators": self._generators,
-            "pools": self._pools,
             "seed": self._opt["manual_seed"],
             "samples_per_iter": self._samples_per_iter,
-            "networks": self._digests,
             "owes_validation": owes_validation,
         }
         save_whole(state, self._states / f"{iteration}.state")

@@ -49,7 +49,12 @@ def read_options(flags: Flags, root: str, notices: list[str], *, is_train: bool)
     option file.
     """
     for module in flags.modules:  # first: the options may name their classes
-        _import(module)
+        try:
+            importlib.import_module(module)
+        except Exception as error:  # a user's module can raise anything
+            raise UsageError(
+                f"--import {module}: {type(error).__name__}: {error}; it must be importable from the current directory"
+            ) from error
     written = read_written(flags.opt)
     opt: Options = copy.deepcopy(written.options)  # the checks compare both
     written = written._replace(overridden=apply_overrides(opt, flags.force_yml))
@@ -71,15 +76,6 @@ def resolve_weights(opt: Options) -> None:
     for key, value in opt["path"].items():
         if key.startswith("pretrain_network") and value is not None:
             opt["path"][key] = str(resolve_path(value))
-
-
-def _import(name: str) -> None:
-    try:
-        importlib.import_module(name)
-    except Exception as error:  # a user's module can raise anything
-        raise UsageError(
-            f"--import {name}: {type(error).__name__}: {error}; it must be importable from the current directory"
-        ) from error
 
 
 def _complete(opt: Options, flags: Flags, root: str, is_train: bool) -> None:

@@ -132,7 +132,7 @@ class Snapshot:
         pools = self.state.get("pools", ())
         if len(pools) == opt["world_size"]:
             restore_pool(model, pools[opt["rank"]], opt.get("gt_size", value_at(opt, ("datasets", "train", "gt_size"))))
-        model.best_metric_results = _best_results(self.state.get("best_metric_results") or {}, opt)
+        _restore_best_results(model, self.state.get("best_metric_results") or {})
         logger.info(f"Resuming training from epoch: {self.state['epoch']}, iter: {self.iteration}.")
         self._warn_of_changes(opt, samples_per_iter, logger)
 
@@ -275,18 +275,14 @@ def digest(content: Mapping[str, Any]) -> str:
     return whole.hexdigest()
 
 
-def _best_results(stored: Mapping[str, Any], opt: Options) -> dict[str, dict[str, dict[str, Any]]]:
-    """The best results of a training state for the metrics of the options; new metrics have no best value yet."""
-    asked = (opt.get("val") or {}).get("metrics") or {}
-
-    def best(known: Mapping[str, Any], better: str) -> dict[str, Any]:
-        start = {"better": better, "val": -math.inf if better == "higher" else math.inf, "iter": -1}
-        return dict(known) if known.get("better") == better else start
-
-    return {
-        dataset: {name: best(record.get(name, {}), each.get("better", "higher")) for name, each in asked.items()}
-        for dataset, record in stored.items()
-    }
+def _restore_best_results(model: Any, stored: Mapping[str, Any]) -> None:
+    """Restore the best results for the metrics of the options; new metrics have no best value yet."""
+    model.best_metric_results = {}
+    for dataset, known in stored.items() if (model.opt.get("val") or {}).get("metrics") else ():
+        model._initialize_best_metric_results(dataset)
+        for name, best in model.best_metric_results[dataset].items():
+            if known.get(name, {}).get("better") == best["better"]:
+                best.update(known[name])
 
 
 def generator_states(device: torch.device) -> dict[str, Any]:
