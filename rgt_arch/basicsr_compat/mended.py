@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-from rgt_arch.config.loading import OptionLoader
+from rgt_arch.config.loading import OptionLoader, Options
 from rgt_arch.config.tables import KERNELS
 from rgt_arch.data.lmdb_reader import SharedLmdbBackend
 from rgt_arch.data.pair_pool import exchange_with_pool
@@ -24,8 +24,6 @@ from rgt_arch.errors import UserError
 from rgt_arch.torch_files import SAFETENSORS, load_data_only, save_whole
 from rgt_arch.weights.inspecting import is_rgt
 from rgt_arch.weights.reading import PLAIN, read_checkpoint
-
-Options = dict[str, Any]
 
 # torch 2.15 renamed the argument; the old name warns there. Otherwise DDP would broadcast buffers in the
 # forward of validation on rank 0, which the other ranks do not run.

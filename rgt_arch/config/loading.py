@@ -15,6 +15,7 @@ import yaml
 
 from rgt_arch.errors import UsageError
 
+Options = dict[str, Any]
 KeyPath = tuple[str, ...]
 
 # Far above any real option file; they stop files whose aliases multiply ("billion laughs") or refer to themselves.

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from rgt_arch.config.loading import Options
 from rgt_arch.config.settings import logger_settings
 from rgt_arch.data.pair_pool import pool_state
 from rgt_arch.errors import UserError
@@ -22,8 +23,6 @@ from rgt_arch.torch_files import load_data_only, save_whole
 from rgt_arch.training.ranks import on_rank_zero
 from rgt_arch.training.run_folder import saved_iterations
 from rgt_arch.training.snapshots import Snapshot, digest, generator_states, network_labels
-
-Options = dict[str, Any]
 
 FAILURES = 3
 """Number of failed saves in a row that ends the run."""

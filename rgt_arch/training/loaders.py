@@ -19,6 +19,7 @@ from basicsr.data import build_dataloader, build_dataset
 from basicsr.data.prefetch_dataloader import CUDAPrefetcher
 from torch.utils.data import DataLoader
 
+from rgt_arch.config.loading import Options
 from rgt_arch.data.loading import UNREADABLE, NamingDataset, TrainingDataset
 from rgt_arch.data.sampling import IterationSampler
 from rgt_arch.errors import UserError
@@ -27,8 +28,6 @@ from rgt_arch.training.failures import as_user_error
 from rgt_arch.training.ranks import lost_contact
 from rgt_arch.training.run_folder import FolderLock
 from rgt_arch.training.signals import StopRequest, ignore_in_worker
-
-Options = dict[str, Any]
 
 MOST_UNREADABLE = 0.01
 """Share of unreadable images in a data set above which a run ends."""

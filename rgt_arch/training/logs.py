@@ -25,12 +25,11 @@ from basicsr.utils.options import dict2str
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from rgt_arch.config.loading import Options
 from rgt_arch.config.settings import logger_settings
 from rgt_arch.errors import UserError
 from rgt_arch.files import write_text
 from rgt_arch.training.metrics_csv import MetricsCsv
-
-Options = dict[str, Any]
 
 WANDB_ID = "wandb_id.txt"
 _BAR_FORMAT = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}, {rate_fmt}, ETA {remaining}{postfix}"

@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 from basicsr.models import build_model
 
+from rgt_arch.config.loading import Options
 from rgt_arch.config.settings import train_settings
 from rgt_arch.models.optimisation import GRAD_NORM, FiniteGuard
 from rgt_arch.models.rgt_model import RGTModel
@@ -29,7 +30,7 @@ from rgt_arch.training.loaders import (
     validation_loaders,
 )
 from rgt_arch.training.logs import Numbers, StepLog, open_log, write_log
-from rgt_arch.training.options import Flags, Options, read_options, resolve_weights
+from rgt_arch.training.options import Flags, read_options, resolve_weights
 from rgt_arch.training.signals import StopRequest
 from rgt_arch.training.snapshots import (
     Snapshot,
@@ -53,7 +54,11 @@ def train(flags: Flags, root: str, notices: list[str], stop: StopRequest) -> Non
         lock = at_the_end.enter_context(closing(run_folder.FolderLock(opt["path"]["experiments_root"])))
         _prepare_flags(opt, flags, notices)
         if flags.auto_resume and (done := ranks.on_rank_zero(lambda: finished_iterations(opt))):
-            _print_finished(opt, done)
+            if opt["rank"] == 0:
+                print(
+                    f"{opt['path']['experiments_root']}: this run is finished ({done} iterations); "
+                    "raise train:total_iter to continue it, or pass --restart to begin again"
+                )
             return
         snapshot = _find_snapshot(opt, flags, lock, notices)
         start, total = 0 if snapshot is None else snapshot.iteration, int(opt["train"]["total_iter"])
@@ -249,11 +254,3 @@ def _prepare_flags(opt: Options, flags: Flags, notices: list[str]) -> None:
     if since is not None and ranks.on_rank_zero(lambda: run_folder.begun_since(opt, since)):
         notices.append("torchrun started this run again; it goes on from its last checkpoint")
         flags.restart, flags.auto_resume = False, True
-
-
-def _print_finished(opt: Options, iterations: int) -> None:
-    if opt["rank"] == 0:
-        print(
-            f"{opt['path']['experiments_root']}: this run is finished ({iterations} iterations); "
-            "raise train:total_iter to continue it, or pass --restart to begin again"
-        )

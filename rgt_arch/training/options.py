@@ -13,18 +13,15 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from rgt_arch.config.loading import read_written
+from rgt_arch.config.loading import Options, read_written
 from rgt_arch.config.overrides import apply_overrides
 from rgt_arch.data.inspect.targets import validate_options
 from rgt_arch.errors import UsageError
 from rgt_arch.training import ranks
 from rgt_arch.weights.zoo import resolve_path
-
-Options = dict[str, Any]
 
 
 @dataclass

@@ -13,8 +13,8 @@ import re
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
+from rgt_arch.config.loading import Options
 from rgt_arch.errors import UsageError
 from rgt_arch.files import written_whole
 from rgt_arch.training.metrics_csv import has_rows
@@ -23,8 +23,6 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
-
-Options = dict[str, Any]
 
 _FOLDER_KEYS = ("experiments_root", "results_root", "models", "training_states", "log", "visualization")
 _WORKERS_LAST = 10.0  # seconds that data workers may outlive a killed process, and hold its lock

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from rgt_arch.config.checks.networks import unfit
 from rgt_arch.config.classes import find_class, is_known
-from rgt_arch.config.loading import value_at
+from rgt_arch.config.loading import Options, value_at
 from rgt_arch.data.pair_pool import restore_pool
 from rgt_arch.errors import UsageError, UserError
 from rgt_arch.torch_files import load_data_only
@@ -32,8 +32,6 @@ from rgt_arch.training.run_folder import belongs_to_run, saved_iterations
 from rgt_arch.weights.building import load_weights
 from rgt_arch.weights.inspecting import is_derived
 from rgt_arch.weights.reading import read_checkpoint
-
-Options = dict[str, Any]
 
 STATE_KEYS = ("epoch", "iter", "optimizers", "schedulers")
 _OF_OPTIONS = {"milestones", "gamma", "periods", "cumulative_period", "restarts", "restart_weights", "eta_min"}
