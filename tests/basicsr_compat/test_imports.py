@@ -157,13 +157,18 @@ def test_classes_are_registered_and_all_patches_apply_in_any_import_order(python
     python(imports + REGISTERED + EVERY_PATCH)
 
 
-def test_package_can_be_imported_by_a_file_of_a_hosts_basicsr(python, tmp_path):
-    """Such a file runs while BasicSR is only partly imported."""
+@pytest.fixture
+def host(tmp_path: Path) -> Path:
+    """A copy of BasicSR in a host's project."""
     spec = importlib.util.find_spec("basicsr")
     assert spec is not None
     assert spec.origin is not None
-    host = tmp_path / "basicsr"
-    shutil.copytree(Path(spec.origin).parent, host, ignore=shutil.ignore_patterns("__pycache__"))
+    copy = shutil.copytree(Path(spec.origin).parent, tmp_path / "basicsr", ignore=shutil.ignore_patterns("__pycache__"))
+    return Path(copy)
+
+
+def test_package_can_be_imported_by_a_file_of_a_hosts_basicsr(python, host):
+    """Such a file runs while BasicSR is only partly imported."""
     mended = host / "data/degradations.py"  # imported before rgt_arch, it would need a fallback
     mended.write_text(mended.read_text().replace("transforms.functional_tensor", "transforms.functional"))
     place = f"import basicsr\nassert basicsr.__file__.startswith({str(host)!r}), basicsr.__file__\n"
@@ -172,15 +177,11 @@ def test_package_can_be_imported_by_a_file_of_a_hosts_basicsr(python, tmp_path):
 
 
 @pytest.fixture
-def fork(tmp_path: Path) -> Path:
+def fork(host: Path) -> Path:
     """A BasicSR as a repository has it: without the version.py that its installation writes, with an empty __init__."""
-    spec = importlib.util.find_spec("basicsr")
-    assert spec is not None
-    assert spec.origin is not None
-    place = tmp_path / "basicsr"
-    shutil.copytree(Path(spec.origin).parent, place, ignore=shutil.ignore_patterns("__pycache__", "version.py"))
-    (place / "__init__.py").write_text("")
-    return place
+    (host / "version.py").unlink()
+    (host / "__init__.py").write_text("")
+    return host
 
 
 def test_classes_are_registered_with_a_fork_that_imports_no_pipelines(python, fork):

@@ -23,6 +23,8 @@ from rgt_arch.data.lmdb_reader import SharedLmdbBackend
 from rgt_arch.errors import UserError
 from rgt_arch.torch_files import load_data_only
 
+from ..conftest import MakesFolder
+
 TINY = {"depth": [1], "embed_dim": 12, "num_heads": [2], "split_size": [8, 8], "mlp_ratio": 1, "upscale": 2}
 OPTIONS = """
 name: run
@@ -76,19 +78,11 @@ def test_lmdb_backend_is_ours_and_other_backends_are_basicsrs():
     assert others == dict.fromkeys(("disk", "memcached"), "basicsr.utils.file_client")
 
 
-class Malicious:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (self.path,)
-
-
 @pytest.mark.parametrize("forced", ["0", "1"])
 def test_weights_and_states_run_no_code_even_when_the_environment_asks_for_it(tmp_path, monkeypatch, forced):
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", forced)
     file = tmp_path / "5.state"
-    torch.save({"params": Malicious(str(tmp_path / "executed"))}, file)
+    torch.save({"params": MakesFolder(tmp_path / "executed")}, file)
     model = BaseModel({"num_gpu": 0, "is_train": False})
     loads = [
         lambda: model.load_network(torch.nn.Linear(1, 1), str(file)),

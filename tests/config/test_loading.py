@@ -99,13 +99,3 @@ def test_exponentially_nested_aliases_are_refused(tmp_path):
     lines = ["a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 12)]
     assert "without & and *" in refusal(tmp_path, "\n".join(lines))
-
-
-def test_unreadable_file_is_a_one_line_error(tmp_path):
-    for path in (tmp_path / "missing.yml", tmp_path):
-        with pytest.raises(UsageError, match=r"correct the path$"):
-            load_options(path)
-    latin = tmp_path / "latin.yml"
-    latin.write_bytes("name: caf\xe9\n".encode("latin-1"))
-    with pytest.raises(UsageError, match="UTF-8"):
-        load_options(latin)

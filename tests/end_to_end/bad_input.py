@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import pickle
 import shutil
 import tarfile
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
+from ..conftest import MakesFolder
 from .conftest import Project
 
 TRAIN, TEST = "basicsr train -opt options.yml", "basicsr test -opt options.yml"
@@ -98,29 +98,22 @@ def then(*steps: Spoil) -> Spoil:
     return spoil
 
 
-class Execute:
-    """An object that creates the folder CANARY when it is unpickled."""
-
-    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
-        return os.mkdir, (CANARY,)
-
-
 def zip_that_executes(path: Path) -> None:
-    torch.save({"params": {"weight": Execute()}}, path)
+    torch.save({"params": {"weight": MakesFolder(CANARY)}}, path)
 
 
 def legacy_file_that_executes(path: Path) -> None:
-    torch.save({"params": Execute()}, path, _use_new_zipfile_serialization=False)
+    torch.save({"params": MakesFolder(CANARY)}, path, _use_new_zipfile_serialization=False)
 
 
 def pickle_that_executes(path: Path) -> None:
-    path.write_bytes(pickle.dumps(Execute()))
+    path.write_bytes(pickle.dumps(MakesFolder(CANARY)))
 
 
 def tar_that_executes(path: Path) -> None:
     """The layout of PyTorch before 0.1.10, whose storages are pickled."""
     with tarfile.open(path, "w") as archive:
-        content = pickle.dumps(Execute())
+        content = pickle.dumps(MakesFolder(CANARY))
         member = tarfile.TarInfo("storages")
         member.size = len(content)
         archive.addfile(member, io.BytesIO(content))
@@ -230,8 +223,8 @@ YAML_ROWS = [
 COMMAND_ROWS = [
     Row(what, command, good, tuple(says))
     for what, command, *says in (
-        ("option file that is not there", "basicsr train -opt nowhere.yml", "nowhere.yml: no such", "correct"),
-        ("folder for an option file", "basicsr train -opt train", "train: cannot be read", "correct"),
+        ("option file that is not there", "basicsr train -opt nowhere.yml", "nowhere.yml: no such", "correct the path"),
+        ("folder for an option file", "basicsr train -opt train", "train: cannot be read", "correct the path"),
         ("picture for an option file", "basicsr train -opt val/lr/img0.png", "img0.png: not UTF-8", "save"),
         ("no command", "basicsr", "train|test|options"),
         ("unknown command", "basicsr trian", "'trian'", "train"),
@@ -249,7 +242,7 @@ COMMAND_ROWS = [
         ("override that executes", f"{TRAIN} --force_yml name=!!python/name:os.mkdir", "name = '!!python"),
         ("override that executes", f"{TRAIN} --force_yml scale=!!python/name:os.mkdir", "scale=", "tag"),
         ("override, not YAML", f"{TRAIN} --force_yml train:optim_g:betas=[0.9", "betas=[0.9", "brackets"),
-        ("module that is not there", f"{TRAIN} --import nowhere", "--import nowhere", "importable"),
+        ("module that is not there", f"{TRAIN} --import gone", "--import gone: ModuleNotFoundError", "importable"),
         ("no command", "rgt", "COMMAND"),
         ("unknown command", "rgt enlarge", "'enlarge'", "upscale"),
         ("nothing to enlarge", "rgt upscale", "INPUT"),

@@ -15,7 +15,7 @@ import yaml
 
 from rgt_arch.config.classes import section_at
 from rgt_arch.config.schema import Key
-from rgt_arch.config.tables import TABLES, Table, table_title
+from rgt_arch.config.tables import DEGRADATION, KERNELS, REAL_ONLY, TABLES, Table, table_title
 from rgt_arch.data.inspect.targets import validate_options
 from rgt_arch.errors import UsageError
 
@@ -39,24 +39,6 @@ _WRONG: Mapping[str, Any] = {
 }
 _USM = ("l1_gt_usm", "percep_gt_usm", "gan_gt_usm")
 _GAN = ("SRGANModel", "ESRGANModel", "RealESRGANModel", "RealRGTGANModel")
-_KERNELS = {
-    "blur_kernel_size": 21,
-    "kernel_list": ["iso", "aniso"],
-    "kernel_prob": [0.5, 0.5],
-    "blur_sigma": [0.2, 3],
-    "betag_range": [0.5, 4],
-    "betap_range": [1, 2],
-    "sinc_prob": 0.1,
-}
-_DEGRADATION = {
-    "resize_prob": [0.2, 0.7, 0.1],
-    "resize_range": [0.15, 1.5],
-    "gaussian_noise_prob": 0.5,
-    "noise_range": [1, 30],
-    "poisson_scale_range": [0.05, 3],
-    "gray_noise_prob": 0.4,
-    "jpeg_range": [30, 95],
-}
 SECTIONS = [
     (("network_g",), {"type": "RGT", "upscale": 2, "depth": [2], "embed_dim": 12, "num_heads": [2]}),
     (("train", "optim_g"), {"type": "Adam", "lr": 1e-3}),
@@ -98,18 +80,15 @@ def training_options() -> dict[str, Any]:
     return {**edsr_options(), "model_type": "RGTModel", "num_gpu": 0}
 
 
-def twice(keys: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys of the first degradation and, with the suffix 2, those of the second."""
-    return {f"{name}{order}": value for order in ("", "2") for name, value in keys.items()}
-
-
 def use_degradations(options: dict[str, Any], model: str) -> None:
     """Make the LR images in the model."""
-    options.update(twice(_DEGRADATION), model_type=model, second_blur_prob=0.8, gt_size=128, queue_size=16)
+    options.update({name: DEGRADATION[name].default for name in REAL_ONLY})
+    options.update(model_type=model, gt_size=128, queue_size=16)
     options.update(dict.fromkeys(_USM if "GAN" in model else ("gt_usm",), True))
     train = options["datasets"]["train"]
     train.pop("dataroot_lq")
-    train.update(type="RealESRGANDataset", meta_info="names.txt", final_sinc_prob=0.8, **twice(_KERNELS))
+    kernels = {name: key.default for name, key in KERNELS.items()}
+    train.update(type="RealESRGANDataset", meta_info="names.txt", **kernels)
 
 
 def options_for(table: Table) -> tuple[dict[str, Any], str]:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from basicsr.utils.registry import METRIC_REGISTRY
 
-from rgt_arch.config.tables import DEGRADATION
+from rgt_arch.config.tables import DEGRADATION, REAL_ONLY
 from rgt_arch.training import loop
 
 from .comparisons import assert_same_content, logged
@@ -22,9 +22,7 @@ GAN = {"type": "GANLoss", "gan_type": "vanilla", "real_label_val": 1.0, "fake_la
 UNET = {"type": "UNetDiscriminatorSN", "num_in_ch": 3, "num_feat": 4}
 ADVERSARIAL = {"gan_opt": GAN, "net_d_iters": 1, "net_d_init_iters": 0, "optim_d": {"type": "Adam", "lr": 1e-3}}
 # A pool that is full before the run is resumed. RealESRGANDataset reads the folder without a list of names.
-DEFAULTS = {name: key.default for name, key in DEGRADATION.items() if key.default is not None}
-REAL = {**DEFAULTS, "gt_size": 32, "queue_size": 2}
-del REAL["degradation"]
+REAL = {**{name: DEGRADATION[name].default for name in REAL_ONLY}, "gt_size": 32, "queue_size": 2}
 USM = ("l1_gt_usm", "percep_gt_usm", "gan_gt_usm")
 HR_ONLY = {"type": "RealESRGANDataset", "dataroot_gt": "train/hr", "batch_size_per_gpu": 1}
 
@@ -33,7 +31,7 @@ MODELS = {
     "SwinIRModel": {"network_g": SWINIR},
     "SRGANModel": {"network_g": RRDB, "network_d": UNET},
     "ESRGANModel": {"network_d": UNET},
-    "RealESRNetModel": {**REAL},
+    "RealESRNetModel": {**REAL, "gt_usm": False},
     "RealESRGANModel": {**REAL, "network_d": UNET, **dict.fromkeys(USM, True)},
     "RealRGTModel": {"degradation": "real", "gt_size": 32, "queue_size": 2},
     "RealRGTModel photo": {"degradation": "photo", "queue_size": 4},
@@ -42,11 +40,10 @@ MODELS = {
 
 
 def choose(run, model):
-    run.options.update(model_type=model.split()[0], **MODELS[model])
+    run.options.update(model_type=model.split()[0], **MODELS.get(model, {}))
+    run.options["path"]["param_key_g"] = "params_ema"  # a resumed network has its own weights, not the averaged ones
     if "RealRGT" not in model:
         del run.options["train"]["grad_clip"]
-    if model == "RealESRGANModel":
-        del run.options["gt_usm"]
     if "Real" in model and "photo" not in model:
         data = run.options["datasets"]["train"]
         for name in ("dataroot_lq", "gt_size"):
@@ -80,7 +77,7 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one_bit_for_bit(run, basicsr_com
     assert (run.run_folder / "metrics.csv").read_text() == (run.root / "unbroken/metrics.csv").read_text()
 
 
-@pytest.mark.parametrize("model", ["SRModel", "SRGANModel", "RealRGTGANModel photo"])
+@pytest.mark.parametrize("model", ["SRModel", "RGTModel", "SRGANModel", "RealRGTGANModel photo"])
 @pytest.mark.parametrize("bad", [{2}, {2, 3}])
 def test_steps_that_are_not_finite_are_left_out_and_end_a_run_that_goes_on_with_them(
     run, basicsr_command, monkeypatch, model, bad
@@ -119,7 +116,7 @@ def test_steps_that_are_not_finite_are_left_out_and_end_a_run_that_goes_on_with_
         assert states == [False, True, False, False]
     else:
         assert code == 1
-        assert states == [False, True, *([] if "RealRGT" in model else [True])]  # RGTModel's step itself ends the run
+        assert states == [False, True, *([] if "RGT" in model else [True])]  # RGTModel's step itself ends the run
         [line] = [line for line in printed.splitlines() if "error:" in line]
         assert re.search(
             rf"iteration 3: the loss l_\w+ is nan{images}; bad steps in a row: 2 \(train\.nan_patience\)", line

@@ -78,19 +78,14 @@ def test_a_terminal_shows_a_bar_below_whole_log_lines(run):
     assert set(written) <= set(lines), "log lines are whole, on the terminal and in the file"
 
 
-def test_output_to_a_pipe_has_only_basicsrs_lines(run):
+def test_a_pipe_gets_only_basicsrs_lines_and_a_csv_has_losses_and_metrics_on_request(run):
+    run.options["logger"].update(csv=True, use_tb_logger=False)
     run.options["val"]["pbar"] = True
     code, printed = run.train()
     assert code == 0, printed
     assert "\r" not in printed
     assert "ETA" not in printed
     assert len(re.findall(r"iter: +\d+, lr:\(.*l_pix: ", printed)) == 8
-
-
-def test_losses_and_metrics_are_in_a_csv_on_request(run):
-    run.options["logger"].update(csv=True, use_tb_logger=False)
-    code, printed = run.train()
-    assert code == 0, printed
     with (run.run_folder / "metrics.csv").open(newline="") as file:
         rows = [(row["iteration"], row["dataset"], row["name"]) for row in csv.DictReader(file)]
     training = [(str(iteration), "", name) for iteration in range(1, 9) for name in ("lr", "l_pix", "grad_norm")]

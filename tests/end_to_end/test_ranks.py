@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from rgt_arch.cli.basicsr_command import main
 from rgt_arch.training import ranks
 
 from .. import warm
@@ -216,25 +215,24 @@ def test_two_ranks_divide_a_test_and_get_the_means_of_one_process(make):
     assert [len(part) for part in found[0]] == [4, 4]
 
 
-def test_restart_by_torchrun_resumes_only_a_run_begun_by_its_first_attempt(project, monkeypatch, capfd):
+def test_restart_by_torchrun_resumes_only_a_run_begun_by_its_first_attempt(project, basicsr_command, monkeypatch):
     """Not an older unfinished run, which the first attempt refused, or should have archived before it died."""
-    monkeypatch.chdir(project.root)
-    monkeypatch.setattr("sys.path", [*sys.path])
 
-    def train(*arguments: str, total_iter: int) -> int:
+    def train(*arguments: str, total_iter: int) -> tuple[int, str]:
         project.options["train"]["total_iter"] = total_iter
-        return main(["train", "-opt", project.write(), *arguments])
+        return basicsr_command(*arguments)
 
-    assert train(total_iter=3) == 0
+    assert train(total_iter=3)[0] == 0
     (project.run_folder / "models/net_g_latest.pth").unlink()  # as if it had been killed
     monkeypatch.setattr(ranks, "trying_since", lambda: time.time() + 1)
-    assert train(total_iter=5) == 2
-    assert "an unfinished run has this name" in capfd.readouterr().err
+    code, printed = train(total_iter=5)
+    assert code == 2
+    assert "an unfinished run has this name" in printed
     monkeypatch.setattr(ranks, "trying_since", lambda: time.time() - 3600)
-    assert train("--restart", total_iter=5) == 0
+    assert train("--restart", total_iter=5)[0] == 0
     assert project.logged_iterations() == [4, 5]
     assert not list(project.root.glob("experiments/*_archived_*"))
     monkeypatch.setattr(ranks, "trying_since", lambda: time.time() + 1)
-    assert train("--restart", total_iter=6) == 0
+    assert train("--restart", total_iter=6)[0] == 0
     assert project.logged_iterations() == [1, 2, 3, 4, 5, 6]
     assert len(list(project.root.glob("experiments/*_archived_*"))) == 1

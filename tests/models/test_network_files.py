@@ -15,6 +15,7 @@ from rgt_arch.weights import zoo
 from rgt_arch.weights.inspecting import is_derived
 from rgt_arch.weights.writing import convert_checkpoint
 
+from ..conftest import MakesFolder
 from .conftest import CONV, RGT
 
 
@@ -105,13 +106,9 @@ def test_weights_load_by_name(build, tmp_path, monkeypatch):
 
 
 def test_unusable_files_end_in_one_line(build, tmp_path):
-    class Evil:
-        def __reduce__(self):
-            return (Path.touch, (tmp_path / "ran",))
-
     torch.save({"params": {"conv.weight": torch.rand(2, 2)}}, tmp_path / "other.pth")
     torch.save({"params": build(CONV, is_train=False).net_g.state_dict()}, tmp_path / "conv.pth")
-    torch.save({"params": {"a": Evil()}}, tmp_path / "evil.pth")
+    torch.save({"params": {"a": MakesFolder(tmp_path / "ran")}}, tmp_path / "evil.pth")
     wider = {**CONV, "num_feat": 16}
     for name, network, strict, message in (
         ("other", RGT, True, "does not fit RGT: without"),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import random
 import urllib.error
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -15,6 +15,8 @@ from basicsr.metrics import calculate_metric
 
 from rgt_arch.errors import UserError
 from rgt_arch.models import pyiqa_metric
+
+from ..conftest import MakesFolder
 
 pyiqa = pytest.importorskip("pyiqa", reason="needs pyiqa: pip install 'rgt-arch[metrics]'", exc_type=ImportError)
 
@@ -53,14 +55,6 @@ def test_grey_images_are_measured_as_three_equal_channels() -> None:
     assert values[0] == values[1]
 
 
-class Malicious:
-    def __init__(self, path: Path) -> None:
-        self.path = str(path)
-
-    def __reduce__(self) -> Any:
-        return os.mkdir, (self.path,)
-
-
 def test_weights_come_from_a_file_that_runs_no_code_and_the_callers_random_numbers_stay(tmp_path: Path) -> None:
     from pyiqa.archs.cnniqa_arch import CNNIQA
 
@@ -72,7 +66,7 @@ def test_weights_come_from_a_file_that_runs_no_code_and_the_callers_random_numbe
     with torch.no_grad():
         assert value == pytest.approx(float(network(tensor(images()[0]))), rel=1e-5)
     other = tmp_path / "other.pth"
-    torch.save({"params": Malicious(tmp_path / "executed")}, other)
+    torch.save({"params": MakesFolder(tmp_path / "executed")}, other)
     with pytest.raises(UserError, match=r"pyiqa's metric cnniqa: .*other\.pth: is damaged or holds more than tensors"):
         measured("cnniqa", options={"pretrained_model_path": str(other)})
     assert not (tmp_path / "executed").exists()
@@ -92,10 +86,8 @@ def test_metrics_join_a_validation_and_need_gt_only_if_they_compare(build, loade
 def test_missing_network_ends_a_validation_in_one_line_with_the_place_for_the_file(
     build, loader, monkeypatch, tmp_path
 ) -> None:
-    def refuse(*_arguments: object, **_keywords: object) -> None:
-        raise urllib.error.URLError(OSError(-2, "Name or service not known"))
-
-    monkeypatch.setattr("torch.hub.urlopen", refuse)
+    refused = urllib.error.URLError(OSError(-2, "Name or service not known"))
+    monkeypatch.setattr("torch.hub.urlopen", Mock(side_effect=refused))
     monkeypatch.setattr("pyiqa.utils.download_util.DEFAULT_CACHE_DIR", str(tmp_path / "pyiqa"))
     pyiqa_metric._load.cache_clear()
     model = build(val={"metrics": {"quality": {"type": "pyiqa", "metric": "cnniqa"}}})

@@ -197,13 +197,3 @@ def test_stopped_validation_leaves_no_results(build, loader, drawn, after):
     assert hasattr(model, "best_metric_results") is ended
     written = [("metrics/Set/psnr", model.metric_results["psnr"], 7)] if ended else []
     assert [call.args for call in board.add_scalar.call_args_list] == written
-
-
-def test_best_result_keeps_its_iteration(build, loader, monkeypatch):
-    model = build()
-    values = iter([20.0, 30.0, 25.0])
-    monkeypatch.setattr("rgt_arch.models.validation.calculate_metric", lambda *_: next(values))
-    for iteration in (1, 2, 3):
-        assert model.validation(loader(1), iteration, None, False)
-        assert model.metric_results["psnr"] == {1: 20.0, 2: 30.0, 3: 25.0}[iteration]
-    assert model.best_metric_results == {"Set": {"psnr": {"better": "higher", "val": 30.0, "iter": 2}}}

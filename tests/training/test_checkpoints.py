@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import logging
-import os
 import random
 
 import numpy as np
@@ -233,17 +231,22 @@ def test_best_weights_by_a_metric_are_kept(begin, batch, loader, tmp_path, monke
     datasets = {"val": {"name": "Set"}, "val_2": {"name": "Other"}}
     model, manager = begin(logger={"keep_best": "psnr", "keep_checkpoints": 1}, datasets=datasets, val=val)
     sets = loader(1), loader(1, name="Other")
-    values = iter([20.0, 40.0, 30.0, 10.0, 20.0, 50.0] if better == "higher" else [3.0, 1.0, 2.0, 5.0, 4.0, 0.0])
-    monkeypatch.setattr("rgt_arch.models.validation.calculate_metric", lambda *_: next(values))
+    values = [20.0, 40.0, 30.0, 10.0, 20.0, 50.0] if better == "higher" else [3.0, 1.0, 2.0, 5.0, 4.0, 0.0]
+    given, seen = iter(values), []
+    monkeypatch.setattr("rgt_arch.models.validation.calculate_metric", lambda *_: next(given))
     for iteration in (1, 2, 3):
         step(model, batch, iteration)
         for data in sets:
             model.validation(data, iteration, None, False)
+            seen.append(model.metric_results["psnr"])
         manager.save_validation(iteration)
+    assert seen == values
     best = load_data_only(tmp_path / "models/net_g_best.pth")
     assert best["rgt_info"]["iteration"] == 2
-    value = {"higher": "30.0000", "lower": "2.0000"}[better]
-    assert [line for line in log if "net_g_best" in line][-1] == f"Saved net_g_best.pth: psnr {value} at iteration 2"
+    value = {"higher": 30.0, "lower": 2.0}[better]
+    assert model.best_metric_results["Set"] == {"psnr": {"better": better, "val": value, "iter": 2}}
+    said = f"Saved net_g_best.pth: psnr {value:.4f} at iteration 2"
+    assert [line for line in log if "net_g_best" in line][-1] == said
 
 
 def test_non_finite_weights_do_not_replace_finite_ones(begin, batch, tmp_path, log):
@@ -257,21 +260,6 @@ def test_non_finite_weights_do_not_replace_finite_ones(begin, batch, tmp_path, l
     with pytest.raises(UserError, match="the weights are not finite"):
         manager.save_latest(2)
     assert files(tmp_path) == ["1.state", "net_g_1.pth"]
-
-
-@pytest.fixture
-def full(monkeypatch):
-    """Simulate a full disk for files whose names contain a word of the returned list."""
-    words: list[str] = []
-    replace = os.replace
-
-    def refuse(source, target):
-        if any(word in str(target) for word in words):
-            raise OSError(errno.ENOSPC, "No space left on device")
-        replace(source, target)
-
-    monkeypatch.setattr(os, "replace", refuse)
-    return words
 
 
 @pytest.mark.parametrize("word", [".pth", ".state"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import urllib.error
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -39,10 +40,8 @@ def test_errors_become_user_errors_of_one_line(error, line):
 
 
 def test_downloads_that_fail_name_source_and_place(monkeypatch, tmp_path):
-    def refuse(*_arguments, **_keywords):
-        raise urllib.error.URLError(OSError(-2, "Name or service not known"))
-
-    monkeypatch.setattr("torch.hub.urlopen", refuse)
+    refused = urllib.error.URLError(OSError(-2, "Name or service not known"))
+    monkeypatch.setattr("torch.hub.urlopen", Mock(side_effect=refused))
     url = "https://download.example/vgg19.pth"
     with pytest.raises(urllib.error.URLError) as caught:
         torch.hub.load_state_dict_from_url(url, model_dir=str(tmp_path))

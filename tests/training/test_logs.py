@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import types
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -186,10 +187,7 @@ def test_resumed_training_continues_its_wandb_run(opt, wandb):
 
 def test_error_of_wandb_is_reported_in_one_line(opt, wandb, monkeypatch):
     opt["logger"]["wandb"]["project"] = "mine"
-
-    def refuse(**_):
-        raise wandb.Error("No API key configured.\nUse `wandb login` to log in.")
-
-    monkeypatch.setattr(wandb, "init", refuse)
+    refused = wandb.Error("No API key configured.\nUse `wandb login` to log in.")
+    monkeypatch.setattr(wandb, "init", Mock(side_effect=refused))
     with pytest.raises(UserError, match=r"logger:wandb: No API key .* in; or set WANDB_MODE=offline, or project: ~$"):
         Numbers(opt, 0, LOGGER)

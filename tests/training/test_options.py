@@ -8,7 +8,6 @@ import yaml
 
 from rgt_arch.cli.basicsr_command import COMMANDS, MAIN
 from rgt_arch.cli.commands import build_parser
-from rgt_arch.errors import UsageError
 from rgt_arch.training import options, ranks
 from rgt_arch.training.options import Flags, read_options
 
@@ -86,11 +85,6 @@ def test_folder_of_a_run_can_be_given_as_in_basicsrs_newest_version(read, monkey
         paths = read({"path": {folder: "~/runs/1"}}, is_train=is_train)["path"]
         assert (paths[folder], paths["log"]) == ("/home/somebody/runs/1",) * 2
     assert read({"path": {"experiments_root": "~/runs/1"}})["path"]["models"] == "/home/somebody/runs/1/models"
-
-
-def test_module_that_cannot_be_imported_is_a_usage_error(read):
-    with pytest.raises(UsageError, match="--import not_there: ModuleNotFoundError"):
-        read(modules=["json", "not_there"])
 
 
 def test_home_in_the_name_of_the_option_file_is_expanded(monkeypatch):
