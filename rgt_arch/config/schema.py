@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from types import NoneType, UnionType
 from typing import Any, Literal, NewType, Union, get_args, get_origin, get_type_hints
 
@@ -38,6 +38,7 @@ class Key:
     `| None`, if `~` is valid. required: "degrade" is needed in training if the model makes the LR images. low, above,
     high: limits of a number or of a list's items; low and high are valid values. count: number of a list's items; two
     are the ends of a range. example: the value that a message about a missing key proposes, by default `default`.
+    owner: the model that reads the key of a dataclass, if not every model does.
     """
 
     takes: Any
@@ -49,6 +50,7 @@ class Key:
     count: int | None = None
     example: str = ""
     default: Any = None
+    owner: str = ""
 
     @cached_property
     def nullable(self) -> bool:
@@ -81,15 +83,19 @@ def key(text: str, required: str = "", **settings: Any) -> Any:
     return field(default=settings.get("default"), metadata={"text": text, "required": required, **settings})
 
 
+rgt_key = partial(key, owner="RGTModel")
+"""Declare a key that only RGTModel reads."""
+
+
 def all_keys(section: type) -> dict[str, Key]:
-    """Return the keys of a section's dataclass, including its parents' keys."""
+    """Return the keys of a section's dataclass."""
     hints = get_type_hints(section)
     return {each.name: Key(hints[each.name], **each.metadata) for each in fields(section)}
 
 
-def own_keys(section: type) -> dict[str, Key]:
-    """Return the keys of a section's dataclass without its parents' keys."""
-    return {name: spec for name, spec in all_keys(section).items() if name in vars(section)["__annotations__"]}
+def own_keys(section: type, owner: str = "") -> dict[str, Key]:
+    """Return the keys of a section's dataclass that `owner` reads; without it, the keys that every model reads."""
+    return {name: spec for name, spec in all_keys(section).items() if spec.owner == owner}
 
 
 class WrongValueError(ValueError):

@@ -8,40 +8,25 @@ from typing import Any, Literal, TypeVar
 
 from rgt_arch.config.loading import KeyPath, value_at
 from rgt_arch.config.problems import key_name, short
-from rgt_arch.config.schema import Key, WrongValueError, all_keys, convert, key
+from rgt_arch.config.schema import Key, WrongValueError, all_keys, convert, key, rgt_key
 from rgt_arch.errors import UsageError
 
 S = TypeVar("S")
 
 
 @dataclass(frozen=True)
-class TrainKeys:
-    """The keys of `train` that our loop reads, for every model."""
+class TrainSettings:
+    """The keys of `train` that our loop reads, and those that RGTModel adds to BasicSR's."""
 
     nan_patience: int = key(
         "steps in a row with a loss or gradient that is not finite that end the run", low=1, default=10
     )
-
-
-@dataclass(frozen=True)
-class TrainSettings(TrainKeys):
-    """The keys of `train` that RGTModel adds to BasicSR's."""
-
-    init: Literal["interpolation"] | None = key("weights to start from: interpolation, or random")
-    amp: Literal["auto", "bf16", "fp16"] | None = key("mixed precision; auto: bf16 where the device has it")
-    grad_clip: float | None = key("largest norm of the gradient", above=0)
-    accumulate: int = key("micro-batches per optimiser step, into which each loader batch is split", low=1, default=1)
-
-
-@dataclass(frozen=True)
-class ValKeys:
-    """The keys of `val` that every model reads."""
-
-    val_freq: int = key("validate every N steps", "train", low=1, example="5000", default=0)
-    save_img: bool = key("write the images", "always", example="false", default=False)
-    suffix: str | None = key("ending of image names in a test; ~ is the name of the run")
-    pbar: bool = key("show a progress bar", default=False)
-    metrics: dict | None = key("metrics by any name: type, then their arguments")
+    init: Literal["interpolation"] | None = rgt_key("weights to start from: interpolation, or random")
+    amp: Literal["auto", "bf16", "fp16"] | None = rgt_key("mixed precision; auto: bf16 where the device has it")
+    grad_clip: float | None = rgt_key("largest norm of the gradient", above=0)
+    accumulate: int = rgt_key(
+        "micro-batches per optimiser step, into which each loader batch is split", low=1, default=1
+    )
 
 
 SMALLEST_TILE = 16
@@ -67,17 +52,22 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class ValSettings(ValKeys):
-    """The keys of `val` that RGTModel reads."""
+class ValSettings:
+    """The keys of `val`."""
 
-    use_chop: bool = key("the official code's fixed 200-pixel pieces (tile is better)", default=False)
-    tile: Tile | None = key("{size, overlap} in LR pixels: tiles with blended seams, for little memory")
-    self_ensemble: bool = key("average over the 8 flips and rotations (RGT+)", default=False)
+    val_freq: int = key("validate every N steps", "train", low=1, example="5000", default=0)
+    save_img: bool = key("write the images", "always", example="false", default=False)
+    suffix: str | None = key("ending of image names in a test; ~ is the name of the run")
+    pbar: bool = key("show a progress bar", default=False)
+    metrics: dict | None = key("metrics by any name: type, then their arguments")
+    use_chop: bool = rgt_key("the official code's fixed 200-pixel pieces (tile is better)", default=False)
+    tile: Tile | None = rgt_key("{size, overlap} in LR pixels: tiles with blended seams, for little memory")
+    self_ensemble: bool = rgt_key("average over the 8 flips and rotations (RGT+)", default=False)
 
 
 @dataclass(frozen=True)
-class LoggerKeys:
-    """The keys of `logger` that every run reads."""
+class LoggerSettings:
+    """The keys of `logger`."""
 
     print_freq: int = key("log every N steps", "train", low=1, example="100", default=0)
     save_checkpoint_freq: int = key("save every N steps", "train", low=1, example="5000", default=0)
@@ -85,13 +75,7 @@ class LoggerKeys:
     csv: bool = key("write losses and validation metrics to experiments/NAME/metrics.csv, a value a row", default=False)
     wandb: dict | None = key("Weights & Biases; needs use_tb_logger: true")
     keep_checkpoints: int | None = key("how many checkpoints to keep, the newest; ~ is all", low=1)
-
-
-@dataclass(frozen=True)
-class LoggerSettings(LoggerKeys):
-    """The keys of `logger` that runs of RGTModel read."""
-
-    keep_best: str | None = key(
+    keep_best: str | None = rgt_key(
         "a metric of val:metrics: the best weights on the first val data set are net_g_best.pth"
     )
 

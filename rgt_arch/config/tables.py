@@ -8,16 +8,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from rgt_arch.config.loading import KeyPath
 from rgt_arch.config.schema import FilePath, Key, limits, own_keys
-from rgt_arch.config.settings import (
-    LoggerKeys,
-    LoggerSettings,
-    Tile,
-    TrainKeys,
-    TrainSettings,
-    ValKeys,
-    ValSettings,
-    read_keys,
-)
+from rgt_arch.config.settings import LoggerSettings, Tile, TrainSettings, ValSettings, read_keys
 
 # Keys of early BasicSR versions (its EDSR files of 2020 have them) and their names in 1.4.2.
 RENAMED = {
@@ -280,12 +271,12 @@ TABLES = (
     Table(_IO, "", _BACKEND),
     Table(_IO, "lmdb", _LMDB),
     Table(("path",), "SRModel", _PATH),
-    Table(("train",), "SRModel", {**_TRAIN, **own_keys(TrainKeys)}),
-    Table(("val",), "SRModel", own_keys(ValKeys)),
-    Table(("train",), "RGTModel", own_keys(TrainSettings)),
-    Table(("val",), "RGTModel", own_keys(ValSettings)),
+    Table(("train",), "SRModel", {**_TRAIN, **own_keys(TrainSettings)}),
+    Table(("val",), "SRModel", own_keys(ValSettings)),
+    Table(("train",), "RGTModel", own_keys(TrainSettings, "RGTModel")),
+    Table(("val",), "RGTModel", own_keys(ValSettings, "RGTModel")),
     Table(("val", "tile"), "RGTModel", own_keys(Tile)),
-    Table(("logger",), "RGTModel", own_keys(LoggerSettings)),
+    Table(("logger",), "RGTModel", own_keys(LoggerSettings, "RGTModel")),
     Table((), "SRGANModel", _TOP_GAN),
     Table(("path",), "SRGANModel", _PATH_GAN),
     Table(("train",), "SRGANModel", _TRAIN_GAN),
@@ -297,7 +288,7 @@ TABLES = (
     ),
     Table((), "RealESRNetModel", {**_REAL, **_REAL_BASICSR, **_REAL_NET}),
     Table((), "RealESRGANModel", {**_REAL, **_REAL_BASICSR, **_REAL_GAN}),
-    Table(("logger",), "", own_keys(LoggerKeys)),
+    Table(("logger",), "", own_keys(LoggerSettings)),
     Table(("logger", "wandb"), "", _WANDB),
     Table(("dist_params",), "", _DIST_PARAMS),
 )
