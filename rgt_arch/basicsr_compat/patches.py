@@ -95,7 +95,8 @@ _MODULES = {patch.module for patch in PATCHES} | REGISTRATIONS.keys()
 
 
 class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """The first finder on sys.meta_path: patches the modules that the others find, and loads a fallback for others."""
+    """The first finder on sys.meta_path. It patches modules that the other finders find, and makes those of FALLBACKS
+    that they do not find."""
 
     def find_spec(self, fullname: str, path: Any, target: Any = None) -> ModuleSpec | None:
         if fullname not in _MODULES and fullname not in FALLBACKS:

@@ -143,7 +143,9 @@ class CheckpointManager:
         except UserError as error:
             self._failures += iteration != self._failed_at  # a checkpoint and the best weights count as one save
             self._failed_at = iteration
-            self._drop_half(iteration)
+            # resuming needs networks and state, and disk space may be short
+            if not (self._states / f"{iteration}.state").exists():
+                _delete(*self._models.glob(f"net_*_{iteration}.pth"))
             newest = next(iter(saved_iterations(self._states)), None)
             kept = "no checkpoint is saved yet" if newest is None else f"the last checkpoint, {newest}, is kept"
             if self._failures >= FAILURES:
@@ -156,11 +158,6 @@ class CheckpointManager:
             )
             return False
         return True
-
-    def _drop_half(self, iteration: int) -> None:
-        """Delete the networks of a save without its state: resuming needs both, and disk space may be short."""
-        if not (self._states / f"{iteration}.state").exists():
-            _delete(*self._models.glob(f"net_*_{iteration}.pth"))
 
     def _prune(self, iteration: int) -> None:
         """Keep the newest `logger.keep_checkpoints` checkpoints up to `iteration`. Later ones belong to another run."""

@@ -74,8 +74,10 @@ class FolderLock:
 
 def prepare_run(opt: Options, *, goes_on: bool) -> None:
     """Make the folders of a training run. A new run archives an earlier one of the same name, as BasicSR does."""
-    if goes_on:
-        _remove_part_files(Path(opt["path"]["experiments_root"]))
+    if goes_on:  # delete temporary files of `files.written_whole` that a killed run left, some as large as a checkpoint
+        for left in Path(opt["path"]["experiments_root"]).rglob(".*.part*"):
+            if re.fullmatch(r"\..+\.\d+\.part(\.\w+)?", left.name) and left.is_file():
+                left.unlink(missing_ok=True)
     else:
         _archive(opt["path"]["experiments_root"])
         if opt["logger"].get("use_tb_logger") and "debug" not in opt["name"]:
@@ -110,13 +112,6 @@ def _make_folders(opt: Options) -> None:
             os.makedirs(folder, exist_ok=True)
         except OSError as error:
             raise UsageError(f"{folder}: cannot be created ({error.strerror}); run in another folder") from error
-
-
-def _remove_part_files(folder: Path) -> None:
-    """Delete temporary files of `files.written_whole` that a killed run left, some as large as a checkpoint."""
-    for left in folder.rglob(".*.part*"):
-        if re.fullmatch(r"\..+\.\d+\.part(\.\w+)?", left.name) and left.is_file():
-            left.unlink(missing_ok=True)
 
 
 def copy_option_file(file: str, folder: str) -> None:
