@@ -124,23 +124,25 @@ class Project:
         settings: dict[str, Any] = {"cwd": self.root, "merged": True, "PYTHONPATH": HERE}
         return warm.start_ranks("-m", "rgt_arch.cli", *arguments, **settings, **variables)
 
-    def start(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run `basicsr …` or `rgt …` in the project and wait. `stdout` of the result includes stderr."""
+    def start(self, *command: str, code: int = 0, **environment: str) -> str:
+        """Run `basicsr …` or `rgt …` in the project, which must return `code`. Returns stdout and stderr together."""
         [process] = self.begin(*command[1:], **environment)
-        return subprocess.CompletedProcess(command, process.wait(), process.stdout)
+        assert process.wait() == code, process.stdout
+        return process.stdout
 
-    def train(self, *arguments: str, blows: Sequence[dict[str, Any]] = ()) -> tuple[int, str]:
-        """Exit code and output of `basicsr train` with the current options and watched.py."""
+    def train(self, *arguments: str, code: int = 0, blows: Sequence[dict[str, Any]] = ()) -> str:
+        """As `start`, for `basicsr train` with the current options and watched.py."""
         self.write()
-        done = self.start("basicsr", *TRAIN, *arguments, BLOWS=json.dumps(blows))
-        return done.returncode, done.stdout
+        return self.start("basicsr", *TRAIN, *arguments, code=code, BLOWS=json.dumps(blows))
 
-    def start_from_shell(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run any command in the project as users start it, and wait."""
+    def start_from_shell(self, *command: str, code: int = 0, **environment: str) -> str:
+        """As `start`, for any command as users start it."""
         env = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
         env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", "")])
         pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        return subprocess.run(command, cwd=self.root, env=env, timeout=300, check=False, **pipes)
+        run = subprocess.run(command, cwd=self.root, env=env, timeout=300, check=False, **pipes)
+        assert run.returncode == code, run.stdout
+        return str(run.stdout)
 
     def logged_iterations(self) -> list[int]:
         """Iterations in the newest log, in order."""
@@ -167,19 +169,20 @@ def project(photographs: Path, tmp_path: Path) -> Project:
 @pytest.fixture
 def basicsr_command(
     project: Project, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int, str]]:
-    """basicsr_command(*arguments, command="train"): exit code and output of `basicsr` in this process."""
+) -> Callable[..., str]:
+    """basicsr_command(*arguments, command="train", code=0): output of `basicsr` here, which must return `code`."""
     monkeypatch.chdir(project.root)
     monkeypatch.setattr("sys.path", [*sys.path])
 
-    def call(*arguments: str, command: str = "train") -> tuple[int, str]:
+    def call(*arguments: str, command: str = "train", code: int = 0) -> str:
         capfd.readouterr()
         try:
-            code = main([command, "-opt", project.write(), *arguments])
+            ended = main([command, "-opt", project.write(), *arguments])
         except SystemExit as leaving:
-            code = int(leaving.code or 0)
-        printed = capfd.readouterr()
-        return code, printed.out + printed.err
+            ended = int(leaving.code or 0)
+        printed = "".join(capfd.readouterr())
+        assert ended == code, printed
+        return printed
 
     return call
 

@@ -176,6 +176,5 @@ def test_console_scripts_print_the_same(prepared: Project, what: str, command: s
     row.spoil(prepared)
     here = run(prepared.root, row.command)
     before = contents(prepared.root)
-    process = prepared.start_from_shell(*row.command.split())
-    assert (process.returncode, process.stdout) == (here.code, here.out + here.err)
+    assert prepared.start_from_shell(*row.command.split(), code=here.code) == here.out + here.err
     assert contents(prepared.root) == before

@@ -40,8 +40,7 @@ def fixed(tmp_path: Path) -> Path:
 def test_training_gives_the_same_numbers_on_both(fixed: Path, project) -> None:
     arguments = ("train", "-opt", project.write())
     theirs = project.start_from_shell(sys.executable, "-c", TRAIN, *arguments, PYTHONPATH=str(fixed))
-    assert theirs.returncode == 0, theirs.stdout[-3000:]
     ours = project.start("basicsr", *arguments)
-    numbers = [re.findall(r"l_pix: (\S+)|# psnr: (\S+)", run.stdout) for run in (theirs, ours)]
+    numbers = [re.findall(r"l_pix: (\S+)|# psnr: (\S+)", printed) for printed in (theirs, ours)]
     assert numbers[0] == numbers[1]
     assert len(numbers[0]) >= 6

@@ -54,13 +54,12 @@ def small(project, command):
 
 def test_a_hosts_own_scripts_train_resume_and_test(project):
     train = ("train.py", "-opt", small(project, "train"))
-    run = project.start_from_shell(sys.executable, *train)
-    assert run.returncode == 0, run.stdout
-    assert run.stdout.endswith("everything else is BasicSR's\n")
+    printed = project.start_from_shell(sys.executable, *train)
+    assert printed.endswith("everything else is BasicSR's\n")
     assert project.logged_iterations() == [1, 2]
     models = project.run_folder / "models"
     assert sorted(path.name for path in models.iterdir()) == ["net_g_1.pth", "net_g_2.pth", "net_g_latest.pth"]
-    assert len(re.findall(r"# psnr: \d", run.stdout)) >= 2
+    assert len(re.findall(r"# psnr: \d", printed)) >= 2
 
     run = warm.run(*train, "--auto_resume", "--force_yml", "train:total_iter=3", cwd=project.root, merged=True)
     assert run.returncode == 0, run.stdout

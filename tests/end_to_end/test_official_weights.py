@@ -14,7 +14,7 @@ from spandrel import ModelLoader
 from rgt_arch import rgt_s
 
 
-def test_official_weights_give_spandrels_images(project: Any, basicsr_command: Callable[..., tuple[int, str]]) -> None:
+def test_official_weights_give_spandrels_images(project: Any, basicsr_command: Callable[..., str]) -> None:
     weights = project.root / "RGT_S_x2.pth"
     torch.save({"params": fill(rgt_s(2, depth=[2], num_heads=[6])).state_dict()}, weights)
     arguments = {"depth": [2], "num_heads": [6], "embed_dim": 180, "mlp_ratio": 2, "split_size": [8, 32]}
@@ -24,8 +24,7 @@ def test_official_weights_give_spandrels_images(project: Any, basicsr_command: C
     )
     project.options["path"] = {"pretrain_network_g": str(weights), "strict_load_g": True}
     project.options["val"]["save_img"] = True
-    code, printed = basicsr_command(command="test")
-    assert code == 0, printed[-3000:]
+    basicsr_command(command="test")
     theirs = ModelLoader().load_from_file(weights).model.eval()
     for path in sorted((project.root / "val/lr").glob("*.png")):
         image = torch.from_numpy(cv2.imread(str(path))[..., ::-1].copy()).permute(2, 0, 1)[None] / 255

@@ -81,8 +81,7 @@ def test_a_terminal_shows_a_bar_below_whole_log_lines(run):
 def test_a_pipe_gets_only_basicsrs_lines_and_a_csv_has_losses_and_metrics_on_request(run):
     run.options["logger"].update(csv=True, use_tb_logger=False)
     run.options["val"]["pbar"] = True
-    code, printed = run.train()
-    assert code == 0, printed
+    printed = run.train()
     assert "\r" not in printed
     assert "ETA" not in printed
     assert len(re.findall(r"iter: +\d+, lr:\(.*l_pix: ", printed)) == 8
@@ -94,6 +93,5 @@ def test_a_pipe_gets_only_basicsrs_lines_and_a_csv_has_losses_and_metrics_on_req
     assert not (run.root / "tb_logger").exists()
 
     run.options["logger"].update(csv=False)
-    code, printed = run.train("--restart")
-    assert code == 0, printed
+    run.train("--restart")
     assert not (run.run_folder / "metrics.csv").exists()
