@@ -208,8 +208,9 @@ def test_trying_the_validation_leaves_the_run_as_it_is(basicsr_command, run, mon
     assert files[0] == files[1] == [f"visualization/img{number}/img{number}_3.png" for number in range(2)]
 
 
-def test_images_of_one_name_in_two_validation_sets_are_both_saved(basicsr_command, project):
-    """By BasicSR's models; by RGTModel in test_ranks.py."""
+@pytest.mark.parametrize("model", ["SRModel", "RGTModel"])
+def test_images_of_one_name_in_two_validation_sets_are_both_saved(basicsr_command, project, model):
+    project.options["model_type"] = model
     project.options["datasets"]["val_2"] = {**project.options["datasets"]["val"], "name": "again"}
     project.options["val"]["save_img"] = True
     basicsr_command()
