@@ -18,12 +18,10 @@ from rgt_arch.errors import UserError, few, printable
 from rgt_arch.files import check_place
 from rgt_arch.inference.batches import Batches
 from rgt_arch.inference.memory import is_out_of_memory
-from rgt_arch.inference.pictures.reading import picture_pixels
 from rgt_arch.inference.pictures.writing import comparison_path, write_comparison, write_picture
 from rgt_arch.inference.planning import CHOSEN_FOR, Job, Output, Plan, plan_jobs
 from rgt_arch.inference.sharing import Crew, LostContactError, joined_crew
 from rgt_arch.inference.upscaler import Upscaler
-from rgt_arch.inference.video.reading import video_pixels
 from rgt_arch.inference.video.upscaling import upscale_video
 from rgt_arch.progress import Progress
 from rgt_arch.weights.zoo import DEFAULT_WEIGHTS, ZOO
@@ -71,40 +69,6 @@ def _place(files: Sequence[Path]) -> str:
     return f": {folder}" if folder != folder.parent else ""
 
 
-@dataclass
-class _Work:
-    """The jobs to do, in their order, and what is known before they begin."""
-
-    jobs: list[Job]
-    sizes: list[int]
-    """Input pixels of each job."""
-    existing: set[Path]
-    """Targets that may be replaced."""
-    outcome: Outcome
-    notes: list[str]
-    """Lines for the user."""
-
-    def packed(self) -> str:
-        """Return a text for `unpacked` in another process."""
-        return json.dumps(asdict(self), default=lambda value: [*value] if isinstance(value, set) else str(value))
-
-    @classmethod
-    def unpacked(cls, text: str) -> _Work:
-        fields = json.loads(text)
-        for job in fields["jobs"]:
-            job.update(source=Path(job["source"]), target=Path(job["target"]))
-        fields["jobs"] = [Job(**job) for job in fields["jobs"]]
-        fields["existing"] = set(map(Path, fields["existing"]))
-        fields["outcome"]["there"] = [*map(Path, fields["outcome"]["there"])]
-        fields["outcome"] = Outcome(**fields["outcome"])
-        return cls(**fields)
-
-    def sort(self) -> None:
-        """Put the largest jobs first, so that the processes that share them end at about the same time."""
-        order = sorted(range(len(self.jobs)), key=lambda number: -self.sizes[number])
-        self.jobs, self.sizes = [self.jobs[number] for number in order], [self.sizes[number] for number in order]
-
-
 def upscale_files(
     inputs: Sequence[str | Path], output: Output, weights: str | Path | None = None, **options: Any
 ) -> Outcome:
@@ -121,22 +85,30 @@ def upscale_files(
             print(warning.message, file=sys.stderr)
         return upscaler
 
-    def plan() -> _Work:
+    def planned() -> Plan:
         scale = ZOO[DEFAULT_WEIGHTS].scale if weights is None else upscaler_of(weights).scale
-        return _prepared(plan_jobs(inputs, output, scale, weights), output)
+        return plan_jobs(inputs, output, scale, weights)
 
-    work = None
+    plan = Plan()
     try:
         with joined_crew(on_gpu=options.get("device") != "cpu") as crew:
             if crew is None:
-                return _run_all(plan(), upscaler_of, output)
+                return run_jobs(planned(), upscaler_of, output)
             call = repr((os.getcwd(), [*map(str, inputs)], output, weights, options))
-            work = _Work.unpacked(crew.from_rank_zero(lambda: plan().packed(), call))
-            work.sort()
-            return _run_all(work, upscaler_of, output, crew)
+            plan = _unpacked(crew.from_rank_zero(lambda: json.dumps(asdict(planned()), default=str), call))
+            plan.jobs.sort(key=lambda job: -job.pixels)  # so that all processes end at about the same time
+            return run_jobs(plan, upscaler_of, output, crew=crew)
     except LostContactError as error:
-        missing = [str(job.source) for job in work.jobs if not os.path.lexists(job.target)] if work else []
+        missing = [str(job.source) for job in plan.jobs if not os.path.lexists(job.target)]
         raise UserError(f"{error}{'; not made so far: ' if missing else ''}{few(missing)}") from error
+
+
+def _unpacked(text: str) -> Plan:
+    fields = json.loads(text)
+    for job in fields["jobs"]:
+        job.update(source=Path(job["source"]), target=Path(job["target"]))
+    passed_over = [*map(Path, fields["passed_over"])]
+    return Plan(**{**fields, "jobs": [Job(**job) for job in fields["jobs"]], "passed_over": passed_over})
 
 
 def run_jobs(
@@ -144,37 +116,19 @@ def run_jobs(
     upscaler_of: Callable[[str | Path], Upscaler],
     output: Output,
     bar: Callable[..., Progress] = Progress,
+    crew: Crew | None = None,
 ) -> Outcome:
     """Run all jobs with a progress bar in pixels. A failure is reported on stderr and does not stop the rest.
 
     upscaler_of: returns the Upscaler for the weights of a job, the same for equal weights. bar: makes the progress bar,
-    with the arguments of `Progress`. Their exceptions end the run.
+    with the arguments of `Progress`. Their exceptions end the run. crew: shares the jobs; only its rank 0 returns.
     """
-    return _run_all(_prepared(plan, output), upscaler_of, output, bar=bar)
-
-
-def _prepared(plan: Plan, output: Output) -> _Work:
-    existing = {job.target for job in plan.jobs if os.path.lexists(job.target)}
-    todo = [job for job in plan.jobs if output.overwrite or job.target not in existing]
-    outcome = Outcome(failures=plan.failures, passed_over=passed_over_by_suffix(plan.passed_over))
-    outcome.there += [] if output.overwrite else [job.target for job in plan.jobs if job.target in existing]
-    chosen = dict.fromkeys(str(job.weights) for job in todo) if plan.weights_are_chosen else ()
-    names = [f"weights for {CHOSEN_FOR[weights]}: {weights}; -w chooses others" for weights in chosen]
-    return _Work(todo, [_pixels(job) for job in todo], existing, outcome, [*plan.failures, *names])
-
-
-def _run_all(
-    work: _Work,
-    upscaler_of: Callable[[str | Path], Upscaler],
-    output: Output,
-    crew: Crew | None = None,
-    bar: Callable[..., Progress] = Progress,
-) -> Outcome:
-    """Run the jobs, or with a crew this process's share of them; then only rank 0 returns."""
-    jobs, sizes, outcome, done = work.jobs, work.sizes, work.outcome, 0
+    jobs = [job for job in plan.jobs if output.overwrite or not job.exists]
+    there = [job.target for job in plan.jobs if job.exists and not output.overwrite]
+    outcome, done = Outcome([], there, [*plan.failures], passed_over=passed_over_by_suffix(plan.passed_over)), 0
     leads = crew is None or crew.rank == 0
     title = "upscaling" if crew is None else f"upscaling ({crew.size} processes)"
-    with bar(sum(sizes), title, "px", large=True, shown=leads) as progress:
+    with bar(sum(job.pixels for job in jobs), title, "px", large=True, shown=leads) as progress:
 
         def note(text: str) -> None:
             if leads:
@@ -185,7 +139,7 @@ def _run_all(
             if failure:
                 outcome.failures.append(failure)
                 note(failure)
-                progress.leave_out(sizes[number])
+                progress.leave_out(jobs[number].pixels)
                 return
             outcome.made.append(jobs[number].target)
             outcome.notices += len(notices)
@@ -212,16 +166,18 @@ def _run_all(
             reach = crew.reach
         with numbers as own:
             upscalers = [upscaler_of(job.weights) for job in jobs]
-            for text in work.notes:
+            chosen = dict.fromkeys(str(job.weights) for job in jobs) if plan.weights_are_chosen else ()
+            names = [f"weights for {CHOSEN_FOR[weights]}: {weights}; -w chooses others" for weights in chosen]
+            for text in [*plan.failures, *names]:
                 note(text)
             most = max(1, len(jobs) // crew.size) if crew else len(jobs)
-            batches = Batches(own, jobs, sizes, upscalers, output, most)
+            batches = Batches(own, jobs, upscalers, output, most)
             for number in batches:
                 if crew and crew.is_ended:  # `number` was taken earlier, with a batch
                     break
-                failure, notices = _attempt(batches, number, jobs[number].target in work.existing, advance)
+                failure, notices = _attempt(batches, number, advance)
                 finish(number, (failure, notices))
-                done += 0 if failure else sizes[number]
+                done += 0 if failure else jobs[number].pixels
                 if not batches.is_ahead():  # the bar is not moved back
                     reach(done)
         if not leads:
@@ -230,14 +186,12 @@ def _run_all(
     return outcome
 
 
-def _attempt(
-    batches: Batches, number: int, may_replace: bool, advance: Callable[[int, int], None]
-) -> tuple[str, list[str]]:
+def _attempt(batches: Batches, number: int, advance: Callable[[int, int], None]) -> tuple[str, list[str]]:
     """Upscale one file. Returns the failure, or an empty text, and notices; both name the file."""
     job = batches.jobs[number]
     try:
         # written by another process, or an earlier target under another name on a disk that ignores case
-        if not may_replace and os.path.lexists(job.target):
+        if not job.exists and os.path.lexists(job.target):
             raise UserError(f"{job.target}: another program made it during this run, and it was not replaced")
         _make_folder(job)
         with warnings.catch_warnings(record=True) as told, _no_wider_than(job.source):
@@ -254,14 +208,6 @@ def _attempt(
 
 def _named(job: Job, text: str) -> str:
     return text if str(job.source) in text else f"{job.source}: {text}"
-
-
-def _pixels(job: Job) -> int:
-    """Input pixels of a file; 1 if it cannot be read, which `_run` reports later."""
-    try:
-        return max(1, video_pixels(job.source) if job.is_video else picture_pixels(job.source))
-    except (UserError, OSError):
-        return 1
 
 
 @contextmanager
@@ -287,7 +233,7 @@ def _make_folder(job: Job) -> None:
 
 def _run(batches: Batches, number: int, advance: Callable[[int, int], None]) -> list[str]:
     """Upscale one file and return notices for the user."""
-    job, size, output = batches.jobs[number], batches.sizes[number], batches.output
+    job, output = batches.jobs[number], batches.output
     notices: list[str] = []
     check_place(job.target)
     if job.is_video:
@@ -299,12 +245,13 @@ def _run(batches: Batches, number: int, advance: Callable[[int, int], None]) -> 
             batches.upscalers[number],
             outscale=output.scaling(),
             crf=output.crf,
-            progress=lambda done, total: advance(size * done // max(1, total), size),  # `size` is an estimate
+            # the number of pixels in the job is an estimate, too
+            progress=lambda done, total: advance(job.pixels * done // max(1, total), job.pixels),
             notify=notices.append,
         )
         return notices
-    picture, notices, pixels = batches.enlarged(number, advance)
-    notices += write_picture(job.target, picture.enlarged(pixels), quality=output.quality)
+    picture, pixels = batches.enlarged(number, advance)
+    notices += [*picture.notices, *write_picture(job.target, picture.enlarged(pixels), quality=output.quality)]
     comparison = comparison_path(job.target)
     if output.compare and os.path.lexists(comparison) and not output.overwrite:
         notices.append(f"{comparison} exists and was left as it is; --overwrite replaces it")

@@ -7,16 +7,17 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from rgt_arch.data.images import passed_over_by_suffix, walk_files
 from rgt_arch.errors import UsageError, UserError
-from rgt_arch.inference.pictures.reading import is_lossy
+from rgt_arch.inference.pictures.reading import is_lossy, picture_pixels
 from rgt_arch.inference.pictures.writing import PICTURE_SUFFIXES, WRITABLE_SUFFIXES, comparison_path
 from rgt_arch.inference.upscaler import Outscale
-from rgt_arch.inference.video.reading import VIDEO_SUFFIXES, is_video
+from rgt_arch.inference.video.reading import VIDEO_SUFFIXES, is_video, video_pixels
 from rgt_arch.inference.video.writing import TARGET_SUFFIXES, target_suffix
 from rgt_arch.weights.zoo import DEFAULT_WEIGHTS, PHOTO_WEIGHTS
 
@@ -42,6 +43,10 @@ class Job:
     """Whether the source is a video, by its content."""
     weights: str | Path = DEFAULT_WEIGHTS
     """A name or a file."""
+    exists: bool = False
+    """Whether there was a target when the run was planned."""
+    pixels: int = 1
+    """Input pixels according to the header; 1 if it cannot be read, or if the target exists and is kept."""
 
 
 @dataclass
@@ -49,7 +54,7 @@ class Plan:
     """The files to upscale, and what a search in folders found besides."""
 
     jobs: list[Job] = field(default_factory=list)
-    passed_over: set[Path] = field(default_factory=set)
+    passed_over: list[Path] = field(default_factory=list)
     """Files in folders, except hidden ones, that neither are a video nor have the suffix of a picture."""
     failures: list[str] = field(default_factory=list)
     """One line for each folder that cannot be listed."""
@@ -164,12 +169,18 @@ def plan_jobs(inputs: Sequence[str | Path], output: Output, scale: int, weights:
         besides = "; ".join(["", passed_over_by_suffix(plan.passed_over)] if plan.passed_over else [])
         raise UsageError(f"{', '.join(map(str, inputs))}: no pictures or videos to upscale{besides}")
     _refuse_collisions(jobs, output.compare)
-    plan.jobs = [replace(job, weights=_weights_for(job) if weights is None else weights) for job in jobs]
+    plan.jobs = [_completed(job, weights, output.overwrite) for job in jobs]
     return plan
 
 
-def _weights_for(job: Job) -> str:  # CHOSEN_FOR says the same in words
-    return PHOTO_WEIGHTS if job.is_video or is_lossy(job.source) else DEFAULT_WEIGHTS
+def _completed(job: Job, weights: str | Path | None, overwrite: bool) -> Job:
+    if weights is None:  # CHOSEN_FOR says the same in words
+        weights = PHOTO_WEIGHTS if job.is_video or is_lossy(job.source) else DEFAULT_WEIGHTS
+    exists, pixels = os.path.lexists(job.target), 1
+    if overwrite or not exists:
+        with suppress(UserError, OSError):  # raised again when the file is read
+            pixels = max(1, video_pixels(job.source) if job.is_video else picture_pixels(job.source))
+    return replace(job, weights=weights, exists=exists, pixels=pixels)
 
 
 def _named_job(source: Path, target: Path, extension: str) -> Job:
@@ -240,7 +251,7 @@ def _jobs_of(match: Path, place: str | None, suffix: str, extension: str, plan: 
     files = [file for file in files if results.isdisjoint(file.parents)]
     videos = {file for file in files if is_video(file)}
     passed_over = {file for file in files if file.suffix.lower() not in _READABLE} - videos
-    plan.passed_over |= passed_over
+    plan.passed_over += passed_over.difference(plan.passed_over)
     return [
         _job(file, file in videos, folder, file.relative_to(match), suffix, extension)
         for file in files

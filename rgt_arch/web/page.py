@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from rgt_arch.errors import UserError
 from rgt_arch.inference.jobs import run_jobs
-from rgt_arch.inference.pictures.reading import picture_pixels, read_picture
+from rgt_arch.inference.pictures.reading import read_picture
 from rgt_arch.inference.pictures.writing import panels
 from rgt_arch.inference.planning import Output, Plan, plan_jobs
 from rgt_arch.inference.upscaler import Upscaler
@@ -264,7 +264,7 @@ def _check_bounds(plan: Plan, factor: float) -> None:
     for job in plan.jobs:
         if job.is_video:
             raise UserError(f"{job.source}: is a video; this page takes pictures, and `rgt upscale` takes videos")
-        pixels = picture_pixels(job.source) * factor**2
+        pixels = job.pixels * factor**2
         if pixels > _MOST_PIXELS:
             raise UserError(
                 f"{job.source}: the result would have {pixels / 1e6:.0f} million pixels, and this page makes "

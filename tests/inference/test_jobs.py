@@ -358,7 +358,8 @@ def test_unwritable_targets_are_reported_before_upscaling(photos, tmp_path, monk
     Path("taken.png/x").mkdir(parents=True)
     options = Output(**output)
     target = Path("taken.png") if text == "is a folder" else plan_jobs(["wide.png"], options, 2).jobs[0].target
-    outcome = run_jobs(Plan([Job(Path("wide.png"), target)]), lambda _: Upscaler(Never(), device="cpu"), options)
+    plan = Plan([Job(Path("wide.png"), target, exists=os.path.lexists(target))])
+    outcome = run_jobs(plan, lambda _: Upscaler(Never(), device="cpu"), options)
     assert text in outcome.failures[0]
 
 
@@ -499,7 +500,7 @@ def test_pictures_of_different_upscalers_are_not_a_batch(tmp_path):
     jobs = plan_jobs(inputs, Output(), 2).jobs
     one, two = (Upscaler(Recording(), device="cpu") for _ in range(2))
     one.batch = two.batch = 4
-    prepared = batches.Batches(range(4), jobs, [600] * 4, [one, one, two, two], Output(), 4)
+    prepared = batches.Batches(range(4), jobs, [one, one, two, two], Output(), 4)
     for number in prepared:
         prepared.enlarged(number, lambda *_: None)
     assert one.network.batches == two.network.batches == [2]
@@ -532,9 +533,9 @@ def test_a_batch_leaves_other_processes_their_share_and_ends_with_the_run(tmp_pa
     crew = sharing.Crew(torch.distributed.HashStore(), 0, 2, outlives=False)
     before = signal.signal(signal.SIGUSR1, lambda *_: None)  # as one whose exception is lost
     try:
-        work = jobs_module._prepared(plan_jobs(inputs, output, 2), output)
+        plan = plan_jobs(inputs, output, 2)
         with pytest.raises(SystemExit):
-            jobs_module._run_all(work, lambda _: running, output, crew)
+            run_jobs(plan, lambda _: running, output, crew=crew)
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert running.network.batches == [3]
