@@ -7,6 +7,7 @@ import sys
 import warnings
 import zipfile
 from pathlib import Path
+from unittest.mock import Mock
 
 import av
 import numpy as np
@@ -197,23 +198,13 @@ def test_other_files_are_refused_in_one_line(tmp_path: Path, weights: Path, caps
 
 def test_a_picture_that_is_too_large_is_a_lack_of_memory(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network = OnnxNetwork(file, "cpu")
-
-    class Session:
-        def __init__(self, text: str) -> None:
-            self.text = text
-
-        def get_inputs(self) -> list[object]:
-            return [type("Input", (), {"name": "image"})]
-
-        def run(self, *_: object) -> None:
-            raise Exception(self.text)
-
-    network.session = Session("[ONNXRuntimeError] Failed to allocate memory for requested buffer")
-    with pytest.raises(MemoryError):
-        network(torch.rand(1, 3, 8, 8))
-    network.session = Session("[ONNXRuntimeError] another fault\nmore")
-    with pytest.raises(UserError, match=r"another fault$"):
-        network(torch.rand(1, 3, 8, 8))
+    for text, error, words in (
+        ("[ONNXRuntimeError] Failed to allocate memory for requested buffer", MemoryError, "allocate"),
+        ("[ONNXRuntimeError] another fault\nmore", UserError, r"another fault$"),
+    ):
+        monkeypatch.setattr(network.session, "run", Mock(side_effect=Exception(text)))
+        with pytest.raises(error, match=words):
+            network(torch.rand(1, 3, 8, 8))
 
 
 @pytest.mark.parametrize(

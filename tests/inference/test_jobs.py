@@ -23,12 +23,7 @@ from rgt_arch.inference.pictures import writing
 from rgt_arch.inference.planning import Job, Output, Plan, plan_jobs
 from rgt_arch.inference.upscaler import Upscaler
 
-from .conftest import Enlarge
-
-
-class Never(Enlarge):
-    def forward(self, image):
-        raise AssertionError("worked for nothing")
+from .conftest import Enlarge, nan, never
 
 
 @pytest.fixture
@@ -47,9 +42,11 @@ def targets(plan, folder):
     return sorted(str(job.target.relative_to(folder)) for job in plan.jobs)
 
 
-def upscale(inputs, output=None, network=None):
+def upscale(inputs, output=None, network=None, batch=1):
+    """batch: as on a GPU; on a CPU it would be 1."""
     output = output or Output()
     upscaler = Upscaler(network or Enlarge(), device="cpu")
+    upscaler.batch = batch
     return run_jobs(plan_jobs(inputs, output, 2, "net.pth"), lambda _: upscaler, output)
 
 
@@ -247,19 +244,21 @@ def test_two_jobs_with_one_target_do_not_overwrite_each_other(photos, tmp_path):
         target.unlink()
 
 
-@pytest.mark.parametrize("interrupted", [False, True])
-def test_aborted_run_leaves_no_output_and_no_partial_file(photos, tmp_path, interrupted):
-    class Broken(Enlarge):
-        def forward(self, image):
-            if interrupted:
-                raise KeyboardInterrupt
-            return super().forward(image) * float("nan")
+def interrupt(image):
+    raise KeyboardInterrupt
 
-    if interrupted:
+
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("abort", [nan, interrupt])
+def test_aborted_run_leaves_no_output_and_no_partial_file(photos, tmp_path, abort, batch):
+    Image.fromarray(data.chelsea()[20:40, :30]).save(photos / "cat 2.jpg")
+    network = Enlarge(abort)
+    if abort is interrupt:
         with pytest.raises(KeyboardInterrupt):
-            upscale([photos], Output(tmp_path / "o"), Broken())
+            upscale([photos], Output(tmp_path / "o"), network, batch)
     else:
-        assert counts(upscale([photos], Output(tmp_path / "o"), Broken())) == (0, 0, 2)
+        assert counts(upscale([photos], Output(tmp_path / "o"), network, batch)) == (0, 0, 3)
+    assert network.seen[0] == (batch, 20, 30)
     assert [path for path in (tmp_path / "o").rglob("*") if path.is_file()] == []
 
 
@@ -359,7 +358,7 @@ def test_unwritable_targets_are_reported_before_upscaling(photos, tmp_path, monk
     options = Output(**output)
     target = Path("taken.png") if text == "is a folder" else plan_jobs(["wide.png"], options, 2).jobs[0].target
     plan = Plan([Job(Path("wide.png"), target, exists=os.path.lexists(target))])
-    outcome = run_jobs(plan, lambda _: Upscaler(Never(), device="cpu"), options)
+    outcome = run_jobs(plan, lambda _: Upscaler(Enlarge(never), device="cpu"), options)
     assert text in outcome.failures[0]
 
 
@@ -368,13 +367,12 @@ def test_failures_of_files_with_undecodable_names_can_be_printed():
 
 
 def test_a_notice_that_repeats_for_every_frame_is_printed_once(photos, tmp_path, capsys):
-    class Telling(Enlarge):
-        def forward(self, image):
-            for _ in range(50):
-                warnings.warn("NaN in every frame", stacklevel=1)
-            return super().forward(image)
+    def tell(image):
+        for _ in range(50):
+            warnings.warn("NaN in every frame", stacklevel=1)
+        return image
 
-    upscale([photos / "cat.jpg"], Output(tmp_path / "o"), Telling())
+    upscale([photos / "cat.jpg"], Output(tmp_path / "o"), Enlarge(tell))
     assert capsys.readouterr().err.count("NaN in every frame") == 1
 
 
@@ -437,25 +435,14 @@ def test_chosen_weights_are_loaded_once_and_named_in_one_line(kinds, tmp_path, c
 # --- batches ---
 
 
-class Recording(Enlarge):
-    """Keeps the number of images of each call. An image whose first pixel is red becomes NaN."""
-
-    def __init__(self):
-        super().__init__()
-        self.batches = []
-
-    def forward(self, image):
-        self.batches.append(len(image))
-        is_red = (image[..., 0, 0] == torch.tensor([1, 0, 0])).all(1)
-        return super().forward(image).masked_fill(is_red[:, None, None, None], float("nan"))
+def nan_if_red(image):
+    """NaN for images whose first pixel is red."""
+    is_red = (image[..., 0, 0] == torch.tensor([1, 0, 0])).all(1)
+    return image.masked_fill(is_red[:, None, None, None], torch.nan)
 
 
-def upscale_in_batches(batch, inputs, output):
-    """As on a GPU; on a CPU a batch would be 1. Returns the outcome and the sizes of the network's batches."""
-    network = Recording()
-    running = Upscaler(network, device="cpu")
-    running.batch = batch
-    return run_jobs(plan_jobs(inputs, output, 2), lambda _: running, output), network.batches
+def batches_of(network):
+    return [count for count, *_ in network.seen]
 
 
 def folder_of(tmp_path, **pictures):
@@ -472,8 +459,8 @@ def test_pictures_of_equal_size_are_enlarged_together_with_the_results_of_single
     inputs = folder_of(tmp_path, **cats, b0=grey, c0=turned, **icons)
     names = {}
     for batch, sizes in ((1, [1] * 11), (3, [3, 2, 1, 1, 3, 1])):
-        outcome, seen = upscale_in_batches(batch, inputs, Output(tmp_path / f"{batch}", compare=True))
-        assert (counts(outcome), seen) == ((10, 0, 0), sizes)
+        outcome = upscale(inputs, Output(tmp_path / f"{batch}", compare=True), network := Enlarge(), batch)
+        assert (counts(outcome), batches_of(network)) == ((10, 0, 0), sizes)
         names[batch] = {path.name: path.read_bytes() for path in (tmp_path / f"{batch}").iterdir()}
     assert len(names[1]) == 20
     assert names[3] == names[1]
@@ -485,11 +472,11 @@ def test_pictures_that_fail_in_a_batch_fail_alone(tmp_path, capsys):
     inputs = folder_of(tmp_path, **cats)
     inputs[1].write_bytes(inputs[1].read_bytes()[:-200])  # truncated
     Image.fromarray(cats["7"]).save(tmp_path / "7.png", exif=b"Exif\0\0nonsense")
-    outcome, seen = upscale_in_batches(4, inputs, Output(tmp_path / "o"))
+    outcome = upscale(inputs, Output(tmp_path / "o"), network := Enlarge(nan_if_red), 4)
     assert counts(outcome) == (7, 0, 2)
     assert [line.split(": ")[0] for line in outcome.failures] == [str(inputs[1]), str(inputs[4])]
     assert "not finite" in outcome.failures[1]
-    assert seen == [4, 2, 4, 2, 1, 4, 2, 1, 4]  # halved three times until number 4 is alone
+    assert batches_of(network) == [4, 2, 4, 2, 1, 4, 2, 1, 4]  # halved three times until number 4 is alone
     told = capsys.readouterr().err
     assert told.count("EXIF data, which is damaged") == told.count(f"{inputs[7]}: ") == 1
     assert told.count("4.20k/4.20k") == 1, "the bar ends with the pixels that were done"
@@ -498,37 +485,23 @@ def test_pictures_that_fail_in_a_batch_fail_alone(tmp_path, capsys):
 def test_pictures_of_different_upscalers_are_not_a_batch(tmp_path):
     inputs = folder_of(tmp_path, **{f"{n}": data.chelsea()[n : n + 20, 100:130] for n in range(4)})
     jobs = plan_jobs(inputs, Output(), 2).jobs
-    one, two = (Upscaler(Recording(), device="cpu") for _ in range(2))
+    one, two = (Upscaler(Enlarge(), device="cpu") for _ in range(2))
     one.batch = two.batch = 4
     prepared = batches.Batches(range(4), jobs, [one, one, two, two], Output(), 4)
     for number in prepared:
         prepared.enlarged(number, lambda *_: None)
-    assert one.network.batches == two.network.batches == [2]
-
-
-def test_interrupted_batch_leaves_no_output(tmp_path):
-    class Interrupted(Recording):
-        def forward(self, image):
-            raise KeyboardInterrupt
-
-    inputs = folder_of(tmp_path, a=data.chelsea()[:20, :30], b=data.chelsea()[:20, :30])
-    running = Upscaler(Interrupted(), device="cpu")
-    running.batch = 2
-    with pytest.raises(KeyboardInterrupt):
-        run_jobs(plan_jobs(inputs, Output(tmp_path / "o"), 2), lambda _: running, Output(tmp_path / "o"))
-    assert list((tmp_path / "o").iterdir()) == []
+    assert batches_of(one.network) == batches_of(two.network) == [2]
 
 
 def test_a_batch_leaves_other_processes_their_share_and_ends_with_the_run(tmp_path, capsys):
-    class Ending(Recording):
-        def forward(self, image):
-            signal.raise_signal(signal.SIGUSR1)
-            while not crew.is_ended:
-                time.sleep(0.01)
-            return super().forward(image)
+    def end(image):
+        signal.raise_signal(signal.SIGUSR1)
+        while not crew.is_ended:
+            time.sleep(0.01)
+        return image
 
     inputs = folder_of(tmp_path, **{f"{n}": data.chelsea()[n : n + 20, 100:130] for n in range(6)})
-    running, output = Upscaler(Ending(), device="cpu"), Output(tmp_path / "o")
+    running, output = Upscaler(Enlarge(end), device="cpu"), Output(tmp_path / "o")
     running.batch = 8
     crew = sharing.Crew(torch.distributed.HashStore(), 0, 2, outlives=False)
     before = signal.signal(signal.SIGUSR1, lambda *_: None)  # as one whose exception is lost
@@ -538,7 +511,7 @@ def test_a_batch_leaves_other_processes_their_share_and_ends_with_the_run(tmp_pa
             run_jobs(plan, lambda _: running, output, crew=crew)
     finally:
         signal.signal(signal.SIGUSR1, before)
-    assert running.network.batches == [3]
+    assert batches_of(running.network) == [3]
     assert len(list((tmp_path / "o").iterdir())) == 1
     assert "0 made, 0 already there, 3 failed, 3 not begun" in capsys.readouterr().out
 
@@ -591,7 +564,7 @@ def test_a_side_in_pixels_gives_results_of_that_size_and_the_same_aspect(photos,
 
 
 def test_a_side_far_above_the_input_is_refused(photos):
-    outcome = upscale([photos / "süb"], Output(width=600), Never())
+    outcome = upscale([photos / "süb"], Output(width=600), Enlarge(never))
     assert "--width 600 is more than 32 times its 16 pixels" in outcome.failures[-1]
 
 

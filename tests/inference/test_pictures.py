@@ -603,12 +603,17 @@ def _with_chunk(content: bytes) -> bytes:
 WIDE = (31270, 32900, 70800, 29200, 17000, 79700, 13100, 4600)  # primaries of BT.2020
 
 
-@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "AVIF"])
-def test_exif_data_without_entries_is_not_reported(tmp_path: Path, form: str) -> None:
-    save(tmp_path / "a", smooth(3), format=form, exif=b"Exif\0\0" + Image.Exif().tobytes().removeprefix(b"Exif\0\0"))
-    assert write_picture(tmp_path / "b.png", read_picture(tmp_path / "a")) == []
-
-
+PANORAMA = (
+    b'<x:xmpmeta xmlns:GPano="http://ns.google.com/photos/1.0/panorama/" GPano:FullPanoWidthPixels="64" '
+    b'GPano:CroppedAreaTopPixels="4" GPano:PoseHeadingDegrees="64" tiff:ImageWidth="1" mwg-rs:AppliedToDimensions="" '
+    b'Iptc4xmpExt:rbUnit="pixel" Iptc4xmpExt:rbY="2" Iptc4xmpExt:rbW="5" '
+    b'stDim:w="13.0" stArea:x="0.5" '
+    b'xmpNote:HasExtendedXMP="0A"><exif:PixelYDimension>9</exif:PixelYDimension>'
+    b"</x:xmpmeta>"
+)
+NO_ENTRIES = b"Exif\0\0" + Image.Exif().tobytes().removeprefix(b"Exif\0\0")
+SUBJECT_AREA = some_exif(6)
+SUBJECT_AREA.get_ifd(ExifTags.IFD.Exif)[0x9214] = (6, 4)
 HDR = (b"cICP", bytes([9, 16, 0, 1]))
 GAMMA_OF_SRGB = (b"gAMA", struct.pack(">I", 45455))
 # Files with data that a result does not carry, and the name of the data in the notice.
@@ -671,6 +676,12 @@ LEFT_OUT: dict[str, tuple[Callable[[Path], object], str]] = {
                 (50000, "H", 1, 7, True)]),
         "GeoTIFF data, IPTC data (captions, keywords), tag 50000",
     ),
+    **{f"no entries in {form}": (partial(save, pixels=smooth(3), format=form, exif=NO_ENTRIES), "")
+       for form in ("JPEG", "PNG", "WEBP", "AVIF")},
+    "positions in a picture that is turned": (
+        partial(save, pixels=noise(3, np.uint8), format="JPEG", xmp=PANORAMA, exif=SUBJECT_AREA),
+        "subject area, XMP data about parts that the result lacks (panorama)",
+    ),
     "chunk of a PNG": (partial(_write, content=png(noise(3, np.uint8), 2, (b"caBX", b"x"), depth=8)), "chunk caBX"),
     "HDR behind a profile": (
         partial(_write, content=png(noise(3, np.uint8), 2, (b"iCCP", b"x\0\0" + b"\1" * 5000), HDR, depth=8)),
@@ -694,16 +705,6 @@ def test_data_that_a_result_does_not_carry_are_reported(tmp_path: Path, what: st
     assert read_picture(tmp_path / "b.png").metadata.keys() <= {DPI, EXIF}
 
 
-PANORAMA = (
-    b'<x:xmpmeta xmlns:GPano="http://ns.google.com/photos/1.0/panorama/" GPano:FullPanoWidthPixels="64" '
-    b'GPano:CroppedAreaTopPixels="4" GPano:PoseHeadingDegrees="64" tiff:ImageWidth="1" mwg-rs:AppliedToDimensions="" '
-    b'Iptc4xmpExt:rbUnit="pixel" Iptc4xmpExt:rbY="2" Iptc4xmpExt:rbW="5" '
-    b'stDim:w="13.0" stArea:x="0.5" '
-    b'xmpNote:HasExtendedXMP="0A"><exif:PixelYDimension>9</exif:PixelYDimension>'
-    b"</x:xmpmeta>"
-)
-
-
 @pytest.mark.parametrize("suffix", [".jpg", ".webp", ".png"])
 def test_metadata_that_counts_pixels_is_multiplied(tmp_path: Path, suffix: str) -> None:
     exif = some_exif()
@@ -722,15 +723,6 @@ def test_metadata_that_counts_pixels_is_multiplied(tmp_path: Path, suffix: str) 
     assert [got[key] for key in ("256", "Exif.40962", "Exif.40963")] == [39, 39, 18]
     assert got["Exif.37396"] == (18, 8, 6, 6)
     assert float(got["Exif.41486"]) == pytest.approx(3001.5)
-
-
-def test_positions_in_a_picture_that_is_turned_are_reported(tmp_path: Path) -> None:
-    exif = some_exif(6)
-    exif.get_ifd(ExifTags.IFD.Exif)[0x9214] = (6, 4)
-    save(tmp_path / "a.jpg", noise(3, np.uint8), xmp=PANORAMA, exif=exif)
-    notices = write_picture(tmp_path / "b.jpg", read_picture(tmp_path / "a.jpg"))
-    lost = "subject area, XMP data about parts that the result lacks (panorama)"
-    assert notices == [f"not kept in this JPEG: {lost}"]
 
 
 @pytest.mark.parametrize("bits", DTYPES)
@@ -882,11 +874,6 @@ def test_a_lossless_webp_stays_lossless_unless_a_quality_is_given(tmp_path: Path
         assert not np.array_equal(read_picture(target).pixels, picture.pixels)
 
 
-def test_lossless_jpeg_is_refused_before_upscaling(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="JPEG is always lossy; take --ext png, webp or avif"):
-        check_writable(tmp_path / "a.jpg", (5, 5), 3, np.uint8, quality="lossless")
-
-
 def test_limits_of_formats_are_checked_before_upscaling(tmp_path: Path) -> None:
     for name, size in (("a.webp", (5, 16384)), ("a.jpg", (65501, 5)), ("a.bmp", (40000, 40000))):
         with pytest.raises(UserError, match="are too large for"):
@@ -894,6 +881,8 @@ def test_limits_of_formats_are_checked_before_upscaling(tmp_path: Path) -> None:
     for name in ("a.gif", "a", "a.eps", "a.png "):
         with pytest.raises(UsageError, match="suffix"):
             check_writable(tmp_path / name, (5, 5), 3, np.uint8)
+    with pytest.raises(UserError, match="JPEG is always lossy; take --ext png, webp or avif"):
+        check_writable(tmp_path / "a.jpg", (5, 5), 3, np.uint8, quality="lossless")
     assert check_writable(tmp_path / "a.png", (100_000, 100_000), 4, np.uint16) == []
     with pytest.raises(UserError, match="are too large for WebP"):
         write_picture(tmp_path / "a.webp", Picture(np.zeros((2, 16384), np.uint8)))

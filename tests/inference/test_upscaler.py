@@ -1,7 +1,6 @@
 """`Upscaler`: array types, tiles, alpha, precision, and devices that fail."""
 
 import itertools
-import math
 import warnings
 
 import numpy as np
@@ -16,7 +15,7 @@ from rgt_arch.inference.arrays import fill_transparent, keep_flat
 from rgt_arch.inference.precision import has_native_bfloat16
 from rgt_arch.inference.upscaler import Upscaler
 
-from .conftest import Enlarge
+from .conftest import Enlarge, nan, never
 
 LARGEST = {"uint8": 255, "uint16": 65535, "float32": 1.0, "float64": 1.0}
 
@@ -161,11 +160,8 @@ def cut_out(hidden_colour: int) -> np.ndarray:
 
 @pytest.mark.parametrize("alpha", ["rgt", "bicubic"])
 def test_hidden_colours_do_not_reach_visible_edges(alpha):
-    class Blurred(Enlarge):
-        def forward(self, image):
-            return super().forward(torch.nn.functional.avg_pool2d(image, 7, 1, 3, count_include_pad=False))
-
-    result = Upscaler(Blurred(), device="cpu", alpha=alpha).upscale(cut_out(0))
+    blurred = Enlarge(torch.nn.AvgPool2d(7, 1, 3, count_include_pad=False))
+    result = Upscaler(blurred, device="cpu", alpha=alpha).upscale(cut_out(0))
     visible = result[result[..., 3] > 0]
     assert len(visible) > 100
     assert visible[:, :3].min() == 255
@@ -191,18 +187,15 @@ def test_alpha_can_be_dropped_and_needs_no_visible_pixel():
 # --- memory ---
 
 
-class OutOfMemory(Enlarge):
-    """A device that can hold `pixels` input pixels."""
+def holding(pixels, error):
+    """A network on a device that can hold `pixels` input pixels of all images together."""
 
-    def __init__(self, pixels, error):
-        super().__init__()
-        self.pixels, self.error, self.seen = pixels, error, []
+    def change(image):
+        if image[:, 0].numel() > pixels:
+            raise error
+        return image
 
-    def forward(self, image):
-        self.seen.append(image.shape[-2] * image.shape[-1])
-        if self.seen[-1] > self.pixels:
-            raise self.error
-        return super().forward(image)
+    return Enlarge(change)
 
 
 @pytest.mark.parametrize(
@@ -214,9 +207,8 @@ class OutOfMemory(Enlarge):
     ],
 )
 def test_out_of_memory_halves_the_tiles_also_for_later_pictures(error):
-    network = OutOfMemory(100 * 100, error)
     image = picture("uint8", 210, 330, 3)
-    running = Upscaler(network, device="cpu")
+    running = Upscaler(holding(100 * 100, error), device="cpu")
     with pytest.warns(UserWarning, match="out of memory: going on with tiles of") as told:
         result = running.upscale(image)
     assert running.used_tile == 80  # 330, 160, 80
@@ -250,21 +242,20 @@ def test_memory_of_a_cpu_grows_with_its_threads(network, monkeypatch):
 @pytest.mark.parametrize("outscale", [None, 3])
 def test_result_too_large_for_memory_is_refused_before_upscaling(monkeypatch, outscale):
     monkeypatch.setattr(upscaler, "free_memory", lambda device: 3 << 20)
-    network = OutOfMemory(0, AssertionError("was run"))
     size = r"800x600" if outscale is None else r"1200x900"
     with pytest.raises(UserError, match=f"a result of {size} pixels needs about [0-9]+ MiB of memory, 3 MiB are free"):
-        Upscaler(network, device="cpu").upscale(picture("uint8", 300, 400, 3), outscale)
+        Upscaler(Enlarge(never), device="cpu").upscale(picture("uint8", 300, 400, 3), outscale)
 
 
 def test_device_without_memory_for_the_smallest_tile_ends_in_one_line():
-    network = OutOfMemory(10, MemoryError())
+    network = holding(10, MemoryError())
     with pytest.warns(UserWarning, match="out of memory"), pytest.raises(UserError, match="do not fit into the memory"):
         Upscaler(network, device="cpu", tile=0).upscale(picture("uint8", 200, 200, 3))
 
 
 def test_other_errors_are_not_treated_as_out_of_memory():
     with pytest.raises(RuntimeError, match="shapes"):
-        Upscaler(OutOfMemory(0, RuntimeError("shapes")), device="cpu").upscale(picture("uint8", 20, 20, 3))
+        Upscaler(holding(0, RuntimeError("shapes")), device="cpu").upscale(picture("uint8", 20, 20, 3))
 
 
 def test_auto_uses_the_whole_image_if_it_fits_else_the_largest_tile(monkeypatch):
@@ -310,23 +301,9 @@ def test_free_memory_respects_control_groups_and_ignores_the_file_cache(tmp_path
 # --- batches ---
 
 
-class Recording(Enlarge):
-    """Keeps the shapes of its inputs. The device can hold `pixels` input pixels of all images together."""
-
-    def __init__(self, pixels=math.inf):
-        super().__init__()
-        self.pixels, self.seen = pixels, []
-
-    def forward(self, image):
-        self.seen.append((len(image), *image.shape[-2:]))
-        if math.prod(self.seen[-1]) > self.pixels:
-            raise MemoryError
-        return super().forward(image)
-
-
-def running_in_batches(batch, network=None, **options):
+def running_in_batches(batch, network, **options):
     """As on a GPU: on a CPU the batch is 1."""
-    running = Upscaler(network or Recording(), device="cpu", **options)
+    running = Upscaler(network, device="cpu", **options)
     running.batch = batch
     return running
 
@@ -337,7 +314,7 @@ def test_results_of_a_batch_are_those_of_single_pictures(mode, channels):
     images = [picture("uint8", 9, 7, *channels) // (number + 1) for number in range(5)]
     for image in images[2:4] if channels in ((2,), (4,)) else ():
         image[..., -1] = 200  # constant alpha
-    network, calls = Recording(), []
+    network, calls = Enlarge(), []
     running = running_in_batches(3, network, alpha=mode)
     results = running.upscale_many(images, 1.5, lambda *call: calls.append(call))
     colours = [(3, 9, 7), (2, 9, 7)]
@@ -349,17 +326,17 @@ def test_results_of_a_batch_are_those_of_single_pictures(mode, channels):
         np.testing.assert_array_equal(result, Upscaler(Enlarge(), device="cpu", alpha=mode).upscale(image, 1.5))
 
 
-def test_a_grey_network_runs_the_channels_of_several_pictures_together():
-    network = Recording()
-    network.in_chans = 1
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_grey_network_runs_colour_channels_separately_and_those_of_several_pictures_together(batch):
+    network = Enlarge(in_chans=1)
     images = [picture("uint8", 9, 7, 3), picture("uint8", 9, 7, 3)[::-1]]
-    results = running_in_batches(2, network).upscale_many(images)
-    assert network.seen == [(2, 9, 7)] * 3
+    results = running_in_batches(batch, network).upscale_many(images)
+    assert network.seen == [(batch, 9, 7)] * (6 // batch)
     np.testing.assert_array_equal(results, [image.repeat(2, 0).repeat(2, 1) for image in images])
 
 
 def test_pictures_in_tiles_run_one_after_the_other_and_their_tiles_together():
-    network = Recording()
+    network = Enlarge()
     images = [picture("uint8", 50, 40, 3)] * 2
     running = running_in_batches(3, network, tile=32, overlap=8)
     results = running.upscale_many(images)
@@ -368,7 +345,7 @@ def test_pictures_in_tiles_run_one_after_the_other_and_their_tiles_together():
 
 
 def test_out_of_memory_halves_the_batch_before_the_tiles():
-    network = Recording(3 * 80 * 70)
+    network = holding(3 * 80 * 70, MemoryError())
     images = [picture("uint8", 80, 70, 3)] * 5
     running = running_in_batches(5, network)
     with pytest.warns(UserWarning, match="out of memory: going on with a batch of 2"):
@@ -422,12 +399,9 @@ def test_pictures_of_different_kinds_are_not_a_batch():
 # --- precision ---
 
 
-class Overflowing(Enlarge):
-    """Returns NaN in reduced precision for bright tiles, like large activations in fp16."""
-
-    def forward(self, image):
-        result = super().forward(image)
-        return result * float("nan") if torch.is_autocast_enabled("cpu") and image.max() > 0.5 else result
+def overflowing(image):
+    """NaN in reduced precision for bright tiles, like large activations in fp16."""
+    return nan(image) if torch.is_autocast_enabled("cpu") and image.max() > 0.5 else image
 
 
 def test_float32_replaces_bfloat16_that_is_not_native(monkeypatch):
@@ -458,27 +432,16 @@ def test_nan_in_reduced_precision_is_computed_again_in_float32(monkeypatch):
     monkeypatch.setattr(precision, "has_native_bfloat16", lambda device: True)
     image = np.zeros((64, 64, 3), np.float32)
     image[40:, 40:] = 0.75
+    running = Upscaler(Enlarge(overflowing), device="cpu", precision="bf16", tile=32, overlap=0)
     with pytest.warns(UserWarning, match="computed again in float32") as told:
-        result = Upscaler(Overflowing(), device="cpu", precision="bf16", tile=32, overlap=0).upscale(image)
+        result = running.upscale(image)
     assert len(told) == 1  # one of the four tiles is bright
     np.testing.assert_array_equal(result, image.repeat(2, 0).repeat(2, 1))
 
 
 def test_nan_in_float32_is_an_error():
-    class Broken(Enlarge):
-        def forward(self, image):
-            return super().forward(image) * float("nan")
-
     with pytest.raises(UserError, match="not finite"):
-        Upscaler(Broken(), device="cpu").upscale(picture("uint8", 8, 8, 3))
-
-
-def test_grey_network_processes_colour_channels_separately():
-    class Grey(Enlarge):
-        in_chans = 1
-
-    image = picture("uint8", 9, 7, 3)
-    np.testing.assert_array_equal(Upscaler(Grey(), device="cpu").upscale(image), image.repeat(2, 0).repeat(2, 1))
+        Upscaler(Enlarge(nan), device="cpu").upscale(picture("uint8", 8, 8, 3))
 
 
 # --- mistakes ---

@@ -15,23 +15,11 @@ from PIL import Image
 from rgt_arch.errors import UserError
 from rgt_arch.inference.planning import Output, plan_jobs
 from rgt_arch.inference.video.reading import is_video, video_pixels
-from rgt_arch.inference.video.upscaling import upscale_video
 from rgt_arch.inference.video.writing import target_suffix
 
+from .test_upscaling import Repeat, run
+
 Make = Callable[..., Path]
-
-
-class Same:
-    """Returns pictures unchanged."""
-
-    def output_size(self, height: int, width: int, outscale: object = None) -> tuple[int, int]:
-        return height, width
-
-    def upscale_many(self, images: list[np.ndarray], outscale: object, progress: object) -> list[np.ndarray]:
-        return images
-
-    def pictures_at_once(self, height: int, width: int) -> int:
-        return 1
 
 
 @pytest.mark.parametrize("name", ["source.mp4", "source.mkv"])
@@ -62,11 +50,9 @@ def sounds(path: Path) -> list[bytes]:
 def test_every_common_kind_is_read_and_written_again_if_it_can_be(make_video: Make, name: str) -> None:
     codec, audio, suffix = KINDS[name]
     source = make_video(name, codec=codec, audio=audio, time_base=Fraction(1, 25), times=range(25))
-    target = source.with_name(f"out{suffix}")
-    notices: list[str] = []
     assert is_video(source)
     assert target_suffix(source) == suffix
-    upscale_video(source, target, Same(), notify=notices.append)
+    target, notices = run(source, f"out{suffix}", Repeat(1))
     with av.open(str(source)) as before, av.open(str(target)) as after:
         assert len(list(before.decode(video=0))) == len(list(after.decode(video=0))) == 25
     if audio:
@@ -138,7 +124,7 @@ def test_files_that_are_not_videos_end_in_one_line(make_video: Make, tmp_path: P
     make_video("other.mp4")
     path = tmp_path / "x.mp4"
     NO_VIDEOS[kind][0](path)
-    for use in (video_pixels, lambda path: upscale_video(path, tmp_path / "out.mp4", Same(), notify=pytest.fail)):
+    for use in (video_pixels, run):
         with pytest.raises(UserError, match=NO_VIDEOS[kind][1]) as caught:
             use(path)
         assert str(caught.value).startswith(f"{path}: ")
@@ -159,5 +145,6 @@ def test_file_names_are_never_read_as_urls(
 ) -> None:
     make_video(name)
     monkeypatch.chdir(tmp_path)
-    upscale_video(Path(name), Path(f"{name}.out.mp4"), Same(), notify=pytest.fail)
-    assert video_pixels(Path(f"{name}.out.mp4")) == 25 * 64 * 48
+    target, notices = run(Path(name), f"{name}.out.mp4", Repeat(1))
+    assert video_pixels(target) == 25 * 64 * 48
+    assert not notices
