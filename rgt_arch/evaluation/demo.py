@@ -81,7 +81,7 @@ def run_demo(folder: Path, iterations: int = ITERATIONS, from_scratch: bool = Fa
         hr, lr = (read_rgb(folder / "data/test" / place) for place in (f"HR/{name}.png", f"LR/{name}x{SCALE}.png"))
         result = read_rgb(folder / "results" / NAME / "visualization/test" / f"{name}x{SCALE}_RGT-T.png")
         images = [*(upscale(lr) for upscale in methods.values()), result]
-        scores[name] = [score_pair(image, hr, SCALE) for image in images]
+        scores[name] = [score_pair(image[..., ::-1], hr[..., ::-1], SCALE) for image in images]
         write_comparison(folder / _PICTURES[name], lr, result)
     print("[4/4] pictures: " + ", ".join(str(folder / picture) for picture in _PICTURES.values()) + "\n")
     scores["mean"] = [mean_score(list(of)) for of in zip(*(scores[name] for name in TEST), strict=True)]

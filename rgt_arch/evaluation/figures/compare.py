@@ -103,7 +103,10 @@ def make_comparison(settings: CompareSettings) -> list[str]:
         for method in methods:
             pictures.append((method.label, _picture(method, scene, settings)))
             progress.advance()
-    contestants = [Contestant(label, image, score_pair(image, scene.hr, scene.scale)) for label, image in pictures]
+    contestants = [
+        Contestant(label, image, score_pair(image[..., ::-1], scene.hr[..., ::-1], scene.scale))
+        for label, image in pictures
+    ]
     if not boxes:
         others = [one.image for one in contestants[1:]] or [scene.hr]
         boxes = [most_different(contestants[0].image, others, scene.scale)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -16,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
-from basicsr.utils import get_root_logger
 
 from rgt_arch.config.metrics import pyiqa_metrics
 from rgt_arch.config.problems import suggestion
@@ -35,7 +33,7 @@ from rgt_arch.evaluation.tables.methods import (
     scales_of,
 )
 from rgt_arch.evaluation.tables.results import BENCHMARKS, SCALES, Result, Score, Table, software
-from rgt_arch.evaluation.tables.scoring import build_data, build_model, score_image
+from rgt_arch.evaluation.tables.scoring import enlarger, score_image
 from rgt_arch.files import check_output, check_place, file_digest, write_text
 from rgt_arch.launchers import gathered, launcher_here
 from rgt_arch.progress import Progress
@@ -105,7 +103,6 @@ def make_table(settings: TableSettings) -> Table | None:
     methods, flags or folders, UserError for images that cannot be read and files that cannot be written; kept scores
     stay.
     """
-    get_root_logger().setLevel(logging.WARNING)  # without BasicSR's lines about each network
     with _joined_ranks(cpu=not settings.num_gpu) as (rank, count, group):
         results, tasks = on_rank_zero(lambda: _plan(settings), group)
         pending = [task for task in tasks if task.score is None]
@@ -252,15 +249,15 @@ def _measure(tasks: Sequence[Task], settings: TableSettings, title: str | None) 
     with Progress(sum(work), title, "op", large=True) if title and tasks else nullcontext() as progress:
         for _, group in groupby(tasks, lambda task: id(task.cell)):
             first, *others = group
-            cell, images = first.cell, first.cell.images
-            model = build_model(
-                cell.ready, cell.scale, tile=settings.tile, num_gpu=settings.num_gpu, metrics=settings.metrics
-            )
-            data = build_data(cell.ready, images, cell.benchmark, cell.scale)
+            cell = first.cell
+            enlarge = enlarger(cell.ready, cell.scale, tile=settings.tile, num_gpu=settings.num_gpu)
             for task in (first, *others):
                 # MATLAB's bicubic is measured on the grey values; BasicSR would take Y of three equal channels
-                on_grey = cell.method.kind == "bicubic" and task.pair.name in images.grey
-                task.score = score_image(model, data, task.pair, on_grey=on_grey)
+                on_grey = cell.method.kind == "bicubic" and task.pair.name in cell.images.grey
+                where = f"{cell.benchmark} ×{cell.scale}: {task.pair.name}"
+                task.score = score_image(
+                    enlarge, task.pair, cell.scale, where=where, on_grey=on_grey, metrics=settings.metrics
+                )
                 task.file.parent.mkdir(parents=True, exist_ok=True)
                 content = {"score": task.score.flat(), "facts": task.facts}
                 write_text(json.dumps(content, indent=1) + "\n", task.file)

@@ -52,7 +52,7 @@ class Method:
 
 @dataclass(frozen=True)
 class Runnable:
-    """A method at one scale, ready to run: `network_g` of BasicSR's options, and its weights."""
+    """A method at one scale, ready to run: its kind or `network_g` of BasicSR's options, and its weights."""
 
     network: dict[str, Any]
     weights: Path | None = None
@@ -103,8 +103,7 @@ def _read_method(text: str) -> Method:
 def runnable(method: Method, scale: int) -> Runnable:
     """Return the method at a scale. Raises MissingError for missing weights, UsageError for invalid files."""
     if method.kind != "weights":
-        bicubic = method.kind == "bicubic"
-        return Runnable({"type": "MatlabBicubic", "scale": scale} if bicubic else {"type": "GivenImages"})
+        return Runnable({"type": method.kind})
     weights = method.weights.get(scale)
     if weights is None:
         raise MissingError(f"{method.source} ×{scale}: there are no weights of that name (names: {', '.join(ZOO)})")
@@ -127,12 +126,8 @@ def _config(path: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Images:
-    """HR images and the images that BasicSR reads beside them as LQ: LR, or results of the same size."""
+    """HR images and the images beside them, LQ: LR, or results of the same size."""
 
-    hr: Path
-    lq: Path
-    template: str
-    """BasicSR's `filename_tmpl`."""
     pairs: tuple[Pair, ...]
     """Sorted by name."""
     grey: frozenset[str]
@@ -180,7 +175,7 @@ def find_images(data: Path, benchmark: str, scale: int, results: Path | None = N
                 f"{pair.lq}: has {size[1]}×{size[0]} pixels, but HR cut to a multiple of {scale} has "
                 f"{width}×{height}; give the results for ×{scale} of this set"
             )
-    return Images(hr, lq, template, tuple(pairs), frozenset(pair.name for pair in pairs if _is_grey(pair.gt)))
+    return Images(tuple(pairs), frozenset(pair.name for pair in pairs if _is_grey(pair.gt)))
 
 
 def scales_of(folder: Path, benchmarks: Sequence[str], scales: Sequence[int]) -> list[int]:

@@ -1,138 +1,91 @@
-"""PSNR and SSIM of one image: RGTModel's validation on BasicSR's data set, with the metrics of option files."""
+"""PSNR and SSIM of one image as in `basicsr test`: BasicSR's conversions and metrics around RGTModel's prediction."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import cv2
 import numpy as np
 import torch
-from basicsr.data import build_dataset
 from basicsr.metrics import calculate_psnr, calculate_ssim
-from basicsr.utils.registry import ARCH_REGISTRY
+from basicsr.utils import img2tensor, tensor2img
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
-from rgt_arch.config.metrics import PYIQA
-from rgt_arch.config.settings import default_overlap
+from rgt_arch.config.settings import Tile, ValSettings, default_overlap
 from rgt_arch.data.bicubic import imresize
 from rgt_arch.data.pairing import Pair
-from rgt_arch.errors import UserError
-from rgt_arch.evaluation.tables.methods import Images, Runnable
+from rgt_arch.errors import UserError, naming
+from rgt_arch.evaluation.tables.methods import Runnable
 from rgt_arch.evaluation.tables.results import Score
 from rgt_arch.inference.memory import is_out_of_memory
-from rgt_arch.models.rgt_model import RGTModel
+from rgt_arch.models.pyiqa_metric import pyiqa
+from rgt_arch.models.validation import fit_channels, predict
+from rgt_arch.weights.building import load_model
+
+BGR = NDArray[np.uint8]
+"""(H, W, 3), or (H, W, 1) from a grey network."""
 
 
-def score_pair(image: NDArray[np.uint8], hr: NDArray[np.uint8], scale: int) -> Score:
-    """Return BasicSR's PSNR and SSIM on Y of an RGB image as large as HR (H, W, 3), border = scale."""
+def score_pair(image: BGR, hr: BGR, scale: int, *, on_grey: bool = False) -> Score:
+    """Return BasicSR's PSNR and SSIM on Y of an image as large as HR, border = scale.
+
+    on_grey: measure a grey image on its grey values, not on Y of three equal channels.
+    """
     psnr, ssim = (
-        float(metric(image[..., ::-1], hr[..., ::-1], crop_border=scale, test_y_channel=True))  # BasicSR takes BGR
+        float(metric(image, hr, crop_border=scale, test_y_channel=not on_grey))
         for metric in (calculate_psnr, calculate_ssim)
     )
     return Score(psnr, ssim)
 
 
-@ARCH_REGISTRY.register()
-class MatlabBicubic(nn.Module):
-    """MATLAB's imresize of 8-bit images in place of a network: the bicubic row of papers."""
+def enlarger(ready: Runnable, scale: int, *, tile: int, num_gpu: int) -> Callable[[BGR], BGR]:
+    """Return the function that makes a method's image of what lies beside HR: of LR, or of its result.
 
-    def __init__(self, scale: int) -> None:
-        super().__init__()
-        self.scale = scale
-
-    def forward(self, image: Tensor) -> Tensor:
-        """image: (B, C, H, W), 8-bit samples divided by 255. Returns (B, C, H·scale, W·scale) of the same kind."""
-        samples = image.mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-        larger = np.stack([imresize(one, self.scale) for one in samples])
-        return torch.from_numpy(larger).permute(0, 3, 1, 2).to(image) / 255
-
-
-@ARCH_REGISTRY.register()
-class GivenImages(nn.Identity):
-    """Returns its input: images that are super-resolved already."""
-
-
-def build_model(ready: Runnable, scale: int, *, tile: int, num_gpu: int, metrics: Sequence[str] = ()) -> RGTModel:
-    """Build a method at one scale. tile: side in LR pixels, 0: whole images. metrics: names of pyiqa's.
-
-    Raises UsageError for invalid weights.
+    tile: side in LR pixels, 0: whole images. num_gpu: 0 for the CPU. Raises UsageError for invalid weights.
     """
-    metric = {"crop_border": scale, "test_y_channel": True}
-    tiled = {"tile": {"size": tile, "overlap": default_overlap(tile)}} if tile and ready.weights else {}
-    return RGTModel(
-        {
-            "name": "table",
-            "model_type": "RGTModel",
-            "scale": scale,
-            "num_gpu": num_gpu,
-            "dist": False,  # the ranks split the images of all sets themselves
-            "rank": 0,
-            "world_size": 1,
-            "is_train": False,
-            "network_g": dict(ready.network),
-            "path": {
-                "pretrain_network_g": ready.weights and str(ready.weights),
-                "strict_load_g": True,
-                "param_key_g": None,
-            },
-            "val": {
-                "save_img": False,
-                "self_ensemble": ready.self_ensemble,
-                **tiled,
-                "metrics": {name: {"type": f"calculate_{name}", **metric} for name in ("psnr", "ssim")}
-                | {name: {"type": PYIQA, "metric": name, "crop_border": scale} for name in metrics},
-            },
-        }
-    )
+    if ready.weights is None:
+        return partial(imresize, scale=scale) if ready.network["type"] == "bicubic" else lambda image: image
+    device = torch.device("cuda" if num_gpu else "cpu")
+    network = load_model(ready.weights, device)
+    tiles = Tile(tile, default_overlap(tile)) if tile else None
+    settings = ValSettings(tile=tiles, self_ensemble=ready.self_ensemble)
+
+    @torch.inference_mode()
+    def enlarge(image: BGR) -> BGR:
+        lq = fit_channels(img2tensor(image.astype(np.float32) / 255)[None], network.in_chans)
+        return np.atleast_3d(tensor2img(predict(network, lq.to(device), settings, scale)))
+
+    return enlarge
 
 
-def build_data(ready: Runnable, images: Images, benchmark: str, scale: int) -> Any:
-    """Build BasicSR's data set of HR and LR, or of HR and results of the same size."""
-    return build_dataset(
-        {
-            "name": benchmark,
-            "type": "PairedImageDataset",
-            "phase": "val",
-            "scale": 1 if ready.network["type"] == "GivenImages" else scale,  # BasicSR crops HR to `scale` times LQ
-            "dataroot_gt": str(images.hr),
-            "dataroot_lq": str(images.lq),
-            "filename_tmpl": images.template,
-            "io_backend": {"type": "disk"},
-        }
-    )
+def score_image(
+    enlarge: Callable[[BGR], BGR], pair: Pair, scale: int, *, where: str, on_grey: bool, metrics: Sequence[str] = ()
+) -> Score:
+    """Measure one image. where: it, for messages. on_grey: as of `score_pair`. metrics: names of pyiqa's.
 
-
-class _OneImage(list[Any]):
-    """An image that a BasicSR data set has read, with that data set's options."""
-
-    opt: Any
-
-
-def score_image(model: RGTModel, data: Any, pair: Pair, *, on_grey: bool) -> Score:
-    """Measure one image of the data set. on_grey: measure a grey image on its grey values, not on Y of three channels.
-
-    Raises UserError for images that cannot be read or do not fit into memory.
+    Raises UserError for images that cannot be read or do not fit into memory, and metrics that fail.
     """
-    where = f"{data.opt['name']} ×{model.opt['scale']}: {pair.name}"
-    for metric in model.opt["val"]["metrics"].values():
-        metric["test_y_channel"] = not on_grey
-    # BasicSR lists folders in the file system's order
-    index = next(number for number, paths in enumerate(data.paths) if Path(paths["gt_path"]) == pair.gt)
+    hr, lq = (cv2.imread(str(file)) for file in (pair.gt, pair.lq))
+    if hr is None or lq is None:
+        raise UserError(f"{where}: it or the image that belongs to it cannot be read; replace them")
     try:
-        image = _OneImage([data[index]])
-    except (AttributeError, OSError, TypeError, cv2.error) as error:  # OpenCV returns None for a damaged file
-        raise UserError(f"{where}: it or the image that belongs to it cannot be read; replace them") from error
-    image.opt = data.opt
-    try:
-        model.validation(DataLoader(image, batch_size=1), "table", None, False)  # type: ignore[arg-type]
-    except Exception as error:
+        with naming(where):
+            image = enlarge(lq)
+    except (RuntimeError, MemoryError) as error:
         if is_out_of_memory(error):
             raise UserError(f"{where}: out of memory; add --tile 256, or less") from error
         raise
-    if missing := model.opt["val"]["metrics"].keys() - model.metric_results.keys():
-        raise UserError(f"{where}: no {', '.join(sorted(missing))}, see above; leave it out of --metrics")
-    return Score.read(model.metric_results)
+    hr = hr[tuple(map(slice, image.shape))]  # BasicSR crops HR to `scale` times LR
+    score, others = score_pair(image, hr, scale, on_grey=on_grey), dict[str, float]()
+    for name in metrics:
+        try:
+            others[name], reason = pyiqa(image, hr, metric=name, crop_border=scale), "nan"
+        except UserError:
+            raise
+        except Exception as error:  # a metric can raise anything
+            others[name], reason = math.nan, f"{type(error).__name__}: {' '.join(str(error).split())}"
+        if math.isnan(others[name]):
+            raise UserError(f"{where}: no {name} ({reason}); leave it out of --metrics")
+    return Score(score.psnr, score.ssim, others)

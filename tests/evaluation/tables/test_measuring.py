@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 
 import cv2
 import numpy as np
@@ -14,7 +15,9 @@ from basicsr.metrics import calculate_psnr, calculate_ssim
 
 from rgt_arch import load_model
 from rgt_arch.data.bicubic import crop_to_multiple, imresize
-from rgt_arch.evaluation.tables import measuring
+from rgt_arch.errors import UserError
+from rgt_arch.evaluation.tables import measuring, scoring
+from rgt_arch.evaluation.tables.methods import find_images
 from rgt_arch.evaluation.training_runs import basicsr_test
 
 from ... import warm
@@ -30,11 +33,11 @@ def measured(monkeypatch):
 
     names, score_image = Measured(), measuring.score_image
 
-    def counted(model, data, pair, **more):
+    def counted(enlarge, pair, *others, **more):
         if names.fail_at and names.fail_at[0] == pair.name:
             raise names.fail_at[1]("as if")
         names.append(pair.name)
-        return score_image(model, data, pair, **more)
+        return score_image(enlarge, pair, *others, **more)
 
     monkeypatch.setattr(measuring, "score_image", counted)
     return names
@@ -261,3 +264,16 @@ def test_metrics_of_pyiqa_are_columns_and_are_kept(table, write_set, measured):
     assert len(measured) == done + done // 2  # scores are kept by their metrics
     for name, hint in (("gmds", "did you mean gmsd"), ("psnr", "did you mean psnry"), ("fid", "pyiqa has no")):
         assert hint in table(*words, "--metrics", name, code=2)
+
+
+@pytest.mark.parametrize(("way", "reason"), [("raises", r"ValueError: too small"), ("gives nan", "nan")])
+def test_failing_metric_of_pyiqa_is_named(write_set, monkeypatch, way, reason):
+    def fail(*_, **__):
+        if way == "raises":
+            raise ValueError("too\nsmall")
+        return float("nan")
+
+    monkeypatch.setattr(scoring, "pyiqa", fail)
+    pair, *_ = find_images(write_set(), "Set5", 2).pairs
+    with pytest.raises(UserError, match=rf"^Set5: no nlpd \({reason}\); leave it out of --metrics$"):
+        scoring.score_image(partial(imresize, scale=2), pair, 2, where="Set5", on_grey=False, metrics=["nlpd"])
