@@ -85,11 +85,11 @@ def run_demo(folder: Path, iterations: int = ITERATIONS, from_scratch: bool = Fa
         write_comparison(folder / _PICTURES[name], lr, result)
     print("[4/4] pictures: " + ", ".join(str(folder / picture) for picture in _PICTURES.values()) + "\n")
     scores["mean"] = [mean_score(list(of)) for of in zip(*(scores[name] for name in TEST), strict=True)]
-    rows = [[name, *(text for one in of for text in (number(one.psnr, 2), number(one.ssim, 4)))]
+    rows = [[name, *(text for one in of for text in (number(one["psnr"], 2), number(one["ssim"], 4)))]
             for name, of in scores.items()]  # fmt: skip
     heads = [head for method in (*methods, f"from {origin}") for head in (f"{method} PSNR-Y", "SSIM-Y")]
     print(text_table(["", *heads], rows) + "\n")
-    ahead = scores["mean"][-1].psnr - scores["mean"][0].psnr
+    ahead = scores["mean"][-1]["psnr"] - scores["mean"][0]["psnr"]
     print(f"RGT-T, trained from {origin}, is {abs(ahead):.2f} dB {'ahead of' if ahead > 0 else 'behind'} bicubic.")
     if ahead <= 0:
         print(f"This is not a fault: {iterations} steps from scratch teach it little.")

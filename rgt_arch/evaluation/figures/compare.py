@@ -84,7 +84,7 @@ class Contestant:
     @property
     def numbers(self) -> str:
         """PSNR and SSIM as papers print them below a picture: 24.49/0.8112."""
-        return f"{number(self.score.psnr, 2)}/{number(self.score.ssim, 4)}"
+        return f"{number(self.score['psnr'], 2)}/{number(self.score['ssim'], 4)}"
 
 
 def make_comparison(settings: CompareSettings) -> list[str]:
@@ -237,9 +237,9 @@ def _draw(scene: Scene, contestants: Sequence[Contestant], boxes: Sequence[Box],
     """
     from matplotlib.patches import Rectangle
 
-    best = max(one.score.psnr for one in contestants) if len(contestants) > 1 else None
+    best = max(one.score["psnr"] for one in contestants) if len(contestants) > 1 else None
     cells = [("LR", scene.lr, scene.scale, "", False)]
-    cells += [(printable(one.label), one.image, 1, one.numbers, one.score.psnr == best) for one in contestants]
+    cells += [(printable(one.label), one.image, 1, one.numbers, one.score["psnr"] == best) for one in contestants]
     cells += [("HR", scene.hr, 1, "PSNR/SSIM", False)]
     # A single box has two rows of parts; several boxes have one row each, unless it gets too long.
     columns = math.ceil(len(cells) / 2) if len(boxes) == 1 or len(cells) > _MOST_IN_A_ROW else len(cells)

@@ -234,7 +234,7 @@ def _task(cell: Cell, pair: Pair, settings: TableSettings) -> Task:
 def _kept(file: Path) -> Score | None:
     """The score in a file; None for a file that is missing or damaged."""
     try:
-        return Score.read(json.loads(file.read_text("utf-8"))["score"])
+        return {name: float(value) for name, value in json.loads(file.read_text("utf-8"))["score"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
@@ -259,7 +259,7 @@ def _measure(tasks: Sequence[Task], settings: TableSettings, title: str | None) 
                     enlarge, task.pair, cell.scale, where=where, on_grey=on_grey, metrics=settings.metrics
                 )
                 task.file.parent.mkdir(parents=True, exist_ok=True)
-                content = {"score": task.score.flat(), "facts": task.facts}
+                content = {"score": task.score, "facts": task.facts}
                 write_text(json.dumps(content, indent=1) + "\n", task.file)
                 done += 1
                 if progress:

@@ -24,30 +24,13 @@ _PACKAGE = Path(__file__).parents[2]
 _CODE = ("archs", "data", "evaluation/tables", "inference", "models", "weights")  # determines the scores
 
 
-@dataclass(frozen=True)
-class Score:
-    """PSNR in dB and SSIM on Y of YCbCr, and metrics of pyiqa, with a border of `scale` pixels cut off."""
-
-    psnr: float
-    ssim: float
-    others: Mapping[str, float] = field(default_factory=dict)
-    """Metrics of pyiqa by name."""
-
-    def flat(self) -> dict[str, float]:
-        """Return all values by name."""
-        return {"psnr": self.psnr, "ssim": self.ssim, **self.others}
-
-    @classmethod
-    def read(cls, values: Mapping[str, Any]) -> Score:
-        """Return the score of `flat` values. Raises KeyError, TypeError or ValueError for others."""
-        numbers = {name: float(value) for name, value in values.items()}
-        return cls(numbers.pop("psnr"), numbers.pop("ssim"), numbers)
+Score = dict[str, float]
+"""`psnr` in dB and `ssim` on Y of YCbCr, and metrics of pyiqa, with a border of `scale` pixels cut off."""
 
 
 def mean_score(scores: Collection[Score]) -> Score:
     """Return the mean of one or more scores, added up in their order."""
-    values = [score.flat() for score in scores]
-    return Score.read({name: sum(each[name] for each in values) / len(values) for name in values[0]})
+    return {name: sum(score[name] for score in scores) / len(scores) for name in next(iter(scores))}
 
 
 @dataclass(frozen=True)
@@ -83,7 +66,7 @@ class Result:
         mean, paper = self.mean, self.published
         if mean is None or paper is None or not self.complete:
             return None
-        return Score(mean.psnr - paper.psnr, mean.ssim - paper.ssim)
+        return {name: mean[name] - value for name, value in paper.items()}
 
 
 @dataclass(frozen=True)
@@ -101,17 +84,17 @@ class Table:
     def text(self, form: str) -> str:
         """Return the table in one of `FORMATS`, laid out as the paper's Table 2: measured, published, difference."""
         sets = list(dict.fromkeys(result.benchmark for result in self.results))
-        others = next((list(result.mean.others) for result in self.results if result.mean), [])
-        kinds = ("PSNR", "SSIM", *others)
-        head = [("", "Method"), ("", "Scale"), ("", ""), *((name, kind) for name in sets for kind in kinds)]
+        kinds = next((list(result.mean) for result in self.results if result.mean), ["psnr", "ssim"])
+        shown, others = ["PSNR", "SSIM", *kinds[2:]], kinds[2:]
+        head = [("", "Method"), ("", "Scale"), ("", ""), *((name, kind) for name in sets for kind in shown)]
         rows = []
         for (method, scale), group in groupby(self.results, lambda result: (result.method, result.scale)):
             results = list(group)
-            measured = [cell for r in results for cell in _cells(r.mean, others, "missing" if r.missing else ABSENT)]
+            measured = [cell for r in results for cell in _cells(r.mean, kinds, "missing" if r.missing else ABSENT)]
             rows.append([method, f"×{scale}", "measured", *measured])
             if any(result.published for result in results):
-                rows.append(["", "", "published", *(cell for r in results for cell in _cells(r.published, others))])
-                differences = [cell for r in results for cell in _cells(r.difference, others, sign="+")]
+                rows.append(["", "", "published", *(cell for r in results for cell in _cells(r.published, kinds))])
+                differences = [cell for r in results for cell in _cells(r.difference, kinds, sign="+")]
                 rows.append(["", "", "difference", *differences])
         remedies: dict[str, list[str]] = {}
         for result in self.missing:
@@ -123,15 +106,15 @@ class Table:
             *(f"Missing: {', '.join(dict.fromkeys(what))}: {how}" for how, what in remedies.items()),
         ]
         records = {"csv": [_record(result, others) for result in self.results]}
-        records["csv-images"] = list(self._image_records(others))
+        records["csv-images"] = list(self._image_records(kinds))
         return ResultTable(head, rows, 3, remarks, records, self._content()).text(form)
 
-    def _image_records(self, others: Sequence[str]) -> Iterator[dict[str, object]]:
+    def _image_records(self, kinds: Sequence[str]) -> Iterator[dict[str, object]]:
         """A row for each image; a missing set has one row without an image."""
         for result in self.results:
             images: Mapping[str, Score | None] = result.images or ({"": None} if result.missing else {})
             for name, score in images.items():
-                numbers = score.flat() if score else dict.fromkeys(("psnr", "ssim", *others), "")
+                numbers = score or dict.fromkeys(kinds, "")
                 yield {**_start(result), "image": name, **numbers, "missing": result.missing}
 
     def _content(self) -> dict[str, object]:
@@ -140,11 +123,11 @@ class Table:
             {
                 **_start(result),
                 "missing": result.missing or None,
-                "measured": result.mean and result.mean.flat(),
-                "published": result.published and result.published.flat(),
-                "difference": result.difference and result.difference.flat(),
+                "measured": result.mean,
+                "published": result.published,
+                "difference": result.difference,
                 "complete": result.complete and not result.missing,
-                "images": {name: score.flat() for name, score in result.images.items()},
+                "images": result.images,
             }
             for result in self.results
         ]
@@ -159,17 +142,16 @@ def _start(result: Result) -> dict[str, object]:
 def _record(result: Result, others: Sequence[str]) -> dict[str, object]:
     """A row of CSV."""
     scores = {"": result.mean, "_published": result.published, "_difference": result.difference}
-    numbers = {f"{m}{kind}": getattr(score, m, "") for kind, score in scores.items() for m in ("psnr", "ssim")}
-    more = {name: result.mean.others.get(name, "") if result.mean else "" for name in others}
+    numbers = {f"{m}{kind}": (score or {}).get(m, "") for kind, score in scores.items() for m in ("psnr", "ssim")}
+    more = {name: (result.mean or {}).get(name, "") for name in others}
     return {**_start(result), "images": len(result.images), **numbers, **more, "missing": result.missing}
 
 
-def _cells(score: Score | None, others: Sequence[str], absent: str = ABSENT, sign: str = "") -> list[str]:
-    """PSNR with two digits and SSIM with four, as in the paper, and the metrics `others` with four."""
+def _cells(score: Score | None, kinds: Sequence[str], absent: str = ABSENT, sign: str = "") -> list[str]:
+    """PSNR with two digits and SSIM with four, as in the paper, and other metrics with four."""
     if score is None:
-        return [absent] * (2 + len(others))
-    more = (number(score.others[name], 4, sign) if name in score.others else ABSENT for name in others)
-    return [number(score.psnr, 2, sign), number(score.ssim, 4, sign), *more]
+        return [absent] * len(kinds)
+    return [number(score.get(kind), 2 if kind == "psnr" else 4, sign) for kind in kinds]
 
 
 @functools.cache
@@ -183,8 +165,8 @@ def published(method: str, scale: int, benchmark: str) -> Score | None:
     """Return the published score of a method of the paper (RGT-S, RCAN, …) or bicubic; case and `_` do not matter."""
     methods = {"bicubic": paper()["bicubic"], **paper()["table2"]}
     rows: dict[str, Any] = next((rows for name, rows in methods.items() if plain_name(name) == plain_name(method)), {})
-    numbers = rows.get(f"x{scale}", {}).get(benchmark)
-    return Score(**numbers) if numbers else None
+    numbers: Score | None = rows.get(f"x{scale}", {}).get(benchmark)
+    return numbers
 
 
 @functools.cache

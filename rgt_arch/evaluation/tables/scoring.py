@@ -33,11 +33,8 @@ def score_pair(image: BGR, hr: BGR, scale: int, *, on_grey: bool = False) -> Sco
 
     on_grey: measure a grey image on its grey values, not on Y of three equal channels.
     """
-    psnr, ssim = (
-        float(metric(image, hr, crop_border=scale, test_y_channel=not on_grey))
-        for metric in (calculate_psnr, calculate_ssim)
-    )
-    return Score(psnr, ssim)
+    options = {"crop_border": scale, "test_y_channel": not on_grey}
+    return {"psnr": float(calculate_psnr(image, hr, **options)), "ssim": float(calculate_ssim(image, hr, **options))}
 
 
 def enlarger(ready: Runnable, scale: int, *, tile: int, num_gpu: int) -> Callable[[BGR], BGR]:
@@ -78,14 +75,14 @@ def score_image(
             raise UserError(f"{where}: out of memory; add --tile 256, or less") from error
         raise
     hr = hr[tuple(map(slice, image.shape))]  # BasicSR crops HR to `scale` times LR
-    score, others = score_pair(image, hr, scale, on_grey=on_grey), dict[str, float]()
+    score = score_pair(image, hr, scale, on_grey=on_grey)
     for name in metrics:
         try:
-            others[name], reason = pyiqa(image, hr, metric=name, crop_border=scale), "nan"
+            score[name], reason = pyiqa(image, hr, metric=name, crop_border=scale), "nan"
         except UserError:
             raise
         except Exception as error:  # a metric can raise anything
-            others[name], reason = math.nan, f"{type(error).__name__}: {' '.join(str(error).split())}"
-        if math.isnan(others[name]):
+            score[name], reason = math.nan, f"{type(error).__name__}: {' '.join(str(error).split())}"
+        if math.isnan(score[name]):
             raise UserError(f"{where}: no {name} ({reason}); leave it out of --metrics")
-    return Score(score.psnr, score.ssim, others)
+    return score

@@ -23,7 +23,7 @@ DATA = Path(os.environ.get("RGT_DATA", ""))
 def differences(keep: Path, method: str, *sets: str) -> dict[tuple[int, str], tuple[float, float]]:
     settings = TableSettings([method], SCALES, sets, DATA / "benchmark", device="cpu", keep=keep)
     results = make_table(settings).results
-    return {(r.scale, r.benchmark): (r.difference.psnr, r.difference.ssim) for r in results}
+    return {(r.scale, r.benchmark): tuple(r.difference.values()) for r in results}
 
 
 def test_bicubic_rows_equal_the_literature(tmp_path):

@@ -9,15 +9,17 @@ import math
 
 import pytest
 
-from rgt_arch.evaluation.tables.results import BENCHMARKS, SCALES, Result, Score, Table, paper, published
+from rgt_arch.evaluation.tables.results import BENCHMARKS, SCALES, Result, Table, paper, published
 
-FIVE = {f"img{number}": Score(38.0 + number / 2, 0.96 + number / 1000) for number in range(5)}  # mean 39, 0.962
+FIVE = {
+    f"img{number}": {"psnr": 38.0 + number / 2, "ssim": 0.96 + number / 1000} for number in range(5)
+}  # mean 39, 0.962
 TABLE = Table(
     (
         Result("RGT-S", 2, "Set5", FIVE),
         Result("RGT-S", 2, "Set14", missing="Set14/HR: there are no images; get them"),
-        Result("mine_1", 4, "Set5", {"a": Score(30.0, 0.5), "b": Score(31.0, 0.7)}),
-        Result("mine_1", 4, "Set14", {"a": Score(math.inf, 1.0)}),
+        Result("mine_1", 4, "Set5", {"a": {"psnr": 30.0, "ssim": 0.5}, "b": {"psnr": 31.0, "ssim": 0.7}}),
+        Result("mine_1", 4, "Set14", {"a": {"psnr": math.inf, "ssim": 1.0}}),
     ),
     ("A remark.",),
 )
