@@ -114,7 +114,7 @@ class Table:
         for result in self.results:
             images: Mapping[str, Score | None] = result.images or ({"": None} if result.missing else {})
             for name, score in images.items():
-                numbers = score or dict.fromkeys(kinds, "")
+                numbers: Mapping[str, object] = score or dict.fromkeys(kinds, "")
                 yield {**_start(result), "image": name, **numbers, "missing": result.missing}
 
     def _content(self) -> dict[str, object]:

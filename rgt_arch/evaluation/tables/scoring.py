@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import cv2
 import numpy as np
@@ -24,8 +25,8 @@ from rgt_arch.models.pyiqa_metric import pyiqa
 from rgt_arch.models.validation import fit_channels, predict
 from rgt_arch.weights.building import load_model
 
-BGR = NDArray[np.uint8]
-"""(H, W, 3), or (H, W, 1) from a grey network."""
+BGR = NDArray[Any]
+"""uint8 (H, W, 3), or (H, W, 1) from a grey network."""
 
 
 def score_pair(image: BGR, hr: BGR, scale: int, *, on_grey: bool = False) -> Score:
