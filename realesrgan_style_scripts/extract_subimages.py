@@ -15,8 +15,8 @@ from rgt_arch.errors import UsageError
 
 def extract(args: argparse.Namespace) -> int:
     """Cut, and print the counts; 1 if an image failed. As in Real-ESRGAN, x2 in DIV2K's LR names is left out."""
-    from rgt_arch.data.outputs import Cutting, Target, Task, images_by_name, make_all
-    from rgt_arch.data.parallel import Summary
+    from rgt_arch.data.outputs import Cutting, Target, images_by_name, make_all
+    from rgt_arch.data.parallel import Summary, Task
     from rgt_arch.machine import cores
 
     target = Target(

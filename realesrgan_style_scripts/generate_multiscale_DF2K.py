@@ -7,27 +7,22 @@ nameT0.png, T1 and T2 have 0.75, 0.5 and 1/3 of the size, T3 has a shortest side
 
 import argparse
 import sys
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rgt_arch.cli import run_guarded
 
-
-@dataclass(frozen=True)
-class Task:
-    """An image, and the start of its results' paths."""
-
-    source: Path
-    stem: Path
+if TYPE_CHECKING:
+    from rgt_arch.data.parallel import Task
 
 
-def shrink(task: Task) -> int:
-    """Return the number of files made."""
+def shrink(task: "Task[Path]") -> int:
+    """Return the number of files made; their paths begin with the name of the task."""
     from PIL import Image, ImageOps
 
     from rgt_arch.files import written_whole
 
-    targets = [task.stem.with_name(f"{task.stem.name}T{number}.png") for number in range(4)]
+    targets = [task.name.with_name(f"{task.name.name}T{number}.png") for number in range(4)]
     missing = [target for target in targets if not target.exists()]
     if missing:
         with Image.open(task.source) as image:
@@ -35,7 +30,7 @@ def shrink(task: Task) -> int:
         for target, factor in zip(targets, (0.75, 0.5, 1 / 3, 400 / min(upright.size)), strict=True):
             if target in missing:
                 size = [max(1, int(round(side * factor, 6))) for side in upright.size]
-                task.stem.parent.mkdir(parents=True, exist_ok=True)
+                task.name.parent.mkdir(parents=True, exist_ok=True)
                 with written_whole(target) as beside:
                     upright.resize(size, Image.Resampling.LANCZOS).save(beside)
     return len(missing)
@@ -44,12 +39,12 @@ def shrink(task: Task) -> int:
 def make(args: argparse.Namespace) -> int:
     """Make the images, and print the counts; 1 if one failed."""
     from rgt_arch.data.outputs import images_by_name, refuse_overlap
-    from rgt_arch.data.parallel import Summary, successes
+    from rgt_arch.data.parallel import Summary, Task, successes
     from rgt_arch.machine import cores
 
     refuse_overlap([args.input], [args.output])
     summary = Summary()
-    tasks = [Task(file, args.output / name) for name, file in images_by_name(args.input, summary).items()]
+    tasks = [Task((file,), args.output / name) for name, file in images_by_name(args.input, summary).items()]
     jobs = args.num_threads or cores()
     for _, made in successes(shrink, tasks, summary, jobs=jobs, title="smaller images"):
         summary.made, summary.kept = summary.made + bool(made), summary.kept + (not made)

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from rgt_arch.data.outputs import Degrading, Target, Task, images_by_name, make_all
-from rgt_arch.data.parallel import Summary
+from rgt_arch.data.outputs import Degrading, Target, images_by_name, make_all
+from rgt_arch.data.parallel import Summary, Task
 from rgt_arch.errors import UsageError
 
 SCALES = (2, 3, 4, 8)

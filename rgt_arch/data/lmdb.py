@@ -6,7 +6,7 @@ import glob
 import os
 import shutil
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -17,24 +17,12 @@ from rgt_arch.data import lmdb_reader
 from rgt_arch.data.images import PNG_SIGNATURE, decode, read_bytes
 from rgt_arch.data.outputs import images_by_name, refuse_overlap
 from rgt_arch.data.pairing import MetaLine, lmdb_key
-from rgt_arch.data.parallel import Summary, successes
+from rgt_arch.data.parallel import Summary, Task, successes
 from rgt_arch.errors import UsageError, UserError
 
 _FILES = {"data.mdb", "lock.mdb", lmdb_reader.META_INFO}
 _MAP_SIZE = 1 << 40  # BasicSR's (utils/lmdb_util.py:175): address space, not bytes on the disk
 _TRANSACTION_BYTES = 64 << 20  # of images, which stay in memory until the transaction ends
-
-
-@dataclass(frozen=True)
-class LmdbImage:
-    """An image file to be stored under a key."""
-
-    source: Path
-    key: str
-    level: int
-    """Compression of PNG."""
-    encode_anew: bool
-    """Whether PNG files are encoded again with this compression, as other formats are; else their bytes are kept."""
 
 
 def create_lmdb_of_folder(
@@ -65,39 +53,41 @@ def create_lmdb_of_folder(
         raise UsageError(f"{path}: the name of an LMDB folder must end with .lmdb")
     path = Path(os.path.realpath(path))
     refuse_overlap([folder], [path])
-    level = 1 if compression is None else compression  # BasicSR's (utils/lmdb_util.py:12)
     summary, images = Summary(), []
     named = images_by_name(folder, summary)
     if not any(name.name.endswith(ending) for name in named):
         raise UsageError(f"{folder}: no image's name ends with {ending!r}, as --ending asks")
     for file in named.values():
         try:
-            images.append(LmdbImage(file, lmdb_key(file.relative_to(folder), ending), level, compression is not None))
+            images.append(Task((file,), lmdb_key(file.relative_to(folder), ending)))
         except UserError as error:
             summary.fail(str(error))
-    images.sort(key=lambda image: image.key)
+    images.sort(key=lambda image: image.name)
     if path.exists() and not overwrite:
-        _check_unchanged(path, images, summary, jobs)
+        _check_unchanged(path, images, compression, summary, jobs)
     else:
-        summary.made = _write(path, successes(encode, images, summary, jobs=jobs, title=f"writing {path.name}"))
+        encoded = successes(partial(encode, compression), images, summary, jobs=jobs, title=f"writing {path.name}")
+        summary.made = _write(path, encoded)
     megabytes = (path / "data.mdb").stat().st_size / 1e6
     summary.notes.append(f"{path}: {'made' if summary.made else 'already there'}, {megabytes:.1f} MB")
     return summary
 
 
-def _check_unchanged(path: Path, images: Sequence[LmdbImage], summary: Summary, jobs: int) -> None:
+def _check_unchanged(
+    path: Path, images: Sequence[Task[str]], compression: int | None, summary: Summary, jobs: int
+) -> None:
     """Raise UsageError unless `path` is a complete LMDB of these images, except damaged ones, and newer than them."""
     try:
         lines = map(MetaLine.parse, (path / lmdb_reader.META_INFO).read_text("ascii").splitlines())
         listed = {line.key: line.compression for line in lines}
-        states = [os.stat(image.source) for image in images if image.key in listed]
+        states = [os.stat(image.source) for image in images if image.name in listed]
         newest = max(max(state.st_mtime_ns, state.st_ctime_ns) for state in states)
-        is_same = listed.items() <= {image.key: image.level for image in images}.items()
+        is_same = listed.items() <= {image.name: _level(compression) for image in images}.items()
         is_same &= newest <= (path / "data.mdb").stat().st_mtime_ns
     except (OSError, ValueError):
         listed, is_same = {}, False
-    missing = [image for image in images if image.key not in listed]
-    if not is_same or any(successes(encode, missing, summary, jobs=jobs, title="missing images")):
+    missing = [image for image in images if image.name not in listed]
+    if not is_same or any(successes(partial(encode, compression), missing, summary, jobs=jobs, title="missing images")):
         raise UsageError(
             f"{path}: exists, but is not an up-to-date LMDB of exactly these images; choose another name with -o, or "
             "--overwrite it"
@@ -106,7 +96,11 @@ def _check_unchanged(path: Path, images: Sequence[LmdbImage], summary: Summary, 
     summary.kept = len(listed)
 
 
-def encode(image: LmdbImage) -> tuple[bytes, str]:
+def _level(compression: int | None) -> int:
+    return 1 if compression is None else compression  # BasicSR's (utils/lmdb_util.py:12)
+
+
+def encode(compression: int | None, image: Task[str]) -> tuple[bytes, str]:
     """Return the PNG bytes to store for an image file, and its line in meta_info.txt.
 
     Raises UserError with the file's path if it is damaged or not an image.
@@ -114,13 +108,14 @@ def encode(image: LmdbImage) -> tuple[bytes, str]:
     content = read_bytes(image.source)
     is_png = content.startswith(PNG_SIGNATURE)
     pixels = decode(content, image.source) if is_png else decode(content, image.source, cv2.IMREAD_COLOR)
-    if not is_png or image.encode_anew:
-        content = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, image.level])[1].tobytes()
+    level = _level(compression)
+    if not is_png or compression is not None:
+        content = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, level])[1].tobytes()
     channels = 1 if pixels.ndim == 2 else 3  # as BasicSR's readers see it
-    return content, f"{image.key}.png ({pixels.shape[0]},{pixels.shape[1]},{channels}) {image.level}\n"
+    return content, f"{image.name}.png ({pixels.shape[0]},{pixels.shape[1]},{channels}) {level}\n"
 
 
-def _write(path: Path, images: Iterable[tuple[LmdbImage, tuple[bytes, str]]]) -> int:
+def _write(path: Path, images: Iterable[tuple[Task[str], tuple[bytes, str]]]) -> int:
     """Write encoded images to a hidden folder, then rename it to `path`. Returns the number of images.
 
     A failure leaves `path` unchanged and removes the hidden folder. Raises UserError if there are no images or writing
@@ -141,7 +136,7 @@ def _write(path: Path, images: Iterable[tuple[LmdbImage, tuple[bytes, str]]]) ->
         ):
             transaction = environment.begin(write=True)
             for image, (content, line) in images:
-                transaction.put(image.key.encode("ascii"), content)
+                transaction.put(image.name.encode("ascii"), content)
                 lines.write(line)
                 count, waiting = count + 1, waiting + len(content)
                 if waiting >= _TRANSACTION_BYTES:

@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePath
 
 from rgt_arch.data.images import decode, read_bytes, write_bytes
 from rgt_arch.data.outputs import refuse_overlap
 from rgt_arch.data.pairing import guess_template, images_below, pair_names
-from rgt_arch.data.parallel import Summary, successes
+from rgt_arch.data.parallel import Summary, Task, successes
 from rgt_arch.errors import UsageError, UserError
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """The content of one line: an image, or an HR and an LR image, and their paths relative to their roots."""
-
-    sources: tuple[Path, ...]
-    names: tuple[str, ...]
-    with_size: bool
-
-    @property
-    def source(self) -> Path:
-        return self.sources[0]
 
 
 def write_meta_info(
@@ -59,11 +46,11 @@ def write_meta_info(
     groups = [(path,) for path in images] if lr_folder is None else _pairs(folder, images, lr_folder, summary)
     default = folder if lr_folder is None and not names_only else Path(folder, "..")
     roots = [root or default, lr_root or Path(lr_folder or folder, "..")]
-    with_size = default is folder
-    entries = [_Entry(paths, tuple(map(_relative, paths, roots)), with_size) for paths in groups]
-    lines = [line for _, line in successes(_line, entries, summary, jobs=jobs, title=f"writing {file.name}")]
+    tasks = [Task(paths, tuple(map(_relative, paths, roots))) for paths in groups]
+    write = partial(_line, default is folder)
+    lines = [line for _, line in successes(write, tasks, summary, jobs=jobs, title=f"writing {file.name}")]
     if not lines:
-        raise UserError(f"{file}: not written: none of the {len(entries)} images can be listed")
+        raise UserError(f"{file}: not written: none of the {len(tasks)} images can be listed")
     content = "".join(f"{line}\n" for line in lines).encode()
     if file.exists() and file.read_bytes() == content:
         summary.kept = len(lines)
@@ -95,13 +82,16 @@ def _relative(path: Path, root: Path) -> str:
     return name
 
 
-def _line(entry: _Entry) -> str:
-    """Return the line of an entry. Raises UserError for a damaged image or a name that BasicSR would cut."""
-    separator = ", " if len(entry.names) > 1 else " "
-    for source, name in zip(entry.sources, entry.names, strict=True):
+def _line(with_size: bool, task: Task[tuple[str, ...]]) -> str:
+    """Return the line of an image or a pair, whose names are relative to their roots.
+
+    Raises UserError for a damaged image or a name that BasicSR would cut.
+    """
+    separator = ", " if len(task.name) > 1 else " "
+    for source, name in zip(task.sources, task.name, strict=True):
         if separator in name or name.strip() != name or not name.isprintable():
             where = f"{separator!r}, spaces at its ends, or unprintable characters"
             raise UserError(f"{source}: BasicSR would cut the name {name!r} at {where}; rename it")
-    pixels, *_ = [decode(read_bytes(source), source) for source in entry.sources]
-    size = f" ({pixels.shape[0]},{pixels.shape[1]},{1 if pixels.ndim == 2 else 3})" if entry.with_size else ""
-    return ", ".join(entry.names) + size
+    pixels, *_ = [decode(read_bytes(source), source) for source in task.sources]
+    size = f" ({pixels.shape[0]},{pixels.shape[1]},{1 if pixels.ndim == 2 else 3})" if with_size else ""
+    return ", ".join(task.name) + size

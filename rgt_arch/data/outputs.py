@@ -31,7 +31,7 @@ from rgt_arch.data.images import (
     write_png,
 )
 from rgt_arch.data.pairing import images_below
-from rgt_arch.data.parallel import Summary, successes
+from rgt_arch.data.parallel import Summary, Task, successes
 from rgt_arch.errors import UsageError, UserError
 
 STAMP = ".rgt_prepare"
@@ -121,21 +121,6 @@ class Target:
         return self.folder / name.parent / self.file.format(name=name.name, number=number)
 
 
-@dataclass(frozen=True)
-class Task:
-    """An HR image, and its LR images if outputs are made from these too."""
-
-    sources: tuple[Path, ...]
-    """HR first."""
-    name: Path
-    """Path of HR relative to its folder, without suffix."""
-
-    @property
-    def source(self) -> Path:
-        """The HR image, for messages."""
-        return self.sources[0]
-
-
 def images_by_name(folder: Path, summary: Summary) -> dict[Path, Path]:
     """Return {relative path without suffix: path} of the images that `images_below` returns.
 
@@ -149,10 +134,11 @@ def images_by_name(folder: Path, summary: Summary) -> dict[Path, Path]:
 
 
 def make_all(
-    tasks: Sequence[Task], targets: Sequence[Target], summary: Summary, title: str, *, jobs: int, overwrite: bool
+    tasks: Sequence[Task[Path]], targets: Sequence[Target], summary: Summary, title: str, *, jobs: int, overwrite: bool
 ) -> list[Size]:
     """Make the files of all tasks in all targets. Returns the HR sizes of the tasks that succeeded.
 
+    tasks: HR images, each with its LR images if outputs are made from these too; named as `images_by_name` does.
     Files that are complete, of the right size and newer than their source and stamp are kept, unless `overwrite`. A
     note in the summary counts the HR images with transparency.
     Raises UsageError, before it writes anything, if an input and an output folder overlap or an output folder has
@@ -202,7 +188,7 @@ def _check(target: Target) -> None:
         raise UsageError(f"{there} exists and was not made by this command; {remedy}")
 
 
-def _plan(targets: Sequence[Target], task: Task, sizes: Sequence[Size]) -> Iterator[tuple[Target, Path, Box]]:
+def _plan(targets: Sequence[Target], task: Task[Path], sizes: Sequence[Size]) -> Iterator[tuple[Target, Path, Box]]:
     """Yield each output file of a task with its target and the box of its source. sizes: of the task's sources."""
     for target in targets:
         (height, width), size = sizes[0], sizes[target.source]
@@ -220,7 +206,7 @@ def _plan(targets: Sequence[Target], task: Task, sizes: Sequence[Size]) -> Itera
             yield target, target.path(task.name, number), (top, left, height, width)
 
 
-def _make(targets: Sequence[Target], overwrite: bool, task: Task) -> tuple[bool, Size]:
+def _make(targets: Sequence[Target], overwrite: bool, task: Task[Path]) -> tuple[bool, Size]:
     """Make the files of a task. Returns whether they were complete already, and the size of the HR image."""
     if not overwrite:
         with contextlib.suppress(UserError):
@@ -245,7 +231,7 @@ def _make(targets: Sequence[Target], overwrite: bool, task: Task) -> tuple[bool,
     return False, sizes[0]
 
 
-def _shrunk(image: NDArray[Any], target: Target, task: Task) -> NDArray[Any]:
+def _shrunk(image: NDArray[Any], target: Target, task: Task[Path]) -> NDArray[Any]:
     if target.degrading is None:
         return imresize(image, 1 / target.shrink)
     from rgt_arch.data.degradations import degrade_image  # imports BasicSR, which no other command needs
@@ -257,7 +243,7 @@ def _shrunk(image: NDArray[Any], target: Target, task: Task) -> NDArray[Any]:
         raise UserError(f"{task.source}: {error}") from error
 
 
-def _is_complete(task: Task, target: Target, path: Path, box: Box) -> bool:
+def _is_complete(task: Task[Path], target: Target, path: Path, box: Box) -> bool:
     """Whether `path` is an undamaged PNG of the right size, written after its source and stamp were last changed.
 
     A source that another file was moved over counts as changed, whatever its modification time (hence ctime).

@@ -15,7 +15,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import cv2
 from tqdm import tqdm
@@ -25,7 +25,7 @@ from rgt_arch.errors import UserError, printable
 from rgt_arch.progress import Progress
 
 
-class Task(Protocol):
+class Sourced(Protocol):
     """Work on one file."""
 
     @property
@@ -33,11 +33,27 @@ class Task(Protocol):
         """The file, for messages."""
 
 
-T = TypeVar("T", bound=Task)
+N = TypeVar("N")
 R = TypeVar("R")
+T = TypeVar("T", bound=Sourced)
 
 _MOST_WORKERS = 61  # Windows cannot wait for more processes at once
 _TASKS_AHEAD = 4  # per worker: bounds the results in memory while one large image is processed
+
+
+@dataclass(frozen=True)
+class Task(Generic[N]):
+    """Work on an image file, or on files that belong together."""
+
+    sources: tuple[Path, ...]
+    """Messages name the first one."""
+    name: N
+    """Name of the result: a path, an LMDB key, the names in a list."""
+
+    @property
+    def source(self) -> Path:
+        """The file, for messages."""
+        return self.sources[0]
 
 
 @dataclass

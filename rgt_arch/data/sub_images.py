@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rgt_arch.data.images import header_size
-from rgt_arch.data.outputs import Cutting, Target, Task, crop, images_by_name, make_all
+from rgt_arch.data.outputs import Cutting, Target, crop, images_by_name, make_all
 from rgt_arch.data.pairing import guess_template, pair_names
-from rgt_arch.data.parallel import Summary
+from rgt_arch.data.parallel import Summary, Task
 from rgt_arch.errors import UsageError, UserError
 
 _LARGEST_SCALE = 16

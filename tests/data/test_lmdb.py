@@ -267,10 +267,10 @@ def test_stopped_run_leaves_no_lmdb_and_the_next_run_gives_the_same_bytes(tmp_pa
     (tmp_path / f".in.{os.getppid()}.new.lmdb").mkdir()  # belongs to a running process
     encode = lmdb_module.encode
 
-    def stuck_at_15(image):
-        if image.key == "photo15":  # so that the signal always comes in time
+    def stuck_at_15(compression, image):
+        if image.name == "photo15":  # so that the signal always comes in time
             time.sleep(600)
-        return encode(image)
+        return encode(compression, image)
 
     monkeypatch.setattr(lmdb_module, "encode", stuck_at_15)
     monkeypatch.setattr(lmdb_module, "_TRANSACTION_BYTES", 50_000)

@@ -8,48 +8,41 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from rgt_arch.data import parallel
-from rgt_arch.data.parallel import Summary, successes
+from rgt_arch.data.parallel import Summary, Task, successes
 from rgt_arch.errors import UserError
 
 
-@dataclass(frozen=True)
-class Job:
-    number: int
-    kind: str = "good"
-    folder: Path = Path()
-
-    @property
-    def source(self) -> Path:
-        return self.folder / f"{self.number}.png"
+def job(number: int, kind: str = "good", folder: Path = Path()) -> Task[tuple[int, str]]:
+    return Task((folder / f"{number}.png",), (number, kind))
 
 
-def work(job: Job) -> int:
-    if job.kind == "user":
-        raise UserError(f"{job.source}: is em\npty\x1b[31m\udcff")
-    if job.kind == "bug":
+def work(task: Task[tuple[int, str]]) -> int:
+    number, kind = task.name
+    if kind == "user":
+        raise UserError(f"{task.source}: is em\npty\x1b[31m\udcff")
+    if kind == "bug":
         raise ValueError("two\nlines")
-    if job.kind == "memory":
+    if kind == "memory":
         raise MemoryError
-    if job.kind == "dies":
+    if kind == "dies":
         os.kill(os.getpid(), signal.SIGKILL)
-    if job.kind == "marks":
-        job.source.touch()
-    time.sleep(0.005 * (job.number % 3))  # so that jobs end in another order
-    return job.number * 10
+    if kind == "marks":
+        task.source.touch()
+    time.sleep(0.005 * (number % 3))  # so that jobs end in another order
+    return number * 10
 
 
 @pytest.mark.parametrize("jobs", [1, 3])
 def test_results_come_in_order_and_failures_are_single_lines(capsys: pytest.CaptureFixture[str], jobs: int) -> None:
     kinds = {3: "user", 5: "bug", 8: "memory"}
     summary = Summary()
-    tasks = [Job(number, kinds.get(number, "good")) for number in range(20)]
-    done = [(task.number, result) for task, result in successes(work, tasks, summary, jobs=jobs, title="t")]
+    tasks = [job(number, kinds.get(number, "good")) for number in range(20)]
+    done = [(task.name[0], result) for task, result in successes(work, tasks, summary, jobs=jobs, title="t")]
     assert done == [(number, number * 10) for number in range(20) if number not in kinds]
     assert summary.failures == [
         "3.png: is em\\npty\\x1b[31m\\udcff",
@@ -61,7 +54,7 @@ def test_results_come_in_order_and_failures_are_single_lines(capsys: pytest.Capt
 
 @pytest.mark.parametrize("isolate", [True, False])
 def test_dead_worker_fails_only_its_own_file(isolate: bool) -> None:
-    tasks = [Job(number, "dies" if number in (4, 9) else "good") for number in range(14)]
+    tasks = [job(number, "dies" if number in (4, 9) else "good") for number in range(14)]
     summary = Summary()
     jobs = 1 if isolate else 2
     done = [r for _, r in successes(work, tasks, summary, jobs=jobs, title="t", isolate=isolate)]
@@ -73,7 +66,7 @@ def test_dead_worker_fails_only_its_own_file(isolate: bool) -> None:
 
 def test_stopping_early_starts_no_more_jobs_and_leaves_no_worker(tmp_path: Path) -> None:
     before = set(multiprocessing.active_children())
-    tasks = [Job(number, "marks", tmp_path) for number in range(100)]
+    tasks = [job(number, "marks", tmp_path) for number in range(100)]
     results = successes(work, tasks, Summary(), jobs=2, title="t")
     next(results)
     results.close()  # type: ignore[attr-defined]

@@ -114,8 +114,8 @@ class DataSet:
             )
         else:
             parts = [images.examine(jobs=jobs) for images in self.images.values()]
-            looks = [each for images in self.images.values() for each in images.looks.values() if self.is_bicubic]
-            sizes = [(each.image.name, each.image.name, each.size, each.size) for each in looks]
+            looks = [each for images in self.images.values() for each in images.looks.items() if self.is_bicubic]
+            sizes = [(name, name, each.size, each.size) for name, each in looks]
             for _, text, lines, stops in size_faults(sizes, 1, exact=self.exact, gt_size=self.patch):
                 last.problem(f"{{n}} image{{s}}: {text}", lines, stops=stops)
         if not self.keys:

@@ -55,7 +55,6 @@ class Stored:
 class Look:
     """Properties of one image, without pixels, so that millions fit in memory."""
 
-    image: Stored
     size: Size
     is_grey: bool
     is_16_bit: bool
@@ -77,7 +76,7 @@ def look(image: Stored) -> Look | str:
     digest = hashlib.blake2b(f"{pixels.shape}{pixels.dtype}".encode() + pixels.tobytes(), digest_size=16).digest()
     size = (pixels.shape[0], pixels.shape[1])
     is_16_bit = pixels.dtype == np.uint16
-    return Look(image, size, pixels.ndim == 2, is_16_bit, len(content), digest, _thumbnail(pixels))
+    return Look(size, pixels.ndim == 2, is_16_bit, len(content), digest, _thumbnail(pixels))
 
 
 def _thumbnail(pixels: NDArray[Any]) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from rgt_arch.data.images import Size, decode, header_size
 from rgt_arch.data.inspect.looks import THUMBNAIL, Images, Look, Stored, dimensions
 from rgt_arch.data.inspect.sections import Section, Stops, counted
 from rgt_arch.data.pairing import Pair, Pairing
-from rgt_arch.data.parallel import Summary, successes
+from rgt_arch.data.parallel import Summary, Task, successes
 from rgt_arch.errors import UserError
 
 # Correlations of two thumbnails' gradients, and their mean step in grey levels. Measured on photographs and crops of 96
@@ -131,7 +131,7 @@ def check_pairs(
     groups = (" = ".join(names.values()) for names in equal.values() if len(names) > 1)
     last.problem("{n} group{s} of LR images with the same pixels, of different HR images", groups)
     if bicubic:
-        _check_bicubic(last, [_Task(hr.image, lr.image, scale) for _, _, hr, lr in looks], jobs)
+        _check_bicubic(last, [(g, q) for g, q, _, _ in looks], gt.place, lq.place, scale, jobs)
     return sections
 
 
@@ -162,21 +162,13 @@ def _gradients(looks: Iterable[Look]) -> NDArray[np.float32]:
     return np.concatenate(steps, axis=1)
 
 
-@dataclass(frozen=True)
-class _Task:
-    gt: Stored
-    lq: Stored
-    scale: int
-
-    @property
-    def source(self) -> Path:
-        return self.lq.source
-
-
-def _check_bicubic(section: Section, tasks: Sequence[_Task], jobs: int) -> None:
-    summary = Summary()
-    results = list(successes(_is_bicubic, tasks, summary, jobs=jobs, title="bicubic", unit="pair"))
-    others = [task.lq.name for task, is_equal in results if not is_equal]
+def _check_bicubic(
+    section: Section, names: Sequence[tuple[str, str]], gt: Path, lq: Path, scale: int, jobs: int
+) -> None:
+    summary, is_bicubic = Summary(), partial(_is_bicubic, gt, lq, scale)
+    tasks = [Task((lq / pair[1],), pair) for pair in names]
+    results = list(successes(is_bicubic, tasks, summary, jobs=jobs, title="bicubic", unit="pair"))
+    others = [task.name[1] for task, is_equal in results if not is_equal]
     section.problem("{n} pair{s} could not be compared", summary.failures)
     equal = len(results) - len(others)
     why = "" if equal else " (crops of larger LR images cannot be equal: pixels beyond the crop count at its edges)"
@@ -187,10 +179,11 @@ def _check_bicubic(section: Section, tasks: Sequence[_Task], jobs: int) -> None:
         section.note("{n} LR image{s} unlike the bicubic", others)
 
 
-def _is_bicubic(task: _Task) -> bool:
-    gt, lq = (np.atleast_3d(decode(image.content(), image.source)) for image in (task.gt, task.lq))
-    if min(gt.shape[:2]) < task.scale:
+def _is_bicubic(gt: Path, lq: Path, scale: int, task: Task[tuple[str, str]]) -> bool:
+    images = [Stored(place, name) for place, name in zip((gt, lq), task.name, strict=True)]
+    hr, lr = (np.atleast_3d(decode(image.content(), image.source)) for image in images)
+    if min(hr.shape[:2]) < scale:
         return False
-    made = hr_lr_pair(gt, task.scale)[1]
+    made = hr_lr_pair(hr, scale)[1]
     # grey is compared with three equal channels
-    return made.shape[:2] == lq.shape[:2] and bool((np.atleast_3d(made) == lq).all())
+    return made.shape[:2] == lr.shape[:2] and bool((np.atleast_3d(made) == lr).all())
