@@ -60,7 +60,13 @@ def make_lr_images(
 
     summary = Summary()
     tasks = [Task((file,), name) for name, file in images_by_name(hr_folder, summary).items()]
-    with _ready_to_fork(degrading):
+    ready_to_fork: AbstractContextManager[None] = nullcontext()
+    if degrading:
+        # imports BasicSR, which bicubic LR images do not need; here once, not in each process
+        from rgt_arch.data.degradations import one_thread
+
+        ready_to_fork = one_thread()
+    with ready_to_fork:
         sizes = make_all(tasks, targets, summary, "LR images", jobs=jobs, overwrite=overwrite)
     summary.notes.append(f"images in {' and '.join(str(target.folder) for target in targets)}: {len(sizes)}")
     uneven = Counter(scale for scale in scales for size in sizes if any(side % scale for side in size))
@@ -71,15 +77,6 @@ def make_lr_images(
             "scale x LR: run again with --hr-out DIR, and train on the HR in DIR"
         )
     return summary
-
-
-def _ready_to_fork(degrading: Degrading | None) -> AbstractContextManager[None]:
-    if degrading is None:
-        return nullcontext()
-    # imports BasicSR, which bicubic LR images do not need; here once, not in each process
-    from rgt_arch.data.degradations import one_thread
-
-    return one_thread()
 
 
 def _split_layout(layout: str, scale: int, scales: int) -> tuple[str, str]:

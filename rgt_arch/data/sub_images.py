@@ -56,9 +56,11 @@ def make_sub_images(
     tasks, small = [], 0
     for name, file in named.items():
         missing = [folder for folder, (_, files) in zip(lr_folders, found, strict=True) if name not in files]
-        if _shortest_side(file) < least:
-            small += 1
-        elif missing:
+        with contextlib.suppress(UserError):  # an unreadable image fails later
+            if min(header_size(file)) < least:
+                small += 1
+                continue
+        if missing:
             summary.fail(f"{file}: there is no LR image for it in {missing[0]}")
         else:
             tasks.append(Task((file, *(files[name] for _, files in found)), name))
@@ -77,14 +79,6 @@ def make_sub_images(
     if small:
         summary.notes.append(f"images smaller than {least} pixels in a direction, left out: {small}")
     return summary
-
-
-def _shortest_side(file: Path) -> float:
-    """Infinite for an unreadable image, which fails later."""
-    try:
-        return min(header_size(file))
-    except UserError:
-        return math.inf
 
 
 def _lr_images(

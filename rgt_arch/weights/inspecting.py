@@ -159,7 +159,11 @@ def _known(state_dict: Mapping[str, Tensor], recorded: Mapping[str, Any]) -> dic
         embed_dim, in_chans = state_dict["conv_first.weight"].shape[:2]
         depth = _depths(state_dict)
         hidden = state_dict[_FIRST_BLOCK + "mlp.fc1.weight"].shape[0]
-        split_size = _split_size(state_dict)
+        windows: dict[str, Any] = {}
+        # the offsets (1-h … h-1, 1-w … w-1) in the first half's windows; a slim file has none
+        if (offsets := state_dict.get(_FIRST_BLOCK + "attn.attns.0.rpe_biases")) is not None:
+            height, width = offsets.amax(dim=0).tolist()
+            windows["split_size"] = [int(height) + 1, int(width) + 1]
         shuffles = [tensor.shape for key, tensor in state_dict.items() if re.fullmatch(r"upsample\.\d+\.weight", key)]
         return {
             "upscale": math.prod(math.isqrt(outputs // inputs) for outputs, inputs, *_ in shuffles),
@@ -172,7 +176,7 @@ def _known(state_dict: Mapping[str, Tensor], recorded: Mapping[str, Any]) -> dic
             "resi_connection": "3conv" if "conv_after_body.0.weight" in state_dict else "1conv",
             "hai": "learned" if _FIRST_BLOCK + "gamma" in state_dict else _recorded_hai(recorded),
             **_global_attention(state_dict, embed_dim, recorded),
-            **({"split_size": split_size} if split_size else {}),
+            **windows,
         }
     except (KeyError, IndexError, ValueError, ZeroDivisionError, RuntimeError) as error:  # the last: complex numbers
         raise UsageError(f"its weights are not a complete RGT's ({type(error).__name__}: {error})") from error
@@ -244,15 +248,3 @@ def _global_attention(state_dict: Mapping[str, Tensor], embed_dim: int, recorded
         "reduction_stride": state_dict[attention + "reduction1.weight"].shape[-1],
         "cpe": attention + "cpe.weight" in state_dict,
     }
-
-
-def _split_size(state_dict: Mapping[str, Tensor]) -> list[int] | None:
-    """Height and width of the first half's windows; None in a slim file.
-
-    `rpe_biases` lists the offsets (1-h … h-1, 1-w … w-1).
-    """
-    offsets = state_dict.get(_FIRST_BLOCK + "attn.attns.0.rpe_biases")
-    if offsets is None:
-        return None
-    height, width = (offsets.amax(dim=0) + 1).tolist()
-    return [int(height), int(width)]

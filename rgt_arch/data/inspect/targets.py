@@ -25,7 +25,6 @@ from rgt_arch.data.pairing import (
     pairs_from_meta_info,
     read_list,
 )
-from rgt_arch.data.parallel import Summary
 from rgt_arch.errors import UsageError
 
 _NAMES_TRIED = 50
@@ -97,9 +96,9 @@ def _images(folder: Path, title: str) -> Images:
         return Images(title, folder, list(sizes), sizes)
     if (folder / "data.mdb").exists():
         raise UsageError(f"{folder}: looks like an LMDB; BasicSR takes it for one if its name ends with .lmdb")
-    summary = Summary()
-    names = [path.relative_to(folder).as_posix() for path in images_below(folder, summary.passed_over)]
-    return Images(title, folder, names, strangers=[file.name for file in summary.passed_over if file.parent == folder])
+    others: list[Path] = []
+    names = [path.relative_to(folder).as_posix() for path in images_below(folder, others)]
+    return Images(title, folder, names, strangers=[file.name for file in others if file.parent == folder])
 
 
 def _listed(text: Path, root: Path | None, lq: Path | None) -> tuple[Images, Images | None, Pairing]:
