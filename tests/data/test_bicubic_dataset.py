@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import cv2
@@ -16,13 +15,9 @@ from rgt_arch.data.bicubic import hr_lr_pair
 from rgt_arch.data.lmdb import create_lmdb_of_folder
 from rgt_arch.data.loading import UNREADABLE
 from rgt_arch.data.meta_info import write_meta_info
-from rgt_arch.training.loaders import training_loader
-from rgt_arch.training.run_folder import FolderLock
 
 from .image_files import TURNED, noise, save
-from .test_lmdb_training import batches, equal
-
-LOGGER = logging.getLogger("test")
+from .test_lmdb_training import batches, equal, loaders
 
 
 def write_photographs(folder: Path, scale: int) -> None:
@@ -41,11 +36,8 @@ def write_photographs(folder: Path, scale: int) -> None:
 
 
 def loader(dataset: dict, *, scale: int = 2, workers: int = 0, start: int = 0):
-    data = {"name": "photographs", "phase": "train", "scale": scale, "gt_size": 6 * scale, "use_hflip": True}
-    data |= {"use_rot": True, "num_worker_per_gpu": workers, "batch_size_per_gpu": 2, "io_backend": {"type": "disk"}}
-    opt = {"datasets": {"train": {**data, **dataset}}, "train": {"total_iter": 8}, "manual_seed": 7, "num_gpu": 0}
-    opt |= {"dist": False, "rank": 0, "world_size": 1}
-    return training_loader(opt, start, FolderLock("no such folder"), LOGGER)[0]
+    data = {"scale": scale, "gt_size": 6 * scale, "io_backend": {"type": "disk"}, **dataset}
+    return loaders(data, workers, start)[0]
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])

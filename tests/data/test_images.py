@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rgt_arch.data.images import decode, image_size, read_bytes, walk_files, write_png
+from rgt_arch.data.images import decode, header_size, image_size, read_bytes, walk_files, write_png
 from rgt_arch.errors import UserError
 
 from .image_files import TURNED, noise
@@ -86,9 +86,17 @@ def test_unreadable_files_are_reported(tmp_path: Path) -> None:
 @pytest.mark.parametrize("ending", [".png", ".jpg", ".webp", ".tiff", ".bmp"])
 def test_header_size_equals_the_decoded_size(tmp_path: Path, ending: str) -> None:
     file = tmp_path / f"a{ending}"
-    for options in ({}, {"exif": TURNED})[: 1 if ending == ".bmp" else 2]:
-        Image.fromarray(PIXELS).save(file, **options)
-        assert image_size(file) == decode(file.read_bytes(), file).shape[:2]
+    for pixels in (PIXELS, PIXELS[..., 0]):
+        for options in ({}, {"exif": TURNED})[: 1 if ending == ".bmp" else 2]:
+            Image.fromarray(pixels).save(file, **options)
+            size = decode(file.read_bytes(), file).shape[:2]
+            assert image_size(file) == header_size(file) == size == ((70, 60) if options else (60, 70))
+
+
+def test_image_whose_header_pillow_does_not_read_is_decoded_for_its_size(tmp_path: Path) -> None:
+    assert cv2.imwrite(str(tmp_path / "a.hdr"), PIXELS.astype(np.float32))
+    assert image_size(tmp_path / "a.hdr") is None
+    assert header_size(tmp_path / "a.hdr") == (60, 70)
 
 
 def test_failed_write_keeps_existing_files(tmp_path: Path) -> None:

@@ -36,15 +36,15 @@ def make(folder, stems=STEMS):
     return {"type": "PairedImageDataset", "io_backend": {"type": "lmdb"}, **roots}
 
 
-def loaders(dataset, workers):
-    """The training loader and the validation loaders."""
+def loaders(dataset, workers, start=0):
+    """The training loader from an iteration on, and the validation loaders."""
     common = {"name": "photographs", "scale": 2, "gt_size": 16, "use_hflip": True, "use_rot": True, **dataset}
     loading = {"num_worker_per_gpu": workers, "batch_size_per_gpu": 2, "dataset_enlarge_ratio": 3}
     datasets = {"train": {**common, **loading, "phase": "train"}, "val": {**common, "phase": "val"}}
     opt = {"datasets": datasets, "train": {"total_iter": 8}, "manual_seed": 7, "num_gpu": 0}
     opt |= {"dist": False, "rank": 0, "world_size": 1}
     logger = logging.getLogger("test")
-    train, _ = training_loader(opt, 0, FolderLock("no such folder"), logger)
+    train, _ = training_loader(opt, start, FolderLock("no such folder"), logger)
     return train, *validation_loaders(opt, logger)
 
 

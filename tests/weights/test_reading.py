@@ -174,20 +174,6 @@ def test_iteration_comes_from_basicsr_file_names(tmp_path: Path) -> None:
         assert read_checkpoint(tmp_path / f"{name}.pth").iteration == iteration
 
 
-def test_training_state_of_basicsr_is_recognised(tmp_path: Path) -> None:
-    from basicsr.models.base_model import BaseModel
-
-    model = BaseModel({"num_gpu": 0, "is_train": True, "path": {"training_states": str(tmp_path)}})
-    model.optimizers = [torch.optim.Adam([torch.nn.Parameter(torch.ones(3))], lr=2e-4)]
-    model.schedulers = [torch.optim.lr_scheduler.MultiStepLR(model.optimizers[0], [2, 4])]
-    model.save_training_state(epoch=3, current_iter=40)
-    checkpoint = read_checkpoint(tmp_path / "40.state")
-    assert checkpoint.training is not None
-    assert (checkpoint.iteration, checkpoint.training["epoch"]) == (40, 3)
-    with pytest.raises(UsageError, match=r"40\.state: is a training state .*models.net_g_40\.pth"):
-        checkpoint.state_dict()
-
-
 class Asks:
     """Is pickled as a function call, as in a malicious file."""
 

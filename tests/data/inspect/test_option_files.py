@@ -13,7 +13,6 @@ import yaml
 from PIL import Image
 
 from rgt_arch.data.bicubic import hr_lr_pair
-from rgt_arch.data.images import header_size
 from rgt_arch.data.lmdb import create_lmdb_of_folder
 
 from ..image_files import save
@@ -300,16 +299,3 @@ def test_lr_images_of_other_hr_images_are_reported_before_a_run_if_most_are(opti
         f"{shifted} of 6 looked at: {partner} looks like HR {other}, not like {name}; `rgt prepare check` compares all"
     )
     assert all(text in line for line in reported)
-
-
-def test_header_size_equals_the_decoded_size(tmp_path):
-    picture = Image.fromarray(noise(0, 20, 30))
-    exif = Image.Exif()
-    exif[0x0112] = 6  # taken with the camera on its side
-    picture.save(tmp_path / "side.jpg", exif=exif)
-    picture.save(tmp_path / "plain.png")
-    picture.convert("L").save(tmp_path / "grey.bmp")
-    cv2.imwrite(str(tmp_path / "of_opencv.hdr"), noise(0, 20, 30).astype("float32"))
-    for file in sorted(tmp_path.iterdir()):
-        assert header_size(file) == cv2.imread(str(file)).shape[:2]
-    assert header_size(tmp_path / "side.jpg") == (30, 20)
