@@ -34,9 +34,9 @@ class BicubicDataset(Dataset[dict[str, Any]]):
         if backend["type"] == "lmdb":
             self.paths: list[str] = paths_from_lmdb(str(folder))
             return
-        lines = read_list(Path(listed)) if listed else None
-        names = [name for name, _ in pairs_from_meta_info(lines, "{}", comma=False).pairs] if lines else None
-        self.paths = [str(folder / name) for name in names] if names else [*map(str, images_below(folder))]
+        pairs = pairs_from_meta_info(read_list(Path(listed)), "{}", comma=False).pairs if listed else []
+        names = [name for name, _ in pairs] if listed else images_below(folder)
+        self.paths = [str(folder / name) for name in names]
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -43,7 +43,7 @@ def write_meta_info(
     # BasicSR reads an LMDB of the folder in this order (data/data_util.py:150): training sees the same batches.
     summary = Summary()
     images = images_below(folder, summary.passed_over)
-    groups = [(path,) for path in images] if lr_folder is None else _pairs(folder, images, lr_folder, summary)
+    groups = [(folder / name,) for name in images] if lr_folder is None else _pairs(folder, images, lr_folder, summary)
     default = folder if lr_folder is None and not names_only else Path(folder, "..")
     roots = [root or default, lr_root or Path(lr_folder or folder, "..")]
     tasks = [Task(paths, tuple(map(_relative, paths, roots))) for paths in groups]
@@ -62,10 +62,9 @@ def write_meta_info(
     return summary
 
 
-def _pairs(folder: Path, images: list[Path], lr_folder: Path, summary: Summary) -> list[tuple[Path, ...]]:
+def _pairs(folder: Path, names: list[str], lr_folder: Path, summary: Summary) -> list[tuple[Path, ...]]:
     """Pair images with LR images. Images without exactly one partner become failures."""
-    names = [path.relative_to(folder).as_posix() for path in images]
-    lr_names = [path.relative_to(lr_folder).as_posix() for path in images_below(lr_folder, summary.passed_over)]
+    lr_names = images_below(lr_folder, summary.passed_over)
     pairing = pair_names(names, lr_names, guess_template(names, lr_names) or "{}")
     for name in pairing.lone_gt:
         summary.fail(f"{folder / name}: has no LR image in {lr_folder}, or several")

@@ -127,8 +127,9 @@ def images_by_name(folder: Path, summary: Summary) -> dict[Path, Path]:
     Raises UsageError if two images share a name, because their outputs would share it too.
     """
     named: dict[Path, Path] = {}
-    for file in images_below(folder, summary.passed_over):
-        if (other := named.setdefault(file.relative_to(folder).with_suffix(""), file)) != file:
+    for name in images_below(folder, summary.passed_over):
+        file = folder / name
+        if (other := named.setdefault(Path(name).with_suffix(""), file)) != file:
             raise UsageError(f"{other} and {file} would have the same output name; rename or remove one of them")
     return named
 

@@ -93,21 +93,22 @@ def list_images(folder: Path) -> list[str]:
         raise UsageError(f"{folder}: cannot be listed ({error.strerror})") from error
 
 
-def images_below(folder: Path, passed_over: list[Path] | None = None) -> list[Path]:
-    """Return the image files below a folder, judged by their suffix, in the order of `lmdb_key`.
+def images_below(folder: Path, passed_over: list[Path] | None = None) -> list[str]:
+    """Return the names of the image files below a folder, judged by their suffix, in the order of `lmdb_key`.
 
-    passed_over: gets the other files. Raises UsageError for a folder that is missing, unreadable or without images.
+    They are relative to the folder, with "/". passed_over: gets the other files. Raises UsageError for a folder that
+    is missing, unreadable or without images.
     """
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder; correct the name")
     files = sorted(walk_files(folder))  # two images with one key keep this order
-    images = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
+    images = [file.relative_to(folder).as_posix() for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
     others = [file for file in files if file.suffix.lower() not in IMAGE_SUFFIXES]
     if not images:
         raise UsageError(f"{folder}: {no_images(others)}")
     if passed_over is not None:
         passed_over += others
-    return sorted(images, key=lambda file: lmdb_key(file.relative_to(folder)))
+    return sorted(images, key=lambda name: lmdb_key(PurePath(name)))
 
 
 def no_images(passed_over: Iterable[Path] = ()) -> str:

@@ -44,8 +44,6 @@ class IterationSampler(Sampler[Item]):
         self.epoch_size = max(1, math.ceil(dataset_size * enlarge_ratio))
         self.global_batch = batch_size * world_size
         self.seed = seed
-        self.rank = rank
-        self.world_size = world_size
         self._positions = range(start_iter * self.global_batch + rank, total_iter * self.global_batch, world_size)
 
     def __len__(self) -> int:

@@ -40,9 +40,9 @@ def make_sub_images(
     """
     cutting, summary = cutting or Cutting(), Summary()
     named = images_by_name(hr_folder, summary)
-    found = [_lr_images(folder, hr_folder, named, summary) for folder in lr_folders]
-    scales = [scale for scale, _ in found]
-    for folder, scale in zip(lr_folders, scales, strict=True):
+    found = [(folder, *_lr_images(folder, hr_folder, named, summary)) for folder in lr_folders]
+    scales = [scale for _, scale, _ in found]
+    for folder, scale, _ in found:
         if cutting.size % scale or cutting.step % scale:
             raise UsageError(
                 f"--size is {cutting.size} and --step {cutting.step}; both must be multiples of {scale}, by which the "
@@ -55,7 +55,7 @@ def make_sub_images(
     least = min(cutting.size, _PATCH * max(scales, default=1))
     tasks, small = [], 0
     for name, file in named.items():
-        missing = [folder for folder, (_, files) in zip(lr_folders, found, strict=True) if name not in files]
+        missing = [folder for folder, _, files in found if name not in files]
         with contextlib.suppress(UserError):  # an unreadable image fails later
             if min(header_size(file)) < least:
                 small += 1
@@ -63,11 +63,11 @@ def make_sub_images(
         if missing:
             summary.fail(f"{file}: there is no LR image for it in {missing[0]}")
         else:
-            tasks.append(Task((file, *(files[name] for _, files in found)), name))
+            tasks.append(Task((file, *(files[name] for _, _, files in found)), name))
 
     multiple = math.lcm(*scales)
     targets = [Target(out_folder / "HR", "{name}_s{number:03d}.png", hr_folder, multiple, cutting=cutting)]
-    for index, (folder, scale) in enumerate(zip(lr_folders, scales, strict=True), 1):
+    for index, (folder, scale, _) in enumerate(found, 1):
         place = out_folder / "LR_bicubic" / f"X{scale}"
         targets.append(Target(place, targets[0].file, folder, multiple, index, scale, cutting=cutting))
     sizes = make_all(tasks, targets, summary, "sub-images", jobs=jobs, overwrite=overwrite)

@@ -204,7 +204,7 @@ class DataSet:
                     images.sizes = read_keys(place, SAMPLED_PAIRS)
                     images.names = list(images.sizes)
                 elif self.is_bicubic and not is_listed:
-                    images.names = [file.relative_to(place).as_posix() for file in images_below(place)]
+                    images.names = images_below(place)
                 elif not is_listed:
                     images.names = list_images(place)
                     problem = _strangers(images.names)

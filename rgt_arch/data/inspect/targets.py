@@ -97,7 +97,7 @@ def _images(folder: Path, title: str) -> Images:
     if (folder / "data.mdb").exists():
         raise UsageError(f"{folder}: looks like an LMDB; BasicSR takes it for one if its name ends with .lmdb")
     others: list[Path] = []
-    names = [path.relative_to(folder).as_posix() for path in images_below(folder, others)]
+    names = images_below(folder, others)
     return Images(title, folder, names, strangers=[file.name for file in others if file.parent == folder])
 
 
