@@ -68,7 +68,7 @@ prepare = Command(
 )
 def lr(**given: Any) -> int:
     """Make the LR images, and print the counts."""
-    from rgt_arch.data.downsampling import make_lr_images
+    from rgt_arch.data.preparing import make_lr_images
 
     return _run(make_lr_images, **given)
 
@@ -92,8 +92,8 @@ def lr(**given: Any) -> int:
 )
 def degrade(profile: str, seed: int = 0, **given: Any) -> int:
     """Make the LR images, and print the counts."""
-    from rgt_arch.data.downsampling import make_lr_images
     from rgt_arch.data.outputs import Degrading
+    from rgt_arch.data.preparing import make_lr_images
 
     if seed < 0:
         raise UsageError(f"--seed is {seed}; it must be at least 0")
@@ -121,7 +121,7 @@ def degrade(profile: str, seed: int = 0, **given: Any) -> int:
 def subimages(**given: Any) -> int:
     """Cut, and print the counts."""
     from rgt_arch.data.outputs import Cutting
-    from rgt_arch.data.sub_images import make_sub_images
+    from rgt_arch.data.preparing import make_sub_images
 
     cutting = Cutting(**{name: given.pop(name) for name in Cutting.__dataclass_fields__ if name in given})
     return _run(make_sub_images, **given, cutting=cutting)

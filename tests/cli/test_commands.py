@@ -24,8 +24,8 @@ from rgt_arch import cli, rgt_t
 from rgt_arch.cli import basicsr_command, main, run_guarded
 from rgt_arch.cli.commands import Command, build_parser
 from rgt_arch.config.tables import describe_options
-from rgt_arch.data.downsampling import SCALES, make_lr_images
 from rgt_arch.data.outputs import Cutting
+from rgt_arch.data.preparing import SCALES, make_lr_images
 from rgt_arch.errors import UsageError, UserError
 from rgt_arch.evaluation.ablation import FORMATS as ABLATION_FORMATS
 from rgt_arch.evaluation.ablation import AblationSettings

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import rgt_arch
 
-MODULES = ("downsampling", "sub_images", "meta_info", "lmdb", "lmdb_reader", "inspect.targets")
+MODULES = ("preparing", "meta_info", "lmdb", "lmdb_reader", "inspect.targets")
 
 
 def test_preparing_data_imports_neither_torch_nor_basicsr():
