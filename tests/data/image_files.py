@@ -1,4 +1,4 @@
-"""Make image files and read them back."""
+"""Make image files and read them back, and prepare data as users do."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 from PIL import Image
+
+from rgt_arch.cli import main
 
 TURNED = Image.Exif()
 """EXIF data of a camera that was held on its side."""
@@ -32,3 +34,8 @@ def read(path: Path) -> np.ndarray:
 def files(folder: Path, suffix: str = "") -> dict[str, bytes]:
     """Contents of all files below a folder, including hidden ones, by relative path."""
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob(f"*{suffix}")) if p.is_file()}
+
+
+def prepare(*arguments: object) -> int:
+    """Run a command of `rgt prepare`; returns its exit code."""
+    return main(["prepare", *map(str, arguments)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +12,13 @@ import torch
 from skimage import data
 from torch.nn import functional as F
 
-from rgt_arch.cli import main
 from rgt_arch.config.tables import degradation_values
 from rgt_arch.data.degradations import PhotoDegradation, RealDegradation, degrade_image, draw_kernels
 from rgt_arch.data.loading import seeded
 
-from .image_files import files, read, save
+from .image_files import files, prepare, read, save
 
-
-def degrade(*arguments: object) -> int:
-    return main(["prepare", "degrade", *map(str, arguments)])
+degrade = partial(prepare, "degrade")
 
 
 @pytest.fixture

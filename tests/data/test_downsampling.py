@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -15,17 +16,14 @@ import pytest
 from basicsr.data.paired_image_dataset import PairedImageDataset
 from PIL import Image
 
-from rgt_arch.cli import main
 from rgt_arch.data import outputs
 from rgt_arch.data.bicubic import hr_lr_pair
 from rgt_arch.data.images import write_png
 from rgt_arch.files import written_whole
 
-from .image_files import TURNED, files, noise, read, save
+from .image_files import TURNED, files, noise, prepare, read, save
 
-
-def lr(*arguments: object) -> int:
-    return main(["prepare", "lr", *map(str, arguments)])
+lr = partial(prepare, "lr")
 
 
 @pytest.mark.skipif("RGT_DATA" not in os.environ, reason="RGT_DATA names no folder of benchmark images")
@@ -59,7 +57,7 @@ def test_files_not_named_like_images_are_passed_over_and_transparency_is_counted
             f"images in {tmp_path / 'LR_bicubic/X4'}: 2",
         ]
         assert "alpha" not in err
-    assert main(["prepare", "meta", str(tmp_path / "HR"), "-o", str(tmp_path / "list.txt")]) == 0
+    assert prepare("meta", tmp_path / "HR", "-o", tmp_path / "list.txt") == 0
     assert "passed over: 2 .txt" in capsys.readouterr().out
     assert (tmp_path / "list.txt").read_text() == "alpha.png (8,12,3)\nplain.png (8,12,3)\n"
     (tmp_path / "texts").mkdir()

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import cv2
 import lmdb
@@ -16,21 +17,19 @@ from basicsr.data.paired_image_dataset import PairedImageDataset
 from basicsr.utils import FileClient, imfrombytes
 from PIL import Image
 
-from rgt_arch.cli import main
 from rgt_arch.data import lmdb as lmdb_module
 from rgt_arch.data.bicubic import hr_lr_pair
 from rgt_arch.data.lmdb import create_lmdb_of_folder
 from rgt_arch.errors import UsageError, UserError
 
-from .image_files import TURNED, files, noise, read, save
+from .image_files import TURNED, files, noise, prepare, read, save
 
 
 def write_images(folder, count=3, size=(24, 32), suffix=""):
     return [save(folder / f"photo{index}{suffix}.png", noise(*size, 3, seed=index)) for index in range(count)]
 
 
-def pack(*arguments):
-    return main(["prepare", "lmdb", *map(str, arguments)])
+pack = partial(prepare, "lmdb")
 
 
 def value(path, key):

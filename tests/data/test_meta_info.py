@@ -9,9 +9,7 @@ import pytest
 from basicsr.data.data_util import paired_paths_from_meta_info_file
 from basicsr.data.realesrgan_paired_dataset import RealESRGANPairedDataset
 
-from rgt_arch.cli import main
-
-from .image_files import save
+from .image_files import prepare, save
 
 
 def write(path, height=8, width=6, channels=3):
@@ -19,7 +17,7 @@ def write(path, height=8, width=6, channels=3):
 
 
 def meta(*arguments):
-    return main(["prepare", "meta", *map(str, arguments), "--jobs", "1"])
+    return prepare("meta", *arguments, "--jobs", 1)
 
 
 def test_basicsr_reads_the_lists(tmp_path):

@@ -9,15 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rgt_arch.cli import main
 from rgt_arch.data.bicubic import hr_lr_pair
 from rgt_arch.data.outputs import STAMP
 
-from .image_files import files, noise, read, save
-
-
-def prepare(*arguments: object) -> int:
-    return main(["prepare", *map(str, arguments)])
+from .image_files import files, noise, prepare, read, save
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rgt_arch.cli import main
 from rgt_arch.data.bicubic import hr_lr_pair
 from rgt_arch.data.outputs import Cutting
 
-from .image_files import files, noise, read, save
+from .image_files import files, noise, prepare, read, save
 
 
 def pngs(folder: Path) -> set[str]:
@@ -20,7 +19,7 @@ def pngs(folder: Path) -> set[str]:
 
 
 def cut(root: Path, *arguments: object) -> int:
-    return main(["prepare", "subimages", str(root / "HR"), "-o", str(root / "sub"), *map(str, arguments)])
+    return prepare("subimages", root / "HR", "-o", root / "sub", *arguments)
 
 
 def pairs(root: Path, shapes: dict[str, tuple[int, ...]], scales: tuple[int, ...] = (2,), ending: str = "x{}") -> None:

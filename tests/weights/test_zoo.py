@@ -27,11 +27,6 @@ from rgt_arch.weights.writing import convert_checkpoint
 from rgt_arch.weights.zoo import ZOO, ZooEntry, resolve_path
 
 
-def load(content: bytes) -> dict[str, torch.Tensor]:
-    """The weights of `content_of`, without shared memory, which safetensors refuses."""
-    return {key: tensor.clone() for key, tensor in torch.load(io.BytesIO(content))["params"].items()}
-
-
 def content_of(network: torch.nn.Module) -> bytes:
     file = io.BytesIO()
     torch.save({"params": network.state_dict()}, file)
@@ -229,14 +224,19 @@ def test_weights_put_into_the_cache_by_hand_are_taken_with_a_checksum_of_their_o
 
 
 def test_first_download_names_author_and_licence_follows_redirects_and_checks_the_published_checksum(
-    server: FileServer, cache: Path, content: bytes, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    server: FileServer,
+    cache: Path,
+    network: torch.nn.Module,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     def publish(sha256: str) -> None:
         url = server.url.replace("/net.pth", "/moved/net.safetensors")
         entry = ZooEntry("RGT_T_web", "RGT-T", 2, "A. Author, CC-BY-4.0, https://example.org", url, sha256)
         monkeypatch.setitem(ZOO, "RGT_T_web", entry)  # type: ignore[arg-type]
 
-    server.content = save(load(content), metadata={"format": "pt"})  # without a record, as other programs write it
+    apart = {key: tensor.clone() for key, tensor in network.state_dict().items()}  # safetensors refuses shared memory
+    server.content = save(apart, metadata={"format": "pt"})  # without a record, as other programs write it
     publish("0" * 64)
     assert main(["weights", "RGT_T_web"]) == 1
     credit, error = capsys.readouterr().err.splitlines()
