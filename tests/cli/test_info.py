@@ -100,13 +100,17 @@ def test_ambiguous_arguments_are_not_guessed_and_nan_weights_are_reported(
     [
         ({"params": {"body.0.rdb1.conv1.weight": torch.ones(1)}}, "not an RGT's: they look like RRDBNet"),
         ({"iter": 3, "optimizers": [{"state": {}}], "schedulers": []}, "is not a training state of BasicSR"),
+        (b"<!DOCTYPE html><html>Google Drive can't scan this file</html>", "is a web page"),
     ],
 )
 def test_file_without_an_rgt_is_a_one_line_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], content: Any, words: str
 ) -> None:
     file = tmp_path / "other.pth"
-    torch.save(content, file)
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    else:
+        torch.save(content, file)
     assert main(["info", str(file)]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
