@@ -57,8 +57,8 @@ def demo(output: Path = Path("rgt_demo"), **given: Any) -> None:
 @command(
     "table",
     "measure benchmark sets and compare with the paper's table",
-    "Measure PSNR and SSIM on the five benchmark sets through BasicSR, and print them beside the published numbers in "
-    "the layout of the paper's Table 2.",
+    "Measure PSNR and SSIM on the five benchmark sets with BasicSR's metrics, and print them beside the published "
+    "numbers in the layout of the paper's Table 2.",
     f"""{_METHODS} A name in the paper's table (RCAN=…) is compared with the numbers there.
 Folders have results in Set5/x2, x2/Set5 or visualization/Set5.
 

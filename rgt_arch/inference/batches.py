@@ -36,7 +36,7 @@ class Batches:
         self._ahead: dict[int, Enlarged | None] = {}
         """Numbers that were taken before their turn, in their order, and their pictures if these are enlarged."""
         self._own: Enlarged | None = None
-        """The picture of the job whose turn it is, if it was enlarged with an earlier one."""
+        """The picture of the job whose turn it is, once it is enlarged, until `enlarged` returns it."""
 
     def __iter__(self) -> Iterator[int]:
         while (number := next(chain(self._ahead, self._numbers), None)) is not None:
@@ -65,7 +65,8 @@ class Batches:
                 if len(group) == 1:
                     raise
                 group = dict(list(group.items())[: len(group) // 2])  # the others are done in their own turn
-        return self._own
+        own, self._own = self._own, None
+        return own
 
     def _read_alike(self, number: int) -> dict[int, Picture]:
         """Read the picture of a job and those of the next jobs that can be enlarged together with it."""

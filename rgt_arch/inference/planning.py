@@ -162,6 +162,7 @@ def plan_jobs(inputs: Sequence[str | Path], output: Output, scale: int, weights:
         # the same file may be named twice, by patterns for instance
         different = {(_identity(job.source), _identity(job.target)): job for job in every}
         jobs = _told_apart(list(different.values()), output.compare)
+    plan.passed_over = list(dict.fromkeys(plan.passed_over))  # folders may overlap
     if not output.overwrite:  # skip earlier results, as when `rgt upscale *.jpg` is run again
         results = {_identity(path): job for job in jobs for path in (job.target, comparison_path(job.target))}
         jobs = [job for job in jobs if results.get(_identity(job.source), job) is job]
@@ -251,7 +252,7 @@ def _jobs_of(match: Path, place: str | None, suffix: str, extension: str, plan: 
     files = [file for file in files if results.isdisjoint(file.parents)]
     videos = {file for file in files if is_video(file)}
     passed_over = {file for file in files if file.suffix.lower() not in _READABLE} - videos
-    plan.passed_over += passed_over.difference(plan.passed_over)
+    plan.passed_over += passed_over
     return [
         _job(file, file in videos, folder, file.relative_to(match), suffix, extension)
         for file in files

@@ -149,6 +149,8 @@ def test_weights_are_found_in_every_published_layout_and_must_fit(testing_file):
     assert "path:param_key_g = 'params': is not in the file: " in message
     assert message.endswith("mine.pth holds a plain state dict (~); name one of them")
     testing_file.validate("path:pretrain_network_g=RGT_T_x2")
+    message = testing_file.error("path:pretrain_network_g=models/net_g_latst.pth")
+    assert f"'models/net_g_latst.pth': no such file under {testing_file.root}" in message
     torch.save({"params-ema": weights, "params": weights}, testing_file.root / "mine.pth")
     opt, _ = testing_file.validate("path:pretrain_network_g=mine.pth", "path:param_key_g=params-ema")
     assert opt["path"]["param_key_g"] == "params_ema"

@@ -1,1 +1,1 @@
-"""The paper's Table 2: benchmark sets measured through BasicSR, next to the published numbers."""
+"""The paper's Table 2: benchmark sets measured with BasicSR's metrics, next to the published numbers."""

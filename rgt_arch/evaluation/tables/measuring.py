@@ -1,4 +1,4 @@
-"""`rgt table`: measure images through BasicSR, split over ranks, and keep their scores on disk."""
+"""`rgt table`: measure images, split over ranks, and keep their scores on disk."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ from rgt_arch.evaluation.tables.results import BENCHMARKS, SCALES, Result, Score
 from rgt_arch.evaluation.tables.scoring import enlarger, score_image
 from rgt_arch.files import check_output, check_place, file_digest, write_text
 from rgt_arch.launchers import gathered, launcher_here
+from rgt_arch.models.pyiqa_metric import load_metric
 from rgt_arch.progress import Progress
 from rgt_arch.training.ranks import init_dist, leave, let_others_speak, lost_contact, on_rank_zero
 
@@ -234,7 +235,8 @@ def _task(cell: Cell, pair: Pair, settings: TableSettings) -> Task:
 def _kept(file: Path) -> Score | None:
     """The score in a file; None for a file that is missing or damaged."""
     try:
-        return {name: float(value) for name, value in json.loads(file.read_text("utf-8"))["score"].items()}
+        score = {name: float(value) for name, value in json.loads(file.read_text("utf-8"))["score"].items()}
+        return score if {"psnr", "ssim"} <= score.keys() else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
@@ -246,6 +248,8 @@ def _measure(tasks: Sequence[Task], settings: TableSettings, title: str | None) 
     """Measure the tasks and keep their scores. title: of the progress bar; None: no bar."""
     work = [_work(task) for task in tasks]
     done = 0
+    for name in settings.metrics if tasks else ():  # what they lack is reported before an image is enlarged
+        load_metric(name)
     with Progress(sum(work), title, "op", large=True) if title and tasks else nullcontext() as progress:
         for _, group in groupby(tasks, lambda task: id(task.cell)):
             first, *others = group

@@ -53,7 +53,10 @@ def enlarger(ready: Runnable, scale: int, *, tile: int, num_gpu: int) -> Callabl
     @torch.inference_mode()
     def enlarge(image: BGR) -> BGR:
         lq = fit_channels(img2tensor(image.astype(np.float32) / 255)[None], network.in_chans)
-        return np.atleast_3d(tensor2img(predict(network, lq.to(device), settings, scale)))
+        image = np.atleast_3d(tensor2img(predict(network, lq.to(device), settings, scale)))
+        if device.type == "cuda":
+            torch.cuda.empty_cache()  # images of many sizes fragment the memory pool
+        return image
 
     return enlarge
 
@@ -71,6 +74,7 @@ def score_image(
     try:
         with naming(where):
             image = enlarge(lq)
+            fit_channels(img2tensor(hr)[None], image.shape[2])  # refuses HR in colour for a grey network
     except (RuntimeError, MemoryError) as error:
         if is_out_of_memory(error):
             raise UserError(f"{where}: out of memory; add --tile 256, or less") from error
