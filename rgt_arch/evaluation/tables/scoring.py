@@ -74,7 +74,8 @@ def score_image(
     try:
         with naming(where):
             image = enlarge(lq)
-            fit_channels(img2tensor(hr)[None], image.shape[2])  # refuses HR in colour for a grey network
+            if image.shape[2] == 1:
+                fit_channels(img2tensor(hr)[None], 1)  # refuses HR in colour
     except (RuntimeError, MemoryError) as error:
         if is_out_of_memory(error):
             raise UserError(f"{where}: out of memory; add --tile 256, or less") from error
