@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,22 +17,16 @@ from rgt_arch.config.loading import WrittenOptions, load_options, read_written
 from rgt_arch.config.overrides import apply_overrides
 from rgt_arch.config.problems import Report, suggestion
 from rgt_arch.config.validation import check_options
-from rgt_arch.data.images import walk_files
 from rgt_arch.data.inspect.targets import validate_options
 from rgt_arch.errors import UsageError, UserError
 from rgt_arch.evaluation.complexity import PAPER_SIZE, Part, count, network_config
 from rgt_arch.evaluation.reports import ABSENT, ResultTable, number
-from rgt_arch.evaluation.tables.results import software
+from rgt_arch.evaluation.run_records import check_record, files_of, fingerprints, keep_record
 from rgt_arch.evaluation.training_runs import METRICS_FILE, basicsr_train, read_metrics
-from rgt_arch.files import check_output, file_digest, write_text
-from rgt_arch.progress import Progress
+from rgt_arch.files import check_output
 
 FORMATS = ("markdown", "latex", "csv", "json")
 _KEYS = ("base", "overrides", "seeds", "variants")
-_FILE_KEYS = ("dataroot_gt", "dataroot_lq", "meta_info_file", "meta_info")
-_CONTENT = " (content)"
-_RECORD = "started_with.json"
-_READERS_LOCK = "lock.mdb"  # LMDB changes it on every read
 
 
 @dataclass(frozen=True)
@@ -177,12 +169,10 @@ def run_ablation(settings: AblationSettings) -> Ablation:
     ablation = Ablation(base, variants, seeds, runs)
     if not ablation.measured():
         raise UsageError(f"{base}: there is no validation set or no val:metrics, so nothing to compare; add them")
-    files = _files(variants[0].options)
-    data: Mapping[str, str] | None = None
-    if not settings.report:
-        data = {key + _CONTENT: _fingerprint(path) for key, path in files.items()}
+    files = files_of(variants[0].options)
+    data: Mapping[str, str] | None = None if settings.report else fingerprints(files)
     for run in runs:
-        data = _check_kept(run, data)
+        data = check_record(run.folder, run.variant.options, data)
         run.scores = _scores(run, ablation)
     waiting = [] if settings.report else [run for run in runs if not run.scores]
     if waiting and len(waiting) < len(runs):
@@ -262,11 +252,7 @@ def _check_options(options: Mapping[str, Any], base: Path, written: WrittenOptio
 
 def _train(run: Run, ablation: Ablation, files: Mapping[str, Path], data: Mapping[str, str]) -> None:
     """Train to the end, from the newest checkpoint if there is one. Raises UserError if the training fails."""
-    record = run.folder / _RECORD
-    run.folder.mkdir(parents=True, exist_ok=True)
-    if not record.is_file():
-        facts = {**_flat(run.variant.options), **data}
-        write_text(json.dumps({"facts": facts, "software": software()}, indent=1) + "\n", record)
+    keep_record(run.folder, run.variant.options, data)
     absolute = [f"{key}={path}" for key, path in files.items()]
     overrides = [*run.variant.overrides, *absolute, f"manual_seed={run.seed}", "path:resume_state=~"]
     basicsr_train(ablation.base, run.folder, run.variant.slug, ablation.total_iter, overrides)
@@ -287,67 +273,6 @@ def _scores(run: Run, ablation: Ablation) -> dict[str, dict[str, float]]:
             return {}
         scores.setdefault(name, {})[metric] = value
     return scores
-
-
-def _check_kept(run: Run, data: Mapping[str, str] | None) -> Mapping[str, str] | None:
-    """Raise UsageError for a kept training with other options or data, or for a folder that no ablation made.
-
-    data: fingerprints of the current data; None if kept trainings are only compared with each other. Returns the
-    fingerprints for the next call.
-    """
-    remedy = "choose another folder with --keep, or remove that one"
-    try:
-        if not any(not file.name.startswith(".") for file in run.folder.iterdir()):
-            return data
-        facts = dict(json.loads((run.folder / _RECORD).read_text("utf-8"))["facts"])
-        data = {key: value for key, value in facts.items() if key.endswith(_CONTENT)} if data is None else data
-    except FileNotFoundError as error:
-        if not run.folder.exists():
-            return data
-        raise UsageError(f"{run.folder}: is not empty and no ablation made it; {remedy}") from error
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UsageError(f"{run.folder}: {_RECORD} cannot be read; {remedy}") from error
-    now = {**_flat(run.variant.options), **data}
-    for key in {**facts, **now}:
-        if facts.get(key) != now.get(key):
-            raise UsageError(
-                f"{run.folder}: holds a run in which {key} is {facts.get(key)!r}, now it is {now.get(key)!r}; {remedy}"
-            )
-    return data
-
-
-def _flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flatten options to keys such as train:optim_g:lr, with values as JSON stores them."""
-    found: dict[str, Any] = {}
-    for key, value in options.items():
-        path = f"{prefix}{key}"
-        found |= _flat(value, f"{path}:") if isinstance(value, dict) else {path: json.loads(json.dumps(value))}
-    return found
-
-
-def _files(options: Mapping[str, Any]) -> dict[str, Path]:
-    """Absolute paths of the data and weights in options, by key; names of published weights are not files."""
-    named = {
-        f"datasets:{phase}:{key}": data.get(key) for phase, data in options["datasets"].items() for key in _FILE_KEYS
-    }
-    weights = (options.get("path") or {}).get("pretrain_network_g")
-    if weights and Path(weights).expanduser().exists():
-        named["path:pretrain_network_g"] = weights
-    return {key: Path(value).expanduser().absolute() for key, value in named.items() if value}
-
-
-def _fingerprint(path: Path) -> str:
-    """Number, bytes and a digest of a file or of all files in a folder. Raises UsageError for unreadable files."""
-    files = sorted(walk_files(path)) if path.is_dir() else [path]
-    files = [file for file in files if file.name != _READERS_LOCK]
-    whole, size = hashlib.sha256(), 0
-    with Progress(len(files), f"reading {path}", "file") as progress:
-        for file in files:
-            name = "" if file == path else file.relative_to(path).as_posix()
-            whole.update(f"{name}\0{file_digest(file)}\n".encode(errors="surrogateescape"))
-            size += file.stat().st_size
-            progress.advance()
-    return f"{len(files)} files of {size:,} bytes, {whole.hexdigest()[:16]}"
 
 
 # --- numbers ---
