@@ -15,7 +15,7 @@ from rgt_arch.inference.pictures.picture import Picture
 from rgt_arch.inference.pictures.reading import read_picture
 from rgt_arch.inference.pictures.writing import check_writable
 from rgt_arch.inference.planning import Job, Output
-from rgt_arch.inference.upscaler import Progress, Upscaler
+from rgt_arch.inference.upscaler import Advance, Upscaler
 
 Enlarged = tuple[Picture, NDArray[Any]]
 """A picture, with all lines for the user in its notices, and its larger pixels."""
@@ -47,7 +47,7 @@ class Batches:
         """Check whether pictures of later jobs are enlarged already."""
         return any(self._ahead.values())
 
-    def enlarged(self, number: int, advance: Progress) -> Enlarged:
+    def enlarged(self, number: int, advance: Advance) -> Enlarged:
         """Read and enlarge the picture of a job, if that has not happened together with an earlier one.
 
         advance: as `progress` of `Upscaler.upscale_many`, for all pictures that are enlarged together.

@@ -38,7 +38,8 @@ from rgt_arch.weights.building import load_model
 ALPHA_MODES = ("rgt", "bicubic", "drop")
 _MOST_AT_ONCE = 8
 
-Progress = Callable[[int, int], None]
+Advance = Callable[[int, int], None]
+"""Called with the units that are done, and all of them."""
 Outscale = float | Callable[[int, int], float] | None
 """A final factor, or a function that returns it for a picture of (height, width); None: the network's scale."""
 
@@ -98,7 +99,7 @@ class Upscaler:
         self.used_tile: int | None = None
         """Tile side of the last picture; 0 if it was run whole."""
 
-    def upscale(self, image: NDArray[Any], outscale: Outscale = None, progress: Progress | None = None) -> NDArray[Any]:
+    def upscale(self, image: NDArray[Any], outscale: Outscale = None, progress: Advance | None = None) -> NDArray[Any]:
         """Enlarge a picture `scale` times, or `outscale` times by a final resize (Lanczos, antialiased).
 
         image: (H, W) or (H, W, C): grey, grey and alpha, RGB or RGBA in this order; alpha is not premultiplied. uint8,
@@ -112,7 +113,7 @@ class Upscaler:
         return self.upscale_many([image], outscale, progress)[0]
 
     def upscale_many(
-        self, images: Sequence[NDArray[Any]], outscale: Outscale = None, progress: Progress | None = None
+        self, images: Sequence[NDArray[Any]], outscale: Outscale = None, progress: Advance | None = None
     ) -> list[NDArray[Any]]:
         """Enlarge pictures of one shape and dtype like `upscale`, `pictures_at_once` of them together.
 
@@ -341,6 +342,6 @@ def _batch(batch: int | str, device: torch.device, is_onnx: bool) -> int | str:
     return 1
 
 
-def _advance(progress: Progress, first: int, count: int, pixels: int, total: int, share: float) -> None:
+def _advance(progress: Advance, first: int, count: int, pixels: int, total: int, share: float) -> None:
     """Report a share of `count` pictures of `pixels`, from number `first` of `total` on."""
     progress(round((first + share * count) * pixels), total * pixels)

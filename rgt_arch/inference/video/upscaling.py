@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rgt_arch.errors import UserError
 from rgt_arch.files import written_whole
-from rgt_arch.inference.upscaler import Outscale, Progress, Upscaler
+from rgt_arch.inference.upscaler import Advance, Outscale, Upscaler
 from rgt_arch.inference.video.frames import Converter, extras, upright_aspect, upright_size
 from rgt_arch.inference.video.reading import (
     VIDEO_SUFFIXES,
@@ -34,7 +34,7 @@ def upscale_video(
     *,
     outscale: Outscale = None,
     crf: int | None = None,
-    progress: Progress | None = None,
+    progress: Advance | None = None,
     notify: Callable[[str], None],
 ) -> None:
     """Enlarge a video. The target's suffix chooses container and codec: H.264, in webm VP9 (10 bits: AV1).
