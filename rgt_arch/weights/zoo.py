@@ -129,8 +129,7 @@ ZOO: Mapping[str, ZooEntry] = {
             "ef850c4fd1d1ab81eb8cf63a0e11c62adfead07ec3a34f81675e986e76800f3f",
             "dithered game textures, JPEG from quality 80",
         ),
-        _ours("RGT_T_x2", scale=2),
-        _ours("RGT_T_x4", scale=4),
+        *(_ours(f"RGT_T_x{scale}", scale=scale) for scale in (2, 3, 4)),
         *(
             _ours(
                 f"RGT_T_x{scale}_photo", scale=scale, purpose="photographs and videos: JPEG from quality 40, mild noise"

@@ -40,7 +40,7 @@ def test_bfloat16_keeps_the_output_of_strong_weights(case: str) -> None:
     check(fill(RGT(**CASES[case]["config"])).eval())
 
 
-@pytest.mark.parametrize("name", ["RGT_T_x2", "RGT_T_x4"])
+@pytest.mark.parametrize("name", ["RGT_T_x2", "RGT_T_x3", "RGT_T_x4"])
 def test_bfloat16_keeps_the_output_of_trained_weights(name: str) -> None:
     if not ((BUNDLED / f"{name}.safetensors").is_file() and (BUNDLED / SUMS).is_file()):
         pytest.skip(f"the package holds no {name}")

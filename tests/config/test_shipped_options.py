@@ -28,10 +28,10 @@ def by_name(pattern: str) -> dict[str, dict[str, Any]]:
 def test_every_network_and_scale_has_its_files():
     names = {file.stem for file in SHIPPED}
     for scale in (2, 3, 4):
-        assert f"test_single_x{scale}" in names
+        assert {f"test_single_x{scale}", f"test_RGT_T_x{scale}", f"train_RGT_T_x{scale}_photos"} <= names
         for size in ("RGT", "RGT_S"):
             assert {f"train_{size}_x{scale}", f"train_{size}_x{scale}_lmdb", f"test_{size}_x{scale}"} <= names
-    assert {"train_RGT_T_x2", "train_RGT_T_x4", "test_RGT_T_x2", "test_RGT_T_x4", "finetune_RGT_x4"} <= names
+    assert {"train_RGT_T_x2", "train_RGT_T_x4", "finetune_RGT_x4"} <= names
     assert {f"train_RealRGT{which}_x{scale}" for which in ("", "GAN", "_T") for scale in (2, 4)} <= names
     assert {"train_RealRGT_S_x4", "train_RealRGTGAN_S_x4", "train_RealRGTGAN_T_x4"} <= names
 

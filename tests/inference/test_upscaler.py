@@ -62,7 +62,7 @@ def test_result_is_the_rounded_output_of_the_network(network):
     assert np.abs(result - expected)[but_corners(result)].max() <= 1  # 1, because sums may have another order
 
 
-@pytest.mark.parametrize("weights", ["RGT_T_x2", "RGT_T_x4"])
+@pytest.mark.parametrize("weights", ["RGT_T_x2", "RGT_T_x3", "RGT_T_x4"])
 def test_white_stays_white_and_transparent_stays_transparent_up_to_the_corners(weights):
     upscaler = Upscaler(weights, device="cpu")
     assert upscaler.upscale(np.full((20, 24, 3), 255, np.uint8)).min() == 255
@@ -75,12 +75,14 @@ def test_white_stays_white_and_transparent_stays_transparent_up_to_the_corners(w
 
 
 @pytest.mark.parametrize(
-    ("weights", "paper", "most"),
+    ("weights", "paper", "most"),  # away from the corners, weights sharpen noise a little
     [
         ("RGT_T_x2", (252, 251, 248), 8),
         ("RGT_T_x2", (5, 5, 5), 8),
+        ("RGT_T_x3", (252, 251, 248), 10),
+        ("RGT_T_x3", (5, 5, 5), 9),
         ("RGT_T_x4", (252, 251, 248), 8),
-        ("RGT_T_x4", (5, 5, 5), 11),  # pixels away from the corners; these weights sharpen noise
+        ("RGT_T_x4", (5, 5, 5), 11),
     ],
 )
 def test_corners_of_a_scan_differ_no_more_than_its_noise(weights, paper, most):

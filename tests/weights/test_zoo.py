@@ -85,7 +85,7 @@ def test_the_table_names_every_published_network_the_communitys_and_the_small_on
     assert authors == names
     textures = ("TexturesGTAV", "TexturesGTAV_dither")
     assert community == {f"{name}_RGT_S_x4" for name in ("NomosUni", "RealWebPhoto", *textures)}
-    small = {f"RGT_T_x{scale}{kind}" for scale in (2, 4) for kind in ("", "_photo")}
+    small = {"RGT_T_x3", *(f"RGT_T_x{scale}{kind}" for scale in (2, 4) for kind in ("", "_photo"))}
     assert {name for name in ZOO if ZOO[name].bundled} == ours == small
     methods = {"RGT", "RGT-S", "RGT-T", "RGT_T_photo", *(name.removesuffix("_x4") for name in community)}
     assert {entry.method for entry in ZOO.values()} == methods

@@ -68,17 +68,17 @@ def test_names_of_other_purposes_are_rows_of_their_own():
 
 def test_name_with_a_scale_gives_rows_of_that_scale_only(table, write_set, write_weights, monkeypatch):
     """One method name may cover files of different scales, as in the paper."""
-    write_set(scales=(2, 4))
-    files = {f"RGT_T_x{scale}": write_weights(f"{scale}.pth", scale=scale) for scale in (2, 4)}
+    write_set(scales=(2, 3, 4))
+    files = {f"RGT_T_x{scale}": write_weights(f"{scale}.pth", scale=scale) for scale in (2, 3, 4)}
     monkeypatch.setattr(methods, "fetch", lambda entry: files[entry.name])
-    both = table("RGT_T", "--sets", "Set5")
-    assert list(both) == [("RGT-T", 2, "Set5"), ("RGT-T", 4, "Set5")]
+    every = table("RGT_T", "--sets", "Set5")
+    assert list(every) == [("RGT-T", scale, "Set5") for scale in (2, 3, 4)]
     large = table("mine=RGT_T_x4", "--scales", 2, 4, "--sets", "Set5")
     assert list(large) == [("mine", 4, "Set5")]
-    assert large["mine", 4, "Set5"]["measured"] == both["RGT-T", 4, "Set5"]["measured"]
-    assert table("RGT_T_x2", "RGT_T_x4", "--sets", "Set5") == both
+    assert large["mine", 4, "Set5"]["measured"] == every["RGT-T", 4, "Set5"]["measured"]
+    assert table("RGT_T_x2", "RGT_T_x3", "RGT_T_x4", "--sets", "Set5") == every
     again = table(*(f"mine={file}" for file in files.values()), "--sets", "Set5")
-    assert list(again) == [("mine", 2, "Set5"), ("mine", 4, "Set5")]
+    assert list(again) == [("mine", scale, "Set5") for scale in (2, 3, 4)]
 
 
 MISTAKES = [
