@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from typing import Any
 
@@ -37,14 +38,16 @@ def session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
 def test_graph_equals_network(switches: dict[str, Any]) -> None:
     torch.manual_seed(0)
     network = strong(rgt_t(**{"upscale": 2, "depth": [3], "num_heads": [6], **switches}))
+    # PyTorch's own float32 is as far from these outputs, of up to 18, as the tolerance, and differs between processors.
+    exact = copy.deepcopy(network).double()
     with torch.inference_mode():
         whole, fixed = (session(graph.onnx_model(network, size, torch.float32, {})) for size in (None, SIZES[-1]))
         for size in SIZES:
             image = torch.rand(2, network.in_chans, *size)
             result = torch.from_numpy(whole.run(None, {"image": image.numpy()})[0])
-            torch.testing.assert_close(result, network(image), rtol=1e-5, atol=2e-5)
+            torch.testing.assert_close(result, exact(image.double()).float(), rtol=1e-5, atol=2e-5)
         result = torch.from_numpy(fixed.run(None, {"image": image[:1].numpy()})[0])
-        torch.testing.assert_close(result, network(image[:1]), rtol=1e-5, atol=2e-5)
+        torch.testing.assert_close(result, exact(image[:1].double()).float(), rtol=1e-5, atol=2e-5)
 
 
 def strong(network: RGT) -> RGT:
